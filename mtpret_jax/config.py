@@ -1,0 +1,356 @@
+"""The schema: every option once, with its default and unit, and the door it enters by.
+
+A config file starts from `defaults()`, adds rows with `dataset()`, `task()` and `run()`
+and returns a `ConfigDict`; `parse` turns that into the frozen values below, checked.
+Nothing below `main` sees a `ConfigDict`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types as python_types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+import ml_collections
+
+from mtpret_jax import config_checks
+
+
+@dataclasses.dataclass(frozen=True)
+class AugmentConfig:
+    """Random changes of a training image. Zero (or one, for a crop) switches one off."""
+
+    crop_min_area: float = 1.0  # smallest crop, fraction of the image's area, (0, 1]
+    flip_probability: float = 0.0  # left-right; 0 where side matters
+    rotation_degrees: float = 0.0  # largest rotation either way
+    brightness: float = 0.0  # largest shift, fraction of the intensity range
+    contrast: float = 0.0  # factor drawn from 1 - c to 1 + c
+    gamma: float = 0.0  # exponent drawn from 1 / (1 + g) to 1 + g
+    blur_probability: float = 0.0
+    blur_sigma: float = 1.0  # largest standard deviation, pixels of the input
+    noise: float = 0.0  # largest standard deviation, fraction of the intensity range
+
+
+AUGMENT_PRESETS: Mapping[str, AugmentConfig] = {
+    "none": AugmentConfig(),
+    # ours: small geometry and exposure changes, as between two visits to one room.
+    "gentle": AugmentConfig(
+        crop_min_area=0.8,
+        rotation_degrees=7.0,
+        brightness=0.1,
+        contrast=0.2,
+        gamma=0.2,
+    ),
+    # ours: two views of a radiograph; MoCo v2 without what makes no sense in grey.
+    "contrastive": AugmentConfig(
+        crop_min_area=0.4,
+        flip_probability=0.5,
+        rotation_degrees=10.0,
+        brightness=0.2,
+        contrast=0.4,
+        gamma=0.3,
+        blur_probability=0.5,
+        blur_sigma=1.0,
+        noise=0.03,
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetConfig:
+    """A prepared set: which builder makes it, and with which of its options."""
+
+    builder: str = "phantom_xray"  # a module of tfds_builders
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class SegmentationConfig:
+    """DeepLabV3 head."""
+
+    output_stride: int = 16  # of the backbone, pixels: 8, 16 or 32
+    channels: int = 256  # of the atrous pyramid
+    rates: tuple[int, ...] = (6, 12, 18)  # dilation rates
+    dropout: float = 0.1  # fraction
+    dice_weight: float = 0.0  # weight of 1 - Dice beside cross-entropy
+
+
+@dataclasses.dataclass(frozen=True)
+class DetectionConfig:
+    """Faster R-CNN head on a feature pyramid."""
+
+    channels: int = 256  # of the pyramid
+    anchor_sizes: tuple[float, ...] = (32, 64, 128, 256, 512)  # pixels, P2 to P6
+    anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)  # height / width
+    proposals_before_nms: int = 2000  # of each level
+    proposals: int = 1000  # after non-maximum suppression, each image
+    regions: int = 512  # sampled for training, each image
+    hidden: int = 1024  # width of the two dense layers
+    max_boxes: int = 32  # of ground truth, each image
+    detections: int = 100  # kept, each image
+    score_threshold: float = 0.05
+    nms_threshold: float = 0.5  # intersection over union, final detections
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskConfig:
+    """What is learnt from the labels of one set."""
+
+    kind: str = "classification"  # or segmentation, detection
+    dataset: str = ""  # a row of config.datasets
+    target: str = "label"  # classification: the label column
+    exclusive: bool = True  # classification: classes exclude each other
+    image_size: int = 224  # side of the square input, pixels
+    batch_size: int = 32  # examples of the global batch
+    microbatches: int = 1  # gradient accumulation: parts of a batch done in turn
+    learning_rate_scale: float = 1.0  # of the run's learning rate
+    augment: AugmentConfig = AUGMENT_PRESETS["gentle"]
+    segmentation: SegmentationConfig = SegmentationConfig()
+    detection: DetectionConfig = DetectionConfig()
+
+
+@dataclasses.dataclass(frozen=True)
+class InputConfig:
+    """How a stored picture becomes an input."""
+
+    fit: str = "pad"  # or crop, stretch: how a rectangle becomes a square
+    normalisation: str = "image"  # or dataset: whose mean and deviation
+    threads: int = 4  # that read and augment
+    buffer: int = 8  # batches read ahead
+
+
+@dataclasses.dataclass(frozen=True)
+class BackboneConfig:
+    """A row of models.BACKBONES and its sizes."""
+
+    name: str = "resnet50"
+    width: int = 64  # channels of the stem
+    in_channels: int = 3  # the one grey channel is repeated to this many
+    compute_dtype: str = "float32"  # or bfloat16; parameters stay float32
+    remat: bool = False  # recompute activations in the backward pass to save memory
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """Gradient transformation and learning-rate curve of a run or segment."""
+
+    name: str = "sgd"  # or adamw
+    learning_rate: float = 0.01  # peak, per step
+    final_learning_rate: float = 0.0  # at the end of the cosine
+    warmup_steps: int = 0  # linear, from 0.1 of the peak
+    momentum: float = 0.9  # sgd
+    weight_decay: float = 1e-4  # of kernels; biases and BatchNorm are left out
+    clip_norm: float = 10.0  # largest global norm of the gradient
+
+
+@dataclasses.dataclass(frozen=True)
+class ContrastiveConfig:
+    """Stage 1: momentum contrast over the train splits of many sets."""
+
+    datasets: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    # rows of config.datasets and their weight; times size to the power below
+    size_exponent: float = 1.0  # 1: uniform over images; 0: over sets
+    image_size: int = 224  # side of the square input, pixels
+    batch_size: int = 256  # examples of the global batch
+    queue_size: int = 65_536  # negatives kept, embeddings; a multiple of the batch
+    momentum: float = 0.999  # of the key encoder, per step
+    temperature: float = 0.2  # of the softmax
+    embedding_size: int = 128  # width of the projection
+    batch_norm_groups: int = 8  # parts of the batch with statistics of their own
+    augment: AugmentConfig = AUGMENT_PRESETS["contrastive"]
+    carry_memory: bool = False  # init_from also hands over key encoder, head, queue
+
+
+@dataclasses.dataclass(frozen=True)
+class ContinualConfig:
+    """Stage 2: tasks in turn, held near what came before."""
+
+    tasks: tuple[str, ...] = ()  # rows of config.tasks
+    rounds: int = 10  # times that every task comes
+    reshuffle: bool = True  # a new order each round
+    cyclic: bool = True  # restart the optimiser and its curve at each segment
+    anchor_previous: float = 0.01  # pull to the weights before the segment
+    anchor_pretrained: float = 0.01  # pull to the weights before the stage
+    feature_memory: float = 0.0  # pull to the features before the segment
+    head_decay: float = 0.01  # pull of the head's kernels to zero
+
+
+@dataclasses.dataclass(frozen=True)
+class FinetuneConfig:
+    """Stage 3: one task from a given start."""
+
+    task: str = ""  # a row of config.tasks
+    head: str = "new"  # or carried: the one that stage 2 trained
+    batch_norm_batches: int = 10  # that re-estimate the statistics first; 0: none
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """One stage, from a start to a backbone on disk."""
+
+    stage: str = "finetune"  # or contrastive, continual
+    arm: str = ""  # fine-tuning: the row of the report this run belongs to
+    init_from: str = ""  # another run's name, a backbone folder, or nothing
+    steps: int = 1000  # optimiser steps; of each segment in stage 2
+    log_every: int = 50  # steps
+    checkpoint_every: int = 500  # steps
+    evaluate_every: int = 0  # steps, fine-tuning, on validation; 0: at the end only
+    optimizer: OptimizerConfig = OptimizerConfig()
+    contrastive: ContrastiveConfig = ContrastiveConfig()
+    continual: ContinualConfig = ContinualConfig()
+    finetune: FinetuneConfig = FinetuneConfig()
+
+
+@dataclasses.dataclass(frozen=True)
+class ReportConfig:
+    """What report.json and report.html say."""
+
+    title: str = "MTPret in JAX"
+    baseline: str = "scratch"  # the arm that others are compared with
+    bootstrap: int = 1000  # resamples of an interval
+    samples: int = 6  # pictures shown for each task and arm
+
+
+@dataclasses.dataclass(frozen=True)
+class ExperimentConfig:
+    """Everything a work folder is made from. `runs` are done in their order."""
+
+    seed: int = 0
+    input: InputConfig = InputConfig()
+    backbone: BackboneConfig = BackboneConfig()
+    report: ReportConfig = ReportConfig()
+    datasets: Mapping[str, DatasetConfig] = dataclasses.field(default_factory=dict)
+    tasks: Mapping[str, TaskConfig] = dataclasses.field(default_factory=dict)
+    runs: Mapping[str, RunConfig] = dataclasses.field(default_factory=dict)
+
+
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "stage": ("contrastive", "continual", "finetune"),
+    "kind": ("classification", "segmentation", "detection"),
+    "head": ("new", "carried"),
+    "fit": ("pad", "crop", "stretch"),
+    "normalisation": ("image", "dataset"),
+    "compute_dtype": ("float32", "bfloat16"),
+}
+
+
+def _row(schema: type, values: Mapping[str, Any]) -> ml_collections.ConfigDict:
+    """A `ConfigDict` of the schema's defaults with `values` written over them."""
+    row = ml_collections.ConfigDict(dataclasses.asdict(schema()), sort_keys=False)
+    row.lock()
+    tables = [row.get(name) for name in ("datasets", "tasks", "runs", "options")]
+    tables.append(row.get("contrastive", {}).get("datasets"))
+    for table in tables:
+        if isinstance(table, ml_collections.ConfigDict):
+            table.unlock()
+    row.update(dict(values))
+    return row
+
+
+def defaults() -> ml_collections.ConfigDict:
+    """Every option with its default; `datasets`, `tasks` and `runs` are empty tables.
+
+    Example:
+      >>> defaults().backbone.name
+      'resnet50'
+    """
+    return _row(ExperimentConfig, {})
+
+
+def dataset(builder: str, **options: Any) -> ml_collections.ConfigDict:
+    """A row for `config.datasets`; `options` are those of the builder's own config."""
+    return _row(DatasetConfig, {"builder": builder, "options": options})
+
+
+def task(**options: Any) -> ml_collections.ConfigDict:
+    """A row for `config.tasks`; see `TaskConfig`."""
+    return _row(TaskConfig, options)
+
+
+def run(**options: Any) -> ml_collections.ConfigDict:
+    """A row for `config.runs`; see `RunConfig`."""
+    return _row(RunConfig, options)
+
+
+def augment(preset: str, **changes: float) -> dict[str, float]:
+    """Options of a preset of `AUGMENT_PRESETS`, with some of them changed."""
+    config_checks.require_known(preset, AUGMENT_PRESETS, "augmentation preset")
+    return dataclasses.asdict(dataclasses.replace(AUGMENT_PRESETS[preset], **changes))
+
+
+def parse(config: ml_collections.ConfigDict | Mapping[str, Any]) -> ExperimentConfig:
+    """Turns a config file's result into frozen, checked values.
+
+    Raises:
+      ValueError: An unknown option, a value out of its choices, a name that no table
+        has, or numbers that do not fit each other. The message gives the path.
+      TypeError: A value of the wrong type.
+    """
+    if isinstance(config, ml_collections.ConfigDict):
+        config = config.to_dict()
+    parsed = _parse_value(config, ExperimentConfig, "config")
+    config_checks.check(parsed)
+    return parsed
+
+
+def _parse_value(value: Any, schema: Any, path: str) -> Any:
+    """Checks `value` against a type of the schema and returns it frozen."""
+    origin, arguments = typing.get_origin(schema), typing.get_args(schema)
+    if dataclasses.is_dataclass(schema):
+        if not isinstance(value, Mapping):
+            raise TypeError(f"{path}: expected a table of options, got {value!r}.")
+        hints = typing.get_type_hints(schema)
+        for key in value:
+            if key not in hints:
+                raise ValueError(
+                    f"{path}.{key}: unknown option.{config_checks.nearest(str(key), hints)}"
+                )
+        given = {
+            key: _parse_value(entry, hints[key], f"{path}.{key}")
+            for key, entry in value.items()
+        }
+        return schema(**given)
+    if origin is not None and issubclass(origin, Mapping):
+        if not isinstance(value, Mapping):
+            raise TypeError(f"{path}: expected a table by name, got {value!r}.")
+        return python_types.MappingProxyType(
+            {
+                key: _parse_value(entry, arguments[1], f"{path}.{key}")
+                for key, entry in value.items()
+            }
+        )
+    if origin is tuple:
+        if not isinstance(value, (tuple, list)):
+            raise TypeError(f"{path}: expected a list, got {value!r}.")
+        return tuple(
+            _parse_value(entry, arguments[0], f"{path}[{index}]")
+            for index, entry in enumerate(value)
+        )
+    if schema is Any:
+        return value
+    if schema is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, schema) or (schema is int and isinstance(value, bool)):
+        raise TypeError(f"{path}: expected {schema.__name__}, got {value!r}.")
+    choices = CHOICES.get(path.rpartition(".")[2])
+    if choices and value not in choices:
+        raise ValueError(
+            f"{path}: got '{value}'.{config_checks.nearest(value, choices)}"
+        )
+    return value
+
+
+def as_dict(config: Any) -> Any:
+    """Plain dicts and lists of a frozen config, as `config.json` holds it."""
+    if dataclasses.is_dataclass(config):
+        return {
+            field.name: as_dict(getattr(config, field.name))
+            for field in dataclasses.fields(config)
+        }
+    if isinstance(config, Mapping):
+        return {key: as_dict(value) for key, value in config.items()}
+    if isinstance(config, (tuple, list)):
+        return [as_dict(value) for value in config]
+    return config

@@ -1,0 +1,108 @@
+"""Rules that span several options of a config, and errors that give advice."""
+
+from __future__ import annotations
+
+import difflib
+import typing
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mtpret_jax.config import ExperimentConfig, RunConfig
+
+
+def nearest(name: str, known: typing.Iterable[str]) -> str:
+    """A sentence that lists the known names and suggests the most similar."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    advice = f" Did you mean '{close[0]}'?" if close else ""
+    return f"{advice} Known: {names}."
+
+
+def require_known(name: str, known: typing.Iterable[str], what: str) -> None:
+    known = list(known)
+    if name not in known:
+        raise ValueError(f"Unknown {what} '{name}'.{nearest(name, known)}")
+
+
+def check(config: ExperimentConfig) -> None:
+    """Checks what spans several options."""
+    for name, row in config.tasks.items():
+        path = f"config.tasks.{name}"
+        require_known(row.dataset, config.datasets, f"set in {path}.dataset")
+        _require_positive(row, path, "image_size", "batch_size", "microbatches")
+        _require_multiple(row.batch_size, row.microbatches, f"{path}.batch_size")
+        if row.segmentation.output_stride not in (8, 16, 32):
+            raise ValueError(
+                f"{path}.segmentation.output_stride: expected 8, 16 or 32, "
+                f"got {row.segmentation.output_stride}."
+            )
+    earlier: list[str] = []
+    for name, row in config.runs.items():
+        _check_run(config, name, row, earlier)
+        earlier.append(name)
+    arms = {row.arm for row in config.runs.values() if row.stage == "finetune"} - {""}
+    if len(arms) > 1:
+        require_known(config.report.baseline, arms, "arm in config.report.baseline")
+
+
+def _check_run(
+    config: ExperimentConfig, name: str, row: RunConfig, earlier: list[str]
+) -> None:
+    path = f"config.runs.{name}"
+    _require_positive(row, path, "steps", "log_every", "checkpoint_every")
+    if row.init_from and "/" not in row.init_from:
+        require_known(row.init_from, earlier, f"earlier run in {path}.init_from")
+    if row.optimizer.warmup_steps >= row.steps:
+        raise ValueError(
+            f"{path}.optimizer.warmup_steps: expected fewer than the {row.steps} "
+            f"steps, got {row.optimizer.warmup_steps}."
+        )
+    if row.stage == "contrastive":
+        stage = row.contrastive
+        if not stage.datasets:
+            raise ValueError(f"{path}.contrastive.datasets: name at least one set.")
+        for entry in stage.datasets:
+            require_known(entry, config.datasets, f"set in {path}.contrastive")
+        _require_positive(stage, f"{path}.contrastive", "batch_size", "queue_size")
+        _require_multiple(
+            stage.queue_size, stage.batch_size, f"{path}.contrastive.queue_size"
+        )
+        _require_multiple(
+            stage.batch_size,
+            stage.batch_norm_groups,
+            f"{path}.contrastive.batch_size",
+        )
+        if stage.temperature <= 0:
+            raise ValueError(f"{path}.contrastive.temperature: expected above 0.")
+        if stage.carry_memory and not row.init_from:
+            raise ValueError(
+                f"{path}.contrastive.carry_memory: needs init_from, an earlier run of "
+                "the contrastive stage."
+            )
+    elif row.stage == "continual":
+        if not row.continual.tasks:
+            raise ValueError(f"{path}.continual.tasks: name at least one task.")
+        for entry in row.continual.tasks:
+            require_known(entry, config.tasks, f"task in {path}.continual.tasks")
+        _require_positive(row.continual, f"{path}.continual", "rounds")
+    else:
+        require_known(row.finetune.task, config.tasks, f"task in {path}.finetune.task")
+        if row.finetune.head == "carried" and not row.init_from:
+            raise ValueError(f"{path}.finetune.head: 'carried' needs init_from.")
+
+
+def _require_positive(row: Any, path: str, *options: str) -> None:
+    for option in options:
+        if getattr(row, option) < 1:
+            raise ValueError(
+                f"{path}.{option}: expected at least 1, got {getattr(row, option)}."
+            )
+
+
+def _require_multiple(value: int, unit: int, path: str) -> None:
+    if unit < 1 or value % unit:
+        down = value // max(unit, 1) * unit
+        raise ValueError(
+            f"{path}: got {value}, expected a multiple of {unit}, for example "
+            f"{down or unit} or {down + unit}."
+        )

@@ -1,0 +1,198 @@
+"""What crosses a border between rooms: batches, features, states, and four contracts.
+
+Axis letters, used in every docstring: B batch, H and W image height and width in
+pixels, C channels, D embedding, K queue, L labels, M boxes of an image, N anchors or
+proposals, S classes of a segmentation mask (background included).
+
+Arrays of a batch, by kind (`record` and `example_valid` are always there):
+
+| kind           | arrays                                                            |
+|----------------|-------------------------------------------------------------------|
+| all            | `record` int32 [B], position in the split, -1 for padding;        |
+|                | `example_valid` bool [B], false for padding                       |
+| contrastive    | `query`, `positive` float32 [B, H, W, 1], normalised              |
+| supervised     | `image` float32 [B, H, W, 1], normalised                          |
+| classification | `label` float32 [B, L] in {0, 1}; `label_known` bool [B, L]       |
+| segmentation   | `segmentation` int32 [B, H, W] class index;                       |
+|                | `pixel_known` bool [B, H, W]                                      |
+| detection      | `box` float32 [B, M, 4] as y0, x0, y1, x1, fractions of height    |
+|                | and width; `box_class` int32 [B, M], 0 is the first real class;   |
+|                | `box_valid` bool [B, M]                                           |
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import flax.struct
+import jax
+import numpy as np
+
+Array = jax.Array
+Example = dict[str, np.ndarray]
+Scalars = dict[str, Array]
+Tree = Any
+
+
+@flax.struct.dataclass
+class Batch:
+    """Examples of one task.
+
+    Attributes:
+      arrays: See the module's table; the leading axis is B.
+      task: Name of the task. Static, so `jit` compiles one step for each task.
+    """
+
+    arrays: dict[str, Any]
+    task: str = flax.struct.field(pytree_node=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Segment:
+    """A task and the number of optimiser steps it gets in one go."""
+
+    task: str
+    steps: int
+
+
+@flax.struct.dataclass
+class Features:
+    """What a backbone makes of a batch of images.
+
+    Attributes:
+      levels: C2 to C5, each [B, H/s, W/s, C] with the strides the task asked for.
+      pooled: Mean of the last level over space, [B, D].
+    """
+
+    levels: tuple[Array, ...]
+    pooled: Array
+
+
+@flax.struct.dataclass
+class Variables:
+    """Parameters and batch statistics of one module, each a tree of arrays."""
+
+    params: Tree
+    model_state: Tree
+
+
+@flax.struct.dataclass
+class TrainState:
+    """Everything a run must keep to go on as if it had never stopped.
+
+    Attributes:
+      step: Optimiser steps done, int32 [].
+      params: `{"backbone": tree, "heads": {name: tree}}`.
+      model_state: Batch statistics in the same shape of tree.
+      opt_state: State of the Optax transformation.
+      memory: The stage's own struct, e.g. the key encoder and queue.
+    """
+
+    step: Array
+    params: Tree
+    model_state: Tree
+    opt_state: Tree
+    memory: Tree
+
+
+class Backbone(Protocol):
+    """Images to features."""
+
+    def init(self, key: Array, image: Array) -> Variables:
+        """Draws parameters. `image` is float [B, H, W, 1]; only its shape counts."""
+        ...
+
+    def apply(
+        self, variables: Variables, image: Array, *, train: bool, output_stride: int
+    ) -> tuple[Features, Tree]:
+        """Returns features and the batch statistics after this call.
+
+        `train` uses (and updates) statistics of the batch. `output_stride` is the
+        stride of the last level in pixels: 32, or 16 or 8 with dilation.
+        """
+        ...
+
+
+class Metric(Protocol):
+    """Per-example records that can be joined, resampled and turned into values.
+
+    Attributes:
+      primary: Name of the value by which a model is chosen; higher is better.
+    """
+
+    primary: str
+
+    def records(
+        self, outputs: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """Keeps of a batch what the metric needs, axis 0 being the example."""
+        ...
+
+    def summarise(self, records: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Does the costly work once: statistics per example, axis 0 the example."""
+        ...
+
+    def compute(self, summary: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """Values over the given examples; NaN where there is nothing to measure.
+
+        Cheap, since a bootstrap calls it on a thousand resamples.
+        """
+        ...
+
+
+class Task(Protocol):
+    """A head, its loss, its prediction and its metric, which belong together.
+
+    Attributes:
+      output_stride: The backbone stride that the head needs, in pixels.
+    """
+
+    output_stride: int
+
+    def init(self, key: Array, features: Features) -> Variables:
+        """Draws the head's parameters for features of this shape."""
+        ...
+
+    def loss(
+        self, key: Array, variables: Variables, features: Features, batch: Batch
+    ) -> tuple[Array, Scalars, Tree]:
+        """Returns the loss of each example, named parts of it, new batch statistics.
+
+        The loss is float32 [B] (not reduced, padding not removed); the parts are
+        float32 []. The head runs here, in training mode.
+        """
+        ...
+
+    def predict(self, variables: Variables, features: Features) -> dict[str, Array]:
+        """Runs the head in evaluation mode; axis 0 of each output is the example."""
+        ...
+
+    def metric(self) -> Metric:
+        """The metric that measures this task's predictions."""
+        ...
+
+
+class Stage(Protocol):
+    """How a step changes the state, and in which order tasks come. Frozen and pure."""
+
+    def segments(self) -> tuple[Segment, ...]:
+        """Tasks in order; a pure function of configuration and seed."""
+        ...
+
+    def init(self, key: Array, batches: Mapping[str, Batch]) -> TrainState:
+        """A fresh state. `batches` holds one batch of each task, for its shapes."""
+        ...
+
+    def begin(self, state: TrainState, task: str) -> TrainState:
+        """What happens between two segments, before the first step of `task`."""
+        ...
+
+    def step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Scalars]:
+        """One optimiser step."""
+        ...
+
+    def predict(self, state: TrainState, batch: Batch) -> dict[str, Array]:
+        """Predictions of the batch's task in evaluation mode."""
+        ...
