@@ -239,6 +239,9 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 def _row(schema: type, values: Mapping[str, Any]) -> ml_collections.ConfigDict:
     """A `ConfigDict` of the schema's defaults with `values` written over them."""
     row = ml_collections.ConfigDict(dataclasses.asdict(schema()), sort_keys=False)
+    for table in ("datasets", "tasks", "runs"):
+        if table in row:  # a table keeps the order in which its rows were written
+            row[table] = ml_collections.ConfigDict({}, sort_keys=False)
     row.lock()
     tables = [row.get(name) for name in ("datasets", "tasks", "runs", "options")]
     tables.append(row.get("contrastive", {}).get("datasets"))
