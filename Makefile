@@ -1,0 +1,50 @@
+# make demo   all three stages on simulated X-rays: runs/demo/report.html
+# make test   the whole suite
+# make lint   ruff and pyright
+# make smoke  a small selection of the suite, for other versions of the libraries
+#
+# Each makes its own virtual environment when there is none. Only Python 3.11 to 3.13
+# and make are needed. Another Python, folder or set of versions:
+#   make test PYTHON=python3.13 VENV=.venv-colab CONSTRAINTS=constraints-colab.txt
+
+PYTHON ?= python3
+VENV ?= .venv
+CONSTRAINTS ?= constraints.txt
+PYTEST_ARGS ?= -n auto --maxprocesses 4 --dist loadfile
+DEMO_ARGS ?=
+
+RUN := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test lint smoke format install
+.DELETE_ON_ERROR:
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml $(CONSTRAINTS)
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else "Python 3.11 to 3.13 is needed, this is %d.%d. Name another: make PYTHON=python3.12" % v)'
+	@begin=$$(date +%s); \
+	  { test -x $(RUN) || $(PYTHON) -m venv $(VENV); } && \
+	  $(RUN) -m pip install --quiet --editable '.[dev,dicom]' --constraint $(CONSTRAINTS) && \
+	  touch $@ && \
+	  echo "Installed into $(VENV) in $$(( $$(date +%s) - begin )) s."
+
+demo: $(STAMP)
+	@begin=$$(date +%s); \
+	  $(RUN) -m mtpret_jax.main --config=configs/demo.py --workdir=runs/demo --data_dir=runs/data $(DEMO_ARGS) && \
+	  echo "Ran in $$(( $$(date +%s) - begin )) s, installation not counted: runs/demo/report.html"
+
+test: $(STAMP)
+	$(RUN) -m pytest $(PYTEST_ARGS)
+
+smoke: $(STAMP)
+	$(RUN) -m pytest -m smoke
+
+lint: $(STAMP)
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m pyright --pythonpath $(RUN)
+
+format: $(STAMP)
+	$(RUN) -m ruff check --fix .
+	$(RUN) -m ruff format .
