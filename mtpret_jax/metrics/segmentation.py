@@ -1,0 +1,164 @@
+"""How well regions overlap: Dice and intersection over union, over known pixels.
+
+Also the best Dice that a coarse output grid can reach, whatever the model.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from mtpret_jax.metrics import ratios
+
+
+@dataclasses.dataclass(frozen=True)
+class SegmentationMetric:
+    """Values of a segmentation task.
+
+    `dice` pools the pixels of all images and is the mean over foreground classes;
+    `mean_iou` pools too and includes the background; `dice_per_image` is the mean over
+    images that have foreground, in each over the foreground classes that it has.
+
+    Attributes:
+      class_names: Names of the S classes, background first.
+      primary: The value by which a model is chosen.
+    """
+
+    class_names: Sequence[str]
+    primary: str = dataclasses.field(default="dice", init=False)
+
+    def __post_init__(self) -> None:
+        if len(self.class_names) < 2:
+            raise ValueError(
+                "Segmentation needs background and at least one class, got "
+                f"{list(self.class_names)}. Check mask_names of the data set."
+            )
+
+    def records(
+        self, outputs: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """Counts pixels; padding is kept, for the caller to drop.
+
+        Args:
+          outputs: `segmentation` int [B, H, W] class index.
+          batch: `segmentation` int32 [B, H, W], `pixel_known` bool [B, H, W],
+            `record` int32 [B].
+
+        Returns:
+          `tp`, `fp`, `fn` int64 [B, S] pixels; `record` int32 [B].
+        """
+        counts = _counts(
+            np.asarray(batch["segmentation"]),
+            np.asarray(outputs["segmentation"]),
+            np.asarray(batch["pixel_known"], bool),
+            len(self.class_names),
+        )
+        return {**counts, "record": np.asarray(batch["record"], np.int32)}
+
+    def summarise(self, records: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The counts, and Dice of each image float64 [N] (NaN without foreground)."""
+        tp, fp, fn = (np.asarray(records[name])[:, 1:] for name in ("tp", "fp", "fn"))
+        present = tp + fn > 0
+        dice = np.where(present, ratios.ratio(2 * tp, 2 * tp + fp + fn), 0.0)
+        return {
+            "tp": np.asarray(records["tp"]),
+            "fp": np.asarray(records["fp"]),
+            "fn": np.asarray(records["fn"]),
+            "image_dice": ratios.ratio(dice.sum(axis=1), present.sum(axis=1)),
+            "record": np.asarray(records["record"], np.int32),
+        }
+
+    def compute(self, summary: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """Dice and intersection over union, each in [0, 1] or NaN."""
+        tp, fp, fn = (summary[name].sum(axis=0) for name in ("tp", "fp", "fn"))
+        dice = ratios.ratio(2 * tp, 2 * tp + fp + fn)[1:]
+        values = {
+            "dice": ratios.mean(dice),
+            "mean_iou": ratios.mean(ratios.ratio(tp, tp + fp + fn)),
+            "dice_per_image": ratios.mean(summary["image_dice"]),
+        }
+        if len(dice) > 1:
+            for name, value in zip(self.class_names[1:], dice, strict=True):
+                values[f"dice/{name}"] = float(value)
+        return values
+
+
+def best_dice(
+    segmentation: np.ndarray,
+    pixel_known: np.ndarray,
+    *,
+    output_stride: int,
+    num_classes: int,
+) -> float:
+    """Dice of the truth itself, squeezed through a coarse output grid.
+
+    The truth is averaged over each cell of the grid, enlarged bilinearly (centres of
+    pixels at half) and decided by the largest value: about the best that a head with
+    this stride can draw.
+
+    Args:
+      segmentation: Class index, int [N, H, W].
+      pixel_known: bool [N, H, W]; other pixels count nowhere.
+      output_stride: Side of a cell, pixels of the mask.
+      num_classes: S, background included.
+
+    Returns:
+      Pooled Dice, mean over foreground classes, as `SegmentationMetric`'s `dice`.
+    """
+    if output_stride < 1:
+        raise ValueError(f"output_stride must be at least 1, got {output_stride}.")
+    height, width = segmentation.shape[1:]
+    down_y, up_y = _grid(height, output_stride)
+    down_x, up_x = _grid(width, output_stride)
+    total = {name: np.zeros(num_classes, np.int64) for name in ("tp", "fp", "fn")}
+    for truth, known in zip(segmentation, np.asarray(pixel_known, bool), strict=True):
+        weight = down_y @ known.astype(float) @ down_x.T
+        drawn = np.empty((num_classes, height, width))
+        for c in range(num_classes):
+            cell = down_y @ ((truth == c) & known).astype(float) @ down_x.T
+            share = np.divide(cell, weight, out=np.zeros_like(cell), where=weight > 0)
+            drawn[c] = up_y @ share @ up_x.T
+        counts = _counts(truth[None], drawn.argmax(0)[None], known[None], num_classes)
+        for name, value in counts.items():
+            total[name] += value[0]
+    tp, fp, fn = total["tp"], total["fp"], total["fn"]
+    return ratios.mean(ratios.ratio(2 * tp, 2 * tp + fp + fn)[1:])
+
+
+def _counts(
+    truth: np.ndarray, drawn: np.ndarray, known: np.ndarray, num_classes: int
+) -> dict[str, np.ndarray]:
+    """Pixels of each image [B, H, W] by class: `tp`, `fp`, `fn` int64 [B, S]."""
+    if truth.shape != drawn.shape:
+        raise ValueError(
+            "Predicted and true segmentation differ in shape: "
+            f"{drawn.shape} and {truth.shape}."
+        )
+    for name, array in (("True", truth), ("Predicted", drawn)):
+        inside = array[known]
+        if inside.size and (inside.min() < 0 or inside.max() >= num_classes):
+            raise ValueError(
+                f"{name} segmentation holds class {inside.min()} to {inside.max()} in "
+                f"known pixels, expected 0 to {num_classes - 1}. Mark pixels without "
+                "a class as not known."
+            )
+    image = np.broadcast_to(np.arange(len(truth))[:, None, None], truth.shape)[known]
+    pair = (image * num_classes + truth[known]) * num_classes + drawn[known]
+    table = np.bincount(pair, minlength=len(truth) * num_classes**2)
+    table = table.reshape(len(truth), num_classes, num_classes)
+    tp = np.diagonal(table, axis1=1, axis2=2).copy()
+    return {"tp": tp, "fp": table.sum(axis=1) - tp, "fn": table.sum(axis=2) - tp}
+
+
+def _grid(size: int, stride: int) -> tuple[np.ndarray, np.ndarray]:
+    """Matrices that average `size` pixels into cells and enlarge them bilinearly."""
+    cells = -(-size // stride)
+    edge = np.linspace(0, size, cells + 1)
+    pixel = np.arange(size)
+    overlap = np.minimum(edge[1:, None], pixel + 1) - np.maximum(edge[:-1, None], pixel)
+    down = np.clip(overlap, 0, None) * cells / size
+    centre = np.clip((pixel + 0.5) * cells / size - 0.5, 0, cells - 1)
+    up = np.clip(1 - np.abs(centre[:, None] - np.arange(cells)), 0, None)
+    return down, up

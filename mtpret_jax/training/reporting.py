@@ -1,0 +1,198 @@
+"""What a run tells while it runs: scalars on disk, and a line for whoever watches.
+
+`metrics.jsonl` holds nothing that depends on the clock or the machine, so a run that
+was killed and resumed leaves the same file as one that was not.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Protocol, TextIO
+
+import tensorboard.summary
+from etils import epath
+
+
+class RunWriter:
+    """Appends scalars to `metrics.jsonl` and to TensorBoard files in a run's folder.
+
+    Lines after `resume_step` and a line cut short by a crash are dropped on opening,
+    so steps done again are not there twice. (TensorBoard keeps them, and shows the
+    later ones.)
+    """
+
+    def __init__(self, folder: epath.PathLike, *, resume_step: int) -> None:
+        """Opens the files.
+
+        Args:
+          folder: Of the run; made when missing.
+          resume_step: Optimiser steps that the restored state has done, 0 for none.
+        """
+        folder = epath.Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "metrics.jsonl"
+        self._last = _drop_after(path, resume_step)
+        self._file = path.open("a")
+        self._board = tensorboard.summary.Writer(str(folder / "tensorboard"))
+
+    def write(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Appends one line and flushes it, so that it survives a kill.
+
+        Args:
+          step: Optimiser steps done; not below that of the line before.
+          scalars: Values named `group/name`. What is not finite becomes null.
+        """
+        if step < self._last:
+            raise ValueError(
+                f"Scalars of step {step} come after those of step {self._last}; "
+                "steps must not go back. Open a new writer to resume."
+            )
+        self._last = step
+        values = {name: float(value) for name, value in scalars.items()}
+        finite = {n: v if math.isfinite(v) else None for n, v in values.items()}
+        self._file.write(json.dumps({"step": step, **finite}) + "\n")
+        self._file.flush()
+        self.write_board(step, values)
+
+    def write_board(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Adds scalars to TensorBoard only: what the clock or machine decides."""
+        for name, value in scalars.items():
+            self._board.add_scalar(name, float(value), step)
+
+    def close(self) -> None:
+        """Flushes and closes all files."""
+        self._file.close()
+        self._board.close()
+
+
+class Stream(Protocol):
+    """The part of a text stream that a progress line needs."""
+
+    def write(self, text: str, /) -> object: ...
+
+    def flush(self) -> object: ...
+
+    def isatty(self) -> bool: ...
+
+
+class Progress:
+    """One line with step, time to go and images per second.
+
+    On a terminal the line is redrawn in place; elsewhere a new one comes at most every
+    10 seconds. Speed is measured from the first call of `update`, so compiling before
+    it does not count.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        total: int,
+        *,
+        images_per_step: float,
+        stream: TextIO | Stream | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Draws nothing yet.
+
+        Args:
+          name: Of the run, at the head of the line.
+          total: Optimiser steps of the whole run.
+          images_per_step: Examples in a global batch (their mean, if tasks differ).
+          stream: Where the line goes; the standard error stream by default.
+          clock: Seconds, rising.
+        """
+        self._name = name
+        self._total = total
+        self._images_per_step = images_per_step
+        self._stream = sys.stderr if stream is None else stream
+        self._clock = clock
+        self._in_place = self._stream.isatty()
+        self._first: tuple[int, float] | None = None
+        self._last: tuple[int, float] | None = None
+        self._drawn: tuple[int, float] | None = None
+        self._width = 0
+
+    @property
+    def images_per_second(self) -> float:
+        """Images per second since the first update; NaN before the second."""
+        return self._steps_per_second() * self._images_per_step
+
+    def update(self, step: int, note: str = "") -> None:
+        """Tells that `step` steps are done; draws when it is time to.
+
+        Args:
+          step: Optimiser steps done.
+          note: A few words for the end of the line, such as the task or the loss.
+        """
+        now = self._clock()
+        self._first = self._first or (step, now)
+        self._last = (step, now)
+        pause = 0.2 if self._in_place else 10.0
+        waited = self._drawn is None or now - self._drawn[1] >= pause
+        if waited or step >= self._total:
+            self._draw(step, note)
+            self._drawn = (step, now)
+
+    def close(self) -> None:
+        """Ends the line, so that what is printed next starts on its own."""
+        if self._in_place and self._drawn is not None:
+            self._stream.write("\n")
+            self._stream.flush()
+        self._drawn = None
+
+    def _steps_per_second(self) -> float:
+        if self._first is None or self._last is None:
+            return math.nan
+        steps = self._last[0] - self._first[0]
+        seconds = self._last[1] - self._first[1]
+        return steps / seconds if steps > 0 and seconds > 0 else math.nan
+
+    def _draw(self, step: int, note: str) -> None:
+        speed = self._steps_per_second()
+        percent = 100 * step // max(self._total, 1)
+        parts = [f"{self._name}: step {step}/{self._total} ({percent} %)"]
+        if math.isfinite(speed):
+            left = max(self._total - step, 0) / speed
+            parts.append(f"{_duration(left)} left")
+            parts.append(f"{self.images_per_second:.1f} images/s")
+        if note:
+            parts.append(note)
+        line = ", ".join(parts)
+        if self._in_place:
+            self._stream.write("\r" + line.ljust(self._width))
+            self._width = len(line)
+        else:
+            self._stream.write(line + "\n")
+        self._stream.flush()
+
+
+def _duration(seconds: float) -> str:
+    """Seconds as 0:42, 12:05 or 1:02:03."""
+    minutes, second = divmod(round(seconds), 60)
+    hour, minute = divmod(minutes, 60)
+    return f"{hour}:{minute:02}:{second:02}" if hour else f"{minute}:{second:02}"
+
+
+def _drop_after(path: epath.Path, resume_step: int) -> int:
+    """Rewrites the file without lines after `resume_step`; returns the last step."""
+    if not path.exists():
+        return 0
+    text = path.read_text()
+    kept, last = [], 0
+    for line in text.splitlines(keepends=True):
+        if not line.endswith("\n"):
+            break  # cut short by a crash; only the last line can be
+        step = json.loads(line)["step"]
+        if step <= resume_step:
+            kept.append(line)
+            last = step
+    if "".join(kept) != text:
+        # Whole or not at all: a kill here must not lose the lines kept.
+        whole = path.with_name(path.name + ".new")
+        whole.write_text("".join(kept))
+        whole.replace(path)
+    return last
