@@ -1,0 +1,230 @@
+"""Reads a radiograph or a mask from a file, and writes the PNG that is stored.
+
+The only place that decodes the picture files of users: PNG of any mode and depth,
+JPEG, TIFF, BMP and DICOM. Knows nothing about labels or data sets.
+"""
+
+from __future__ import annotations
+
+import io
+import pathlib
+import warnings
+from typing import Any
+
+import cv2
+import numpy as np
+from etils import epath
+from PIL import Image
+
+_FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
+_DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+# Detectors deliver these depths, often inside a 16-bit file.
+_DEPTHS = (8, 10, 12, 14, 16)
+
+
+class UnreadableImage(ValueError):
+    """A file that holds no usable picture; the message is the reason."""
+
+
+def read_image(
+    source: epath.PathLike | bytes, *, dtype: type[np.unsignedinteger[Any]]
+) -> np.ndarray:
+    """Decodes a radiograph into one channel, bright where rays were stopped.
+
+    Integer pixels deeper than 8 bits are stretched from the smallest of 8, 10, 12, 14
+    and 16 bits that holds the brightest one, so that a 12-bit picture in a 16-bit file
+    keeps its detail. Of DICOM, the rescale and the first window are applied, and
+    MONOCHROME1 is inverted. An alpha channel and an orientation tag are ignored.
+
+    Args:
+      source: A file's path, or its content.
+      dtype: `np.uint8` or `np.uint16`, the type wanted.
+
+    Returns:
+      dtype [H, W], using the range of `dtype`.
+
+    Raises:
+      UnreadableImage: If the file is empty, cut short, of another format, or needs a
+        decoder that is missing.
+      FileNotFoundError: If there is no such file.
+    """
+    if np.dtype(dtype) not in (np.uint8, np.uint16):
+        raise TypeError(f"dtype must be uint8 or uint16, got {np.dtype(dtype)}.")
+    content, name = _content(source)
+    if _is_dicom(content, name):
+        return _spread(_read_dicom(content), dtype)
+    values = _grey(_decode(content))
+    if values.dtype == np.uint8:
+        return values if dtype is np.uint8 else values.astype(np.uint16) * 257
+    if values.dtype.kind == "f" or values.min() < 0 or values.max() > 65535:
+        return _spread(values, dtype)
+    bits = next(b for b in _DEPTHS if int(values.max()) < 1 << b)
+    factor = np.iinfo(dtype).max / ((1 << bits) - 1)
+    return np.rint(values * factor).astype(dtype)
+
+
+def read_mask(source: epath.PathLike | bytes) -> np.ndarray:
+    """Decodes a mask whose pixel values are codes, so nothing is scaled or mixed.
+
+    Args:
+      source: A file's path, or its content. Palette pictures give their indices.
+
+    Returns:
+      Integer [H, W].
+
+    Raises:
+      UnreadableImage: As `read_image`; also if the mask is in colour, or has fractions.
+      FileNotFoundError: If there is no such file.
+    """
+    content, name = _content(source)
+    if _is_dicom(content, name):
+        raise UnreadableImage("a mask must be PNG, TIFF, BMP or JPEG, not DICOM")
+    picture = _decode(content)
+    values = np.asarray(picture)
+    if picture.mode == "1":
+        return values.astype(np.uint8)
+    if values.ndim == 3:
+        colour = values[..., :1] if picture.mode == "LA" else values[..., :3]
+        if (colour != colour[..., :1]).any():
+            raise UnreadableImage("a mask must hold one value a pixel, not colours")
+        values = colour[..., 0]
+    if values.dtype.kind == "f":
+        raise UnreadableImage("a mask must hold integers, not fractions")
+    return values
+
+
+def encode_png(array: np.ndarray) -> bytes:
+    """Encodes uint8 or uint16 [H, W] as a PNG of one channel, without loss."""
+    if array.ndim != 2 or array.dtype not in (np.uint8, np.uint16):
+        raise TypeError(
+            f"Expected uint8 or uint16 [H, W], got {array.dtype} {list(array.shape)}."
+        )
+    done, encoded = cv2.imencode(".png", array)
+    if not done:
+        raise ValueError(f"No PNG could be made of an array of shape {array.shape}.")
+    return encoded.tobytes()
+
+
+def shrink(array: np.ndarray, longest_side: int, *, is_mask: bool) -> np.ndarray:
+    """Makes an array smaller, never larger, keeping its aspect.
+
+    Args:
+      array: uint8 or uint16 [H, W].
+      longest_side: Longest side of the result, pixels; 0 keeps the array as it is.
+      is_mask: Takes the pixel at the centre (masks) rather than the mean over the area.
+
+    Returns:
+      The same type, [h, w] with max(h, w) at most `longest_side` and at least 1.
+    """
+    height, width = array.shape
+    longest = max(height, width)
+    if longest_side <= 0 or longest <= longest_side:
+        return array
+    size = (
+        max(1, round(width * longest_side / longest)),
+        max(1, round(height * longest_side / longest)),
+    )
+    how = cv2.INTER_NEAREST_EXACT if is_mask else cv2.INTER_AREA
+    return np.asarray(cv2.resize(array, size, interpolation=how))
+
+
+def _content(source: epath.PathLike | bytes) -> tuple[bytes, str]:
+    """Returns the bytes and the lower-case name of a file."""
+    if isinstance(source, bytes):
+        content, name = source, ""
+    else:
+        path = epath.Path(source)
+        content, name = path.read_bytes(), path.name.lower()
+    if not content:
+        raise UnreadableImage("the file is empty")
+    return content, name
+
+
+def _is_dicom(content: bytes, name: str) -> bool:
+    suffix = pathlib.PurePath(name).suffix
+    return content[128:132] == b"DICM" or suffix in _DICOM_SUFFIXES
+
+
+def _decode(content: bytes) -> Image.Image:
+    """Decodes the whole picture, so that a file cut short is found out here."""
+    try:
+        with warnings.catch_warnings():
+            # Odd tags and great size are no reason to give up a picture.
+            warnings.simplefilter("ignore")
+            picture = Image.open(io.BytesIO(content), formats=_FORMATS)
+            picture.load()
+    except Image.UnidentifiedImageError as error:
+        raise UnreadableImage(
+            f"not a {', '.join(_FORMATS)} or DICOM file, or a damaged one"
+        ) from error
+    # What Pillow raises depends on the format and on where the damage is.
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        IndexError,
+        TypeError,
+        EOFError,
+        Image.DecompressionBombError,
+    ) as error:
+        raise UnreadableImage(f"damaged: {error}") from error
+    return picture
+
+
+def _grey(picture: Image.Image) -> np.ndarray:
+    """Returns one channel: uint8, or integer or float of the file's own range."""
+    if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
+        return np.asarray(picture).astype(
+            np.float32 if picture.mode == "F" else np.int32
+        )
+    try:
+        # Palettes first become colours: their indices mean nothing.
+        if picture.mode in ("P", "PA"):
+            picture = picture.convert("RGB")
+        return np.asarray(picture.convert("L"))
+    except (OSError, ValueError) as error:
+        raise UnreadableImage(f"no grey picture in mode {picture.mode}") from error
+
+
+def _spread(values: np.ndarray, dtype: type[np.unsignedinteger[Any]]) -> np.ndarray:
+    """Stretches numbers of any range over all of `dtype`; a constant becomes 0."""
+    if not np.isfinite(values).all():
+        raise UnreadableImage("some pixels are not finite numbers")
+    values = values.astype(np.float64)
+    low, high = values.min(), values.max()
+    if high == low:
+        return np.zeros(values.shape, dtype)
+    return np.rint((values - low) / (high - low) * np.iinfo(dtype).max).astype(dtype)
+
+
+def _read_dicom(content: bytes) -> np.ndarray:
+    """Returns float [H, W] in the file's units, bright where rays were stopped."""
+    try:
+        import pydicom
+        from pydicom import pixels
+    except ImportError as error:
+        raise ImportError(
+            'DICOM files need pydicom. Install it with: pip install "mtpret_jax[dicom]"'
+        ) from error
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            data = pydicom.dcmread(io.BytesIO(content), force=True)
+            stored = np.asarray(data.pixel_array)
+            if stored.ndim != 2:
+                raise UnreadableImage(
+                    f"expected one grey frame, the DICOM file holds {stored.shape}"
+                )
+            values = np.asarray(pixels.apply_modality_lut(stored, data), np.float64)
+            shown = np.asarray(pixels.apply_voi_lut(values, data), np.float64)
+    except UnreadableImage:
+        raise
+    # pydicom and its decoders raise almost anything on damaged files.
+    except Exception as error:
+        raise UnreadableImage(f"DICOM: {type(error).__name__}: {error}") from error
+    # A window outside the data would leave one flat colour.
+    if shown.min() < shown.max():
+        values = shown
+    if data.get("PhotometricInterpretation", "") == "MONOCHROME1":
+        values = values.max() + values.min() - values
+    return values

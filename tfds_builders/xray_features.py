@@ -1,0 +1,123 @@
+"""What a prepared example holds: the names of its features, in one place.
+
+Every set shares them, so that a builder written by a stranger can be trained on.
+
+| feature         | when          | stored as                                          |
+|-----------------|---------------|----------------------------------------------------|
+| `image`         | always        | PNG, uint8 or uint16 [H, W, 1]                     |
+| `image_id`      | always        | text, unique in the set                            |
+| `patient_id`    | always        | text: the patient, or the group of near copies     |
+| `labels`        | label columns | {column: int8 [L]}: 1, 0, or -1 for unknown        |
+| `mask`          | masks         | PNG, uint8 [H, W, 1]: class index, 0 background,   |
+|                 |               | 255 is not annotated                               |
+| `objects`       | boxes         | sequence of {`bbox`: y0, x0, y1, x1 as fractions,  |
+|                 |               | `label`: class index}                              |
+| `objects_known` | boxes         | bool: false where nobody looked for objects        |
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+UNKNOWN_LABEL = -1
+BACKGROUND = "background"
+NOT_ANNOTATED = 255  # value of a mask's pixel
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Which features a set has, and the names of their classes.
+
+    Attributes:
+      label_names: Classes of each label column, in order; empty without labels.
+      mask_names: Classes of the mask without the background, index 1 first; empty
+        without masks.
+      object_names: Classes of the boxes; empty without boxes.
+      bit_depth: Bits of a stored pixel, 8 or 16.
+    """
+
+    label_names: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    mask_names: tuple[str, ...] = ()
+    object_names: tuple[str, ...] = ()
+    bit_depth: int = 8
+
+    def __post_init__(self) -> None:
+        """Refuses what cannot be stored."""
+        if self.bit_depth not in (8, 16):
+            raise ValueError(f"bit_depth must be 8 or 16, got {self.bit_depth}.")
+        if len(self.mask_names) >= NOT_ANNOTATED:
+            raise ValueError(
+                f"A mask holds at most {NOT_ANNOTATED - 1} classes, "
+                f"got {len(self.mask_names)}."
+            )
+
+    @property
+    def dtype(self) -> type[np.unsignedinteger[Any]]:
+        """Type of a stored pixel."""
+        return np.uint8 if self.bit_depth == 8 else np.uint16
+
+
+@dataclasses.dataclass(frozen=True)
+class Xray:
+    """One image with what is known about it, before it is stored.
+
+    Attributes:
+      image: uint8 or uint16 [H, W].
+      labels: int8 [L] for each label column: 1, 0, or -1 for unknown.
+      mask: Class index, uint8 [H, W], 255 where not annotated; None for no mask.
+      boxes: float [M, 4] as y0, x0, y1, x1, fractions of height and width; None where
+        nobody looked for objects.
+      box_labels: Class index of each box, integer [M].
+      dropped_boxes: Boxes of the source that were left out, e.g. without area.
+    """
+
+    image: np.ndarray
+    labels: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    mask: np.ndarray | None = None
+    boxes: np.ndarray | None = None
+    box_labels: np.ndarray | None = None
+    dropped_boxes: int = 0
+
+
+def features(layout: Layout) -> tfds.features.FeaturesDict:
+    """Returns the TFDS features of a set with this layout."""
+    found: dict[str, Any] = {
+        "image": tfds.features.Image(
+            shape=(None, None, 1), dtype=layout.dtype, encoding_format="png"
+        ),
+        "image_id": tfds.features.Text(),
+        "patient_id": tfds.features.Text(),
+    }
+    if layout.label_names:
+        found["labels"] = {
+            column: tfds.features.Tensor(shape=(len(names),), dtype=np.int8)
+            for column, names in layout.label_names.items()
+        }
+    if layout.mask_names:
+        found["mask"] = tfds.features.Image(
+            shape=(None, None, 1), dtype=np.uint8, encoding_format="png"
+        )
+    if layout.object_names:
+        found["objects"] = tfds.features.Sequence(
+            {
+                "bbox": tfds.features.BBoxFeature(),
+                "label": tfds.features.ClassLabel(names=list(layout.object_names)),
+            }
+        )
+        found["objects_known"] = np.bool_
+    return tfds.features.FeaturesDict(found)
+
+
+def metadata(layout: Layout) -> dict[str, Any]:
+    """Returns the class names that go into `metadata.json`, background included."""
+    masks = [BACKGROUND, *layout.mask_names] if layout.mask_names else []
+    return {
+        "label_names": {name: list(v) for name, v in layout.label_names.items()},
+        "mask_names": masks,
+        "object_names": list(layout.object_names),
+    }
