@@ -1,0 +1,148 @@
+"""What chance does to a training picture: one warp, then its intensities.
+
+Each function takes a NumPy generator that the stream seeds by the element's position,
+so a stream opened in its middle draws what the uninterrupted one would have drawn.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from mtpret_jax import config
+from mtpret_jax.data import transforms
+
+_LOG_ASPECT = 0.1  # ours: a crop's sides differ by at most this log ratio, about 10 %
+_SMALLEST_SIGMA = 0.1  # pixels; a blur below this changes nothing
+
+
+def draw_warp(
+    rng: np.random.Generator,
+    settings: config.AugmentConfig,
+    *,
+    content: tuple[int, int, int, int],
+    size: int,
+) -> np.ndarray:
+    """Draws a crop, a rotation and a flip as one warp of the square onto itself.
+
+    The crop lies over the picture rather than its padding: inside the content where
+    it is the smaller of the two, around it where it is the larger.
+
+    Args:
+      rng: Source of chance.
+      settings: Sizes of the changes.
+      content: x0, y0, x1, y1 of the picture in the square, pixels.
+      size: Side of the square, pixels.
+
+    Returns:
+      float64 [3, 3], to be multiplied before the matrix of `transforms.fit`; the
+      identity when all three are switched off.
+    """
+    area, aspect, across, down = rng.random(4)
+    turn, flip = rng.random(2)
+    scale = np.sqrt(settings.crop_min_area + (1 - settings.crop_min_area) * area)
+    stretch = 0.0
+    if settings.crop_min_area < 1:
+        # No side may leave the square, so a large crop is nearly square itself.
+        limit = min(_LOG_ASPECT, -2 * float(np.log(scale)))
+        stretch = limit * (2 * aspect - 1)
+    crop_width = size * scale * np.exp(stretch / 2)
+    crop_height = size * scale * np.exp(-stretch / 2)
+    left = _place(across, crop_width, content[0], content[2], size)
+    top = _place(down, crop_height, content[1], content[3], size)
+    angle = np.deg2rad(settings.rotation_degrees) * (2 * turn - 1)
+    mirror = -1.0 if flip < settings.flip_probability else 1.0
+    to_centre = _shift(-left - crop_width / 2, -top - crop_height / 2)
+    zoom = np.diag([size / crop_width, size / crop_height, 1.0])
+    rotate = np.array(
+        [
+            [np.cos(angle), -np.sin(angle), 0.0],
+            [np.sin(angle), np.cos(angle), 0.0],
+            [0.0, 0.0, 1.0],
+        ]
+    )
+    back = _shift(size / 2, size / 2)
+    return back @ np.diag([mirror, 1.0, 1.0]) @ rotate @ zoom @ to_centre
+
+
+def _place(fraction: float, side: float, low: int, high: int, size: int) -> float:
+    """Start of a crop of length `side` along one axis, pixels of the square."""
+    first, last = sorted((float(low), high - side))
+    first, last = max(first, 0.0), min(last, size - side)
+    return first + fraction * (last - first)
+
+
+def _shift(x: float, y: float) -> np.ndarray:
+    return np.array([[1.0, 0.0, x], [0.0, 1.0, y], [0.0, 0.0, 1.0]])
+
+
+def change_intensity(
+    rng: np.random.Generator,
+    settings: config.AugmentConfig,
+    image: np.ndarray,
+    valid: np.ndarray,
+) -> np.ndarray:
+    """Draws brightness, contrast, gamma, blur and noise, in this order.
+
+    Contrast works about the mean of the valid pixels. Intensities are clipped to
+    [0, 1] after contrast and after noise; that clipping and gamma are what a z-score
+    of each image leaves of brightness and contrast.
+
+    Args:
+      rng: Source of chance.
+      settings: Sizes of the changes.
+      image: Intensities in [0, 1], float32 [H, W].
+      valid: Where the image is not padding, bool [H, W].
+
+    Returns:
+      float32 [H, W]; the same values when all changes are switched off.
+    """
+    # Always six draws, so that switching one change off leaves the others alone.
+    shift, factor, exponent, is_blurred, width, strength = rng.random(6)
+    if settings.brightness or settings.contrast:
+        offset = settings.brightness * (2 * shift - 1)
+        slope = 1 + settings.contrast * (2 * factor - 1)
+        (mean, *_) = cv2.mean(image, mask=valid.astype(np.uint8))
+        image = image * np.float32(slope)
+        image += np.float32(mean * (1 - slope) + offset)
+        image = np.clip(image, 0.0, 1.0, out=image)
+    if settings.gamma:
+        power = (1 + settings.gamma) ** (2 * exponent - 1)
+        image = cv2.pow(image, power)
+    if settings.blur_probability and is_blurred < settings.blur_probability:
+        sigma = width * settings.blur_sigma
+        if sigma > _SMALLEST_SIGMA:
+            image = cv2.GaussianBlur(
+                image, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE
+            )
+    if settings.noise:
+        grain = rng.standard_normal(image.shape, np.float32)
+        image = image + grain * np.float32(strength * settings.noise)
+        image = np.clip(image, 0.0, 1.0, out=image)
+    return image
+
+
+def draw_view(
+    rng: np.random.Generator,
+    settings: config.AugmentConfig,
+    image: np.ndarray,
+    *,
+    size: int,
+    mode: str,
+) -> transforms.View:
+    """Draws a warp and new intensities for a stored picture.
+
+    Args:
+      rng: Source of chance.
+      settings: Sizes of the changes.
+      image: Intensities in [0, 1], float32 [H, W].
+      size: Side of the square, pixels.
+      mode: As for `transforms.fit`.
+    """
+    height, width = image.shape
+    fitted = transforms.fit(height, width, size=size, mode=mode)
+    warp = draw_warp(rng, settings, content=fitted.content, size=size)
+    matrix = warp @ fitted.matrix
+    warped, valid = transforms.warp_image(image, matrix, size=size)
+    warped = change_intensity(rng, settings, warped, valid)
+    return transforms.View(warped, valid, matrix)

@@ -1,0 +1,177 @@
+"""From a record number to one element of a batch: read, warp, normalise, add targets.
+
+The arrays are those of the table in `mtpret_jax.types`, without the leading axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from mtpret_jax import config, types
+from mtpret_jax.data import augment, sources, transforms
+
+
+class TaskElement:
+    """Elements of a supervised task's batch.
+
+    Called with a record it uses no chance; -1 gives padding, zeros with `record` -1 and
+    `example_valid` False. `random` adds the task's augmentation.
+    """
+
+    def __init__(
+        self,
+        source: sources.Source,
+        task: config.TaskConfig,
+        settings: config.InputConfig,
+    ) -> None:
+        self._source = source
+        self._task = task
+        self._mode = settings.fit
+        self._statistics = _statistics(source, settings)
+
+    def __call__(self, record: int) -> types.Example:
+        """The element of evaluation."""
+        if record < 0:
+            padding = {k: np.zeros_like(v) for k, v in self(0).items()}
+            return padding | {"record": np.asarray(-1, np.int32)}
+        example, image = _read(self._source, int(record))
+        view = transforms.plain_view(image, size=self._task.image_size, mode=self._mode)
+        return self._assemble(example, image.shape, view)
+
+    def random(self, record: int, rng: np.random.Generator) -> types.Example:
+        """The element of training."""
+        example, image = _read(self._source, int(record))
+        view = augment.draw_view(
+            rng,
+            self._task.augment,
+            image,
+            size=self._task.image_size,
+            mode=self._mode,
+        )
+        return self._assemble(example, image.shape, view)
+
+    def _assemble(
+        self, example: types.Example, shape: tuple[int, int], view: transforms.View
+    ) -> types.Example:
+        element = {
+            "image": transforms.normalise(
+                view.image, view.valid, statistics=self._statistics
+            ),
+            "record": example["record"],
+            "example_valid": np.asarray(True),
+        }
+        make_targets = _TARGETS[self._task.kind]
+        return element | make_targets(example, self._task, view.matrix, shape)
+
+
+class TwoViews:
+    """Elements of a contrastive batch: two random views of one decoded picture."""
+
+    def __init__(
+        self,
+        source: sources.Source,
+        settings: config.ContrastiveConfig,
+        input_config: config.InputConfig,
+        *,
+        first_record: int,
+    ) -> None:
+        self._source = source
+        self._augment = settings.augment
+        self._size = settings.image_size
+        self._mode = input_config.fit
+        self._statistics = _statistics(source, input_config)
+        self._first_record = first_record
+
+    def __call__(self, record: int, rng: np.random.Generator) -> types.Example:
+        """Draws both views; `record` in the element counts from `first_record`."""
+        _, image = _read(self._source, int(record))
+        query, positive = (self._draw(image, rng) for _ in range(2))
+        return {
+            "query": query,
+            "positive": positive,
+            "record": np.asarray(self._first_record + record, np.int32),
+            "example_valid": np.asarray(True),
+        }
+
+    def _draw(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        view = augment.draw_view(
+            rng, self._augment, image, size=self._size, mode=self._mode
+        )
+        return transforms.normalise(view.image, view.valid, statistics=self._statistics)
+
+
+def _statistics(
+    source: sources.Source, settings: config.InputConfig
+) -> tuple[float, float] | None:
+    """Mean and deviation to normalise by, or None for each image's own."""
+    if settings.normalisation == "image":
+        return None
+    if settings.normalisation == "dataset":
+        return source.pixel_statistics()
+    raise ValueError(
+        f"config.input.normalisation is {settings.normalisation!r}; expected 'image' "
+        "or 'dataset'."
+    )
+
+
+def _read(source: sources.Source, record: int) -> tuple[types.Example, np.ndarray]:
+    """A record and its picture's intensities, float32 [H, W] in [0, 1]."""
+    try:
+        example = source[record]
+        return example, transforms.to_intensity(transforms.decode(example["image"]))
+    except Exception as error:
+        error.add_note(
+            f"While reading record {record} of split {source.split!r} of dataset "
+            f"{source.name!r}."
+        )
+        raise
+
+
+def _classification(
+    example: types.Example,
+    task: config.TaskConfig,
+    matrix: np.ndarray,
+    shape: tuple[int, int],
+) -> types.Example:
+    del matrix, shape  # A label does not move with the picture.
+    return transforms.classification_targets(example[f"labels/{task.target}"])
+
+
+def _segmentation(
+    example: types.Example,
+    task: config.TaskConfig,
+    matrix: np.ndarray,
+    shape: tuple[int, int],
+) -> types.Example:
+    mask = transforms.decode(example["mask"])
+    if mask.shape != shape:
+        raise ValueError(
+            f"The mask of record {example['record']} has {mask.shape} pixels, its "
+            f"image {shape}. Prepare the set again with --rebuild."
+        )
+    warped = transforms.warp_mask(mask, matrix, size=task.image_size)
+    return transforms.segmentation_targets(warped)
+
+
+def _detection(
+    example: types.Example,
+    task: config.TaskConfig,
+    matrix: np.ndarray,
+    shape: tuple[int, int],
+) -> types.Example:
+    height, width = shape
+    box, keep = transforms.warp_boxes(
+        example["box"], matrix, height=height, width=width, size=task.image_size
+    )
+    return transforms.detection_targets(
+        box[keep], example["box_class"][keep], max_boxes=task.detection.max_boxes
+    )
+
+
+_TARGETS: Mapping[str, Callable[..., types.Example]] = {
+    "classification": _classification,
+    "segmentation": _segmentation,
+    "detection": _detection,
+}

@@ -1,0 +1,225 @@
+"""Streams of batches whose position is a pure function of the step.
+
+A stream opened at `first_batch=k` yields what the uninterrupted one yields from batch k
+on, and the global batch holds the same examples in the same order for any number of
+shards: a shard takes consecutive rows of it. Nothing of a stream needs saving.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator, Mapping
+
+import cv2
+import grain
+import numpy as np
+
+from mtpret_jax import config, types
+from mtpret_jax.data import elements, sources
+
+CONTRASTIVE = "contrastive"  # the `task` of the batches of stage 1
+_TRAIN = "train"
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """Which part of every global batch this process gets.
+
+    Attributes:
+      index: From 0.
+      count: Number of processes that share a batch.
+    """
+
+    index: int = 0
+    count: int = 1
+
+
+class Stream(Iterator[types.Batch]):
+    """Batches read and augmented ahead by threads; `close` ends these."""
+
+    def __init__(
+        self, dataset: grain.MapDataset, *, task: str, settings: config.InputConfig
+    ) -> None:
+        # Grain's threads already use the cores; OpenCV's own would only fight them.
+        cv2.setNumThreads(0)
+        options = grain.ReadOptions(
+            num_threads=settings.threads, prefetch_buffer_size=settings.buffer
+        )
+        self._task = task
+        self._iterator = iter(dataset.to_iter_dataset(options))
+
+    def __next__(self) -> types.Batch:
+        return types.Batch(arrays=next(self._iterator), task=self._task)
+
+    def close(self) -> None:
+        """Stops reading ahead. The stream must not be used afterwards."""
+        self._iterator.close()
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def train_stream(
+    name: str,
+    task: config.TaskConfig,
+    input_config: config.InputConfig,
+    folder: sources.PathLike,
+    *,
+    seed: int,
+    first_batch: int = 0,
+    shard: Shard = Shard(),
+) -> Stream:
+    """Endless augmented batches of a task's train split, shuffled anew each epoch.
+
+    A set smaller than a batch is repeated within it.
+
+    Args:
+      name: Of the task; becomes `Batch.task`.
+      task: The task; `batch_size` is that of the global batch.
+      input_config: Fit, normalisation, threads and buffer.
+      folder: Prepared folder of the task's dataset.
+      seed: Of shuffling and augmentation; each task draws its own from it.
+      first_batch: Index of the first batch to yield.
+      shard: Part of each global batch to yield.
+
+    Raises:
+      ValueError: If nothing in the split can be used, or shards do not divide a batch.
+    """
+    rows = _rows_per_shard(task.batch_size, shard, option=f"tasks.{name}.batch_size")
+    source = sources.open_prepared(folder, _TRAIN)
+    prepare = elements.TaskElement(source, task, input_config)
+    dataset = (
+        grain.MapDataset.source(sources.usable_records(source, task))
+        .shuffle(seed=_derive(seed, "shuffle", name))
+        .repeat()
+        .random_map(prepare.random, seed=_derive(seed, "augment", name))
+    )
+    batches = _global_batches(dataset, rows, shard, first_batch)
+    return Stream(batches, task=name, settings=input_config)
+
+
+def eval_batches(
+    name: str,
+    task: config.TaskConfig,
+    input_config: config.InputConfig,
+    folder: sources.PathLike,
+    split: str,
+    *,
+    shard: Shard = Shard(),
+    batch_size: int | None = None,
+) -> Stream:
+    """Every usable example of a split once, in order, without chance.
+
+    The last batch is filled with examples of zeros whose `example_valid` is False and
+    whose `record` is -1, so all shards yield equally many batches of one shape.
+
+    Args:
+      name: Of the task; becomes `Batch.task`.
+      task: The task.
+      input_config: Fit, normalisation, threads and buffer.
+      folder: Prepared folder of the task's dataset.
+      split: Name of the split.
+      shard: Part of each global batch to yield.
+      batch_size: Examples of the global batch; the task's own when None.
+
+    Raises:
+      ValueError: If nothing in the split can be used, or shards do not divide a batch.
+    """
+    if batch_size is None:
+        batch_size = task.batch_size
+    rows = _rows_per_shard(batch_size, shard, option=f"tasks.{name}.batch_size")
+    source = sources.open_prepared(folder, split)
+    records = sources.usable_records(source, task)
+    missing = -len(records) % batch_size
+    padded = np.concatenate([records, np.full(missing, -1, np.int32)])
+    prepare = elements.TaskElement(source, task, input_config)
+    dataset = grain.MapDataset.source(padded).map(prepare)
+    batches = _global_batches(dataset, rows, shard, 0)
+    return Stream(batches, task=name, settings=input_config)
+
+
+def contrastive_stream(
+    settings: config.ContrastiveConfig,
+    input_config: config.InputConfig,
+    folders: Mapping[str, sources.PathLike],
+    *,
+    seed: int,
+    first_batch: int = 0,
+    shard: Shard = Shard(),
+) -> Stream:
+    """Endless batches of two views of each image, from the train splits of many sets.
+
+    Sets are interleaved in fixed proportions, weight times size to the power
+    `size_exponent` (to within a hundredth of the smallest); each is repeated before
+    mixing, so a small set never ends the stream. Labels are not read. `record` is the
+    position in the train splits joined in the order of `settings.datasets`.
+
+    Args:
+      settings: Sets, weights, image size, batch size and augmentation.
+      input_config: Fit, normalisation, threads and buffer.
+      folders: Dataset name to its prepared folder.
+      seed: Of shuffling and augmentation.
+      first_batch: Index of the first batch to yield.
+      shard: Part of each global batch to yield.
+
+    Raises:
+      ValueError: If there is no set, a weight is not positive, a train split is empty,
+        or shards do not divide a batch.
+    """
+    rows = _rows_per_shard(settings.batch_size, shard, option="contrastive.batch_size")
+    if not settings.datasets:
+        raise ValueError("contrastive.datasets is empty; name at least one dataset.")
+    parts, proportions, first = [], [], 0
+    for name, weight in settings.datasets.items():
+        if not weight > 0:
+            raise ValueError(
+                f"contrastive.datasets[{name!r}] is {weight}; expected a weight above "
+                "0. Remove the row to leave the set out."
+            )
+        source = sources.open_prepared(folders[name], _TRAIN)
+        if not len(source):
+            raise ValueError(f"Split 'train' of dataset {name!r} is empty.")
+        views = elements.TwoViews(source, settings, input_config, first_record=first)
+        part = (
+            grain.MapDataset.range(len(source))
+            .shuffle(seed=_derive(seed, "shuffle", name))
+            .repeat()
+            .random_map(views, seed=_derive(seed, "augment", name))
+        )
+        parts.append(part)
+        proportions.append(weight * len(source) ** settings.size_exponent)
+        first += len(source)
+    mixed = grain.MapDataset.mix(parts, proportions)
+    batches = _global_batches(mixed, rows, shard, first_batch)
+    return Stream(batches, task=CONTRASTIVE, settings=input_config)
+
+
+def _rows_per_shard(batch_size: int, shard: Shard, *, option: str) -> int:
+    if not 0 <= shard.index < shard.count:
+        raise ValueError(
+            f"Shard {shard.index} of {shard.count}: expected 0 <= index < count."
+        )
+    if batch_size < 1 or batch_size % shard.count:
+        raise ValueError(
+            f"{option} is {batch_size}; expected a positive multiple of the "
+            f"{shard.count} processes that share it."
+        )
+    return batch_size // shard.count
+
+
+def _global_batches(
+    dataset: grain.MapDataset, rows: int, shard: Shard, first_batch: int
+) -> grain.MapDataset:
+    """Cuts into batches of `rows`, of which every `shard.count`-th is this shard's."""
+    batches = dataset.batch(rows)[shard.index :: shard.count]
+    return batches[first_batch:] if first_batch else batches
+
+
+def _derive(seed: int, *words: str) -> int:
+    """A seed for one purpose, [0, 2**32): chains of two purposes share no draws."""
+    text = "|".join([str(seed), *words])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")

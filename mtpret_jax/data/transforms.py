@@ -1,0 +1,302 @@
+"""What is done to every picture the same way: decode, warp to a square, normalise.
+
+Geometry is a 3x3 matrix from continuous pixel coordinates (x, y, 1) of the stored
+picture, where the first pixel spans [0, 1], to those of the square input. `fit` gives
+the deterministic matrix, `augment.draw_warp` a random one to put before it; image, mask
+and boxes all follow the product, so they cannot come apart.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import cv2
+import numpy as np
+
+from mtpret_jax import types
+
+UNKNOWN_CLASS = 255  # in a stored mask: not annotated
+MIN_BOX_LEFT = 0.3  # fraction of a box's area; a box with less left is dropped
+
+_RANGE = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65_535.0}
+_EPSILON = 1e-6  # added to a standard deviation, of intensities in [0, 1]
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """How a picture lies in the square input.
+
+    Attributes:
+      matrix: Stored picture to square, float64 [3, 3].
+      content: x0, y0, x1, y1 of the picture's part in the square, pixels; the rest
+        is padding.
+    """
+
+    matrix: np.ndarray
+    content: tuple[int, int, int, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """A picture warped to the square input, not yet normalised.
+
+    Attributes:
+      image: Intensities in [0, 1], float32 [size, size].
+      valid: Where it is not padding, bool [size, size].
+      matrix: Stored picture to square, float64 [3, 3]; its inverse leads back.
+    """
+
+    image: np.ndarray
+    valid: np.ndarray
+    matrix: np.ndarray
+
+
+def decode(encoded: np.ndarray) -> np.ndarray:
+    """Decodes a picture file (uint8 [bytes]) to its stored integers [H, W].
+
+    Raises:
+      ValueError: If it is no picture, or not a grey one of 8 or 16 bits.
+    """
+    picture = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
+    if picture is None:
+        raise ValueError(f"Cannot decode a picture of {len(encoded)} bytes.")
+    if picture.ndim != 2 or picture.dtype not in _RANGE:
+        raise ValueError(
+            "Expected a grey picture of 8 or 16 bits in a prepared set, got "
+            f"{picture.dtype} {picture.shape}. Prepare the set again with --rebuild."
+        )
+    return picture
+
+
+def to_intensity(picture: np.ndarray) -> np.ndarray:
+    """Stored integers, uint8 or uint16 [H, W], as float32 [H, W] in [0, 1]."""
+    return np.multiply(picture, 1.0 / _RANGE[picture.dtype], dtype=np.float32)
+
+
+def fit(height: int, width: int, *, size: int, mode: str) -> Fit:
+    """Lays a picture of `height` by `width` pixels into a square of `size` pixels.
+
+    Args:
+      height: Of the stored picture, pixels.
+      width: Of the stored picture, pixels.
+      size: Side of the square, pixels.
+      mode: "pad" keeps all of it and centres it; "crop" fills the square and loses
+        the ends of the longer side; "stretch" scales each side on its own.
+    """
+    if mode == "stretch":
+        new_height = new_width = size
+    elif mode == "pad":
+        scale = size / max(height, width)
+        new_height = max(1, round(height * scale))
+        new_width = max(1, round(width * scale))
+    elif mode == "crop":
+        scale = size / min(height, width)
+        new_height = max(size, round(height * scale))
+        new_width = max(size, round(width * scale))
+    else:
+        raise ValueError(
+            f"config.input.fit is {mode!r}; expected 'pad', 'crop' or 'stretch'."
+        )
+    top, left = (size - new_height) // 2, (size - new_width) // 2
+    matrix = np.array(
+        [
+            [new_width / width, 0.0, left],
+            [0.0, new_height / height, top],
+            [0.0, 0.0, 1.0],
+        ]
+    )
+    content = (
+        max(left, 0),
+        max(top, 0),
+        min(left + new_width, size),
+        min(top + new_height, size),
+    )
+    return Fit(matrix, content)
+
+
+def _warp(
+    picture: np.ndarray,
+    matrix: np.ndarray,
+    size: int,
+    *,
+    flags: int,
+    border_mode: int,
+    border: int = 0,
+) -> np.ndarray:
+    """Warps by a matrix of continuous coordinates; OpenCV's are of pixel centres."""
+    centred = matrix[:2].copy()
+    centred[:, 2] += 0.5 * (matrix[:2, 0] + matrix[:2, 1]) - 0.5
+    return cv2.warpAffine(
+        picture,
+        centred,
+        (size, size),
+        flags=flags,
+        borderMode=border_mode,
+        borderValue=border,
+    )
+
+
+def warp_image(
+    image: np.ndarray, matrix: np.ndarray, *, size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Warps intensities, float32 [H, W], to the square; shrinks by pixel areas first.
+
+    Returns:
+      The image, float32 [size, size], in which padding repeats the picture's edge (so
+      that a later blur meets no step), and where it is not padding, bool [size, size].
+    """
+    height, width = image.shape
+    inside = np.ones((height, width), np.uint8)
+    valid = _warp(
+        inside,
+        matrix,
+        size,
+        flags=cv2.INTER_NEAREST,
+        border_mode=cv2.BORDER_CONSTANT,
+    ).astype(np.bool_)
+    scale_x = float(np.hypot(matrix[0, 0], matrix[1, 0]))
+    scale_y = float(np.hypot(matrix[0, 1], matrix[1, 1]))
+    new_width = min(width, max(1, round(width * scale_x)))
+    new_height = min(height, max(1, round(height * scale_y)))
+    if (new_height, new_width) != (height, width):
+        image = cv2.resize(image, (new_width, new_height), interpolation=cv2.INTER_AREA)
+        grow = np.diag([width / new_width, height / new_height, 1.0])
+        matrix = matrix @ grow
+    warped = _warp(
+        image,
+        matrix,
+        size,
+        flags=cv2.INTER_LINEAR,
+        border_mode=cv2.BORDER_REPLICATE,
+    )
+    return warped, valid
+
+
+def warp_mask(mask: np.ndarray, matrix: np.ndarray, *, size: int) -> np.ndarray:
+    """Warps class indices, uint8 [H, W], by nearest neighbour; outside is unknown."""
+    return _warp(
+        mask,
+        matrix,
+        size,
+        flags=cv2.INTER_NEAREST,
+        border_mode=cv2.BORDER_CONSTANT,
+        border=UNKNOWN_CLASS,
+    )
+
+
+def warp_boxes(
+    box: np.ndarray, matrix: np.ndarray, *, height: int, width: int, size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Moves boxes with the picture, clips them to the square, drops what is cut off.
+
+    A turned box becomes the upright box around its corners, so it covers the object
+    but is somewhat larger than the tightest one.
+
+    Args:
+      box: y0, x0, y1, x1 as fractions of the stored picture, float32 [N, 4].
+      matrix: Stored picture to square, [3, 3].
+      height: Of the stored picture, pixels.
+      width: Of the stored picture, pixels.
+      size: Side of the square, pixels.
+
+    Returns:
+      The boxes as fractions of the square, float32 [N, 4], and which of them to keep,
+      bool [N]: those with at least `MIN_BOX_LEFT` of their area inside.
+    """
+    y0, x0, y1, x1 = np.moveaxis(box.astype(np.float64), -1, 0)
+    corner = np.stack(
+        [
+            np.stack([x0, x1, x0, x1]) * width,
+            np.stack([y0, y0, y1, y1]) * height,
+            np.ones((4, len(box))),
+        ]
+    )
+    x, y, _ = np.tensordot(matrix, corner, axes=1) / size
+    moved = np.stack([y.min(0), x.min(0), y.max(0), x.max(0)], axis=-1)
+    clipped = np.clip(moved, 0.0, 1.0)
+    area = _area(clipped)
+    keep = (area > 0) & (area >= MIN_BOX_LEFT * _area(moved))
+    return clipped.astype(np.float32), keep
+
+
+def _area(box: np.ndarray) -> np.ndarray:
+    return (box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1])
+
+
+def normalise(
+    image: np.ndarray,
+    valid: np.ndarray,
+    *,
+    statistics: tuple[float, float] | None = None,
+) -> np.ndarray:
+    """Subtracts the mean and divides by the standard deviation; padding becomes 0.
+
+    Args:
+      image: Intensities in [0, 1], float32 [H, W].
+      valid: Where the image is not padding, bool [H, W].
+      statistics: Mean and standard deviation to use; those of the image's own valid
+        pixels when None.
+
+    Returns:
+      float32 [H, W, 1]. A constant image becomes 0 by its own statistics.
+    """
+    if statistics is None:
+        means, deviations = cv2.meanStdDev(image, mask=valid.astype(np.uint8))
+        mean, deviation = means.item(), deviations.item()
+    else:
+        mean, deviation = statistics
+    normal = (image - np.float32(mean)) * np.float32(1.0 / (deviation + _EPSILON))
+    normal[~valid] = 0.0
+    return normal[..., np.newaxis]
+
+
+def plain_view(image: np.ndarray, *, size: int, mode: str) -> View:
+    """Fits a picture to the square without chance, as evaluation and prediction do.
+
+    Args:
+      image: Intensities in [0, 1], float32 [H, W].
+      size: Side of the square, pixels.
+      mode: As for `fit`.
+    """
+    height, width = image.shape
+    matrix = fit(height, width, size=size, mode=mode).matrix
+    warped, valid = warp_image(image, matrix, size=size)
+    return View(warped, valid, matrix)
+
+
+def classification_targets(label: np.ndarray) -> types.Example:
+    """Splits labels, int8 [L] of 1, 0 and -1, into `label` and `label_known`, [L]."""
+    return {"label": (label == 1).astype(np.float32), "label_known": label != -1}
+
+
+def segmentation_targets(mask: np.ndarray) -> types.Example:
+    """Splits a warped mask, uint8 [H, W], into `segmentation` and `pixel_known`."""
+    pixel_known = mask != UNKNOWN_CLASS
+    return {
+        "segmentation": np.where(pixel_known, mask, 0).astype(np.int32),
+        "pixel_known": pixel_known,
+    }
+
+
+def detection_targets(
+    box: np.ndarray, box_class: np.ndarray, *, max_boxes: int
+) -> types.Example:
+    """Pads boxes to M = `max_boxes`; of more than that the largest are kept.
+
+    Args:
+      box: Fractions of the square, float32 [N, 4].
+      box_class: int32 [N].
+      max_boxes: M.
+
+    Returns:
+      `box` float32 [M, 4], `box_class` int32 [M], `box_valid` bool [M].
+    """
+    if len(box) > max_boxes:
+        largest = np.sort(np.argsort(-_area(box), kind="stable")[:max_boxes])
+        box, box_class = box[largest], box_class[largest]
+    missing = max_boxes - len(box)
+    return {
+        "box": np.pad(box, ((0, missing), (0, 0))).astype(np.float32),
+        "box_class": np.pad(box_class, (0, missing)).astype(np.int32),
+        "box_valid": np.arange(max_boxes) < len(box),
+    }
