@@ -20,7 +20,7 @@ from mtpret_jax import config_checks
 
 @dataclasses.dataclass(frozen=True)
 class AugmentConfig:
-    """Random changes of a training image. Zero (or one, for a crop) switches one off."""
+    """Random changes of a training image. Zero (a crop: one) switches one off."""
 
     crop_min_area: float = 1.0  # smallest crop, fraction of the image's area, (0, 1]
     flip_probability: float = 0.0  # left-right; 0 where side matters
@@ -238,6 +238,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 
 def _row(schema: type, values: Mapping[str, Any]) -> ml_collections.ConfigDict:
     """A `ConfigDict` of the schema's defaults with `values` written over them."""
+    _parse_value(values, schema, schema.__name__)  # Its errors are shorter.
     row = ml_collections.ConfigDict(dataclasses.asdict(schema()), sort_keys=False)
     for table in ("datasets", "tasks", "runs"):
         if table in row:  # a table keeps the order in which its rows were written
@@ -307,9 +308,8 @@ def _parse_value(value: Any, schema: Any, path: str) -> Any:
         hints = typing.get_type_hints(schema)
         for key in value:
             if key not in hints:
-                raise ValueError(
-                    f"{path}.{key}: unknown option.{config_checks.nearest(str(key), hints)}"
-                )
+                advice = config_checks.nearest(str(key), hints)
+                raise ValueError(f"{path}.{key}: unknown option.{advice}")
         given = {
             key: _parse_value(entry, hints[key], f"{path}.{key}")
             for key, entry in value.items()

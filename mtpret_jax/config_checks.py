@@ -19,6 +19,7 @@ def nearest(name: str, known: typing.Iterable[str]) -> str:
 
 
 def require_known(name: str, known: typing.Iterable[str], what: str) -> None:
+    """Raises ValueError, with advice, unless `name` is one of `known`."""
     known = list(known)
     if name not in known:
         raise ValueError(f"Unknown {what} '{name}'.{nearest(name, known)}")

@@ -29,6 +29,7 @@ from typing import Any, Protocol
 import flax.struct
 import jax
 import numpy as np
+import optax
 
 Array = jax.Array
 Example = dict[str, np.ndarray]
@@ -174,6 +175,30 @@ class Task(Protocol):
         ...
 
 
+class Optimizer(Protocol):
+    """How gradients become updates.
+
+    Attributes:
+      direction: Of descent, before the learning rate.
+    """
+
+    direction: optax.GradientTransformation
+
+    def learning_rate(self, step: Array, /) -> Array:
+        """Rate at a step of the curve, float32 []."""
+        ...
+
+    def clip(self, grads: Tree) -> tuple[Tree, Array]:
+        """Gradients of bounded norm, and their norm before, float32 []."""
+        ...
+
+    def update(
+        self, grads: Tree, opt_state: Tree, params: Tree, rate: Array
+    ) -> tuple[Tree, Tree]:
+        """New parameters and optimiser state."""
+        ...
+
+
 class Stage(Protocol):
     """How a step changes the state, and in which order tasks come. Frozen and pure."""
 
@@ -193,6 +218,8 @@ class Stage(Protocol):
         """One optimiser step."""
         ...
 
-    def predict(self, state: TrainState, batch: Batch) -> dict[str, Array]:
-        """Predictions of the batch's task in evaluation mode."""
+    def hand_over(self, state: TrainState) -> Tree:
+        """What the next run may start from, as nested dicts of arrays:
+        `backbone` and `heads`, each with `params` and `model_state`, and `memory`.
+        """
         ...

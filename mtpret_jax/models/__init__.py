@@ -1,0 +1,50 @@
+"""Images to features and features to maps; knows no labels."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+import jax.numpy as jnp
+
+from mtpret_jax import config as schema
+from mtpret_jax import config_checks
+from mtpret_jax.models import resnet
+
+
+def _resnet(depth: int) -> Callable[[schema.BackboneConfig], resnet.ResNetBackbone]:
+    def build(config: schema.BackboneConfig) -> resnet.ResNetBackbone:
+        return resnet.ResNetBackbone(
+            depth=depth,
+            width=config.width,
+            in_channels=config.in_channels,
+            dtype=jnp.dtype(config.compute_dtype),
+            remat=config.remat,
+        )
+
+    return build
+
+
+BACKBONES: Mapping[str, Callable[[schema.BackboneConfig], resnet.ResNetBackbone]] = {
+    "resnet18": _resnet(18),
+    "resnet50": _resnet(50),
+}
+
+
+def build_backbone(
+    config: schema.BackboneConfig,
+    *,
+    batch_norm_groups: int = 1,
+    batch_norm_momentum: float = 0.9,
+) -> resnet.ResNetBackbone:
+    """The backbone that the config names.
+
+    Raises:
+      ValueError: If `BACKBONES` has no such row.
+    """
+    config_checks.require_known(config.name, BACKBONES, "backbone")
+    return dataclasses.replace(
+        BACKBONES[config.name](config),
+        batch_norm_groups=batch_norm_groups,
+        batch_norm_momentum=batch_norm_momentum,
+    )

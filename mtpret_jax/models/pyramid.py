@@ -1,0 +1,82 @@
+"""Feature pyramid network: backbone levels to levels of one width.
+
+Parameters map one to one to torchvision's `backbone.fpn`: `inner_blocks_0` is
+`inner_blocks.0.0`, `layer_blocks_0` is `layer_blocks.0.0`, finest level first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+# Pixels between two positions of P2 to P6.
+STRIDES = (4, 8, 16, 32, 64)
+
+
+class FeaturePyramid(nn.Module):
+    """C2 to C5 in, P2 to P6 out.
+
+    A 1x1 convolution of each level, the level above enlarged to it (nearest) and
+    added, a 3x3 convolution; P6 is every second position of P5.
+
+    Attributes:
+      channels: Of every output level.
+      dtype: Of the computation.
+
+    Source: Lin et al. 2017, "Feature Pyramid Networks"; no normalisation, and P6 by
+    subsampling, as in torchvision.
+    """
+
+    channels: int
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, levels: Sequence[jax.Array]) -> tuple[jax.Array, ...]:
+        """Maps levels [B, H/s, W/s, C], finest first, to one more of `channels`."""
+        inner = [
+            self._conv(1, f"inner_blocks_{i}")(level) for i, level in enumerate(levels)
+        ]
+        for i in reversed(range(len(inner) - 1)):
+            inner[i] += enlarge(inner[i + 1], like=inner[i])
+        outputs = [
+            self._conv(3, f"layer_blocks_{i}")(level) for i, level in enumerate(inner)
+        ]
+        return (*outputs, outputs[-1][:, ::2, ::2])
+
+    def _conv(self, size: int, name: str) -> nn.Conv:
+        return nn.Conv(
+            self.channels,
+            (size, size),
+            padding=size // 2,
+            kernel_init=nn.initializers.lecun_uniform(),
+            dtype=self.dtype,
+            name=name,
+        )
+
+
+def enlarge(level: jax.Array, *, like: jax.Array) -> jax.Array:
+    """Doubles a level by nearest neighbour, cut to the size of the level below.
+
+    A level of odd size has one position less than twice the level above, so the last
+    row or column is cut off.
+
+    Args:
+      level: [B, h, w, C].
+      like: [B, H, W, C] with H in (2 h - 1, 2 h), and W in the same way.
+
+    Returns:
+      [B, H, W, C].
+    """
+    height, width = like.shape[1:3]
+    for fine, coarse in ((height, level.shape[1]), (width, level.shape[2])):
+        if (fine + 1) // 2 != coarse:
+            raise ValueError(
+                "A pyramid needs levels that halve in size, rounding up; got "
+                f"{level.shape[1:3]} above {like.shape[1:3]}. Use a backbone with "
+                "strides 4, 8, 16, 32 (output_stride=32)."
+            )
+    double = jnp.repeat(jnp.repeat(level, 2, axis=1), 2, axis=2)
+    return double[:, :height, :width]

@@ -1,0 +1,217 @@
+"""ResNet-18 and ResNet-50 with a pyramid of features and dilation instead of stride.
+
+Modules and parameters carry torchvision's names (`layer1.0.conv1.weight` is
+`layer1_0/conv1/kernel`), so weights map one to one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from mtpret_jax import types
+from mtpret_jax.models import normalisation
+
+_KERNEL_INIT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+
+
+def _conv(
+    features: int, size: int, *, stride: int = 1, dilation: int = 1, **options: object
+) -> nn.Conv:
+    """A convolution without bias, padded as PyTorch pads it."""
+    pad = dilation * (size // 2)
+    return nn.Conv(
+        features,
+        (size, size),
+        strides=stride,
+        kernel_dilation=dilation,
+        padding=((pad, pad), (pad, pad)),
+        use_bias=False,
+        kernel_init=_KERNEL_INIT,
+        **options,
+    )
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut."""
+
+    features: int
+    stride: int
+    dilation: int
+    norm: Callable[..., nn.Module]
+    dtype: jnp.dtype
+    expansion = 1
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array, train: bool) -> jax.Array:
+        """Maps [B, H, W, C] to [B, H/stride, W/stride, features]."""
+        hidden = _conv(
+            self.features,
+            3,
+            stride=self.stride,
+            dilation=self.dilation,
+            dtype=self.dtype,
+            name="conv1",
+        )(inputs)
+        hidden = nn.relu(self.norm(name="bn1")(hidden, train=train))
+        hidden = _conv(
+            self.features, 3, dilation=self.dilation, dtype=self.dtype, name="conv2"
+        )(hidden)
+        hidden = self.norm(name="bn2")(hidden, train=train)
+        return nn.relu(hidden + _shortcut(self, inputs, self.features, train))
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3 and 1x1 convolutions and a shortcut; the 3x3 one strides."""
+
+    features: int
+    stride: int
+    dilation: int
+    norm: Callable[..., nn.Module]
+    dtype: jnp.dtype
+    expansion = 4
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array, train: bool) -> jax.Array:
+        """Maps [B, H, W, C] to [B, H/stride, W/stride, 4 * features]."""
+        outputs = self.features * self.expansion
+        hidden = _conv(self.features, 1, dtype=self.dtype, name="conv1")(inputs)
+        hidden = nn.relu(self.norm(name="bn1")(hidden, train=train))
+        hidden = _conv(
+            self.features,
+            3,
+            stride=self.stride,
+            dilation=self.dilation,
+            dtype=self.dtype,
+            name="conv2",
+        )(hidden)
+        hidden = nn.relu(self.norm(name="bn2")(hidden, train=train))
+        hidden = _conv(outputs, 1, dtype=self.dtype, name="conv3")(hidden)
+        hidden = self.norm(name="bn3")(hidden, train=train)
+        return nn.relu(hidden + _shortcut(self, inputs, outputs, train))
+
+
+def _shortcut(
+    block: BasicBlock | Bottleneck, inputs: jax.Array, outputs: int, train: bool
+) -> jax.Array:
+    """The input itself, or projected where its shape would not fit."""
+    if block.stride == 1 and inputs.shape[-1] == outputs:
+        return inputs
+    projected = _conv(
+        outputs, 1, stride=block.stride, dtype=block.dtype, name="downsample_0"
+    )(inputs)
+    return block.norm(name="downsample_1")(projected, train=train)
+
+
+class ResNet(nn.Module):
+    """The convolutional body; see `ResNetBackbone` for the fields."""
+
+    block: type[BasicBlock] | type[Bottleneck]
+    depths: tuple[int, ...]
+    width: int
+    in_channels: int
+    output_stride: int
+    dtype: jnp.dtype
+    remat: bool
+    norm: Callable[..., nn.Module]
+
+    @nn.compact
+    def __call__(self, image: jax.Array, train: bool) -> types.Features:
+        """Maps grey images, float [B, H, W, 1], to features."""
+        hidden = jnp.repeat(image.astype(self.dtype), self.in_channels, axis=-1)
+        hidden = _conv(self.width, 7, stride=2, dtype=self.dtype, name="conv1")(hidden)
+        hidden = nn.relu(self.norm(name="bn1")(hidden, train=train))
+        hidden = nn.max_pool(hidden, (3, 3), (2, 2), ((1, 1), (1, 1)))
+        block = nn.remat(self.block, static_argnums=(2,)) if self.remat else self.block
+        levels = []
+        stride, dilation = 4, 1
+        for level, depth in enumerate(self.depths):
+            level_stride, first_dilation = 1, dilation
+            if level > 0 and stride < self.output_stride:
+                level_stride, stride = 2, stride * 2
+            elif level > 0:
+                dilation *= 2  # Dilate where the usual network would stride.
+            for index in range(depth):
+                hidden = block(
+                    features=self.width * 2**level,
+                    stride=level_stride if index == 0 else 1,
+                    dilation=first_dilation if index == 0 else dilation,
+                    norm=self.norm,
+                    dtype=self.dtype,
+                    name=f"layer{level + 1}_{index}",
+                )(hidden, train)
+            levels.append(hidden)
+        pooled = hidden.astype(jnp.float32).mean((1, 2))
+        return types.Features(levels=tuple(levels), pooled=pooled)
+
+
+@dataclasses.dataclass(frozen=True)
+class ResNetBackbone:
+    """A residual network as `types.Backbone`.
+
+    Attributes:
+      depth: 18 or 50.
+      width: Channels of the stem; 64 in the published networks.
+      in_channels: The grey channel is repeated to this many; 3 loads torchvision's
+        weights, 1 makes a stem for grey images.
+      dtype: Of the computation; parameters are float32.
+      remat: Whether the backward pass computes activations again to save memory.
+      batch_norm_groups: Parts of the batch with statistics of their own.
+      batch_norm_momentum: Share of old running statistics kept, [0, 1).
+
+    Source: He et al. 2016; stride in the 3x3 convolution and dilation in place of
+    stride as torchvision has them. Differs: ResNet-18 can be dilated too.
+    """
+
+    depth: int
+    width: int = 64
+    in_channels: int = 3
+    dtype: jnp.dtype = jnp.float32
+    remat: bool = False
+    batch_norm_groups: int = 1
+    batch_norm_momentum: float = 0.9
+
+    def _module(self, output_stride: int) -> ResNet:
+        def norm(name: str) -> normalisation.BatchNorm:
+            return normalisation.BatchNorm(
+                groups=self.batch_norm_groups,
+                momentum=self.batch_norm_momentum,
+                dtype=self.dtype,
+                name=name,
+            )
+
+        return ResNet(
+            block=BasicBlock if self.depth == 18 else Bottleneck,
+            depths=(2, 2, 2, 2) if self.depth == 18 else (3, 4, 6, 3),
+            width=self.width,
+            in_channels=self.in_channels,
+            output_stride=output_stride,
+            dtype=self.dtype,
+            remat=self.remat,
+            norm=norm,
+        )
+
+    def init(self, key: jax.Array, image: jax.Array) -> types.Variables:
+        """Draws parameters; see `types.Backbone`."""
+        variables = self._module(32).init(key, image, False)
+        return types.Variables(variables["params"], variables["batch_stats"])
+
+    def apply(
+        self,
+        variables: types.Variables,
+        image: jax.Array,
+        *,
+        train: bool,
+        output_stride: int = 32,
+    ) -> tuple[types.Features, types.Tree]:
+        """Features and new batch statistics; see `types.Backbone`."""
+        trees = {"params": variables.params, "batch_stats": variables.model_state}
+        module = self._module(output_stride)
+        if not train:
+            return module.apply(trees, image, False), variables.model_state
+        features, updated = module.apply(trees, image, True, mutable=["batch_stats"])
+        return features, updated["batch_stats"]

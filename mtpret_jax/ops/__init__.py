@@ -1,0 +1,1 @@
+"""Pure array functions: no modules, no state, no disk."""

@@ -1,0 +1,93 @@
+"""Losses that keep their example axis; the caller reduces."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import optax
+
+
+def info_nce(
+    query: jax.Array, positive: jax.Array, negatives: jax.Array, *, temperature: float
+) -> tuple[jax.Array, jax.Array]:
+    """Contrasts each query with its positive and a shared pool of negatives.
+
+    Args:
+      query: Embeddings of unit length, float32 [B, D].
+      positive: Embedding of each query's other view, unit length, float32 [B, D].
+        No gradient should reach it; the caller stops it.
+      negatives: The queue, unit length, float32 [K, D].
+      temperature: Softmax temperature, dimensionless, above 0.
+
+    Returns:
+      Loss of each example in nats, float32 [B], ln(1 + K) when all similarities are
+      equal; and whether the positive came first among all, bool [B].
+
+    Raises:
+      ValueError: If `temperature` is not positive.
+
+    Source:
+      He et al. 2020, "Momentum Contrast", eq. 1.
+    """
+    if temperature <= 0:
+        raise ValueError(f"info_nce: temperature must be above 0, got {temperature}.")
+    agreement = jnp.sum(query * positive, axis=-1, keepdims=True)  # [B, 1]
+    others = query @ negatives.T  # [B, K]
+    logits = jnp.concatenate([agreement, others], axis=-1) / temperature
+    loss = -jax.nn.log_softmax(logits, axis=-1)[:, 0]
+    return loss, jnp.max(others, axis=-1) < agreement[:, 0]
+
+
+def classification(
+    logits: jax.Array, label: jax.Array, label_known: jax.Array, *, exclusive: bool
+) -> jax.Array:
+    """Cross-entropy over classes, or the mean binary one over known labels.
+
+    Args:
+      logits: float32 [B, L].
+      label: 0 or 1, float32 [B, L]; one-hot if `exclusive`.
+      label_known: bool [B, L].
+      exclusive: Whether the classes exclude each other.
+
+    Returns:
+      Loss of each example in nats, float32 [B]; 0 where nothing is known.
+    """
+    if exclusive:
+        loss = optax.softmax_cross_entropy(logits, label)
+        return jnp.where(label_known.any(-1), loss, 0.0)
+    known = label_known.astype(logits.dtype)
+    loss = optax.sigmoid_binary_cross_entropy(logits, label) * known
+    return loss.sum(-1) / jnp.maximum(known.sum(-1), 1.0)
+
+
+def segmentation(
+    logits: jax.Array,
+    segmentation: jax.Array,
+    pixel_known: jax.Array,
+    *,
+    dice_weight: float,
+) -> jax.Array:
+    """Mean cross-entropy over known pixels, plus a share of the soft Dice loss.
+
+    Args:
+      logits: float32 [B, H, W, S].
+      segmentation: Class index, int32 [B, H, W]; any value where unknown.
+      pixel_known: bool [B, H, W].
+      dice_weight: Factor of 1 - Dice of the foreground classes, at least 0.
+
+    Returns:
+      Loss of each example, float32 [B]; 0 where no pixel is known.
+    """
+    known = pixel_known.astype(logits.dtype)
+    truth = jnp.where(pixel_known, segmentation, 0)
+    entropy = optax.softmax_cross_entropy_with_integer_labels(logits, truth)
+    pixels = known.sum((1, 2))
+    loss = (entropy * known).sum((1, 2)) / jnp.maximum(pixels, 1.0)
+    if dice_weight:
+        share = jax.nn.softmax(logits)[..., 1:] * known[..., None]
+        target = jax.nn.one_hot(truth, logits.shape[-1])[..., 1:] * known[..., None]
+        overlap = (share * target).sum((1, 2))
+        size = share.sum((1, 2)) + target.sum((1, 2))
+        dice = ((2 * overlap + 1.0) / (size + 1.0)).mean(-1)
+        loss = loss + dice_weight * jnp.where(pixels > 0, 1.0 - dice, 0.0)
+    return loss

@@ -1,0 +1,1 @@
+"""How a step of each stage changes the state, and in which order tasks come."""

@@ -1,0 +1,207 @@
+"""Stage 1: momentum contrast (MoCo v2) over the images of many sets, labels unused.
+
+A query encoder learns to tell the other view of its own image from a queue of other
+images' views. The key encoder that made those views follows the query encoder slowly.
+BatchNorm takes its statistics over fixed groups of the global batch, and the key batch
+is permuted before it is encoded, so that statistics do not tell which key belongs to
+which query.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from mtpret_jax import config as schema
+from mtpret_jax import types
+from mtpret_jax.ops import losses
+
+TASK = "contrastive"  # Name of the one segment, of its batches and of its head.
+
+
+@flax.struct.dataclass
+class ContrastiveMemory:
+    """What momentum contrast keeps beside the query encoder.
+
+    Attributes:
+      key_params: Of the key encoder, `{"backbone": tree, "head": tree}`.
+      key_state: Batch statistics of the key encoder's backbone.
+      queue: Embeddings of earlier keys, unit length, float32 [K, D].
+      pointer: Row of the queue that is overwritten next, int32 [].
+    """
+
+    key_params: types.Tree
+    key_state: types.Tree
+    queue: jax.Array
+    pointer: jax.Array
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ContrastiveStage:
+    """Momentum contrast as `types.Stage`.
+
+    Attributes:
+      backbone: With the config's number of BatchNorm groups.
+      projection: Flax module, pooled features to embeddings of unit length.
+      config: Sizes of queue and embedding, momentum, temperature.
+      optimizer: Its curve spans the whole stage.
+      steps: Optimiser steps.
+      seed: Of the permutations and the first queue.
+    """
+
+    backbone: types.Backbone
+    projection: nn.Module
+    config: schema.ContrastiveConfig
+    optimizer: types.Optimizer
+    steps: int
+    seed: int
+
+    def segments(self) -> tuple[types.Segment, ...]:
+        """One segment, whose stream is the mix of all sets."""
+        return (types.Segment(TASK, self.steps),)
+
+    def init(
+        self, key: jax.Array, batches: Mapping[str, types.Batch]
+    ) -> types.TrainState:
+        """A fresh state: both encoders alike, a queue of random directions."""
+        body_key, head_key, queue_key = jax.random.split(key, 3)
+        image = batches[TASK].arrays["query"]
+        body = self.backbone.init(body_key, image)
+        features, _ = self.backbone.apply(body, image, train=False, output_stride=32)
+        head = self.projection.init(head_key, features.pooled)["params"]
+        shape = (self.config.queue_size, self.config.embedding_size)
+        queue = jax.random.normal(queue_key, shape, jnp.float32)
+        queue = queue / jnp.linalg.norm(queue, axis=-1, keepdims=True)
+        pair = {"backbone": body.params, "head": head}
+        direction = self.optimizer.direction
+        return types.TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params={"backbone": body.params, "heads": {TASK: head}},
+            model_state={"backbone": body.model_state, "heads": {}},
+            opt_state=direction.init(pair),
+            memory=ContrastiveMemory(
+                key_params=pair,
+                key_state=body.model_state,
+                queue=queue,
+                pointer=jnp.zeros((), jnp.int32),
+            ),
+        )
+
+    def begin(self, state: types.TrainState, task: str) -> types.TrainState:
+        """Makes the key encoder a copy of the query encoder, unless it was carried."""
+        del task
+        if self.config.carry_memory:
+            return state
+        memory = state.memory.replace(
+            key_params=_pair(state.params), key_state=state.model_state["backbone"]
+        )
+        return state.replace(memory=memory)
+
+    def step(
+        self, state: types.TrainState, batch: types.Batch
+    ) -> tuple[types.TrainState, types.Scalars]:
+        """One optimiser step: momentum update, keys, loss, then the queue."""
+        config, memory = self.config, state.memory
+        params = _pair(state.params)
+        momentum = config.momentum
+        key_params = jax.tree.map(
+            lambda slow, fast: momentum * slow + (1 - momentum) * fast,
+            memory.key_params,
+            params,
+        )
+        keys, key_state = self._keys(
+            key_params, memory.key_state, batch.arrays["positive"], state.step
+        )
+        gradient = jax.grad(self._loss, has_aux=True)
+        grads, (body_state, scalars) = gradient(
+            params, state.model_state["backbone"], batch.arrays["query"], keys, memory
+        )
+        grads, norm = self.optimizer.clip(grads)
+        rate = self.optimizer.learning_rate(state.step)
+        params, opt_state = self.optimizer.update(grads, state.opt_state, params, rate)
+        queue = jax.lax.dynamic_update_slice(
+            memory.queue, keys, (memory.pointer, jnp.zeros((), jnp.int32))
+        )
+        pointer = (memory.pointer + keys.shape[0]) % config.queue_size
+        state = types.TrainState(
+            step=state.step + 1,
+            params={"backbone": params["backbone"], "heads": {TASK: params["head"]}},
+            model_state={"backbone": body_state, "heads": {}},
+            opt_state=opt_state,
+            memory=ContrastiveMemory(
+                key_params=key_params,
+                key_state=key_state,
+                queue=queue,
+                pointer=pointer.astype(jnp.int32),
+            ),
+        )
+        return state, scalars | {"gradient_norm": norm, "learning_rate": rate}
+
+    def _embed(
+        self, params: types.Tree, model_state: types.Tree, image: jax.Array
+    ) -> tuple[jax.Array, types.Tree]:
+        features, updated = self.backbone.apply(
+            types.Variables(params["backbone"], model_state),
+            image,
+            train=True,
+            output_stride=32,
+        )
+        embedding = self.projection.apply({"params": params["head"]}, features.pooled)
+        return jnp.asarray(embedding), updated
+
+    def _keys(
+        self,
+        key_params: types.Tree,
+        key_state: types.Tree,
+        image: jax.Array,
+        step: jax.Array,
+    ) -> tuple[jax.Array, types.Tree]:
+        """Embeddings [B, D] of the other views, encoded in a permuted order."""
+        key = jax.random.fold_in(jax.random.key(self.seed), step)
+        order = jax.random.permutation(key, image.shape[0])
+        embedding, key_state = self._embed(key_params, key_state, image[order])
+        return jax.lax.stop_gradient(embedding[jnp.argsort(order)]), key_state
+
+    def _loss(
+        self,
+        params: types.Tree,
+        model_state: types.Tree,
+        image: jax.Array,
+        keys: jax.Array,
+        memory: ContrastiveMemory,
+    ) -> tuple[jax.Array, tuple[types.Tree, types.Scalars]]:
+        query, body_state = self._embed(params, model_state, image)
+        loss, first = losses.info_nce(
+            query, keys, memory.queue, temperature=self.config.temperature
+        )
+        scalars = {
+            "loss": loss.mean(),
+            "accuracy": first.mean(dtype=jnp.float32),
+            # 1 / sqrt(D) when embeddings fill the sphere, 0 when they collapse.
+            "embedding_spread": query.std(0).mean(),
+        }
+        return scalars["loss"], (body_state, scalars)
+
+    def hand_over(self, state: types.TrainState) -> types.Tree:
+        """Backbone, projection head, key encoder and queue."""
+        memory = {
+            field.name: getattr(state.memory, field.name)
+            for field in dataclasses.fields(state.memory)
+        }
+        return {
+            "backbone": {
+                "params": state.params["backbone"],
+                "model_state": state.model_state["backbone"],
+            },
+            "heads": {"params": state.params["heads"], "model_state": {}},
+            "memory": memory,
+        }
+
+
+def _pair(params: types.Tree) -> types.Tree:
+    return {"backbone": params["backbone"], "head": params["heads"][TASK]}

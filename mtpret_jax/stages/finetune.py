@@ -1,0 +1,68 @@
+"""Stage 3: one task, its head and the backbone, from a given start."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+
+from mtpret_jax import types
+from mtpret_jax.stages import supervised
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FinetuneStage:
+    """Trains one task's head, and the backbone, from a given start.
+
+    Attributes:
+      learner: Backbone and the one task.
+      task: Its name.
+      optimizer: Its curve spans the whole stage.
+      steps: Optimiser steps.
+      learning_rate_scale: Of the optimiser's rate.
+    """
+
+    learner: supervised.Learner
+    task: str
+    optimizer: types.Optimizer
+    steps: int
+    learning_rate_scale: float
+
+    def segments(self) -> tuple[types.Segment, ...]:
+        """One segment."""
+        return (types.Segment(self.task, self.steps),)
+
+    def init(
+        self, key: jax.Array, batches: Mapping[str, types.Batch]
+    ) -> types.TrainState:
+        """A fresh state; see `types.Stage`."""
+        params, model_state = self.learner.init(key, batches)
+        return types.TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            model_state=model_state,
+            opt_state=supervised.init_opt_state(self.optimizer, params),
+            memory={},
+        )
+
+    def begin(self, state: types.TrainState, task: str) -> types.TrainState:
+        """Nothing to refresh: there is one task only."""
+        del task
+        return state
+
+    def step(
+        self, state: types.TrainState, batch: types.Batch
+    ) -> tuple[types.TrainState, types.Scalars]:
+        """One optimiser step."""
+        grads, model_state, scalars = self.learner.gradients(state, batch)
+        rate = self.optimizer.learning_rate(state.step) * self.learning_rate_scale
+        state, norm = supervised.update(
+            state, self.task, self.optimizer, grads, model_state, rate
+        )
+        return state, scalars | {"gradient_norm": norm, "learning_rate": rate}
+
+    def hand_over(self, state: types.TrainState) -> types.Tree:
+        """Backbone and head."""
+        return supervised.hand_over(state)

@@ -1,0 +1,233 @@
+"""What stages 2 and 3 share: forward, loss, gradients, update, prediction."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+
+from mtpret_jax import types
+
+# Features of a batch to a penalty, float32 [].
+FeaturePenalty = Callable[[types.Features, types.Batch], jax.Array]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Learner:
+    """A backbone and the heads of some tasks.
+
+    Attributes:
+      backbone: Shared by all tasks.
+      tasks: By name.
+      microbatches: For each task, the parts of a batch that are done in turn, their
+        gradients averaged.
+      seed: Of all that is random in a step.
+    """
+
+    backbone: types.Backbone
+    tasks: Mapping[str, types.Task]
+    microbatches: Mapping[str, int]
+    seed: int
+
+    def init(
+        self, key: jax.Array, batches: Mapping[str, types.Batch]
+    ) -> tuple[types.Tree, types.Tree]:
+        """Draws parameters and batch statistics of the backbone and every head."""
+        keys = jax.random.split(key, len(self.tasks) + 1)
+        image = next(iter(batches.values())).arrays["image"]
+        body = self.backbone.init(keys[0], image)
+        params = {"backbone": body.params, "heads": {}}
+        model_state = {"backbone": body.model_state, "heads": {}}
+        for head_key, (name, task) in zip(keys[1:], self.tasks.items(), strict=True):
+            features, _ = self.backbone.apply(
+                body,
+                batches[name].arrays["image"],
+                train=False,
+                output_stride=task.output_stride,
+            )
+            head = task.init(head_key, features)
+            params["heads"][name] = head.params
+            model_state["heads"][name] = head.model_state
+        return params, model_state
+
+    def gradients(
+        self,
+        state: types.TrainState,
+        batch: types.Batch,
+        penalty: FeaturePenalty | None = None,
+    ) -> tuple[types.Tree, types.Tree, types.Scalars]:
+        """Gradients and new batch statistics, as `{"backbone": .., "head": ..}`.
+
+        Args:
+          state: Before the step.
+          batch: Of one task; see `types`.
+          penalty: Added to the loss, if given.
+        """
+        params = _part(state.params, batch.task)
+        model_state = _part(state.model_state, batch.task)
+        key = jax.random.fold_in(jax.random.key(self.seed), state.step)
+        parts = self.microbatches[batch.task]
+        gradient = jax.grad(self._loss, has_aux=True)
+        if parts == 1:
+            grads, (model_state, scalars) = gradient(
+                params, model_state, batch, key, penalty
+            )
+            return grads, model_state, scalars
+        # Every part takes each `parts`-th row, so a batch sharded over devices stays so.
+        split = jax.tree.map(
+            lambda array: jnp.moveaxis(
+                array.reshape(array.shape[0] // parts, parts, *array.shape[1:]), 1, 0
+            ),
+            batch,
+        )
+
+        def accumulate(carry, part):
+            total, model_state = carry
+            part_batch, part_key = part
+            grads, (model_state, scalars) = gradient(
+                params, model_state, part_batch, part_key, penalty
+            )
+            return (jax.tree.map(jnp.add, total, grads), model_state), scalars
+
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        (total, model_state), scalars = jax.lax.scan(
+            accumulate, (zeros, model_state), (split, jax.random.split(key, parts))
+        )
+        grads = jax.tree.map(lambda grad: grad / parts, total)
+        return grads, model_state, jax.tree.map(lambda scalar: scalar.mean(0), scalars)
+
+    def _loss(
+        self,
+        params: types.Tree,
+        model_state: types.Tree,
+        batch: types.Batch,
+        key: jax.Array,
+        penalty: FeaturePenalty | None,
+    ) -> tuple[jax.Array, tuple[types.Tree, types.Scalars]]:
+        task = self.tasks[batch.task]
+        features, body_state = self.backbone.apply(
+            types.Variables(params["backbone"], model_state["backbone"]),
+            batch.arrays["image"],
+            train=True,
+            output_stride=task.output_stride,
+        )
+        head = types.Variables(params["head"], model_state["head"])
+        loss, scalars, head_state = task.loss(key, head, features, batch)
+        valid = batch.arrays["example_valid"].astype(loss.dtype)
+        total = jnp.sum(loss * valid) / jnp.maximum(valid.sum(), 1.0)
+        scalars = {"loss": total, **scalars}
+        if penalty is not None:
+            scalars["feature_memory"] = penalty(features, batch)
+            total = total + scalars["feature_memory"]
+        updated = {"backbone": body_state, "head": head_state}
+        return total, (updated, scalars)
+
+    def predict(
+        self, params: types.Tree, model_state: types.Tree, batch: types.Batch
+    ) -> dict[str, jax.Array]:
+        """Predictions of the batch's task in evaluation mode."""
+        task = self.tasks[batch.task]
+        features, _ = self.backbone.apply(
+            types.Variables(params["backbone"], model_state["backbone"]),
+            batch.arrays["image"],
+            train=False,
+            output_stride=task.output_stride,
+        )
+        head = types.Variables(
+            params["heads"][batch.task], model_state["heads"][batch.task]
+        )
+        return task.predict(head, features)
+
+
+def batch_statistics(
+    backbone: types.Backbone, params: types.Tree, zeros: types.Tree, batch: types.Batch
+) -> types.Tree:
+    """Statistics of this batch alone.
+
+    Args:
+      backbone: Built with a BatchNorm momentum of 0, so that nothing old is kept.
+      params: Of the backbone.
+      zeros: A tree of batch statistics; its values do not count.
+      batch: Of any supervised task.
+    """
+    _, statistics = backbone.apply(
+        types.Variables(params, zeros),
+        batch.arrays["image"],
+        train=True,
+        output_stride=32,
+    )
+    return statistics
+
+
+def hand_over(state: types.TrainState) -> types.Tree:
+    """Backbone and heads of a state; see `types.Stage`. No memory is handed on."""
+    return {
+        part: {
+            "params": state.params[part],
+            "model_state": state.model_state[part],
+        }
+        for part in ("backbone", "heads")
+    } | {"memory": {}}
+
+
+def _part(tree: types.Tree, task: str) -> types.Tree:
+    return {"backbone": tree["backbone"], "head": tree["heads"][task]}
+
+
+def replace_part(tree: types.Tree, task: str, part: types.Tree) -> types.Tree:
+    """`tree` with its backbone and the head of `task` replaced by those of `part`."""
+    return {
+        "backbone": part["backbone"],
+        "heads": {**tree["heads"], task: part["head"]},
+    }
+
+
+def update(
+    state: types.TrainState,
+    task: str,
+    optimizer: types.Optimizer,
+    grads: types.Tree,
+    model_state: types.Tree,
+    rate: jax.Array,
+) -> tuple[types.TrainState, jax.Array]:
+    """One optimiser step of the backbone and one head.
+
+    Args:
+      state: Before the step.
+      task: Whose head the gradients are of.
+      optimizer: Direction and clipping.
+      grads: As `Learner.gradients` gives them.
+      model_state: Likewise.
+      rate: Learning rate, float32 [].
+
+    Returns:
+      The new state, and the norm of the gradient before clipping, float32 [].
+    """
+    grads, norm = optimizer.clip(grads)
+    params = _part(state.params, task)
+    opt_state = _part(state.opt_state, task)
+    new_params, new_opt_state = {}, {}
+    for part in ("backbone", "head"):  # Apart, so that resting heads stay untouched.
+        new_params[part], new_opt_state[part] = optimizer.update(
+            grads[part], opt_state[part], params[part], rate
+        )
+    state = state.replace(
+        step=state.step + 1,
+        params=replace_part(state.params, task, new_params),
+        model_state=replace_part(state.model_state, task, model_state),
+        opt_state=replace_part(state.opt_state, task, new_opt_state),
+    )
+    return state, norm
+
+
+def init_opt_state(optimizer: types.Optimizer, params: types.Tree) -> types.Tree:
+    """A fresh optimiser state for the backbone and for each head apart."""
+    return {
+        "backbone": optimizer.direction.init(params["backbone"]),
+        "heads": {
+            name: optimizer.direction.init(head)
+            for name, head in params["heads"].items()
+        },
+    }

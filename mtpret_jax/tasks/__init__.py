@@ -1,0 +1,95 @@
+"""Heads, losses, predictions and metrics, one file for each kind of task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+
+from mtpret_jax import config as schema
+from mtpret_jax import config_checks, types
+from mtpret_jax.tasks import classification, detection, segmentation
+
+Names = Mapping[str, Any]
+
+
+def _names(found: Sequence[str], task: str, what: str) -> tuple[str, ...]:
+    if len(found) < 2 and what != "boxes" or not found:
+        raise ValueError(
+            f"config.tasks.{task}: its set has {what} of classes {list(found)}; "
+            "at least two are needed to tell apart (one, for boxes)."
+        )
+    return tuple(found)
+
+
+def _classification(
+    name: str, config: schema.TaskConfig, names: Names, dtype: jnp.dtype
+) -> types.Task:
+    del dtype  # The linear head always computes in float32.
+    columns = names.get("label_names", {})
+    config_checks.require_known(
+        config.target, columns, f"label column in config.tasks.{name}.target"
+    )
+    found = columns[config.target]
+    if config.exclusive:
+        found = _names(found, name, "labels")
+    return classification.ClassificationTask(name, tuple(found), config.exclusive)
+
+
+def _segmentation(
+    name: str, config: schema.TaskConfig, names: Names, dtype: jnp.dtype
+) -> types.Task:
+    return segmentation.SegmentationTask(
+        name,
+        _names(names.get("mask_names", ()), name, "masks"),
+        config.image_size,
+        config.segmentation,
+        dtype,
+    )
+
+
+def _detection(
+    name: str, config: schema.TaskConfig, names: Names, dtype: jnp.dtype
+) -> types.Task:
+    return detection.DetectionTask(
+        name,
+        _names(names.get("object_names", ()), name, "boxes"),
+        config.image_size,
+        config.detection,
+        dtype,
+    )
+
+
+TASKS: Mapping[
+    str, Callable[[str, schema.TaskConfig, Names, jnp.dtype], types.Task]
+] = {
+    "classification": _classification,
+    "segmentation": _segmentation,
+    "detection": _detection,
+}
+
+
+def build_tasks(
+    configs: Mapping[str, schema.TaskConfig],
+    names: Mapping[str, Names],
+    *,
+    dtype: jnp.dtype,
+) -> dict[str, types.Task]:
+    """Builds every task of a config.
+
+    Args:
+      configs: Rows of `config.tasks`.
+      names: For each set, its `label_names`, `mask_names` and `object_names`.
+      dtype: Of the heads' computation.
+
+    Raises:
+      ValueError: If a set lacks what a task asks of it.
+    """
+    tasks = {}
+    for name, row in configs.items():
+        config_checks.require_known(
+            row.kind, TASKS, f"kind in config.tasks.{name}.kind"
+        )
+        tasks[name] = TASKS[row.kind](name, row, names[row.dataset], dtype)
+    return tasks

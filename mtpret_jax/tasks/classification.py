@@ -1,0 +1,68 @@
+"""Classification: a linear layer on pooled features, for exclusive or many labels."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from mtpret_jax import types
+from mtpret_jax.metrics import classification as metrics
+from mtpret_jax.models import heads
+from mtpret_jax.ops import losses
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassificationTask:
+    """A linear head as `types.Task`.
+
+    Attributes:
+      name: Of the task.
+      class_names: One for each label, L of them.
+      exclusive: Whether the classes exclude each other.
+      output_stride: Of the backbone, pixels.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    exclusive: bool
+    output_stride: int = 32
+
+    @property
+    def _head(self) -> heads.Linear:
+        return heads.Linear(len(self.class_names))
+
+    def init(self, key: jax.Array, features: types.Features) -> types.Variables:
+        """Draws the head's parameters."""
+        return types.Variables(self._head.init(key, features.pooled)["params"], {})
+
+    def loss(
+        self,
+        key: jax.Array,
+        variables: types.Variables,
+        features: types.Features,
+        batch: types.Batch,
+    ) -> tuple[jax.Array, types.Scalars, types.Tree]:
+        """Loss of each example, no further parts, no batch statistics."""
+        del key
+        logits = self._head.apply({"params": variables.params}, features.pooled)
+        loss = losses.classification(
+            logits,
+            batch.arrays["label"],
+            batch.arrays["label_known"],
+            exclusive=self.exclusive,
+        )
+        return loss, {}, {}
+
+    def predict(
+        self, variables: types.Variables, features: types.Features
+    ) -> dict[str, jax.Array]:
+        """`probability`, float32 [B, L]."""
+        logits = self._head.apply({"params": variables.params}, features.pooled)
+        squash = jax.nn.softmax if self.exclusive else jax.nn.sigmoid
+        return {"probability": squash(jnp.asarray(logits))}
+
+    def metric(self) -> types.Metric:
+        """AUROC and its companions."""
+        return metrics.ClassificationMetric(self.class_names, self.exclusive)

@@ -1,0 +1,1 @@
+"""Runs any stage: mesh, optimiser, checkpoints, the loops. Knows no task."""

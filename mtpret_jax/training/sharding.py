@@ -1,0 +1,96 @@
+"""Mesh, shardings and compiled functions: one program for 1 or 256 accelerators.
+
+The state is replicated and the batch divided along its example axis over a
+one-dimensional mesh. `jax.jit` with these shardings is what pjit became; gradients are
+averaged by the compiler.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from mtpret_jax import types
+
+AXIS = "data"
+
+
+def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
+    """A mesh of all devices of all processes (or of those given), one axis."""
+    count = len(devices) if devices else jax.device_count()
+    return jax.make_mesh(
+        (count,), (AXIS,), axis_types=(AxisType.Auto,), devices=devices
+    )
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The sharding of states: a copy on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def divided(mesh: Mesh) -> NamedSharding:
+    """The sharding of batches: the example axis over all devices."""
+    return NamedSharding(mesh, PartitionSpec(AXIS))
+
+
+def check_batch_size(batch_size: int, mesh: Mesh, path: str) -> None:
+    """Raises ValueError unless the devices share the batch evenly."""
+    if batch_size % mesh.size:
+        raise ValueError(
+            f"{path}: {batch_size} examples do not divide over {mesh.size} devices; "
+            f"use a multiple, for example {-(-batch_size // mesh.size) * mesh.size}."
+        )
+
+
+def put(batch: types.Batch, mesh: Mesh) -> types.Batch:
+    """Moves this process's rows to its devices as part of the global batch."""
+    sharding = divided(mesh)
+    return jax.tree.map(
+        lambda array: jax.make_array_from_process_local_data(sharding, array), batch
+    )
+
+
+def compile_init(
+    init: Callable[[jax.Array], Any], mesh: Mesh
+) -> Callable[[jax.Array], Any]:
+    """Compiles a key-to-state function whose result is born replicated."""
+    return jax.jit(init, out_shardings=replicated(mesh))
+
+
+def compile_stage(stage: types.Stage, mesh: Mesh) -> tuple[Callable, Callable]:
+    """Compiles `begin` and `step` with one sharding of the state, donated.
+
+    `step` is compiled once for each task, since a batch's task is static; `begin`
+    likewise.
+    """
+    same, split = replicated(mesh), divided(mesh)
+    begin = jax.jit(
+        lambda state, task: stage.begin(state, task),
+        static_argnums=1,
+        in_shardings=(same,),
+        out_shardings=same,
+    )
+    step = jax.jit(
+        lambda state, batch: stage.step(state, batch),
+        donate_argnums=0,
+        in_shardings=(same, split),
+        out_shardings=(same, same),
+    )
+    return begin, step
+
+
+def compile_predict(
+    predict: Callable[[types.Tree, types.Tree, types.Batch], Any], mesh: Mesh
+) -> Callable:
+    """Compiles a prediction whose result every process holds whole."""
+    same, split = replicated(mesh), divided(mesh)
+    return jax.jit(predict, in_shardings=(same, same, split), out_shardings=same)
+
+
+def fetch(tree: types.Tree) -> types.Tree:
+    """Copies replicated arrays to the host as NumPy."""
+    return jax.tree.map(lambda array: np.asarray(array), jax.device_get(tree))
