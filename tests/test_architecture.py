@@ -1,0 +1,284 @@
+"""Who may import whom, as a table; the map in README; names and lengths of files."""
+
+import ast
+import pathlib
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+REPOSITORY = pathlib.Path(__file__).parent.parent
+PACKAGE = REPOSITORY / "mtpret_jax"
+BUILDERS = REPOSITORY / "tfds_builders"
+LONGEST_FILE = 400  # lines
+
+# Rooms of the package and the rooms each may import; itself is always allowed.
+WINGS = {"types", "config", "ops", "data", "models", "metrics", "tasks", "stages"}
+ROOMS: dict[str, set[str]] = {
+    "types": set(),
+    "config": set(),
+    "ops": set(),
+    "data": {"types", "config"},
+    "models": {"types", "config", "ops"},
+    "metrics": {"types", "ops"},
+    "tasks": {"models", "metrics", "ops", "types", "config"},
+    "stages": {"ops", "types", "config"},
+    "training": {"types", "config"},
+    "report": {"types", "config", "metrics"},
+    "preparation": {"types", "config", "data", "tfds_builders"},
+    "experiment": WINGS | {"training", "report"},
+    "main": {"experiment", "config", "preparation"},
+}
+# Files beside a room's own file that belong to the same room.
+SAME_ROOM = {"config_checks": "config"}
+
+# Libraries that a room must not import, in any file and at any depth.
+ACCELERATOR = {"jax", "jaxlib", "flax", "optax", "orbax"}
+DISK = {"pathlib", "os", "io", "shutil", "tempfile", "etils", "orbax"}
+READERS = {"grain", "tensorflow_datasets", "cv2", "PIL", "pydicom"}
+CLOCK = {"time", "datetime"}
+DOOR = {"absl", "ml_collections", "argparse"}
+FORBIDDEN: dict[str, set[str]] = {
+    "types": DISK | READERS | DOOR,
+    "config": ACCELERATOR | DISK | READERS,
+    "ops": DISK | READERS | CLOCK | DOOR | {"flax"},
+    "data": ACCELERATOR | {"ml_collections"},
+    "models": DISK | READERS | CLOCK | DOOR,
+    "metrics": {"flax", "orbax"} | READERS | CLOCK | DOOR,
+    "tasks": DISK | READERS | CLOCK | DOOR,
+    "stages": DISK | READERS | CLOCK | DOOR,
+    "training": READERS | {"ml_collections"},
+    "report": {"flax", "orbax", "optax", "grain", "ml_collections"},
+    "preparation": ACCELERATOR | {"ml_collections"},
+    "experiment": READERS | {"ml_collections"},
+    "main": READERS | {"orbax", "optax", "flax"},
+}
+NOWHERE = {"tensorflow", "torch", "torchvision", "clu", "keras"}
+
+BUILDERS_MAY = {
+    "tfds_builders",
+    "tensorflow_datasets",
+    "numpy",
+    "cv2",
+    "PIL",
+    "etils",
+    "tqdm",
+    "absl",
+}
+BUILDERS_MAY_INSIDE_FUNCTIONS = {"pydicom", "openpyxl", "apache_beam"}
+
+
+def _python_files(folder: pathlib.Path) -> list[pathlib.Path]:
+    return sorted(folder.rglob("*.py"))
+
+
+def _imports(tree: ast.AST) -> Iterator[str]:
+    """Dotted names of what is imported: `from a import b` gives `a.b`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _parse(path: pathlib.Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def _name(path: pathlib.Path) -> str:
+    return path.relative_to(REPOSITORY).as_posix()
+
+
+def _room(path: pathlib.Path) -> str:
+    first = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    return SAME_ROOM.get(first, first)
+
+
+def _room_imported(name: str) -> str | None:
+    """The room, or `tfds_builders`, that a dotted name leads to; None if not ours."""
+    parts = name.split(".")
+    if parts[0] == "tfds_builders":
+        return "tfds_builders"
+    if parts[0] != "mtpret_jax":
+        return None
+    room = parts[1] if len(parts) > 1 else "mtpret_jax"
+    return SAME_ROOM.get(room, room)
+
+
+def test_imports_keep_to_the_table():
+    wrong = []
+    for path in _python_files(PACKAGE):
+        room = _room(path)
+        if room == "__init__":
+            continue
+        allowed = ROOMS.get(room, set()) | {room, "__version__"}
+        for name in _imports(_parse(path)):
+            target = _room_imported(name)
+            if target is not None and target not in allowed:
+                wrong.append(f"{_name(path)} imports {name}")
+
+    assert not wrong, "\n".join(wrong)
+
+
+def test_every_room_is_in_the_tables():
+    rooms = {_room(path) for path in _python_files(PACKAGE)} - {"__init__"}
+
+    assert rooms <= set(ROOMS)
+    assert set(ROOMS) == set(FORBIDDEN)
+
+
+def test_the_table_has_no_circle():
+    done: set[str] = {"tfds_builders"}
+    while left := set(ROOMS) - done:
+        ready = {room for room in left if ROOMS[room] <= done}
+        assert ready, f"these rooms import each other in a circle: {sorted(left)}"
+        done |= ready
+
+
+def test_rooms_keep_away_from_libraries_that_are_not_theirs():
+    wrong = []
+    for path in _python_files(PACKAGE):
+        forbidden = FORBIDDEN.get(_room(path), set()) | NOWHERE
+        for name in _imports(_parse(path)):
+            if name.split(".")[0] in forbidden:
+                wrong.append(f"{_name(path)} imports {name}")
+
+    assert not wrong, "\n".join(wrong)
+
+
+def test_configs_import_the_schema_only():
+    allowed = {"__future__", "configs", "ml_collections"} | sys.stdlib_module_names
+    wrong = []
+    for path in _python_files(REPOSITORY / "configs"):
+        for name in _imports(_parse(path)):
+            if name.split(".")[0] in allowed or name == "mtpret_jax.config":
+                continue
+            wrong.append(f"{_name(path)} imports {name}")
+
+    assert not wrong, "\n".join(wrong)
+
+
+def test_builders_import_no_more_than_they_may():
+    wrong = []
+    for path in _python_files(BUILDERS):
+        allowed = BUILDERS_MAY | sys.stdlib_module_names
+        if path.stem.endswith("_test"):
+            allowed = allowed | {"pytest", "pydicom"}
+        tree = _parse(path)
+        inside = [
+            node
+            for node in ast.walk(tree)
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        ]
+        lazy = {name for node in inside for name in _imports(node)}
+        for name in _imports(tree):
+            library = name.split(".")[0]
+            late = name in lazy and library in BUILDERS_MAY_INSIDE_FUNCTIONS
+            if library not in allowed and not late:
+                wrong.append(f"{_name(path)} imports {name}")
+
+    assert not wrong, "\n".join(wrong)
+
+
+def test_builders_load_where_jax_and_the_package_cannot_be_imported():
+    modules = [
+        ".".join(path.relative_to(REPOSITORY).with_suffix("").parts)
+        for path in _python_files(BUILDERS)
+        if not path.stem.endswith("_test")
+    ]
+    program = (
+        "import importlib, sys\n"
+        "class Wall:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] in "
+        "('jax', 'flax', 'mtpret_jax', 'tensorflow', 'pydicom'):\n"
+        "            raise ModuleNotFoundError(name, name=name)\n"
+        "sys.meta_path.insert(0, Wall())\n"
+        f"for name in {modules!r}:\n"
+        "    importlib.import_module(name)\n"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("folder", ["mtpret_jax", "tfds_builders"])
+def test_every_folder_with_code_is_a_package(folder: str):
+    folders = {path.parent for path in _python_files(REPOSITORY / folder)}
+
+    bare = [
+        _name(path) for path in sorted(folders) if not (path / "__init__.py").is_file()
+    ]
+
+    assert not bare, f"no __init__.py, so the wheel leaves them out: {bare}"
+
+
+def _map_of_readme() -> list[str]:
+    """Paths of the fenced tree under the heading "Map", folders with a slash."""
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    found = re.search(r"^## Map\n.*?^```text\n(.*?)^```", readme, re.M | re.S)
+    assert found, "README.md has no fenced tree under '## Map'"
+    paths, parents = [], []
+    for line in found.group(1).splitlines():
+        if not line.strip():
+            continue
+        depth, entry = (len(line) - len(line.lstrip())) // 2, line.split()[0]
+        parents[depth:] = [entry]
+        paths.append("".join(parents))
+    return paths
+
+
+def test_what_the_map_shows_exists():
+    missing = []
+    for entry in _map_of_readme():
+        path = REPOSITORY / entry
+        if not (path.is_dir() if entry.endswith("/") else path.is_file()):
+            missing.append(entry)
+
+    assert not missing, f"README's map shows what is not there: {missing}"
+
+
+def test_the_map_shows_every_file_of_the_packages():
+    shown = set(_map_of_readme())
+    files = [
+        _name(path)
+        for folder in ("mtpret_jax", "tfds_builders", "configs")
+        for path in _python_files(REPOSITORY / folder)
+        if path.name != "__init__.py" and not path.stem.endswith("_test")
+    ]
+
+    absent = [name for name in files if name not in shown]
+
+    assert not absent, f"not in README's map: {absent}"
+
+
+def test_names_say_what_is_in_a_file():
+    empty_words = {"util", "utils", "helper", "helpers", "common", "misc", "lib"}
+    folders = ("mtpret_jax", "tfds_builders", "configs", "tests")
+    files = [path for name in folders for path in _python_files(REPOSITORY / name)]
+
+    said = [
+        _name(path)
+        for path in files
+        if empty_words & {path.stem, *path.relative_to(REPOSITORY).parts}
+    ]
+
+    assert not said
+
+
+def test_no_file_is_too_long_to_read():
+    folders = ("mtpret_jax", "tfds_builders", "configs", "tests")
+    files = [path for name in folders for path in _python_files(REPOSITORY / name)]
+
+    lengths = {_name(path): len(path.read_text().splitlines()) for path in files}
+
+    assert not {name: n for name, n in lengths.items() if n > LONGEST_FILE}

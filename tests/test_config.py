@@ -1,0 +1,191 @@
+"""The schema's door: what it lets in, what it refuses and with which advice."""
+
+import ast
+import dataclasses
+import inspect
+import json
+import pathlib
+import re
+
+import pytest
+
+from mtpret_jax import config as schema
+
+PACKAGE = pathlib.Path(schema.__file__).parent
+
+
+def _small():
+    """A valid config with one row in each table."""
+    config = schema.defaults()
+    config.datasets.chest = schema.dataset("phantom_xray", body="chest", image_size=96)
+    config.tasks.opacity = schema.task(kind="classification", dataset="chest")
+    config.runs.scratch = schema.run(
+        stage="finetune", arm="scratch", finetune={"task": "opacity"}
+    )
+    return config
+
+
+def _schemas() -> list[type]:
+    return [
+        value
+        for _, value in inspect.getmembers(schema, inspect.isclass)
+        if dataclasses.is_dataclass(value) and value.__module__ == schema.__name__
+    ]
+
+
+def test_defaults_parse():
+    assert schema.parse(schema.defaults()) == schema.ExperimentConfig()
+
+
+def test_rows_take_the_schema_s_defaults():
+    parsed = schema.parse(_small())
+
+    assert parsed.tasks["opacity"].batch_size == schema.TaskConfig().batch_size
+    assert parsed.datasets["chest"].options["image_size"] == 96
+    assert parsed.runs["scratch"].finetune.task == "opacity"
+
+
+def test_parsing_does_not_depend_on_the_file_it_came_from():
+    parsed = schema.parse(_small())
+    stored = json.loads(json.dumps(schema.as_dict(parsed)))
+
+    assert schema.parse(stored) == parsed
+
+
+def test_tables_keep_their_order():
+    config = _small()
+    for name in ("zebra", "ant", "middle"):
+        config.runs[name] = schema.run(finetune={"task": "opacity"})
+
+    parsed = schema.parse(config)
+
+    assert list(parsed.runs) == ["scratch", "zebra", "ant", "middle"]
+
+
+def test_parsed_values_are_frozen():
+    parsed = schema.parse(_small())
+
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        parsed.seed = 1  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(TypeError):
+        parsed.tasks["other"] = schema.TaskConfig()  # pyright: ignore
+
+
+@pytest.mark.parametrize(
+    ("path", "nearest"),
+    [
+        ("sed", "seed"),
+        ("backbone.widht", "width"),
+        ("tasks.opacity.batchsize", "batch_size"),
+        ("tasks.opacity.augment.gama", "gamma"),
+        ("runs.scratch.optimizer.learning_rat", "learning_rate"),
+    ],
+)
+def test_an_unknown_option_is_refused_with_its_path_and_the_nearest(path, nearest):
+    config = schema.as_dict(schema.parse(_small()))
+    *tables, option = path.split(".")
+    row = config
+    for table in tables:
+        row = row[table]
+    row[option] = 1
+
+    with pytest.raises(ValueError) as error:
+        schema.parse(config)
+
+    assert f"config.{path}" in str(error.value)
+    assert f"'{nearest}'" in str(error.value)
+
+
+def test_a_misspelt_option_is_refused_where_it_is_written():
+    config = schema.defaults()
+
+    with pytest.raises(AttributeError, match="width"):
+        config.backbone.widht = 8
+    with pytest.raises(ValueError, match="batch_size"):
+        schema.task(batchsize=8)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("seed", 1.5),
+        ("seed", True),
+        ("backbone.width", "64"),
+        ("tasks.opacity.image_size", None),
+        ("runs.scratch.optimizer", 3),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_refused_with_its_path(path, value):
+    config = schema.as_dict(schema.parse(_small()))
+    *tables, option = path.split(".")
+    row = config
+    for table in tables:
+        row = row[table]
+    row[option] = value
+
+    with pytest.raises(TypeError, match=re.escape(f"config.{path}")):
+        schema.parse(config)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tasks.opacity.kind": "clasification"}, "'classification'"),
+        ({"tasks.opacity.dataset": "chset"}, "'chest'"),
+        ({"runs.scratch.stage": "finetun"}, "'finetune'"),
+        ({"runs.scratch.finetune.task": "opacty"}, "'opacity'"),
+        ({"runs.scratch.init_from": "pretraind"}, "earlier run"),
+        ({"runs.scratch.finetune.head": "carried"}, "init_from"),
+        ({"tasks.opacity.batch_size": 0}, "at least 1"),
+        ({"tasks.opacity.microbatches": 5}, "multiple of 5"),
+        ({"input.fit": "padd"}, "'pad'"),
+    ],
+)
+def test_values_that_do_not_fit_are_refused_with_advice(change, message):
+    config = schema.as_dict(schema.parse(_small()))
+    for path, value in change.items():
+        *tables, option = path.split(".")
+        row = config
+        for table in tables:
+            row = row[table]
+        row[option] = value
+
+    with pytest.raises(ValueError) as error:
+        schema.parse(config)
+
+    assert message in str(error.value)
+
+
+def test_a_queue_that_the_batch_does_not_fill_evenly_is_refused_with_advice():
+    config = schema.as_dict(schema.parse(_small()))
+    config["runs"]["first"] = schema.as_dict(
+        schema.RunConfig(
+            stage="contrastive",
+            contrastive=schema.ContrastiveConfig(
+                datasets={"chest": 1.0}, batch_size=32, queue_size=1000
+            ),
+        )
+    )
+
+    with pytest.raises(ValueError, match=r"queue_size.*multiple of 32.*992 or 1024"):
+        schema.parse(config)
+
+
+def test_every_option_is_read_outside_the_schema():
+    read = set()
+    for path in PACKAGE.rglob("*.py"):
+        if path.stem in ("config", "config_checks"):
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        read |= {
+            node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)
+        }
+    options = {
+        f"{row.__name__}.{field.name}"
+        for row in _schemas()
+        for field in dataclasses.fields(row)
+    }
+
+    unread = sorted(name for name in options if name.split(".")[1] not in read)
+
+    assert not unread, f"nothing reads these options: {unread}"
