@@ -1,0 +1,221 @@
+"""How well boxes are found: average precision after COCO.
+
+Matching of each image's detections to its ground truth is done once, by pycocotools;
+from those matches average precision is a sort and a few sums, cheap enough for a
+bootstrap over images.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from pycocotools import coco, cocoeval
+
+from mtpret_jax.metrics import ratios
+
+IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
+RECALLS = np.linspace(0.0, 1.0, 101)
+MAX_DETECTIONS = 100  # of one class in one image
+
+
+@dataclasses.dataclass(frozen=True)
+class DetectionMetric:
+    """Values of a detection task.
+
+    `ap50` is average precision at an overlap of 0.5, `coco_ap` its mean over overlaps
+    0.5 to 0.95 in steps of 0.05; both are means over the classes that occur in the
+    ground truth, and NaN where there is no ground-truth box at all.
+
+    Attributes:
+      num_classes: Real classes.
+      class_names: Adds `ap50/<name>` of each class, if given and more than one.
+      primary: The value by which a model is chosen.
+    """
+
+    num_classes: int
+    class_names: Sequence[str] = ()
+    primary: str = dataclasses.field(default="ap50", init=False)
+
+    def __post_init__(self) -> None:
+        if self.num_classes < 1:
+            raise ValueError(
+                f"Detection needs at least one class, got {self.num_classes}."
+            )
+        if self.class_names and len(self.class_names) != self.num_classes:
+            raise ValueError(
+                f"Expected {self.num_classes} class names, got "
+                f"{list(self.class_names)}."
+            )
+
+    def records(
+        self, outputs: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """Keeps detections and ground truth; padded examples are for the caller.
+
+        Args:
+          outputs: `box` float [B, D, 4] (y0, x0, y1, x1 as fractions), `score` float
+            [B, D], `class` int [B, D], `valid` bool [B, D].
+          batch: `box` float32 [B, M, 4], `box_class` int32 [B, M], `box_valid` bool
+            [B, M], `record` int32 [B].
+
+        Returns:
+          `box`, `score`, `class`, `valid` of the detections; `truth_box`,
+          `truth_class`, `truth_valid`; `record` int32 [B].
+        """
+        return {
+            "box": np.asarray(outputs["box"], np.float32),
+            "score": np.asarray(outputs["score"], np.float32),
+            "class": np.asarray(outputs["class"], np.int32),
+            "valid": np.asarray(outputs["valid"], bool),
+            "truth_box": np.asarray(batch["box"], np.float32),
+            "truth_class": np.asarray(batch["box_class"], np.int32),
+            "truth_valid": np.asarray(batch["box_valid"], bool),
+            "record": np.asarray(batch["record"], np.int32),
+        }
+
+    def summarise(self, records: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Matches detections to ground truth in each image.
+
+        Returns:
+          `score` float64 [N, D], NaN where a slot is empty; `class` int32 [N, D];
+          `hit` bool [N, D, T], whether the detection found a box at each of the T
+          overlaps; `truth_count` int64 [N, classes]; `record` int32 [N].
+        """
+        images, slots = records["score"].shape
+        result = {
+            "score": np.full((images, slots), np.nan),
+            "class": np.zeros((images, slots), np.int32),
+            "hit": np.zeros((images, slots, len(IOU_THRESHOLDS)), bool),
+            "truth_count": np.zeros((images, self.num_classes), np.int64),
+            "record": np.asarray(records["record"], np.int32),
+        }
+        evaluation = evaluate(records, num_classes=self.num_classes)
+        used = np.zeros(images, np.int64)
+        for entry in evaluation.evalImgs:
+            if entry is None:  # No box of this class, true or found, in this image.
+                continue
+            i, found = entry["image_id"] - 1, len(entry["dtScores"])
+            place = slice(used[i], used[i] + found)
+            used[i] += found
+            result["score"][i, place] = entry["dtScores"]
+            result["class"][i, place] = entry["category_id"] - 1
+            result["hit"][i, place] = (entry["dtMatches"] > 0).T
+            result["truth_count"][i, entry["category_id"] - 1] = len(entry["gtIds"])
+        return result
+
+    def compute(self, summary: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """Average precision, each value in [0, 1] or NaN."""
+        filled = np.isfinite(summary["score"])
+        order = np.argsort(-summary["score"][filled], kind="stable")
+        label = summary["class"][filled][order]
+        hit = summary["hit"][filled][order]
+        truth_count = summary["truth_count"].sum(axis=0)
+        precision = np.array(
+            [
+                average_precision(hit[label == c], truth_count=int(truth_count[c]))
+                for c in range(self.num_classes)
+            ]
+        )
+        values = {
+            "ap50": ratios.mean(precision[:, 0]),
+            "coco_ap": ratios.mean(precision),
+        }
+        if self.num_classes > 1:
+            for name, value in zip(self.class_names, precision[:, 0], strict=False):
+                values[f"ap50/{name}"] = float(value)
+        return values
+
+
+def average_precision(hit: np.ndarray, *, truth_count: int) -> np.ndarray:
+    """Interpolated precision, averaged over 101 recalls.
+
+    Args:
+      hit: Whether each detection of one class found a box, best score first, at each
+        overlap, bool [D, T].
+      truth_count: Ground-truth boxes of the class.
+
+    Returns:
+      float64 [T] in [0, 1]; NaN where there is no ground truth.
+
+    Source:
+      COCO's accumulate; equal to it where no box is marked as a crowd.
+    """
+    if not truth_count:
+        return np.full(hit.shape[1], np.nan)
+    true = np.cumsum(hit, axis=0)
+    precision = true / np.arange(1, len(hit) + 1)[:, None]
+    # Precision at a recall is the best at that recall or above.
+    best = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
+    best = np.concatenate([best, np.zeros((1, hit.shape[1]))])
+    values = [
+        best[np.searchsorted(true[:, t] / truth_count, RECALLS), t].mean()
+        for t in range(hit.shape[1])
+    ]
+    return np.array(values)
+
+
+def evaluate(
+    records: Mapping[str, np.ndarray], *, num_classes: int
+) -> cocoeval.COCOeval:
+    """Runs COCO's matching, all areas together, without its prints.
+
+    Args:
+      records: As `DetectionMetric.records` returns them.
+      num_classes: Real classes.
+
+    Returns:
+      The evaluation after `evaluate()`; images and classes are numbered from 1.
+    """
+    # Boxes of number 0 would count as not matched.
+    truth = _annotations(
+        records["truth_box"], records["truth_class"], records["truth_valid"], None
+    )
+    found = _annotations(
+        records["box"], records["class"], records["valid"], records["score"]
+    )
+    images = [{"id": i + 1} for i in range(len(records["score"]))]
+    categories = [{"id": c + 1} for c in range(num_classes)]
+    with contextlib.redirect_stdout(io.StringIO()):
+        parts: list[Any] = []
+        for annotations in (truth, found):
+            part: Any = coco.COCO()
+            part.dataset = {
+                "images": images,
+                "categories": categories,
+                "annotations": annotations,
+            }
+            part.createIndex()
+            parts.append(part)
+        evaluation = cocoeval.COCOeval(*parts, iouType="bbox")
+        evaluation.params.iouThrs = IOU_THRESHOLDS
+        evaluation.params.recThrs = RECALLS
+        evaluation.params.areaRng = [[0.0, 1e10]]
+        evaluation.params.areaRngLbl = ["all"]
+        evaluation.params.maxDets = [MAX_DETECTIONS]
+        evaluation.evaluate()
+    return evaluation
+
+
+def _annotations(
+    box: np.ndarray, label: np.ndarray, valid: np.ndarray, score: np.ndarray | None
+) -> list[dict[str, object]]:
+    annotations = []
+    for number, (i, j) in enumerate(zip(*np.nonzero(valid), strict=True), start=1):
+        y0, x0, y1, x1 = (float(side) for side in box[i, j])
+        annotation = {
+            "id": number,
+            "image_id": int(i) + 1,
+            "category_id": int(label[i, j]) + 1,
+            "bbox": [x0, y0, x1 - x0, y1 - y0],
+            "area": (x1 - x0) * (y1 - y0),
+            "iscrowd": 0,
+        }
+        if score is not None:
+            annotation["score"] = float(score[i, j])
+        annotations.append(annotation)
+    return annotations

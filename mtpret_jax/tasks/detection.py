@@ -1,0 +1,323 @@
+"""Detection: a Faster R-CNN head, four losses on sampled boxes, average precision.
+
+The anchors are scored and moved; the best become proposals, which are read from the
+pyramid, classified and moved once more. Both halves learn from a random sample of
+candidates of each image, drawn with fixed shares. An image without boxes is legal: all
+its candidates are negative.
+
+Source: Ren et al. 2015, "Faster R-CNN", with the constants of torchvision's
+fasterrcnn_resnet50_fpn. Differs: each term is normalised within its image, so that a
+loss belongs to one example; torchvision divides by the sample of the whole batch,
+which is the same whenever every image fills its sample. Differs: training and
+prediction use one number of proposals, the config's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from mtpret_jax import config as schema
+from mtpret_jax import types
+from mtpret_jax.metrics import detection as metrics
+from mtpret_jax.models import faster_rcnn, pyramid
+from mtpret_jax.ops import boxes, regions
+
+Array = jax.Array
+
+ANCHOR_SAMPLE = 256  # anchors of an image that the first half learns from
+ANCHOR_POSITIVES = 0.5  # largest share of them
+ANCHOR_POSITIVE_FROM = 0.7  # overlap
+ANCHOR_NEGATIVE_BELOW = 0.3
+REGION_POSITIVES = 0.25
+REGION_POSITIVE_FROM = 0.5  # and negative below
+SMOOTH_L1_BETA = 1.0 / 9.0  # where the box loss turns from square to straight
+
+
+@dataclasses.dataclass(frozen=True)
+class DetectionTask:
+    """A Faster R-CNN head as `types.Task`.
+
+    Attributes:
+      name: Of the task.
+      class_names: Of the objects, without background.
+      image_size: Side of the square input, pixels.
+      config: Sizes of the head.
+      dtype: Of convolutions and dense layers; boxes and losses are float32.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    image_size: int
+    config: schema.DetectionConfig
+    dtype: jnp.dtype = jnp.float32
+
+    def __post_init__(self) -> None:
+        if not self.class_names:
+            raise ValueError(
+                f"Task '{self.name}': detection needs at least one class of objects. "
+                "Check object_names of its set."
+            )
+        if len(self.config.anchor_sizes) != len(pyramid.STRIDES):
+            raise ValueError(
+                f"config.tasks.{self.name}.detection.anchor_sizes: expected one size "
+                f"for each of P2 to P6, got {self.config.anchor_sizes}."
+            )
+
+    @property
+    def output_stride(self) -> int:
+        """The pyramid starts from an undilated backbone, pixels."""
+        return 32
+
+    @property
+    def _head(self) -> faster_rcnn.FasterRCNN:
+        return faster_rcnn.FasterRCNN(
+            classes=len(self.class_names),
+            channels=self.config.channels,
+            anchors=len(self.config.anchor_ratios),
+            finest_anchor=float(self.config.anchor_sizes[0]),
+            hidden=self.config.hidden,
+            dtype=self.dtype,
+        )
+
+    def init(self, key: Array, features: types.Features) -> types.Variables:
+        """Draws the head's parameters. There are no batch statistics."""
+        variables = self._head.init(key, features.levels)
+        return types.Variables(variables["params"], {})
+
+    def loss(
+        self,
+        key: Array,
+        variables: types.Variables,
+        features: types.Features,
+        batch: types.Batch,
+    ) -> tuple[Array, types.Scalars, types.Tree]:
+        """Sum of the four losses of each example, their means, no batch statistics.
+
+        The means are over valid examples: `rpn_objectness`, `rpn_box`, `roi_class`,
+        `roi_box`, all in nats or dimensionless.
+        """
+        truth = boxes.from_fractions(batch.arrays["box"], image_size=self.image_size)
+        truth_valid = batch.arrays["box_valid"].astype(bool)
+        keys = jax.random.split(key, (2, truth.shape[0]))
+
+        levels, logits, offsets = self._apply("propose", variables, features.levels)
+        anchors = self._anchors(levels)
+        first = jax.vmap(_proposal_losses, in_axes=(0, 0, 0, None, 0, 0))(
+            keys[0],
+            jnp.concatenate(logits, axis=1),
+            jnp.concatenate(offsets, axis=1),
+            jnp.asarray(np.concatenate(anchors)),
+            truth,
+            truth_valid,
+        )
+
+        proposal, valid = self._proposals(logits, offsets, anchors)
+        region = jax.vmap(_sample_regions, in_axes=(0, 0, 0, 0, 0, 0, None))(
+            keys[1],
+            proposal,
+            valid,
+            truth,
+            truth_valid,
+            batch.arrays["box_class"],
+            self.config.regions,
+        )
+        logit, offset = self._apply("classify", variables, levels, region["box"])
+        second = jax.vmap(_region_losses)(logit, offset, region)
+
+        parts = {**first, **second}
+        weight = batch.arrays["example_valid"].astype(jnp.float32)
+        total = jnp.maximum(weight.sum(), 1.0)
+        scalars = {name: (part * weight).sum() / total for name, part in parts.items()}
+        return sum(parts.values(), jnp.zeros_like(weight)), scalars, {}
+
+    def predict(
+        self, variables: types.Variables, features: types.Features
+    ) -> dict[str, Array]:
+        """Detections, best first.
+
+        `box` float32 [B, D, 4] (y0, x0, y1, x1 as fractions of the square input),
+        `score` float32 [B, D] in [0, 1], `class` int32 [B, D] (0 is the first real
+        class), `valid` bool [B, D].
+        """
+        levels, logits, offsets = self._apply("propose", variables, features.levels)
+        proposal, valid = self._proposals(logits, offsets, self._anchors(levels))
+        logit, offset = self._apply("classify", variables, levels, proposal)
+        found = faster_rcnn.select_detections(
+            logit,
+            offset,
+            proposal,
+            valid,
+            image_size=self.image_size,
+            score_threshold=self.config.score_threshold,
+            nms_threshold=self.config.nms_threshold,
+            count=self.config.detections,
+        )
+        box = boxes.to_fractions(found["box"], image_size=self.image_size)
+        return {**found, "box": box}
+
+    def metric(self) -> types.Metric:
+        """Average precision."""
+        return metrics.DetectionMetric(len(self.class_names), self.class_names)
+
+    def _apply(self, method: str, variables: types.Variables, *inputs: Any) -> Any:
+        return self._head.apply({"params": variables.params}, *inputs, method=method)
+
+    def _anchors(self, levels: tuple[Array, ...]) -> tuple[np.ndarray, ...]:
+        return regions.anchors(
+            [(level.shape[1], level.shape[2]) for level in levels],
+            strides=pyramid.STRIDES,
+            sizes=self.config.anchor_sizes,
+            ratios=self.config.anchor_ratios,
+        )
+
+    def _proposals(
+        self,
+        logits: tuple[Array, ...],
+        offsets: tuple[Array, ...],
+        anchors: tuple[np.ndarray, ...],
+    ) -> tuple[Array, Array]:
+        return faster_rcnn.select_proposals(
+            logits,
+            offsets,
+            anchors,
+            image_size=self.image_size,
+            before_nms=self.config.proposals_before_nms,
+            count=self.config.proposals,
+        )
+
+
+def _proposal_losses(
+    key: Array,
+    logit: Array,
+    offset: Array,
+    anchor: Array,
+    truth: Array,
+    truth_valid: Array,
+) -> dict[str, Array]:
+    """Losses of the first half for one image.
+
+    Args:
+      key: Random key.
+      logit: Of all anchors, float32 [N].
+      offset: float32 [N, 4].
+      anchor: Pixels [N, 4].
+      truth: Pixels [M, 4].
+      truth_valid: bool [M].
+
+    Returns:
+      `rpn_objectness` and `rpn_box`, float32 [].
+    """
+    matched, verdict = boxes.match(
+        anchor,
+        truth,
+        truth_valid,
+        positive_from=ANCHOR_POSITIVE_FROM,
+        negative_below=ANCHOR_NEGATIVE_BELOW,
+        low_quality=True,
+    )
+    index, drawn = boxes.sample(
+        key, verdict, count=ANCHOR_SAMPLE, positive_fraction=ANCHOR_POSITIVES
+    )
+    positive = drawn & (verdict[index] == boxes.POSITIVE)
+    entropy = optax.sigmoid_binary_cross_entropy(
+        logit[index], positive.astype(jnp.float32)
+    )
+    target = boxes.encode(
+        anchor[index], truth[matched[index]], weights=faster_rcnn.PROPOSAL_WEIGHTS
+    )
+    return {
+        "rpn_objectness": _mean(entropy, drawn, drawn),
+        "rpn_box": _mean(_smooth_l1(offset[index], target), positive, drawn),
+    }
+
+
+def _sample_regions(
+    key: Array,
+    proposal: Array,
+    proposal_valid: Array,
+    truth: Array,
+    truth_valid: Array,
+    truth_class: Array,
+    count: int,
+) -> dict[str, Array]:
+    """Draws the regions of one image that the second half learns from.
+
+    The ground truth joins the proposals, so that there are positives from the start.
+
+    Args:
+      key: Random key.
+      proposal: Pixels [N, 4].
+      proposal_valid: bool [N].
+      truth: Pixels [M, 4].
+      truth_valid: bool [M].
+      truth_class: int32 [M], 0 is the first real class.
+      count: Regions to draw.
+
+    Returns:
+      `box` pixels [R, 4]; `target` encoded box [R, 4]; `class` int32 [R], 0 is the
+      background; `drawn` bool [R]. R is `count`, or N + M where that is less.
+    """
+    candidate = jnp.concatenate([proposal, truth])
+    usable = jnp.concatenate([proposal_valid, truth_valid])
+    matched, verdict = boxes.match(
+        candidate,
+        truth,
+        truth_valid,
+        positive_from=REGION_POSITIVE_FROM,
+        negative_below=REGION_POSITIVE_FROM,
+        low_quality=False,
+    )
+    verdict = jnp.where(usable, verdict, boxes.IGNORED)
+    index, drawn = boxes.sample(
+        key, verdict, count=count, positive_fraction=REGION_POSITIVES
+    )
+    positive = drawn & (verdict[index] == boxes.POSITIVE)
+    box, matched = candidate[index], matched[index]
+    target = boxes.encode(box, truth[matched], weights=faster_rcnn.REGION_WEIGHTS)
+    label = truth_class.astype(jnp.int32)[matched] + 1
+    return {
+        "box": box,
+        "target": target,
+        "class": jnp.where(positive, label, 0),
+        "drawn": drawn,
+    }
+
+
+def _region_losses(
+    logit: Array, offset: Array, region: dict[str, Array]
+) -> dict[str, Array]:
+    """Losses of the second half for one image.
+
+    Args:
+      logit: float32 [R, 1 + classes].
+      offset: float32 [R, 1 + classes, 4].
+      region: As `_sample_regions` returns it.
+
+    Returns:
+      `roi_class` and `roi_box`, float32 [].
+    """
+    label, drawn = region["class"], region["drawn"]
+    entropy = optax.softmax_cross_entropy_with_integer_labels(logit, label)
+    chosen = jnp.take_along_axis(offset, label[:, None, None], axis=1)[:, 0]
+    distance = _smooth_l1(chosen, region["target"])
+    return {
+        "roi_class": _mean(entropy, drawn, drawn),
+        "roi_box": _mean(distance, drawn & (label > 0), drawn),
+    }
+
+
+def _smooth_l1(offset: Array, target: Array) -> Array:
+    """Huber loss over beta, summed over the four numbers of a box: [N, 4] to [N]."""
+    huber = optax.huber_loss(offset, target, delta=SMOOTH_L1_BETA)
+    return huber.sum(-1) / SMOOTH_L1_BETA
+
+
+def _mean(value: Array, counted: Array, of: Array) -> Array:
+    """Sum of the counted values over the number of `of`; 0 where that is none."""
+    return jnp.where(counted, value, 0.0).sum() / jnp.maximum(of.sum(), 1)
