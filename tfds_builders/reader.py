@@ -134,7 +134,10 @@ def _content(source: epath.PathLike | bytes) -> tuple[bytes, str]:
         content, name = source, ""
     else:
         path = epath.Path(source)
-        content, name = path.read_bytes(), path.name.lower()
+        try:
+            content, name = path.read_bytes(), path.name.lower()
+        except (PermissionError, IsADirectoryError) as error:
+            raise UnreadableImage(f"cannot be opened: {error.strerror}") from error
     if not content:
         raise UnreadableImage("the file is empty")
     return content, name
