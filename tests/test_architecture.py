@@ -32,7 +32,7 @@ ROOMS: dict[str, set[str]] = {
     "main": {"experiment", "config", "preparation"},
 }
 # Files beside a room's own file that belong to the same room.
-SAME_ROOM = {"config_checks": "config"}
+SAME_ROOM = {"config_checks": "config", "building": "experiment"}
 
 # Libraries that a room must not import, in any file and at any depth.
 ACCELERATOR = {"jax", "jaxlib", "flax", "optax", "orbax"}
@@ -182,6 +182,7 @@ def test_builders_import_no_more_than_they_may():
     assert not wrong, "\n".join(wrong)
 
 
+@pytest.mark.smoke
 def test_builders_load_where_jax_and_the_package_cannot_be_imported():
     modules = [
         ".".join(path.relative_to(REPOSITORY).with_suffix("").parts)

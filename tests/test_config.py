@@ -6,17 +6,20 @@ import inspect
 import json
 import pathlib
 import re
+from typing import Any
 
 import pytest
 
 from mtpret_jax import config as schema
 
+pytestmark = pytest.mark.smoke
+
 PACKAGE = pathlib.Path(schema.__file__).parent
 
 
-def _small():
+def _small() -> Any:
     """A valid config with one row in each table."""
-    config = schema.defaults()
+    config: Any = schema.defaults()
     config.datasets.chest = schema.dataset("phantom_xray", body="chest", image_size=96)
     config.tasks.opacity = schema.task(kind="classification", dataset="chest")
     config.runs.scratch = schema.run(
@@ -97,7 +100,7 @@ def test_an_unknown_option_is_refused_with_its_path_and_the_nearest(path, neares
 
 
 def test_a_misspelt_option_is_refused_where_it_is_written():
-    config = schema.defaults()
+    config: Any = schema.defaults()
 
     with pytest.raises(AttributeError, match="width"):
         config.backbone.widht = 8

@@ -20,7 +20,7 @@ def _sources(*folders: str) -> list[pathlib.Path]:
     )
 
 
-def _definitions(path: pathlib.Path) -> Iterator[tuple[str, ast.AST]]:
+def _definitions(path: pathlib.Path) -> Iterator[tuple[str, Function | ast.ClassDef]]:
     """Functions and classes at module level and methods, each with its place."""
     tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
     name = path.relative_to(REPOSITORY).as_posix()
