@@ -13,7 +13,7 @@ from mtpret_jax import config
 from mtpret_jax.data import transforms
 
 _LOG_ASPECT = 0.1  # ours: a crop's sides differ by at most this log ratio, about 10 %
-_SMALLEST_SIGMA = 0.1  # pixels; a blur below this changes nothing
+_SMALLEST_SIGMA = 0.1  # pixels: a blur that changes nothing
 
 
 def draw_warp(
@@ -110,11 +110,10 @@ def change_intensity(
         power = (1 + settings.gamma) ** (2 * exponent - 1)
         image = cv2.pow(image, power)
     if settings.blur_probability and is_blurred < settings.blur_probability:
-        sigma = width * settings.blur_sigma
-        if sigma > _SMALLEST_SIGMA:
-            image = cv2.GaussianBlur(
-                image, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE
-            )
+        sigma = _SMALLEST_SIGMA + width * max(
+            0.0, settings.blur_sigma - _SMALLEST_SIGMA
+        )
+        image = cv2.GaussianBlur(image, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
     if settings.noise:
         grain = rng.standard_normal(image.shape, np.float32)
         image = image + grain * np.float32(strength * settings.noise)

@@ -93,7 +93,7 @@ def train_stream(
     source = sources.open_prepared(folder, _TRAIN)
     prepare = elements.TaskElement(source, task, input_config)
     dataset = (
-        grain.MapDataset.source(sources.usable_records(source, task))
+        grain.MapDataset.source(sources.usable_records(source, task).tolist())
         .shuffle(seed=_derive(seed, "shuffle", name))
         .repeat()
         .random_map(prepare.random, seed=_derive(seed, "augment", name))
@@ -137,7 +137,7 @@ def eval_batches(
     missing = -len(records) % batch_size
     padded = np.concatenate([records, np.full(missing, -1, np.int32)])
     prepare = elements.TaskElement(source, task, input_config)
-    dataset = grain.MapDataset.source(padded).map(prepare)
+    dataset = grain.MapDataset.source(padded.tolist()).map(prepare)
     batches = _global_batches(dataset, rows, shard, 0)
     return Stream(batches, task=name, settings=input_config)
 

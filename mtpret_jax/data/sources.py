@@ -110,8 +110,13 @@ class Source:
                 f"{sorted(builder.info.splits)} (in {os.fspath(self.folder)})."
             )
         features = builder.info.features
-        self._records = builder.as_data_source(
-            split=split,
+        if not isinstance(features, tfds.features.FeaturesDict):
+            raise TypeError(
+                f"Dataset {self.name!r} does not hold named features but {features!r}. "
+                "Use one of the builders in tfds_builders."
+            )
+        self._records = builder.as_data_source(  # pyright: ignore[reportCallIssue]
+            split,
             decoders={
                 name: tfds.decode.SkipDecoding()
                 for name in _PICTURES
@@ -159,16 +164,18 @@ class Source:
         Raises:
           ValueError: If `preparation.json` does not hold two finite numbers.
         """
-        names = ("pixel_mean", "pixel_std")
-        mean, deviation = (self.preparation.get(name) for name in names)
-        for name, value in zip(names, (mean, deviation), strict=True):
+        found = []
+        for name in ("pixel_mean", "pixel_std"):
+            value = self.preparation.get(name)
             if not isinstance(value, (int, float)) or not math.isfinite(value):
                 raise ValueError(
                     f"preparation.json of dataset {self.name!r} has no number "
                     f"{name!r}, got {value!r}. Prepare the set again with --rebuild, "
                     "or set config.input.normalisation to 'image'."
                 )
-        return float(mean), float(deviation)
+            found.append(float(value))
+        mean, deviation = found
+        return mean, deviation
 
 
 def task_examples(folder: PathLike, split: str, task: config.TaskConfig) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import pathlib
 
@@ -167,13 +168,24 @@ def prepare(builder_class: type, data_dir: pathlib.Path) -> pathlib.Path:
     return folder
 
 
+@dataclasses.dataclass(frozen=True)
+class Tiny:
+    """A prepared folder and what was put into it."""
+
+    folder: pathlib.Path
+    counts = COUNTS
+    bright = BRIGHT
+    annotate = staticmethod(annotate)
+    draw = staticmethod(draw)
+
+
 @pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     """A prepared folder of 8-bit pictures."""
-    return prepare(TinyXray, tmp_path_factory.mktemp("prepared"))
+    return Tiny(prepare(TinyXray, tmp_path_factory.mktemp("prepared")))
 
 
 @pytest.fixture(scope="session")
-def folder_16_bit(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+def tiny_16_bit(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     """The same with 16 bits."""
-    return prepare(TinyXray16, tmp_path_factory.mktemp("prepared16"))
+    return Tiny(prepare(TinyXray16, tmp_path_factory.mktemp("prepared16")))

@@ -1,0 +1,161 @@
+"""Tests of what chance does to a picture."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from mtpret_jax import config
+from mtpret_jax.data import augment, transforms
+
+OFF = config.AugmentConfig()
+GEOMETRY = config.AugmentConfig(
+    crop_min_area=0.5, flip_probability=0.5, rotation_degrees=15.0
+)
+SIZE = 64
+WHOLE = (0, 0, SIZE, SIZE)
+
+
+def generator(seed: int) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def smooth(height: int, width: int) -> np.ndarray:
+    y, x = np.mgrid[:height, :width]
+    return (0.5 + 0.4 * np.sin(y / 9) * np.cos(x / 7)).astype(np.float32)
+
+
+def test_everything_off_changes_nothing():
+    image = smooth(50, 70)
+    plain = transforms.plain_view(image, size=SIZE, mode="pad")
+    view = augment.draw_view(generator(0), OFF, image, size=SIZE, mode="pad")
+    np.testing.assert_array_equal(view.image, plain.image)
+    np.testing.assert_array_equal(view.valid, plain.valid)
+    np.testing.assert_allclose(view.matrix, plain.matrix, atol=1e-12)
+
+
+def test_flip_twice_is_the_identity():
+    settings = config.AugmentConfig(flip_probability=1.0)
+    warp = augment.draw_warp(generator(0), settings, content=WHOLE, size=SIZE)
+    np.testing.assert_allclose(warp @ warp, np.eye(3), atol=1e-12)
+    image = smooth(SIZE, SIZE)
+    once, _ = transforms.warp_image(image, warp, size=SIZE)
+    np.testing.assert_array_equal(once, image[:, ::-1])
+    twice, _ = transforms.warp_image(once, warp, size=SIZE)
+    np.testing.assert_array_equal(twice, image)
+
+
+@pytest.mark.parametrize("mode", ["pad", "crop", "stretch"])
+def test_image_mask_and_boxes_move_together(mode):
+    height, width = 90, 70
+    y0, x0, y1, x1 = 32, 26, 58, 44
+    mask = np.zeros((height, width), np.uint8)
+    mask[y0:y1, x0:x1] = 1
+    image = np.where(mask == 1, 1.0, 0.1).astype(np.float32)
+    box = np.array([[y0 / height, x0 / width, y1 / height, x1 / width]], np.float32)
+    seen = 0
+    for seed in range(60):
+        view = augment.draw_view(generator(seed), GEOMETRY, image, size=SIZE, mode=mode)
+        warped = transforms.warp_mask(mask, view.matrix, size=SIZE)
+        moved, keep = transforms.warp_boxes(
+            box, view.matrix, height=height, width=width, size=SIZE
+        )
+        np.testing.assert_array_equal(warped != transforms.UNKNOWN_CLASS, view.valid)
+        bright = (view.image > 0.55) & view.valid
+        assert np.mean(bright != (warped == 1)) < 0.02
+        if not keep[0]:
+            continue
+        seen += 1
+        top, left, bottom, right = moved[0] * SIZE
+        rows, columns = np.nonzero(warped == 1)
+        # The box covers the object and touches it on every side.
+        assert abs(rows.min() - top) < 1.5
+        assert abs(columns.min() - left) < 1.5
+        assert abs(rows.max() + 1 - bottom) < 1.5
+        assert abs(columns.max() + 1 - right) < 1.5
+    assert seen > 40
+
+
+def test_crops_keep_their_area_aspect_and_place():
+    settings = config.AugmentConfig(crop_min_area=0.3)
+    areas = []
+    for seed in range(200):
+        warp = augment.draw_warp(generator(seed), settings, content=WHOLE, size=SIZE)
+        x0, y0 = np.linalg.inv(warp)[:2, 2]
+        width, height = SIZE / warp[0, 0], SIZE / warp[1, 1]
+        assert min(x0, y0) > -1e-9
+        assert max(x0 + width, y0 + height) < SIZE + 1e-9
+        assert 0.9 < width / height < 1.12
+        areas.append(width * height / SIZE**2)
+    assert min(areas) > 0.3 - 1e-9
+    assert min(areas) < 0.35
+    assert max(areas) > 0.95
+
+
+def test_crop_of_a_narrow_picture_covers_its_width():
+    # 64 x 16 pixels of content: a crop of at least 32 x 32 covers all of the width.
+    settings = config.AugmentConfig(crop_min_area=0.3)
+    for seed in range(100):
+        view = augment.draw_view(
+            generator(seed), settings, smooth(128, 32), size=SIZE, mode="pad"
+        )
+        left, _, right, _ = (24, 0, 40, 64)
+        corner = view.matrix[0, 0] * np.array([0, 32]) + view.matrix[0, 2]
+        assert corner[0] > -1e-6
+        assert corner[1] < SIZE + 1e-6
+        assert view.valid.mean() > (right - left) / SIZE * 0.9
+
+
+def test_rotation_stays_within_its_limit_and_both_ways():
+    settings = config.AugmentConfig(rotation_degrees=10.0)
+    angles = []
+    for seed in range(100):
+        warp = augment.draw_warp(generator(seed), settings, content=WHOLE, size=SIZE)
+        angles.append(np.rad2deg(np.arctan2(warp[1, 0], warp[0, 0])))
+        np.testing.assert_allclose(np.linalg.det(warp), 1.0)
+    assert -10 <= min(angles) < -8
+    assert 8 < max(angles) <= 10
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"brightness": 0.3},
+        {"contrast": 0.5},
+        {"gamma": 0.5},
+        {"blur_probability": 1.0, "blur_sigma": 2.0},
+        {"noise": 0.2},
+    ],
+)
+def test_each_intensity_change_changes_and_stays_in_range(changed):
+    settings = dataclasses.replace(OFF, **changed)
+    image, valid = smooth(SIZE, SIZE), np.ones((SIZE, SIZE), bool)
+    before = image.copy()
+    largest = 0.0
+    for seed in range(5):
+        after = augment.change_intensity(generator(seed), settings, image, valid)
+        np.testing.assert_array_equal(image, before)
+        assert after.dtype == np.float32
+        assert after.min() >= 0
+        assert after.max() <= 1
+        largest = max(largest, np.abs(after - image).max())
+    assert largest > 1e-3
+
+
+def test_padding_bleeds_into_nothing():
+    # A white picture on black padding stays white up to its edge when blurred.
+    settings = dataclasses.replace(OFF, blur_probability=1.0, blur_sigma=3.0)
+    image = np.full((64, 32), 0.8, np.float32)
+    view = augment.draw_view(generator(1), settings, image, size=SIZE, mode="pad")
+    np.testing.assert_allclose(view.image[view.valid], 0.8, atol=1e-5)
+
+
+def test_same_generator_gives_the_same_view():
+    settings = config.AUGMENT_PRESETS["contrastive"]
+    image = smooth(60, 80)
+    one, same, other = (
+        augment.draw_view(generator(seed), settings, image, size=SIZE, mode="pad")
+        for seed in (3, 3, 4)
+    )
+    np.testing.assert_array_equal(one.image, same.image)
+    assert np.abs(one.image - other.image).max() > 0.05

@@ -1,0 +1,166 @@
+"""Tests of what is done to every picture the same way."""
+
+import cv2
+import numpy as np
+import pytest
+
+from mtpret_jax.data import transforms
+
+
+def encode(picture: np.ndarray) -> np.ndarray:
+    return cv2.imencode(".png", picture)[1]
+
+
+def paint(height: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Intensities with a bright rectangle, its mask and its box."""
+    y0, x0, y1, x1 = height // 4, width // 4, height // 2, width * 3 // 4
+    mask = np.zeros((height, width), np.uint8)
+    mask[y0:y1, x0:x1] = 1
+    box = np.array([[y0 / height, x0 / width, y1 / height, x1 / width]], np.float32)
+    return mask.astype(np.float32), mask, box
+
+
+def test_picture_of_right_size_is_untouched():
+    image = np.random.default_rng(0).random((48, 48), np.float32)
+    for mode in ("pad", "crop", "stretch"):
+        view = transforms.plain_view(image, size=48, mode=mode)
+        np.testing.assert_array_equal(view.image, image)
+        assert view.valid.all()
+
+
+@pytest.mark.parametrize("mode", ["pad", "crop", "stretch"])
+@pytest.mark.parametrize("shape", [(96, 60), (60, 96), (33, 40), (30, 20)])
+def test_image_mask_and_box_stay_together(mode, shape):
+    image, mask, box = paint(*shape)
+    view = transforms.plain_view(image, size=64, mode=mode)
+    warped = transforms.warp_mask(mask, view.matrix, size=64)
+    moved, keep = transforms.warp_boxes(
+        box, view.matrix, height=shape[0], width=shape[1], size=64
+    )
+    assert keep.all()
+    np.testing.assert_array_equal(warped != transforms.UNKNOWN_CLASS, view.valid)
+    assert np.mean((view.image > 0.5) != (warped == 1)) < 0.02
+    rows, columns = np.nonzero(warped == 1)
+    tight = np.array([rows.min(), columns.min(), rows.max() + 1, columns.max() + 1])
+    np.testing.assert_allclose(moved[0] * 64, tight, atol=1.0)
+
+
+def test_pad_centres_and_knows_its_padding():
+    fitted = transforms.fit(100, 50, size=64, mode="pad")
+    assert fitted.content == (16, 0, 48, 64)
+    view = transforms.plain_view(np.ones((100, 50), np.float32), size=64, mode="pad")
+    assert view.valid[:, 16:48].all()
+    assert not view.valid[:, :16].any()
+    assert not view.valid[:, 48:].any()
+
+
+def test_crop_fills_the_square():
+    view = transforms.plain_view(np.ones((100, 50), np.float32), size=64, mode="crop")
+    assert view.valid.all()
+
+
+def test_shrinking_averages_pixels():
+    image = np.random.default_rng(0).random((64, 64), np.float32)
+    view = transforms.plain_view(image, size=16, mode="pad")
+    blocks = image.reshape(16, 4, 16, 4).mean((1, 3))
+    np.testing.assert_allclose(view.image, blocks, atol=1e-5)
+
+
+def test_boxes_cut_by_the_crop_are_clipped_or_dropped():
+    # The square shows the middle half of the width.
+    matrix = transforms.fit(50, 100, size=50, mode="crop").matrix
+    box = np.array(
+        [
+            [0.2, 0.4, 0.6, 0.6],  # inside
+            [0.2, 0.1, 0.6, 0.5],  # 0.25 / 0.4 of it left
+            [0.2, 0.0, 0.6, 0.3],  # 0.05 / 0.3 of it left
+            [0.2, 0.8, 0.6, 0.9],  # outside
+        ],
+        np.float32,
+    )
+    moved, keep = transforms.warp_boxes(box, matrix, height=50, width=100, size=50)
+    assert keep.tolist() == [True, True, False, False]
+    np.testing.assert_allclose(moved[0], [0.2, 0.3, 0.6, 0.7], atol=1e-6)
+    np.testing.assert_allclose(moved[1], [0.2, 0.0, 0.6, 0.5], atol=1e-6)
+
+
+def test_no_boxes_give_no_boxes():
+    box, keep = transforms.warp_boxes(
+        np.zeros((0, 4), np.float32), np.eye(3), height=8, width=8, size=8
+    )
+    assert box.shape == (0, 4)
+    assert keep.shape == (0,)
+
+
+def test_normalise_uses_real_pixels_only():
+    image = np.random.default_rng(0).random((32, 32), np.float32)
+    valid = np.zeros((32, 32), bool)
+    valid[8:24] = True
+    normal = transforms.normalise(image, valid)
+    assert normal.shape == (32, 32, 1)
+    assert normal.dtype == np.float32
+    assert (normal[~valid] == 0).all()
+    np.testing.assert_allclose(normal[valid].mean(), 0, atol=1e-5)
+    np.testing.assert_allclose(normal[valid].std(), 1, atol=1e-4)
+
+
+def test_normalise_by_given_statistics():
+    image = np.full((4, 4), 0.5, np.float32)
+    valid = np.ones((4, 4), bool)
+    normal = transforms.normalise(image, valid, statistics=(0.25, 0.125))
+    np.testing.assert_allclose(normal, 2.0, rtol=1e-4)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 1.0])
+def test_constant_image_becomes_zero(value):
+    image = np.full((16, 24), value, np.float32)
+    view = transforms.plain_view(image, size=20, mode="pad")
+    normal = transforms.normalise(view.image, view.valid)
+    np.testing.assert_allclose(normal, 0, atol=0.1)
+
+
+def test_16_bits_equal_8_bits():
+    picture = np.random.default_rng(0).integers(0, 256, (20, 30)).astype(np.uint8)
+    deep = picture.astype(np.uint16) * 257
+    shallow, deep = (
+        transforms.to_intensity(transforms.decode(encode(p))) for p in (picture, deep)
+    )
+    assert shallow.dtype == deep.dtype == np.float32
+    np.testing.assert_allclose(deep, shallow, atol=1e-7)
+    assert shallow.max() <= 1
+
+
+def test_what_is_no_grey_picture_is_refused():
+    with pytest.raises(ValueError, match="Cannot decode"):
+        transforms.decode(np.frombuffer(b"not a picture", np.uint8))
+    with pytest.raises(ValueError, match="grey picture"):
+        transforms.decode(encode(np.zeros((4, 4, 3), np.uint8)))
+
+
+def test_unknown_fit_is_refused():
+    with pytest.raises(ValueError, match=r"config\.input\.fit is 'squash'"):
+        transforms.fit(4, 4, size=4, mode="squash")
+
+
+def test_targets():
+    label = transforms.classification_targets(np.array([1, 0, -1], np.int8))
+    assert label["label"].tolist() == [1, 0, 0]
+    assert label["label_known"].tolist() == [True, True, False]
+    mask = transforms.segmentation_targets(np.array([[0, 2, 255]], np.uint8))
+    assert mask["segmentation"].tolist() == [[0, 2, 0]]
+    assert mask["segmentation"].dtype == np.int32
+    assert mask["pixel_known"].tolist() == [[True, True, False]]
+
+
+def test_boxes_are_padded_and_the_largest_kept():
+    side = np.array([0.1, 0.4, 0.2, 0.3], np.float32)
+    box = np.stack([0 * side, 0 * side, side, side], axis=-1)
+    box_class = np.arange(4, dtype=np.int32)
+    padded = transforms.detection_targets(box, box_class, max_boxes=6)
+    assert padded["box"].shape == (6, 4)
+    assert padded["box_valid"].tolist() == [True] * 4 + [False] * 2
+    few = transforms.detection_targets(box, box_class, max_boxes=2)
+    assert few["box_class"].tolist() == [1, 3]
+    assert few["box_valid"].all()
+    none = transforms.detection_targets(box[:0], box_class[:0], max_boxes=2)
+    assert not none["box_valid"].any()
