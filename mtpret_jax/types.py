@@ -219,7 +219,8 @@ class Stage(Protocol):
         ...
 
     def hand_over(self, state: TrainState) -> Tree:
-        """What the next run may start from, as nested dicts of arrays:
+        """What the next run may start from, as nested dicts of arrays.
+
         `backbone` and `heads`, each with `params` and `model_state`, and `memory`.
         """
         ...

@@ -75,7 +75,7 @@ class Learner:
                 params, model_state, batch, key, penalty
             )
             return grads, model_state, scalars
-        # Every part takes each `parts`-th row, so a batch sharded over devices stays so.
+        # Each part takes every `parts`-th row, so that devices keep equal shares.
         split = jax.tree.map(
             lambda array: jnp.moveaxis(
                 array.reshape(array.shape[0] // parts, parts, *array.shape[1:]), 1, 0
@@ -142,7 +142,12 @@ class Learner:
 
 
 def batch_statistics(
-    backbone: types.Backbone, params: types.Tree, zeros: types.Tree, batch: types.Batch
+    backbone: types.Backbone,
+    params: types.Tree,
+    zeros: types.Tree,
+    batch: types.Batch,
+    *,
+    output_stride: int,
 ) -> types.Tree:
     """Statistics of this batch alone.
 
@@ -151,12 +156,13 @@ def batch_statistics(
       params: Of the backbone.
       zeros: A tree of batch statistics; its values do not count.
       batch: Of any supervised task.
+      output_stride: That the task asks of the backbone, pixels.
     """
     _, statistics = backbone.apply(
         types.Variables(params, zeros),
         batch.arrays["image"],
         train=True,
-        output_stride=32,
+        output_stride=output_stride,
     )
     return statistics
 

@@ -15,7 +15,7 @@ Names = Mapping[str, Any]
 
 
 def _names(found: Sequence[str], task: str, what: str) -> tuple[str, ...]:
-    if len(found) < 2 and what != "boxes" or not found:
+    if (len(found) < 2 and what != "boxes") or not found:
         raise ValueError(
             f"config.tasks.{task}: its set has {what} of classes {list(found)}; "
             "at least two are needed to tell apart (one, for boxes)."

@@ -33,8 +33,8 @@ def evaluate(
 
     Returns:
       The metric's records of all examples in order of `record`, and of the first
-      `samples` examples every array of batch and prediction (the latter's names
-      prefixed with `predicted_`).
+      `samples` examples every array of batch and prediction (where both have a
+      name, the batch's gets `_true` at its end).
     """
     parts: list[Records] = []
     kept: list[Records] = []
@@ -45,9 +45,11 @@ def evaluate(
         arrays = {name: value[valid] for name, value in arrays.items()}
         parts.append({**metric.records(outputs, arrays), "record": arrays["record"]})
         if sum(len(part["record"]) for part in kept) < samples:
-            kept.append(
-                arrays | {f"predicted_{name}": value for name, value in outputs.items()}
-            )
+            truth = {
+                f"{name}_true" if name in outputs else name: value
+                for name, value in arrays.items()
+            }
+            kept.append(truth | outputs)
     if not parts:
         raise ValueError("Evaluation: the split gave no batch.")
     records = join(parts)
@@ -70,8 +72,7 @@ def values(metric: types.Metric, records: Mapping[str, np.ndarray]) -> dict[str,
 def with_arrays(
     predict: Callable[[types.Tree, types.Tree, types.Batch], dict[str, jax.Array]],
 ) -> Callable[[types.Tree, types.Tree, types.Batch], tuple[types.Tree, types.Tree]]:
-    """Makes a prediction also return the batch's arrays, so that all processes
-    have the truth of all rows."""
+    """Adds the batch's arrays: every process then has the truth of all rows."""
     return lambda params, model_state, batch: (
         predict(params, model_state, batch),
         batch.arrays,

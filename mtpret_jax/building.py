@@ -1,0 +1,238 @@
+"""Builds the parts of a run from the config: tasks, stages and their streams."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from etils import epath
+from jax.sharding import Mesh
+
+from mtpret_jax import config as schema
+from mtpret_jax import models, tasks, types
+from mtpret_jax.data import pipeline, sources
+from mtpret_jax.models import heads
+from mtpret_jax.stages import continual, contrastive, finetune, supervised
+from mtpret_jax.training import optimizer, sharding
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Workshop:
+    """What all runs of a config share.
+
+    Attributes:
+      config: The whole config.
+      workdir: Folder that everything is written to.
+      folders: Prepared folder of each set.
+      mesh: Of all devices.
+      tasks: Every task of the config.
+    """
+
+    config: schema.ExperimentConfig
+    workdir: epath.Path
+    folders: Mapping[str, epath.PathLike]
+    mesh: Mesh
+    tasks: Mapping[str, types.Task]
+
+    @property
+    def shard(self) -> pipeline.Shard:
+        """This process's part of every batch."""
+        return pipeline.Shard(index=jax.process_index(), count=jax.process_count())
+
+    def run_folder(self, name: str) -> epath.Path:
+        """Where a run keeps its files."""
+        return self.workdir / "runs" / name
+
+
+def open_workshop(
+    config: schema.ExperimentConfig,
+    workdir: epath.PathLike,
+    folders: Mapping[str, epath.PathLike],
+) -> Workshop:
+    """Reads the names in the prepared sets and builds every task.
+
+    Raises:
+      FileNotFoundError: If a set is not prepared.
+      ValueError: If a task asks of its set what it has not, or a batch does not
+        divide over the devices.
+    """
+    mesh = sharding.make_mesh()
+    names: dict[str, dict[str, Any]] = {}
+    for row in config.tasks.values():
+        if row.dataset not in names:
+            source = sources.open_prepared(folders[row.dataset], "train")
+            names[row.dataset] = dataclasses.asdict(source.metadata)
+    for name, row in config.tasks.items():
+        path = f"config.tasks.{name}.batch_size / microbatches"
+        sharding.check_batch_size(row.batch_size // row.microbatches, mesh, path)
+    for name, row in config.runs.items():
+        if row.stage == "contrastive":
+            path = f"config.runs.{name}.contrastive.batch_size"
+            sharding.check_batch_size(row.contrastive.batch_size, mesh, path)
+    return Workshop(
+        config=config,
+        workdir=epath.Path(workdir),
+        folders=folders,
+        mesh=mesh,
+        tasks=build_tasks(config, names),
+    )
+
+
+def build_tasks(
+    config: schema.ExperimentConfig, names: Mapping[str, Mapping[str, Any]]
+) -> dict[str, types.Task]:
+    """Every task of the config; `names` as `tasks.build_tasks` takes them."""
+    dtype = jnp.dtype(config.backbone.compute_dtype)
+    return tasks.build_tasks(config.tasks, names, dtype=dtype)
+
+
+def run_tasks(row: schema.RunConfig) -> tuple[str, ...]:
+    """The supervised tasks of a run; none in stage 1."""
+    if row.stage == "contrastive":
+        return ()
+    return row.continual.tasks if row.stage == "continual" else (row.finetune.task,)
+
+
+def build_learner(
+    config: schema.ExperimentConfig,
+    all_tasks: Mapping[str, types.Task],
+    names: tuple[str, ...],
+) -> supervised.Learner:
+    """A backbone with the heads of the named tasks."""
+    return supervised.Learner(
+        backbone=models.build_backbone(config.backbone),
+        tasks={name: all_tasks[name] for name in names},
+        microbatches={name: config.tasks[name].microbatches for name in names},
+        seed=config.seed,
+    )
+
+
+def _contrastive(
+    config: schema.ExperimentConfig,
+    row: schema.RunConfig,
+    all_tasks: Mapping[str, types.Task],
+) -> types.Stage:
+    del all_tasks
+    groups = row.contrastive.batch_norm_groups
+    return contrastive.ContrastiveStage(
+        backbone=models.build_backbone(config.backbone, batch_norm_groups=groups),
+        projection=heads.Projection(row.contrastive.embedding_size),
+        config=row.contrastive,
+        optimizer=optimizer.build_optimizer(row.optimizer, row.steps),
+        steps=row.steps,
+        seed=config.seed,
+    )
+
+
+def _continual(
+    config: schema.ExperimentConfig,
+    row: schema.RunConfig,
+    all_tasks: Mapping[str, types.Task],
+) -> types.Stage:
+    names = row.continual.tasks
+    segments = 1 if row.continual.cyclic else len(names) * row.continual.rounds
+    # The anchors take the place of weight decay (L2-SP).
+    anchored = row.continual.anchor_previous + row.continual.anchor_pretrained > 0
+    curve = optimizer.build_optimizer(
+        row.optimizer, row.steps * segments, decay=not anchored
+    )
+    return continual.ContinualStage(
+        learner=build_learner(config, all_tasks, names),
+        config=row.continual,
+        optimizer=curve,
+        steps=row.steps,
+        learning_rate_scale={n: config.tasks[n].learning_rate_scale for n in names},
+        seed=config.seed,
+    )
+
+
+def _finetune(
+    config: schema.ExperimentConfig,
+    row: schema.RunConfig,
+    all_tasks: Mapping[str, types.Task],
+) -> types.Stage:
+    name = row.finetune.task
+    return finetune.FinetuneStage(
+        learner=build_learner(config, all_tasks, (name,)),
+        task=name,
+        optimizer=optimizer.build_optimizer(row.optimizer, row.steps),
+        steps=row.steps,
+        learning_rate_scale=config.tasks[name].learning_rate_scale,
+    )
+
+
+STAGES = {
+    "contrastive": _contrastive,
+    "continual": _continual,
+    "finetune": _finetune,
+}
+
+
+def build_stage(
+    config: schema.ExperimentConfig,
+    row: schema.RunConfig,
+    all_tasks: Mapping[str, types.Task],
+) -> types.Stage:
+    """The stage of a run."""
+    return STAGES[row.stage](config, row, all_tasks)
+
+
+def shape_batches(
+    config: schema.ExperimentConfig, row: schema.RunConfig
+) -> dict[str, types.Batch]:
+    """For each task of a run, one blank image, to draw parameters by."""
+    if row.stage == "contrastive":
+        sizes = {contrastive.TASK: ("query", row.contrastive.image_size)}
+    else:
+        sizes = {
+            name: ("image", config.tasks[name].image_size) for name in run_tasks(row)
+        }
+    return {
+        name: types.Batch({array: jnp.zeros((1, size, size, 1))}, name)
+        for name, (array, size) in sizes.items()
+    }
+
+
+def open_streams(
+    shop: Workshop, row: schema.RunConfig, first_batch: Mapping[str, int]
+) -> dict[str, pipeline.Stream]:
+    """Training streams of a run, each from where its task stands."""
+    config = shop.config
+    if row.stage == "contrastive":
+        stream = pipeline.contrastive_stream(
+            row.contrastive,
+            config.input,
+            shop.folders,
+            seed=config.seed,
+            first_batch=first_batch[contrastive.TASK],
+            shard=shop.shard,
+        )
+        return {contrastive.TASK: stream}
+    return {
+        name: pipeline.train_stream(
+            name,
+            config.tasks[name],
+            config.input,
+            shop.folders[config.tasks[name].dataset],
+            seed=config.seed,
+            first_batch=first_batch[name],
+            shard=shop.shard,
+        )
+        for name in run_tasks(row)
+    }
+
+
+def open_split(shop: Workshop, task: str, split: str) -> pipeline.Stream:
+    """The evaluation batches of a task."""
+    row = shop.config.tasks[task]
+    return pipeline.eval_batches(
+        task,
+        row,
+        shop.config.input,
+        shop.folders[row.dataset],
+        split,
+        shard=shop.shard,
+    )

@@ -1,0 +1,376 @@
+"""The order of a work folder: each run from its start to its backbone, then the report.
+
+Interrupted anywhere, the same call goes on: a run that has ended is left alone, one
+that has a checkpoint goes on from the newest.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Mapping
+from importlib import metadata
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+from etils import epath
+
+import mtpret_jax
+from mtpret_jax import building, models, report, types
+from mtpret_jax import config as schema
+from mtpret_jax.data import sources
+from mtpret_jax.metrics import segmentation
+from mtpret_jax.recording import Recorder
+from mtpret_jax.stages import supervised
+from mtpret_jax.training import checkpoint, loop, sharding
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+
+
+def run(
+    config: schema.ExperimentConfig,
+    workdir: epath.PathLike,
+    folders: Mapping[str, epath.PathLike],
+) -> dict[str, Any]:
+    """Does every run of the config that has not ended, then writes the report.
+
+    Args:
+      config: Parsed.
+      workdir: Folder to write to; see `claim_workdir`.
+      folders: Prepared folder of each set.
+
+    Returns:
+      What `report.json` holds.
+
+    Raises:
+      ValueError: If the folder belongs to another config or other data, or parts of
+        the config do not fit each other.
+      FileNotFoundError: If a set is not prepared, or a start is missing.
+    """
+    workdir = epath.Path(workdir)
+    shop = building.open_workshop(config, workdir, folders)
+    claim_workdir(config, workdir, folders)
+    for name in config.runs:
+        if (shop.run_folder(name) / "run.json").exists():
+            logging.info("Run '%s' has ended already.", name)
+            continue
+        run_one(shop, name)
+    metrics = {name: task.metric() for name, task in shop.tasks.items()}
+    result = report.collect.build(workdir, config, metrics)
+    if jax.process_index() == 0:
+        report.write(workdir, result)
+    return result
+
+
+def claim_workdir(
+    config: schema.ExperimentConfig,
+    workdir: epath.Path,
+    folders: Mapping[str, epath.PathLike],
+) -> None:
+    """Writes config, data and versions into a new folder, or checks a used one.
+
+    Raises:
+      ValueError: If the folder holds another config or was made from other data; the
+        message shows what differs.
+    """
+    facts = {"config.json": schema.as_dict(config), "datasets.json": {}}
+    for name, folder in folders.items():
+        source = sources.open_prepared(folder, "train")
+        facts["datasets.json"][name] = source.preparation
+    for file, wanted in facts.items():
+        wanted = json.loads(json.dumps(wanted))
+        path = workdir / file
+        if path.exists():
+            differing = _differences(json.loads(path.read_text()), wanted, "")
+            if differing:
+                raise ValueError(
+                    f"{path} differs from this call: {'; '.join(differing[:8])}. "
+                    "Use another --workdir, or give the same config and data."
+                )
+        elif jax.process_index() == 0:
+            workdir.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(wanted, indent=1) + "\n")
+    if jax.process_index() == 0:
+        (workdir / "versions.json").write_text(json.dumps(_versions(), indent=1))
+
+
+def _versions() -> dict[str, Any]:
+    device = jax.devices()[0]
+    return {
+        "mtpret_jax": mtpret_jax.__version__,
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in _PACKAGES},
+        "platform": device.platform,
+        "device": device.device_kind,
+        "devices": jax.device_count(),
+        "processes": jax.process_count(),
+    }
+
+
+def _differences(old: Any, new: Any, path: str) -> list[str]:
+    """Sentences on where two trees of plain values differ."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        found = []
+        for key in [*old, *(key for key in new if key not in old)]:
+            inner = f"{path}.{key}" if path else str(key)
+            found += _differences(old.get(key), new.get(key), inner)
+        if list(old) != list(new) and not found:
+            found.append(f"{path}: order was {list(old)}, now {list(new)}")
+        return found
+    return [] if old == new else [f"{path}: was {old!r}, now {new!r}"]
+
+
+def run_one(shop: building.Workshop, name: str) -> None:
+    """Takes one run from its start to its backbone, predictions and `run.json`."""
+    config, row = shop.config, shop.config.runs[name]
+    stage = building.build_stage(config, row, shop.tasks)
+    batches = building.shape_batches(config, row)
+    checkpoints = checkpoint.RunCheckpoints(shop.run_folder(name) / "checkpoints")
+    recorder = streams = None
+    try:
+        state, start = _start(shop, name, stage, batches, checkpoints)
+        segments = stage.segments()
+        consumed = loop.batches_before(segments, start)
+        streams = building.open_streams(shop, row, consumed)
+        recorder = Recorder(shop, name, segments, checkpoints, start)
+        begin, step = sharding.compile_stage(stage, shop.mesh)
+        began = time.monotonic()
+        with jax.transfer_guard("disallow"):
+            state = loop.fit(
+                segments,
+                state,
+                streams,
+                start=start,
+                begin=begin,
+                step=step,
+                put=lambda batch: sharding.put(batch, shop.mesh),
+                hook=recorder,
+            )
+        facts = {"seconds": time.monotonic() - began, "resumed_at": start}
+        facts |= {"images_per_second": recorder.images_per_second}
+        if row.stage == "finetune":
+            state, choice = _chosen(shop, stage, batches, checkpoints)
+            facts |= choice | _test(shop, name, recorder, state)
+        _end(shop, name, stage, state, facts)
+    finally:
+        if recorder is not None:
+            recorder.close()
+        for stream in (streams or {}).values():
+            stream.close()
+        checkpoints.close()
+
+
+def _template(
+    shop: building.Workshop, stage: types.Stage, batches: Mapping[str, types.Batch]
+) -> types.TrainState:
+    """Shapes and shardings of a state."""
+    shapes = jax.eval_shape(lambda key: stage.init(key, batches), jax.random.key(0))
+    everywhere = sharding.replicated(shop.mesh)
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere),
+        shapes,
+    )
+
+
+def _start(
+    shop: building.Workshop,
+    name: str,
+    stage: types.Stage,
+    batches: Mapping[str, types.Batch],
+    checkpoints: checkpoint.RunCheckpoints,
+) -> tuple[types.TrainState, int]:
+    """The state to go on from, and the steps it has done."""
+    row = shop.config.runs[name]
+    # 1. This run's own newest checkpoint.
+    latest = checkpoints.latest()
+    if latest is not None:
+        logging.info("Run '%s' goes on from step %d.", name, latest)
+        return checkpoints.restore(latest, _template(shop, stage, batches)), latest
+    # 2. Fresh, and 3. another run's weights in place of the fresh ones.
+    init = sharding.compile_init(lambda key: stage.init(key, batches), shop.mesh)
+    state = init(jax.random.key(shop.config.seed))
+    if row.init_from:
+        state = _carry(shop, name, state)
+    # 4. Statistics of the new images, the same for every arm.
+    if row.stage == "finetune" and row.finetune.batch_norm_batches:
+        state = _reestimate(shop, row, state)
+    return state, 0
+
+
+def _carry(
+    shop: building.Workshop, name: str, state: types.TrainState
+) -> types.TrainState:
+    """Puts another run's backbone, and what else is asked for, into `state`."""
+    row = shop.config.runs[name]
+    path = epath.Path(row.init_from)
+    if "/" not in row.init_from:
+        path = shop.run_folder(row.init_from) / "backbone"
+    tree, _ = checkpoint.load_backbone(path, _description(shop.config))
+    where = f"config.runs.{name}.init_from ({row.init_from})"
+    parts = ["backbone"]
+    carried_head = row.stage == "finetune" and row.finetune.head == "carried"
+    carried_memory = row.stage == "contrastive" and row.contrastive.carry_memory
+    params, model_state = dict(state.params), dict(state.model_state)
+    if carried_head or carried_memory:
+        parts.append("heads")
+        tree["heads"] = {
+            kind: {task: trees[task] for task in state.params["heads"] if task in trees}
+            for kind, trees in tree["heads"].items()
+        }
+    for part in parts:
+        loaded = tree[part]
+        params[part] = checkpoint.graft(params[part], loaded["params"], where)
+        statistics = loaded.get("model_state", {})
+        model_state[part] = checkpoint.graft(model_state[part], statistics, where)
+    state = state.replace(params=params, model_state=model_state)
+    if carried_memory:
+        current = {name: getattr(state.memory, name) for name in vars(state.memory)}
+        memory = checkpoint.graft(current, tree.get("memory", {}), where)
+        state = state.replace(memory=state.memory.replace(**memory))
+    return state
+
+
+def _reestimate(
+    shop: building.Workshop, row: schema.RunConfig, state: types.TrainState
+) -> types.TrainState:
+    """Replaces the backbone's running statistics by means over training batches."""
+    name = row.finetune.task
+    backbone = models.build_backbone(shop.config.backbone, batch_norm_momentum=0.0)
+    stride = shop.tasks[name].output_stride
+    statistics = sharding.compile_predict(
+        lambda params, zeros, batch: supervised.batch_statistics(
+            backbone, params, zeros, batch, output_stride=stride
+        ),
+        shop.mesh,
+    )
+    params, zeros = state.params["backbone"], state.model_state["backbone"]
+    count = row.finetune.batch_norm_batches
+    total = None
+    with building.open_streams(shop, row, {name: 0})[name] as stream:
+        for _ in range(count):
+            batch = sharding.put(next(stream), shop.mesh)
+            found = statistics(params, zeros, batch)
+            total = (
+                found if total is None else jax.tree.map(jax.numpy.add, total, found)
+            )
+    mean = jax.tree.map(lambda leaf: leaf / count, total)
+    return state.replace(model_state={**state.model_state, "backbone": mean})
+
+
+def _chosen(
+    shop: building.Workshop,
+    stage: types.Stage,
+    batches: Mapping[str, types.Batch],
+    checkpoints: checkpoint.RunCheckpoints,
+) -> tuple[types.TrainState, dict[str, Any]]:
+    """The state that validation likes best."""
+    step, value = checkpoints.best()
+    state = checkpoints.restore(step, _template(shop, stage, batches))
+    return state, {"best_step": step, "best_value": value}
+
+
+def _test(
+    shop: building.Workshop, name: str, recorder: Recorder, state: types.TrainState
+) -> dict[str, Any]:
+    """Predicts the test split, once, and keeps what the metric needs."""
+    task = shop.config.runs[name].finetune.task
+    samples = shop.config.report.samples
+    records, kept = recorder.evaluate(task, "test", state, samples=samples)
+    folder = shop.run_folder(name) / "predictions" / task
+    if jax.process_index() == 0:
+        folder.mkdir(parents=True, exist_ok=True)
+        source = sources.open_prepared(
+            shop.folders[shop.config.tasks[task].dataset], "test"
+        )
+        lines = ["record,image_id,group"]
+        for record in records["record"]:
+            entry = source.index[record]
+            lines.append(
+                f"{record},{_quoted(entry['image_id'])},{_quoted(entry['group'])}"
+            )
+        (folder / "test.csv").write_text("\n".join(lines) + "\n")
+        for file, arrays in (("test.samples.npz", kept), ("test.npz", records)):
+            with (folder / file).open("wb") as stream:
+                np.savez_compressed(stream, **arrays)
+    if shop.config.tasks[task].kind != "segmentation":
+        return {}
+    return {"best_dice_of_grid": _best_dice_of_grid(shop, task)}
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace('"', '""')
+    return f'"{escaped}"'
+
+
+def _best_dice_of_grid(shop: building.Workshop, task: str) -> float:
+    """The highest Dice that the head's output grid can reach on the test split."""
+    truth, known = [], []
+    with building.open_split(shop, task, "test") as batches:
+        for batch in batches:
+            valid = batch.arrays["example_valid"]
+            truth.append(batch.arrays["segmentation"][valid])
+            known.append(batch.arrays["pixel_known"][valid])
+    names = shop.tasks[task].metric().class_names
+    return segmentation.best_dice(
+        np.concatenate(truth),
+        np.concatenate(known),
+        shop.tasks[task].output_stride,
+        len(names),
+    )
+
+
+def _description(config: schema.ExperimentConfig) -> dict[str, Any]:
+    """What another run must share to start from this backbone."""
+    return {
+        "backbone": config.backbone.name,
+        "width": config.backbone.width,
+        "in_channels": config.backbone.in_channels,
+        "normalisation": config.input.normalisation,
+    }
+
+
+def _end(
+    shop: building.Workshop,
+    name: str,
+    stage: types.Stage,
+    state: types.TrainState,
+    facts: Mapping[str, Any],
+) -> None:
+    """Writes the backbone with its description, then marks the run as ended."""
+    config, row = shop.config, shop.config.runs[name]
+    folder = shop.run_folder(name)
+    names = building.run_tasks(row)
+    sizes = {task: config.tasks[task].image_size for task in names}
+    sizes = sizes or {"contrastive": row.contrastive.image_size}
+    steps = int(jax.device_get(state.step))
+    description = {
+        **_description(config),
+        "image_size": sizes,
+        "fit": config.input.fit,
+        "run": name,
+        "stage": row.stage,
+        "parent": row.init_from or None,
+        "steps": steps,
+        "mtpret_jax": mtpret_jax.__version__,
+    }
+    checkpoint.save_backbone(folder / "backbone", stage.hand_over(state), description)
+    body = jax.tree.leaves(state.params["backbone"])
+    result = {
+        "name": name,
+        "stage": row.stage,
+        "arm": row.arm,
+        "task": names[0] if row.stage == "finetune" else None,
+        "tasks": list(names),
+        "parent": row.init_from or None,
+        "steps": sum(segment.steps for segment in stage.segments()),
+        "parameters": sum(leaf.size for leaf in body),
+        "finished": True,
+        **facts,
+    }
+    if jax.process_index() == 0:
+        path = folder / "run.json.new"
+        path.write_text(json.dumps(result, indent=1) + "\n")
+        path.replace(folder / "run.json")

@@ -1,0 +1,163 @@
+"""What happens after a step: log, evaluate, save, in that order."""
+
+from __future__ import annotations
+
+import json
+import math
+import zlib
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+from mtpret_jax import building, types
+from mtpret_jax.training import checkpoint, evaluation, reporting, sharding
+
+
+class Recorder:
+    """The hook of one run's loop; see `loop.Hook`."""
+
+    def __init__(
+        self,
+        shop: building.Workshop,
+        name: str,
+        segments: Sequence[types.Segment],
+        checkpoints: checkpoint.RunCheckpoints,
+        start: int,
+    ) -> None:
+        """Opens the run's files.
+
+        Args:
+          shop: What all runs share.
+          name: Of the run.
+          segments: Of its stage.
+          checkpoints: Where states are saved.
+          start: Steps done already; later lines on disk are dropped.
+        """
+        config, row = shop.config, shop.config.runs[name]
+        self._shop, self._row, self._segments = shop, row, segments
+        self._folder = shop.run_folder(name)
+        self._checkpoints = checkpoints
+        self._tasks = building.run_tasks(row)
+        self._ends = np.cumsum([segment.steps for segment in segments])
+        self._writer = None
+        if jax.process_index() == 0:
+            self._writer = reporting.RunWriter(self._folder, resume_step=start)
+        if self._tasks:
+            learner = building.build_learner(config, shop.tasks, self._tasks)
+            both = evaluation.with_arrays(learner.predict)
+            self._predict = sharding.compile_predict(both, shop.mesh)
+            sizes = [config.tasks[task].batch_size for task in self._tasks]
+        else:
+            sizes = [row.contrastive.batch_size]
+        self._progress = reporting.Progress(
+            name, int(self._ends[-1]), images_per_step=float(np.mean(sizes))
+        )
+
+    @property
+    def images_per_second(self) -> float | None:
+        """Mean rate of this process's steps; None after fewer than two."""
+        rate = self._progress.images_per_second
+        return rate if math.isfinite(rate) else None
+
+    def __call__(
+        self,
+        state: types.TrainState,
+        scalars: types.Scalars,
+        batch: types.Batch,
+        done: int,
+        segment: int,
+    ) -> None:
+        """Does what is due after `done` steps."""
+        row, last = self._row, done == self._ends[-1]
+        line: dict[str, float] = {}
+        if done % row.log_every == 0 or last:
+            line |= self._train_line(jax.device_get(scalars), batch, done)
+        value = None
+        evaluate_now = last or (row.evaluate_every and done % row.evaluate_every == 0)
+        if row.stage == "finetune" and evaluate_now:
+            values = self._validate(batch.task, state)
+            value = values[self._primary(batch.task)]
+            line |= {f"validation/{name}": found for name, found in values.items()}
+        segment_ends = done == self._ends[segment]
+        if row.stage == "continual" and segment_ends:
+            line |= self._remembered(state, segment)
+        if line and self._writer is not None:
+            self._writer.write(done, line)
+        if done % row.checkpoint_every == 0 or segment_ends or value is not None:
+            with jax.transfer_guard("allow"):
+                self._checkpoints.save(state, done, value)
+        self._progress.update(done, batch.task)
+
+    def close(self) -> None:
+        """Closes the run's files."""
+        self._progress.close()
+        if self._writer is not None:
+            self._writer.close()
+
+    def evaluate(
+        self, task: str, split: str, state: types.TrainState, *, samples: int = 0
+    ) -> tuple[evaluation.Records, evaluation.Records]:
+        """Runs the state's model over a split; see `evaluation.evaluate`."""
+        with building.open_split(self._shop, task, split) as batches:
+            return evaluation.evaluate(
+                lambda batch: self._predict(state.params, state.model_state, batch),
+                batches,
+                self._shop.tasks[task].metric(),
+                put=lambda batch: sharding.put(batch, self._shop.mesh),
+                samples=samples,
+            )
+
+    def _primary(self, task: str) -> str:
+        return self._shop.tasks[task].metric().primary
+
+    def _validate(self, task: str, state: types.TrainState) -> dict[str, float]:
+        records, _ = self.evaluate(task, "validation", state)
+        return evaluation.values(self._shop.tasks[task].metric(), records)
+
+    def _train_line(
+        self, scalars: dict[str, np.ndarray], batch: types.Batch, done: int
+    ) -> dict[str, float]:
+        loss = float(scalars["loss"])
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                f"{self._folder.name}: the loss of '{batch.task}' is {loss} after "
+                f"{done} steps. The newest checkpoint is from before; start a new "
+                "work folder with a lower learning rate or clip_norm."
+            )
+        prefix = f"train/{batch.task}/" if len(self._tasks) > 1 else "train/"
+        line = {f"{prefix}{name}": float(value) for name, value in scalars.items()}
+        # Tells two streams apart: a digest of which records the batch holds.
+        records = np.ascontiguousarray(batch.arrays["record"])
+        line[f"{prefix}records"] = float(zlib.crc32(records.tobytes()))
+        return line
+
+    def _remembered(self, state: types.TrainState, segment: int) -> dict[str, float]:
+        """How good every task trained so far is now; one row of the matrix."""
+        trained = {entry.task for entry in self._segments[: segment + 1]}
+        values = {}
+        for task in self._tasks:
+            found = self._validate(task, state) if task in trained else {}
+            value = found.get(self._primary(task), math.nan)
+            values[task] = value if math.isfinite(value) else None
+        path = self._folder / "forgetting.json"
+        matrix = {
+            "tasks": list(self._tasks),
+            "metric": {task: self._primary(task) for task in self._tasks},
+            "segments": [],
+        }
+        if path.exists():
+            matrix = json.loads(path.read_text())
+        rounds = segment // len(self._tasks)
+        row = {"task": self._segments[segment].task, "round": rounds, "values": values}
+        # A segment done again after a crash takes the place of its first try.
+        matrix["segments"] = [*matrix["segments"][:segment], row]
+        if jax.process_index() == 0:
+            whole = self._folder / "forgetting.json.new"
+            whole.write_text(json.dumps(matrix, indent=1) + "\n")
+            whole.replace(path)
+        return {
+            f"validation/{task}": value
+            for task, value in values.items()
+            if value is not None
+        }

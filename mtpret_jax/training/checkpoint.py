@@ -1,0 +1,176 @@
+"""Saves and resumes a run; saves and loads a backbone with its own description."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from etils import epath
+from orbax.checkpoint.checkpoint_managers import preservation_policy
+
+from mtpret_jax import types
+
+_METADATA = "backbone.json"
+
+
+class RunCheckpoints:
+    """Whole states of one run, saved in the background.
+
+    The newest is always kept, and the one whose value is highest (the later of equals).
+    An unfinished save is not seen by `latest`.
+    """
+
+    def __init__(self, folder: epath.PathLike) -> None:
+        """Opens `folder`, made when missing."""
+        policy = preservation_policy.AnyPreservationPolicy(
+            [
+                preservation_policy.LatestN(1),
+                preservation_policy.BestN(
+                    get_metric_fn=lambda metrics: metrics["value"],
+                    n=1,
+                    keep_checkpoints_without_metrics=False,
+                ),
+            ]
+        )
+        self._manager = ocp.CheckpointManager(
+            epath.Path(folder),
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=policy, create=True
+            ),
+        )
+
+    def latest(self) -> int | None:
+        """Steps done in the newest complete checkpoint."""
+        return self._manager.latest_step()
+
+    def best(self) -> tuple[int, float | None]:
+        """Step with the highest value, and the value; the newest where none has one."""
+        self.wait()
+        valued = [
+            (metrics["value"], step)
+            for step in self._manager.all_steps()
+            if (metrics := self._manager.metrics(step)) is not None
+        ]
+        if not valued:
+            newest = self.latest()
+            if newest is None:
+                raise FileNotFoundError(f"No checkpoint in {self._manager.directory}.")
+            return newest, None
+        value, step = max(valued)
+        return step, value
+
+    def save(self, state: types.TrainState, step: int, value: float | None) -> None:
+        """Saves `state`; `value` (of validation) may be NaN or None: not ranked."""
+        ranked = value is not None and math.isfinite(value)
+        self._manager.save(
+            step,
+            args=ocp.args.StandardSave(state),
+            metrics={"value": float(value)} if ranked else None,
+        )
+
+    def restore(self, step: int, template: types.TrainState) -> types.TrainState:
+        """The state at `step`, placed as `template` (shapes with shardings) says."""
+        return self._manager.restore(step, args=ocp.args.StandardRestore(template))
+
+    def wait(self) -> None:
+        """Returns when all saves are complete."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Finishes all saves."""
+        self._manager.close()
+
+
+def save_backbone(
+    folder: epath.PathLike, tree: types.Tree, metadata: Mapping[str, Any]
+) -> None:
+    """Writes what `types.Stage.hand_over` gives, then its description.
+
+    A folder without description is an unfinished one and is written over.
+    """
+    folder = epath.Path(folder)
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        checkpointer.save(folder / "arrays", tree, force=True)
+    if jax.process_index() == 0:
+        (folder / _METADATA).write_text(json.dumps(dict(metadata), indent=2) + "\n")
+
+
+def load_backbone(
+    folder: epath.PathLike, expected: Mapping[str, Any]
+) -> tuple[types.Tree, dict[str, Any]]:
+    """Reads a backbone folder.
+
+    Args:
+      folder: As `save_backbone` wrote it.
+      expected: Entries that its description must have, e.g. the architecture.
+
+    Returns:
+      Nested dicts of NumPy arrays, and the description.
+
+    Raises:
+      FileNotFoundError: If there is no finished backbone.
+      ValueError: If the description differs from what is expected.
+    """
+    folder = epath.Path(folder)
+    if not (folder / _METADATA).exists():
+        raise FileNotFoundError(
+            f"No finished backbone in {folder}: {_METADATA} is missing. Give the "
+            "'backbone' folder of a run that has ended."
+        )
+    metadata = json.loads((folder / _METADATA).read_text())
+    differing = [
+        f"{name}: it has {metadata.get(name)!r}, the config wants {wanted!r}"
+        for name, wanted in expected.items()
+        if metadata.get(name) != wanted
+    ]
+    if differing:
+        raise ValueError(
+            f"The backbone in {folder} does not fit this run. {'; '.join(differing)}. "
+            "Change the config, or start from another backbone."
+        )
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        item = checkpointer.metadata(folder / "arrays").item_metadata.tree
+        kinds = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), item)
+        tree = checkpointer.restore(folder / "arrays", restore_args=kinds)
+    return tree, metadata
+
+
+def graft(current: types.Tree, loaded: types.Tree, what: str) -> types.Tree:
+    """Puts loaded arrays in place of `current` ones, of the same structure.
+
+    Raises:
+      ValueError: If keys or shapes differ; the message lists both sides' extra keys.
+    """
+    now, new = _by_path(current), _by_path(loaded)
+    missing, extra = sorted(now.keys() - new.keys()), sorted(new.keys() - now.keys())
+    if missing or extra:
+        raise ValueError(
+            f"{what}: the file lacks {missing[:5]} ({len(missing)} in all) and has "
+            f"{extra[:5]} ({len(extra)} in all) that this run does not know."
+        )
+    for path, array in now.items():
+        if array.shape != new[path].shape:
+            raise ValueError(
+                f"{what}: '{path}' has shape {new[path].shape} in the file, "
+                f"{array.shape} in this run."
+            )
+    treedef = jax.tree.structure(current)
+    paths = [jax.tree_util.keystr(path) for path, _ in _leaves(current)]
+    leaves = [
+        jax.device_put(np.asarray(new[path], now[path].dtype), now[path].sharding)
+        for path in paths
+    ]
+    return jax.tree.unflatten(treedef, leaves)
+
+
+def _leaves(tree: types.Tree) -> list[tuple[Any, Any]]:
+    return jax.tree_util.tree_flatten_with_path(tree)[0]
+
+
+def _by_path(tree: types.Tree) -> dict[str, Any]:
+    return {jax.tree_util.keystr(path): leaf for path, leaf in _leaves(tree)}
