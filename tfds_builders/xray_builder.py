@@ -76,6 +76,8 @@ class XrayBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     0 as is) and says what its layout, records and fingerprint are.
     """
 
+    builder_config: Any
+
     def __init__(self, **options: Any) -> None:
         """Passes `data_dir` and `config` on to TFDS; see `tfds.core.DatasetBuilder`."""
         options.setdefault("file_format", "array_record")

@@ -1,0 +1,202 @@
+"""How a user's folder is to be read: every option once, checked when it is made."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import tensorflow_datasets as tfds
+
+DEFAULT_TABLE = "labels.csv"
+MASK_KINDS = ("", "labels", "bits", "threshold")
+_LARGEST_BIT = 15
+
+Classes = Mapping[str, Sequence[str]]
+
+
+@dataclasses.dataclass
+class XrayFolderConfig(tfds.core.BuilderConfig):
+    """Options of `xray_folder`; only `name` and `folder` must be given.
+
+    Attributes:
+      folder: Holds `images/` and, as far as there are any, the table, `masks/` and the
+        annotations.
+      image_size: Longest side of a stored image, pixels; smaller ones stay as they
+        are. 0 stores every image at its size.
+      bit_depth: Bits of a stored pixel, 8 or 16.
+      table: File name of the table, one row for each image. The default one may be
+        absent: then every file of `images/` is taken.
+      file_column: Names the image, as a path below `folder` or below `images/`.
+      split_column: Holds train, val (valid, validation) or test. By default the column
+        `split`; without one, images are shared out 80/10/10 by group.
+      group_column: Holds the patient, or whatever must not cross splits. By default the
+        first there is of `group`, `patient`, `patient_id`.
+      split_seed: Seed of the sharing out; unused where the table has splits.
+      labels: Label columns and their classes: `{column: [class, ...]}` where a cell
+        holds the class's name, or `{column: {class: [value, ...]}}`.
+      multi_label: The label columns whose cells may name several classes.
+      separator: Between the names in such a cell.
+      unknown: Cell values that mean that nobody knows. An empty cell always does.
+      negative: Cell values of a column in `multi_label` that name none of its classes,
+        such as "No Finding" or a finding of no interest.
+      masks: What the pixels of a mask are: "labels" (each value is a class), "bits"
+        (each bit is a class), "threshold" (the brighter half is the only class), or ""
+        for no masks.
+      mask_column: Names the mask's file, as a path below `folder` or `masks/`. By
+        default a mask has the name of its image, whatever the suffix.
+      mask_suffix: Put to the image's name by default, for example "_mask".
+      mask_classes: Values, or numbers of bits from 0, of each class: `{class: [int,
+        ...]}`. Where bits overlap, the class that comes first here wins. Other bits,
+        and the value 0, are background. For "threshold", `{class: []}`.
+      mask_unknown: Values of a label mask that mean not annotated.
+      annotations: File name of the boxes, in COCO's JSON. An image that it lists
+        without boxes has none; one that it doesn't list is unknown.
+      box_classes: Classes of the boxes and the JSON's categories that belong to each:
+        `{class: [category, ...]}`, or `[category, ...]` as they are.
+      ignored_categories: Categories whose boxes are left out.
+    """
+
+    folder: str = ""
+    image_size: int = 0
+    bit_depth: int = 8
+    table: str = DEFAULT_TABLE
+    file_column: str = "file"
+    split_column: str = ""
+    group_column: str = ""
+    split_seed: int = 0
+    labels: Mapping[str, Sequence[str] | Classes] = dataclasses.field(
+        default_factory=dict
+    )
+    multi_label: Sequence[str] = ()
+    separator: str = "|"
+    unknown: Sequence[str] = ()
+    negative: Sequence[str] = ()
+    masks: str = ""
+    mask_column: str = ""
+    mask_suffix: str = ""
+    mask_classes: Mapping[str, Sequence[int]] = dataclasses.field(default_factory=dict)
+    mask_unknown: Sequence[int] = ()
+    annotations: str = ""
+    box_classes: Sequence[str] | Classes = ()
+    ignored_categories: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        """Refuses options that contradict each other.
+
+        Raises:
+          ValueError: Naming the option and what was expected.
+        """
+        self._require(bool(self.folder), "folder", "the path of a folder")
+        self._require(self.image_size >= 0, "image_size", "pixels, 0 or more")
+        self._require(self.bit_depth in (8, 16), "bit_depth", "8 or 16")
+        for option in ("multi_label", "unknown", "negative", "ignored_categories"):
+            # A lone string would be taken for a list of its letters.
+            is_list = not isinstance(getattr(self, option), str)
+            self._require(is_list, option, "a list of strings")
+        self._check_labels()
+        self._check_masks()
+        self._require(
+            bool(self.annotations) == bool(self.box_classes),
+            "box_classes",
+            "classes if and only if `annotations` names a file",
+        )
+        for option in ("ignored_categories", "box_classes"):
+            self._require(
+                bool(self.annotations) or not getattr(self, option),
+                option,
+                "nothing, since `annotations` names no file",
+            )
+        self._unique(self.classes_of_boxes(), "box_classes")
+
+    def classes_of(self, column: str) -> dict[str, tuple[str, ...]]:
+        """Cell values of each class of a label column, as text."""
+        return _as_classes(self.labels[column])
+
+    def classes_of_boxes(self) -> dict[str, tuple[str, ...]]:
+        """Categories of each class of boxes."""
+        return _as_classes(self.box_classes)
+
+    def _check_labels(self) -> None:
+        for column in self.labels:
+            option = f"labels[{column!r}]"
+            classes = self.classes_of(column)
+            # TFDS joins the names of nested features with slashes.
+            self._require("/" not in column, option, "a column without a slash")
+            self._require(bool(classes), option, "at least one class")
+            is_multi = column in self.multi_label
+            others = (*self.unknown, *(self.negative if is_multi else ()))
+            self._unique({**classes, "(unknown or negative)": tuple(others)}, option)
+        for column in self.multi_label:
+            self._require(
+                column in self.labels,
+                "multi_label",
+                f"columns of `labels`, which has no {column!r}",
+            )
+        self._require(
+            not self.negative or bool(self.multi_label),
+            "negative",
+            "nothing, since no column is in `multi_label`",
+        )
+
+    def _check_masks(self) -> None:
+        self._require(self.masks in MASK_KINDS, "masks", f"one of {MASK_KINDS}")
+        self._require(
+            bool(self.masks) == bool(self.mask_classes),
+            "mask_classes",
+            "classes if and only if `masks` is set",
+        )
+        if self.masks == "threshold":
+            only = list(self.mask_classes.values())
+            self._require(
+                len(only) == 1 and not list(only[0]),
+                "mask_classes",
+                "one class with an empty list, {class: []}",
+            )
+            return
+        seen = [int(v) for values in self.mask_classes.values() for v in values]
+        seen += self.mask_unknown
+        self._require(
+            len(set(seen)) == len(seen), "mask_classes", "each value in one class only"
+        )
+        self._require(
+            all(len(values) for values in self.mask_classes.values()),
+            "mask_classes",
+            "at least one value for each class",
+        )
+        if self.masks == "bits":
+            self._require(
+                all(0 <= bit <= _LARGEST_BIT for bit in seen),
+                "mask_classes",
+                f"numbers of bits from 0 to {_LARGEST_BIT}",
+            )
+
+    def _unique(self, classes: Classes, option: str) -> None:
+        """Refuses a value that belongs to two classes."""
+        owner: dict[str, str] = {}
+        for name, values in classes.items():
+            for value in values:
+                expected = f"each value in one class only, not {value!r} in two"
+                same = owner.setdefault(value, name) == name
+                self._require(same, option, expected)
+
+    def _require(self, holds: bool, option: str, expected: str) -> None:
+        if not holds:
+            field = option.split("[", maxsplit=1)[0]
+            raise ValueError(
+                f"xray_folder {self.name!r}: option {option} must be {expected}; "
+                f"got {getattr(self, field)!r}."
+            )
+
+
+def _as_classes(
+    named: Sequence[str] | Mapping[str, Sequence[str]],
+) -> dict[str, tuple[str, ...]]:
+    """Turns a list of names, or a mapping of names to values, into the latter."""
+    if isinstance(named, Mapping):
+        return {
+            str(name): (values,)
+            if isinstance(values, str)
+            else tuple(str(value) for value in values)
+            for name, values in named.items()
+        }
+    return {str(name): (str(name),) for name in named}

@@ -1,0 +1,88 @@
+"""Masks of a folder of X-rays: from a file's codes to indices of classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import cv2
+import numpy as np
+from etils import epath
+
+from tfds_builders import reader, xray_features
+from tfds_builders.xray_folder import configuration
+
+_ASPECT_TOLERANCE = 0.02  # relative; rounding of a small picture's side
+
+
+def read(
+    config: configuration.XrayFolderConfig, path: epath.Path, height: int, width: int
+) -> np.ndarray:
+    """Reads a mask and fits it to its image.
+
+    Args:
+      config: Says what the pixels mean.
+      path: The mask's file.
+      height: Of the image, pixels.
+      width: Likewise.
+
+    Returns:
+      Class index, 0 for background and 255 for not annotated, uint8 [height, width].
+
+    Raises:
+      reader.UnreadableImage: If it can't be read or has another shape than the image.
+      ValueError: If it holds a value that is in no class.
+    """
+    if config.masks == "threshold":
+        mask = (reader.read_image(path, dtype=np.uint8) > 127).astype(np.uint8)
+    elif config.masks == "bits":
+        mask = decode_bits(reader.read_mask(path), config.mask_classes)
+    else:
+        values = reader.read_mask(path)
+        try:
+            mask = decode_labels(values, config.mask_classes, config.mask_unknown)
+        except ValueError as error:
+            raise ValueError(f"{path.name}: {error}") from error
+    if mask.shape == (height, width):
+        return mask
+    aspect = (mask.shape[1] / mask.shape[0]) / (width / height)
+    if abs(aspect - 1) > _ASPECT_TOLERANCE:
+        raise reader.UnreadableImage(
+            f"the image is {width}x{height} pixels, its mask "
+            f"{mask.shape[1]}x{mask.shape[0]}"
+        )
+    fitted = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+    return np.asarray(fitted)
+
+
+def decode_labels(
+    values: np.ndarray, classes: Mapping[str, Sequence[int]], unknown: Sequence[int]
+) -> np.ndarray:
+    """Turns a map of values, integer [H, W], into indices of classes, uint8 [H, W].
+
+    Raises:
+      ValueError: If a value other than 0 is in no class and not unknown.
+    """
+    index = {0: 0, **dict.fromkeys(unknown, xray_features.NOT_ANNOTATED)}
+    for position, members in enumerate(classes.values(), start=1):
+        index.update(dict.fromkeys(members, position))
+    present, place = np.unique(values, return_inverse=True)
+    strangers = [int(value) for value in present if int(value) not in index]
+    if strangers:
+        raise ValueError(
+            f"the mask holds values that are in no class: {strangers[:12]}. Put them "
+            "into `mask_classes` or `mask_unknown`; if the mask is a grey picture with "
+            'blurred edges, use masks="threshold".'
+        )
+    codes = np.array([index[int(value)] for value in present], np.uint8)
+    return codes[place].reshape(values.shape)
+
+
+def decode_bits(values: np.ndarray, classes: Mapping[str, Sequence[int]]) -> np.ndarray:
+    """Turns a map of bits, integer [H, W], into indices of classes, uint8 [H, W].
+
+    Where bits of several classes are set, the class that comes first wins.
+    """
+    mask = np.zeros(values.shape, np.uint8)
+    for position, bits in reversed(list(enumerate(classes.values(), start=1))):
+        mask[(values & sum(1 << bit for bit in bits)) != 0] = position
+    return mask

@@ -1,0 +1,186 @@
+"""The table of a folder of X-rays: rows, labels, splits, groups; opens no picture."""
+
+from __future__ import annotations
+
+import collections
+import csv
+import io
+import logging
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from tfds_builders import splits, xray_features
+from tfds_builders.xray_folder import configuration, files
+
+Rows = list[dict[str, str]]
+
+_SPLITS = {
+    "train": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+}
+_GROUP_COLUMNS = ("group", "patient", "patient_id")
+
+
+def parse(content: bytes, name: str) -> tuple[list[str], Rows]:
+    """Reads a table separated by commas, semicolons or tabs.
+
+    Args:
+      content: The file, UTF-8 with or without a byte order mark.
+      name: Of the file, for errors.
+
+    Returns:
+      Column names and rows; all cells without spaces around them.
+
+    Raises:
+      ValueError: If it is not UTF-8, has no rows, or a column name comes twice.
+    """
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{name} is not UTF-8 text: {error}. Save it so.") from error
+    lines = text.replace("\r\n", "\n").replace("\r", "\n")
+    header = lines.split("\n", maxsplit=1)[0]
+    delimiter = max(",;\t", key=header.count)
+    cells = [
+        [cell.strip() for cell in row]
+        for row in csv.reader(io.StringIO(lines, newline=""), delimiter=delimiter)
+    ]
+    cells = [row for row in cells if any(row)]
+    if len(cells) < 2:
+        raise ValueError(f"{name} holds no rows below its header.")
+    columns = [column for column in cells[0] if column]
+    twice = [c for c, n in collections.Counter(columns).items() if n > 1]
+    if twice:
+        raise ValueError(f"{name} has columns with the same name: {twice}.")
+    rows = []
+    for row in cells[1:]:
+        row = row + [""] * (len(cells[0]) - len(row))
+        rows.append({c: v for c, v in zip(cells[0], row, strict=False) if c})
+    return columns, rows
+
+
+def require_column(column: str, columns: Sequence[str], option: str, name: str) -> None:
+    """Refuses a column that the table does not have, listing those it has."""
+    if column not in columns:
+        raise ValueError(
+            f"{name} has no column {column!r}, which option `{option}` names. Its "
+            f"columns: {files.brief(columns, 40)}.{files.nearest(column, columns)}"
+        )
+
+
+def labels(
+    config: configuration.XrayFolderConfig, column: str, cells: Sequence[str]
+) -> np.ndarray:
+    """Codes the cells of one label column.
+
+    Returns:
+      int8 [len(cells), L]: 1 for the classes that a cell names, else 0; -1 throughout
+      where the cell is unknown.
+
+    Raises:
+      ValueError: If a value belongs to no class and is not unknown; lists them all.
+    """
+    classes = config.classes_of(column)
+    index = {v: i for i, values in enumerate(classes.values()) for v in values}
+    is_multi = column in config.multi_label
+    coded = np.zeros((len(cells), len(classes)), np.int8)
+    strangers: collections.Counter[str] = collections.Counter()
+    for row, cell in enumerate(cells):
+        values = (
+            [v.strip() for v in cell.split(config.separator)] if is_multi else [cell]
+        )
+        values = [value for value in values if value]
+        if not values or any(value in config.unknown for value in values):
+            coded[row] = xray_features.UNKNOWN_LABEL
+            continue
+        for value in values:
+            if value in index:
+                coded[row, index[value]] = 1
+            elif not (is_multi and value in config.negative):
+                strangers[value] += 1
+    if strangers:
+        advice = ", `negative`" if is_multi else ""
+        raise ValueError(
+            f"Column {column!r} of {config.table} holds values that are in no class: "
+            f"{files.brief(f'{v!r} ({n} rows)' for v, n in strangers.most_common())}. "
+            f"Classes: {classes}. Put each into a class of "
+            f"`labels`{advice} or `unknown`."
+        )
+    return coded
+
+
+def groups(
+    config: configuration.XrayFolderConfig,
+    columns: Sequence[str],
+    rows: Sequence[Mapping[str, str]],
+    ids: Sequence[str],
+) -> list[str]:
+    """Returns the group of each image; its own, with a warning, where none is known."""
+    column = config.group_column
+    if column:
+        require_column(column, columns, "group_column", config.table)
+    else:
+        column = next((name for name in _GROUP_COLUMNS if name in columns), "")
+    found = [row.get(column, "") for row in rows]
+    alone = sum(not group for group in found)
+    if alone:
+        logging.getLogger(__name__).warning(
+            "xray_folder %r: %d of %d images have no patient or group (%s) and are "
+            "taken for patients of their own. If some show the same patient, name "
+            "them in `group_column`.",
+            config.name,
+            alone,
+            len(found),
+            f"column {column!r} is empty" if column else "no such column",
+        )
+    return [group or f"image:{name}" for group, name in zip(found, ids, strict=True)]
+
+
+def assign_splits(
+    config: configuration.XrayFolderConfig,
+    columns: Sequence[str],
+    rows: Sequence[Mapping[str, str]],
+    ids: Sequence[str],
+    group_of: Sequence[str],
+    strata: Sequence[str],
+) -> list[str]:
+    """Returns the split of each image: the table's, else shared out by group.
+
+    Raises:
+      ValueError: If a value names no split, or a group crosses splits.
+    """
+    column = config.split_column
+    if column:
+        require_column(column, columns, "split_column", config.table)
+    elif "split" in columns:
+        column = "split"
+    if not column:
+        shares = splits.grouped(
+            ids, group_of, strata, seed=config.split_seed, name=config.name
+        )
+        split_of = {i: split for split, found in shares.items() for i in found}
+        return [split_of[i] for i in ids]
+    values = [row[column] for row in rows]
+    strangers = collections.Counter(v for v in values if v.lower() not in _SPLITS)
+    if strangers:
+        seen = files.brief(f"{v!r} ({n} rows)" for v, n in strangers.most_common())
+        raise ValueError(
+            f"Column {column!r} of {config.table} holds values that name no split: "
+            f"{seen}. Use {', '.join(_SPLITS)}."
+        )
+    found = [_SPLITS[value.lower()] for value in values]
+    where: dict[str, set[str]] = {}
+    for group, split in zip(group_of, found, strict=True):
+        where.setdefault(group, set()).add(split)
+    crossing = sorted(group for group, places in where.items() if len(places) > 1)
+    if crossing:
+        raise ValueError(
+            f"{config.table}: {len(crossing)} groups cross splits, so that the test "
+            f"would not be of unseen patients: {files.brief(crossing, 5)}. Correct "
+            f"column {column!r}, or remove it to have the images shared out by group."
+        )
+    return found

@@ -1,0 +1,228 @@
+"""Builds a set from a folder of the user's own X-rays; see README.md beside it."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import functools
+import logging
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import tensorflow_datasets as tfds
+from etils import epath
+
+from tfds_builders import reader, xray_builder, xray_features
+from tfds_builders.xray_folder import boxes, configuration, files, masks, table
+
+
+@dataclasses.dataclass(frozen=True)
+class _Files:
+    """What is known of an image before it is opened."""
+
+    path: str  # below images/
+    labels: Mapping[str, np.ndarray]
+    mask: str | None  # below masks/
+    boxes: boxes.ImageBoxes | None
+
+
+class Builder(xray_builder.XrayBuilder):
+    """Reads `images/` and any of a table, `masks/` and COCO boxes."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    builder_config: configuration.XrayFolderConfig
+
+    def layout(self) -> xray_features.Layout:
+        """See base class."""
+        config = self.builder_config
+        return xray_features.Layout(
+            label_names={
+                column: tuple(config.classes_of(column)) for column in config.labels
+            },
+            mask_names=tuple(config.mask_classes),
+            object_names=tuple(config.classes_of_boxes()),
+            bit_depth=config.bit_depth,
+        )
+
+    def fingerprint(self) -> str:
+        """See base class."""
+        return self._source.fingerprint()
+
+    def left_out(self) -> Sequence[xray_builder.Quarantined]:
+        """See base class."""
+        return self._left_out
+
+    def records(self) -> Mapping[str, Sequence[xray_builder.Record]]:
+        """See base class."""
+        config, source = self.builder_config, self._source
+        self._left_out: list[xray_builder.Quarantined] = []
+        columns, ids, rows = self._rows_of_images()
+        known = {
+            column: table.labels(config, column, [row[column] for row in rows])
+            for column in config.labels
+        }
+        found: dict[str, boxes.ImageBoxes] = {}
+        if source.annotations is not None:
+            found, missing = boxes.parse(config, source.annotations, source.images)
+            self._leave_out(missing, f"in {config.annotations}, but no such image")
+        mask_of = self._masks_of_images(columns, ids, rows)
+        group_of = table.groups(config, columns, rows, ids)
+        strata = [_stratum(known, found, row, name) for row, name in enumerate(ids)]
+        split_of = table.assign_splits(config, columns, rows, ids, group_of, strata)
+        result: dict[str, list[xray_builder.Record]] = {
+            "train": [],
+            "validation": [],
+            "test": [],
+        }
+        for row, name in enumerate(ids):
+            if mask_of.get(name) == "":
+                continue  # The table's mask is not there; already set aside.
+            labels = {column: coded[row] for column, coded in known.items()}
+            details = _Files(name, labels, mask_of.get(name), found.get(name))
+            record = xray_builder.Record(name, group_of[row], details)
+            result[split_of[row]].append(record)
+        return result
+
+    def load(self, record: xray_builder.Record) -> xray_features.Xray:
+        """See base class."""
+        config, source = self.builder_config, self._source
+        details: _Files = record.source
+        try:
+            image = reader.read_image(
+                source.images.root / details.path, dtype=self.layout().dtype
+            )
+        except FileNotFoundError as error:
+            raise reader.UnreadableImage("a link that leads nowhere") from error
+        mask = None
+        if details.mask is not None:
+            path = source.masks.root / details.mask
+            try:
+                mask = masks.read(config, path, *image.shape)
+            except FileNotFoundError as error:
+                raise reader.UnreadableImage(
+                    f"mask {details.mask}: a link that leads nowhere"
+                ) from error
+            except reader.UnreadableImage as error:
+                raise reader.UnreadableImage(f"mask {details.mask}: {error}") from error
+        if details.boxes is None:
+            return xray_features.Xray(image, details.labels, mask)
+        fractions, box_labels, dropped = boxes.to_fractions(details.boxes, *image.shape)
+        return xray_features.Xray(
+            image, details.labels, mask, fractions, box_labels, dropped
+        )
+
+    @functools.cached_property
+    def _source(self) -> files.Source:
+        """What the folder holds, listed once."""
+        config = self.builder_config
+        is_default = config.table == configuration.DEFAULT_TABLE
+        return files.read_source(
+            epath.Path(config.folder).expanduser(),
+            table=config.table,
+            table_may_be_absent=is_default and not config.labels,
+            masks=bool(config.masks),
+            annotations=config.annotations,
+        )
+
+    def _rows_of_images(self) -> tuple[list[str], list[str], table.Rows]:
+        """Returns columns, images and their rows; all images if there is no table."""
+        config, images = self.builder_config, self._source.images
+        if self._source.table is None:
+            ids = list(images.sizes)
+            columns = {
+                "split_column": config.split_column,
+                "group_column": config.group_column,
+                "mask_column": config.mask_column,
+            }
+            asked = [option for option, column in columns.items() if column]
+            if asked:
+                raise FileNotFoundError(
+                    f"No table {config.table!r} in {config.folder!r}, but the options "
+                    f"{asked} name columns of it."
+                )
+            return [], ids, [{} for _ in ids]
+        columns, rows = table.parse(self._source.table, config.table)
+        table.require_column(config.file_column, columns, "file_column", config.table)
+        for column in config.labels:
+            table.require_column(column, columns, "labels", config.table)
+        found = [images.find(row[config.file_column]) for row in rows]
+        missing = [
+            row[config.file_column] or "(empty cell)"
+            for row, path in zip(rows, found, strict=True)
+            if path is None
+        ]
+        if len(missing) == len(rows):
+            raise FileNotFoundError(
+                f"None of the {len(rows)} files that {config.table} names is in "
+                f"{str(images.root)!r}: {files.brief(missing, 3)}. There are: "
+                f"{files.brief(images.sizes, 3)}. Is {config.file_column!r} the column?"
+            )
+        ids = [path for path in found if path is not None]
+        twice = [name for name, n in collections.Counter(ids).items() if n > 1]
+        if twice:
+            raise ValueError(
+                f"{config.table} lists images twice: {files.brief(twice, 5)}. Keep one "
+                "row for each image."
+            )
+        self._leave_out(missing, f"in {config.table}, but no such image")
+        unlisted = sorted(images.sizes.keys() - set(ids))
+        self._leave_out(unlisted, f"not in {config.table}")
+        kept = [row for row, path in zip(rows, found, strict=True) if path is not None]
+        return columns, ids, kept
+
+    def _masks_of_images(
+        self, columns: Sequence[str], ids: Sequence[str], rows: table.Rows
+    ) -> dict[str, str]:
+        """Returns the mask of each image that has one; "" where the named one lacks."""
+        config, there = self.builder_config, self._source.masks
+        if not config.masks:
+            return {}
+        result: dict[str, str] = {}
+        if config.mask_column:
+            option = "mask_column"
+            table.require_column(config.mask_column, columns, option, config.table)
+            for name, row in zip(ids, rows, strict=True):
+                if row[config.mask_column]:
+                    result[name] = there.find(row[config.mask_column]) or ""
+            lost = [name for name, mask in result.items() if not mask]
+            self._leave_out(lost, f"its mask in {config.table} is not there")
+        else:
+            for name in ids:
+                stem = pathlib.PurePosixPath(name).with_suffix("").as_posix()
+                found = there.by_stem.get(stem + config.mask_suffix, ())
+                if len(found) > 1:
+                    raise ValueError(
+                        f"Image {name!r} has several masks: {files.brief(found)}."
+                    )
+                if found:
+                    result[name] = found[0]
+            spare = len(there.sizes) - len(result)
+            if spare and result:
+                logging.getLogger(__name__).warning(
+                    "xray_folder %r: %d files of masks/ belong to no image.",
+                    config.name,
+                    spare,
+                )
+        if not any(result.values()):
+            raise FileNotFoundError(
+                f"No image has a mask. Images: {files.brief(ids, 3)}; masks: "
+                f"{files.brief(there.sizes, 3)}. Set `mask_suffix` or `mask_column`."
+            )
+        return result
+
+    def _leave_out(self, names: Sequence[str], reason: str) -> None:
+        self._left_out.extend(xray_builder.Quarantined(n, reason) for n in names)
+
+
+def _stratum(
+    labels: Mapping[str, np.ndarray],
+    found: Mapping[str, boxes.ImageBoxes],
+    row: int,
+    name: str,
+) -> str:
+    """What splits should share alike: the first label column, else having boxes."""
+    for coded in labels.values():
+        return "".join(map(str, coded[row]))
+    return "" if name not in found else str(bool(len(found[name].labels)))
