@@ -1,0 +1,1 @@
+"""Metrics of each task kind, and intervals around their values. NumPy only."""

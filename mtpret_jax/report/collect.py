@@ -1,0 +1,280 @@
+"""Gathers what a work folder holds into one dict, which is also `report.json`.
+
+Every value of every arm is measured again here, from the predictions on disk, with an
+interval that draws whole groups (patients). The same draws serve all arms of a task,
+so differences are paired.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from mtpret_jax import config as schema
+from mtpret_jax import types
+from mtpret_jax.metrics import intervals
+
+SPLIT = "test"
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """One arm on one task.
+
+    Attributes:
+      record: Position of each example in the split, rising, int [N].
+      groups: Group of each example, [N].
+      values: The metric's values on all examples.
+      draws: The same values on every resample, float64 [R].
+    """
+
+    record: np.ndarray
+    groups: np.ndarray
+    values: dict[str, float]
+    draws: dict[str, np.ndarray]
+
+
+def build(
+    workdir: epath.PathLike,
+    config: schema.ExperimentConfig,
+    metrics: Mapping[str, types.Metric],
+) -> dict[str, Any]:
+    """Measures every finished fine-tuning run and gathers the rest.
+
+    Args:
+      workdir: The work folder.
+      config: What it was made from.
+      metrics: The metric of each task.
+
+    Returns:
+      Title, settings, `tasks` (each with its `arms`), `curves` of every run,
+      `forgetting` of stage 2, `runs`, `unfinished`, `datasets`, `versions`, `config`.
+      What is undefined is NaN.
+
+    Raises:
+      FileNotFoundError: If a finished run has no predictions.
+      ValueError: If two arms were measured on different examples.
+    """
+    folder = epath.Path(workdir)
+    runs = {}
+    for name in config.runs:
+        path = folder / "runs" / name / "run.json"
+        if path.exists():
+            runs[name] = json.loads(path.read_text())
+    finished = {name: run for name, run in runs.items() if run.get("finished")}
+    compared: dict[str, dict[str, str]] = {}
+    for name, run in finished.items():
+        if run["stage"] == "finetune" and run.get("arm"):
+            arms = compared.setdefault(run["task"], {})
+            label = run["arm"] if run["arm"] not in arms else f"{run['arm']} ({name})"
+            arms[label] = name
+    return {
+        "title": config.report.title,
+        "seed": config.seed,
+        "baseline": config.report.baseline,
+        "samples": config.report.samples,
+        "split": SPLIT,
+        "interval": {
+            "level": intervals.LEVEL,
+            "resamples": config.report.bootstrap,
+            "unit": "group",
+        },
+        "tasks": {
+            task: _task(folder, config, task, arms, runs, metrics[task])
+            for task, arms in sorted(
+                compared.items(), key=lambda item: list(config.tasks).index(item[0])
+            )
+        },
+        "curves": {name: read_curves(folder / "runs" / name) for name in runs},
+        "forgetting": {
+            name: _forgetting(path)
+            for name in runs
+            if (path := folder / "runs" / name / "forgetting.json").exists()
+        },
+        "runs": runs,
+        "unfinished": [name for name in config.runs if name not in finished],
+        "datasets": _read_json(folder / "datasets.json"),
+        "versions": _read_json(folder / "versions.json"),
+        "config": _read_json(folder / "config.json"),
+    }
+
+
+def without_nan(value: Any) -> Any:
+    """The same tree with None for NaN and infinity, and plain numbers for NumPy's."""
+    if isinstance(value, Mapping):
+        return {str(name): without_nan(part) for name, part in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [without_nan(part) for part in value]
+    if isinstance(value, np.generic):
+        return without_nan(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def read_curves(folder: epath.Path) -> dict[str, dict[str, list[float]]]:
+    """Scalars of a run: `step` and `value` lists by name; empty without a file."""
+    path = folder / "metrics.jsonl"
+    curves: dict[str, dict[str, list[float]]] = {}
+    if not path.exists():
+        return curves
+    for line in path.read_text().splitlines():
+        scalars = json.loads(line)
+        step = scalars.pop("step")
+        for name, value in scalars.items():
+            curve = curves.setdefault(name, {"step": [], "value": []})
+            curve["step"].append(step)
+            curve["value"].append(math.nan if value is None else value)
+    return curves
+
+
+def _task(
+    folder: epath.Path,
+    config: schema.ExperimentConfig,
+    task: str,
+    arms: Mapping[str, str],
+    runs: Mapping[str, Mapping[str, Any]],
+    metric: types.Metric,
+) -> dict[str, Any]:
+    """All arms of one task, measured, and compared with the baseline."""
+    measured = {
+        arm: _measure(folder, config, task, run, metric) for arm, run in arms.items()
+    }
+    baseline = measured.get(config.report.baseline)
+    rows = {}
+    for arm, run in arms.items():
+        this = measured[arm]
+        row: dict[str, Any] = {
+            "run": run,
+            "images": len(this.record),
+            "groups": len(np.unique(this.groups)),
+            "values": {name: _value(this, name) for name in this.values},
+        }
+        if baseline is not None and this is not baseline:
+            row["difference"] = _difference(task, arm, this, baseline)
+        for key in ("best_step", "best_value", "steps", "seconds", "parent"):
+            row[key] = runs[run].get(key)
+        rows[arm] = row
+    options = config.tasks[task]
+    grid = [runs[run].get("best_dice_of_grid") for run in arms.values()]
+    names = getattr(metric, "class_names", None)
+    return {
+        "kind": options.kind,
+        "dataset": options.dataset,
+        "exclusive": options.exclusive,
+        "image_size": options.image_size,
+        "primary": metric.primary,
+        "class_names": None if names is None else list(names),
+        "best_dice_of_grid": next((value for value in grid if value is not None), None),
+        "arms": rows,
+    }
+
+
+def _measure(
+    folder: epath.Path,
+    config: schema.ExperimentConfig,
+    task: str,
+    run: str,
+    metric: types.Metric,
+) -> Measured:
+    """Reads a run's predictions, sorts them by record, measures and resamples."""
+    path = folder / "runs" / run / "predictions" / task / f"{SPLIT}.npz"
+    if not path.exists():
+        raise FileNotFoundError(
+            f"Run {run!r} is marked as finished but {path} is missing. Delete "
+            f"{path.parent} and the run's run.json, then run the same command again."
+        )
+    with path.open("rb") as file, np.load(file) as arrays:
+        records = {name: arrays[name] for name in arrays.files}
+    order = np.argsort(records["record"], kind="stable")
+    records = {name: array[order] for name, array in records.items()}
+    with path.with_suffix(".csv").open() as file:
+        known = {int(row["record"]): row["group"] for row in csv.DictReader(file)}
+    missing = [int(r) for r in records["record"] if int(r) not in known]
+    if missing:
+        raise ValueError(
+            f"{path.with_suffix('.csv')} has no group for records {missing[:5]} "
+            f"({len(missing)} in all) of {path.name}. Delete {path.parent} and run the "
+            "same command again."
+        )
+    groups = np.array([known[int(r)] for r in records["record"]])
+    summary = metric.summarise(records)
+    draws = intervals.draws(
+        metric,
+        summary,
+        groups,
+        resamples=config.report.bootstrap,
+        seed=config.seed,
+    )
+    return Measured(records["record"], groups, metric.compute(summary), draws)
+
+
+def _value(measured: Measured, name: str) -> dict[str, float]:
+    """A value, its interval, and how many resamples the interval rests on."""
+    drawn = measured.draws[name]
+    low, high = intervals.interval(drawn)
+    return {
+        "value": measured.values[name],
+        "low": low,
+        "high": high,
+        "resamples": int(np.isfinite(drawn).sum()),
+    }
+
+
+def _difference(
+    task: str, arm: str, this: Measured, baseline: Measured
+) -> dict[str, dict[str, float]]:
+    """Every value minus the baseline's, on the same draws."""
+    if not np.array_equal(this.record, baseline.record) or not np.array_equal(
+        this.groups, baseline.groups
+    ):
+        raise ValueError(
+            f"Arm {arm!r} of task {task!r} was measured on {len(this.record)} examples "
+            f"that are not the baseline's {len(baseline.record)}. Run both in one work "
+            "folder on the same prepared data."
+        )
+    compared = {}
+    for name, value in this.values.items():
+        drawn = this.draws[name] - baseline.draws[name]
+        low, high = intervals.interval(drawn)
+        compared[name] = {
+            "difference": value - baseline.values[name],
+            "low": low,
+            "high": high,
+            "resamples": int(np.isfinite(drawn).sum()),
+        }
+    return compared
+
+
+def _forgetting(path: epath.Path) -> dict[str, Any]:
+    """The matrix of stage 2 and, for each task, its best, last and lost value."""
+    matrix = json.loads(path.read_text())
+    rows = {}
+    for task in matrix["tasks"]:
+        after = [_number(s["values"].get(task)) for s in matrix["segments"]]
+        known = [value for value in after if math.isfinite(value)]
+        best = max(known, default=math.nan)
+        last = after[-1] if after else math.nan
+        rows[task] = {
+            "before": _number(matrix["before"].get(task)),
+            "best": best,
+            "last": last,
+            "forgotten": best - last,
+        }
+    return {**matrix, "summary": rows}
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _read_json(path: epath.Path) -> Any:
+    """The file's content, or None where the work folder has no such file."""
+    return json.loads(path.read_text()) if path.exists() else None

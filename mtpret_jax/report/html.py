@@ -1,0 +1,352 @@
+"""The report page: one file without scripts, fonts or pictures from elsewhere."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from mtpret_jax.report import figures, pictures, style, words
+
+Report = Mapping[str, Any]
+NOT_CLINICAL = (
+    "For research only. Not a medical device, not for clinical use: do not use these "
+    "models or pictures to diagnose or treat anyone."
+)
+
+
+def render(workdir: epath.PathLike, report: Report) -> str:
+    """The page as text.
+
+    Args:
+      workdir: The work folder; sample pictures are read from its runs.
+      report: What `collect.build` made.
+    """
+    parts = [
+        _header(report),
+        "<main>",
+        _arms(report),
+        _differences(report),
+        _learning(report),
+        _contrastive(report),
+        _forgetting(report),
+        _pictures(epath.Path(workdir), report),
+        _all_values(report),
+        _how(report),
+        "</main>",
+        f"<footer><div><p><b>{NOT_CLINICAL}</b></p></div></footer>",
+    ]
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{_text(report['title'])}</title><style>{style.CSS}</style></head>"
+        f"<body>\n{''.join(parts)}\n</body></html>\n"
+    )
+
+
+def _header(report: Report) -> str:
+    sentences = "".join(f"<p>{_text(line)}</p>" for line in words.opening(report))
+    return (
+        f"<header><div><h1>{_text(report['title'])}</h1>{sentences}"
+        f'<p class="note">{NOT_CLINICAL}</p></div></header>'
+    )
+
+
+def _arms(report: Report) -> str:
+    tasks = report["tasks"]
+    if not tasks:
+        return "<h2>Results</h2><p>No fine-tuning run has finished yet.</p>"
+    head = "".join(
+        f"<th>{_text(name)}<small>{words.metric(task['primary'])}, {task['kind']}"
+        f"<br>{words.size(task)}</small></th>"
+        for name, task in tasks.items()
+    )
+    arms = arm_names(report)
+    rows = []
+    for arm in arms:
+        cells = (
+            _cell(task["arms"].get(arm), task["primary"]) for task in tasks.values()
+        )
+        rows.append(f"<tr><th>{_swatch(arms, arm)}</th>{''.join(cells)}</tr>")
+    grids = [task["best_dice_of_grid"] for task in tasks.values()]
+    if any(grid is not None for grid in grids):
+        cells = "".join(
+            f"<td>{words.number(g)}</td>" if g is not None else "<td></td>"
+            for g in grids
+        )
+        rows.append(
+            '<tr class="aside"><th>best Dice that the<br>output grid can reach</th>'
+            f"{cells}</tr>"
+        )
+    starts = "".join(
+        f"<dt>{_swatch(arms, arm)}</dt><dd>{_text(words.start(report, arm))}</dd>"
+        for arm in arms
+    )
+    return (
+        "<h2>Results on test images</h2><dl>" + starts + "</dl>"
+        f"{_table('<th>arm</th>' + head, rows)}"
+        f'<p class="soft">{_text(words.interval(report))}</p>'
+        f'<dl class="soft">{_definitions(report)}</dl>'
+    )
+
+
+def _cell(row: Mapping[str, Any] | None, name: str) -> str:
+    if row is None:
+        return '<td class="soft">not run</td>'
+    value = row["values"][name]
+    return (
+        f"<td><b>{words.number(value['value'])}</b>"
+        f"<small>{words.span(value['low'], value['high'])}</small></td>"
+    )
+
+
+def _definitions(report: Report) -> str:
+    names = dict.fromkeys(task["primary"] for task in report["tasks"].values())
+    return "".join(
+        f"<dt>{words.metric(name)}</dt><dd>{words.meaning(name)}</dd>" for name in names
+    )
+
+
+def _differences(report: Report) -> str:
+    baseline = report["baseline"]
+    rows, points = [], []
+    for name, task in report["tasks"].items():
+        metric = task["primary"]
+        for arm, row in task["arms"].items():
+            if "difference" not in row:
+                continue
+            gap = row["difference"][metric]
+            numbers = (gap["difference"], gap["low"], gap["high"])
+            points.append((f"{name} ({words.metric(metric)})", arm, *numbers))
+            verdict, mark = words.verdict(gap["low"], gap["high"])
+            rows.append(
+                f"<tr><td>{_text(name)}</td><td>{words.metric(metric)}</td>"
+                f"<td>{_swatch(arm_names(report), arm)}</td>"
+                f"<td><b>{words.signed(gap['difference'])}</b></td>"
+                f"<td>{words.signed_span(gap['low'], gap['high'])}</td>"
+                f'<td class="{mark}">{verdict}</td></tr>'
+            )
+    if not rows:
+        return ""
+    image = figures.forest(points, arms=arm_names(report), baseline=baseline)
+    head = "<th>task</th><th>metric</th><th>arm</th><th>difference</th>"
+    head += f"<th>95 % interval</th><th>against {_text(baseline)}</th>"
+    return (
+        f"<h2>Against {_text(baseline)}, image by image</h2>"
+        f"<p>{_text(words.paired(report))}</p>"
+        + _figure(image, f"Differences to {baseline} with 95 % intervals.")
+        + _table(head, rows)
+    )
+
+
+def _learning(report: Report) -> str:
+    arms, parts = arm_names(report), []
+    for name, task in report["tasks"].items():
+        curves = {
+            a: report["curves"].get(r["run"], {}) for a, r in task["arms"].items()
+        }
+        loss = {a: c["train/loss"] for a, c in curves.items() if "train/loss" in c}
+        key = f"validation/{task['primary']}"
+        validation = {a: c[key] for a, c in curves.items() if key in c}
+        if not loss and not validation:
+            continue
+        image = figures.learning_curves(
+            loss,
+            validation,
+            arms=arms,
+            metric=words.metric(task["primary"]),
+            chosen={
+                arm: (row["best_step"], row["best_value"])
+                for arm, row in task["arms"].items()
+            },
+        )
+        parts.append(f"<h3>{_text(name)}</h3>{_figure(image, f'Learning of {name}.')}")
+    return "<h2>Learning curves of fine-tuning</h2>" + "".join(parts) if parts else ""
+
+
+def _contrastive(report: Report) -> str:
+    parts = []
+    for name, run in report["runs"].items():
+        curves = report["curves"].get(name, {})
+        if run["stage"] != "contrastive":
+            continue
+        shown = [
+            (key.removeprefix("train/"), curves[key])
+            for key in ("train/loss", "train/accuracy")
+            if key in curves
+        ]
+        if shown:
+            image = figures.run_curves(shown)
+            alt = f"Contrastive loss and accuracy of {name}."
+            parts.append(f"<h3>{_text(name)}</h3>{_figure(image, alt)}")
+    if not parts:
+        return ""
+    return (
+        "<h2>Contrastive pre-training</h2><p>The loss, and how often the other view of "
+        "the same X-ray is picked out from all the negatives.</p>" + "".join(parts)
+    )
+
+
+def _forgetting(report: Report) -> str:
+    parts = []
+    for name, matrix in report["forgetting"].items():
+        image = figures.forgetting(matrix)
+        rows = [
+            f"<tr><td>{_text(task)}</td>"
+            f"<td>{words.metric(matrix.get('metric', {}).get(task, ''))}</td>"
+            + "".join(
+                f"<td>{words.number(row[key])}</td>"
+                for key in ("before", "best", "last", "forgotten")
+            )
+            + "</tr>"
+            for task, row in matrix["summary"].items()
+        ]
+        head = "".join(
+            f"<th>{word}</th>"
+            for word in ("task", "metric", "before", "best", "at the end", "lost")
+        )
+        parts.append(
+            f"<h3>{_text(name)}</h3>{_figure(image, f'Forgetting in {name}.')}"
+            + _table(head, rows)
+        )
+    if not parts:
+        return ""
+    return (
+        "<h2>What continual learning keeps and forgets</h2><p>Every task is measured "
+        "on its validation images after each segment of training. A row that fades to "
+        "the right is a task that is being forgotten; “lost” is its best value less "
+        "its last.</p>" + "".join(parts)
+    )
+
+
+def _pictures(workdir: epath.Path, report: Report) -> str:
+    parts = []
+    for name, task in report["tasks"].items():
+        samples = {}
+        for arm, row in task["arms"].items():
+            folder = workdir / "runs" / row["run"] / "predictions" / name
+            path = folder / f"{report['split']}.samples.npz"
+            if path.exists():
+                with path.open("rb") as file, np.load(file) as arrays:
+                    samples[arm] = {key: arrays[key] for key in arrays.files}
+        samples = {
+            arm: arrays for arm, arrays in samples.items() if len(arrays["image"])
+        }
+        if not samples or not report["samples"]:
+            continue
+        image, caption = _drawn(task, samples, report["samples"])
+        parts.append(
+            f"<h3>{_text(name)}</h3>{_figure(image, f'Samples of {name}.', caption)}"
+        )
+    if not parts:
+        return ""
+    return (
+        "<h2>Sample predictions</h2><p>Test images taken by their place in the file, "
+        "not by how well they turned out.</p>"
+        '<p class="key soft"><span></span>ground truth'
+        '<span class="prediction"></span>prediction</p>' + "".join(parts)
+    )
+
+
+def _drawn(task: Mapping[str, Any], samples: Any, count: int) -> tuple[str, str]:
+    """The picture of a task's samples and its caption."""
+    names = task["class_names"]
+    if task["kind"] == "classification":
+        image = pictures.classification(
+            samples, class_names=names, exclusive=task["exclusive"], count=count
+        )
+        return image, (
+            "Bars: each arm's likeliest class and its probability; blue where that is "
+            "right at one half, orange and hatched where it is wrong."
+        )
+    if task["kind"] == "segmentation":
+        return pictures.segmentation(samples, count=count), ""
+    image = pictures.detection(samples, class_names=names, count=count)
+    return image, (
+        f"At most {pictures.BOXES_SHOWN} predicted boxes of an image are drawn, those "
+        f"with a score of {pictures.SCORE_SHOWN} or more."
+    )
+
+
+def _all_values(report: Report) -> str:
+    parts = []
+    for name, task in report["tasks"].items():
+        arms = task["arms"]
+        values = dict.fromkeys(v for row in arms.values() for v in row["values"])
+        head = "<th>value</th>" + "".join(f"<th>{_text(arm)}</th>" for arm in arms)
+        rows = []
+        for value in values:
+            cells = "".join(_cell(row, value) for row in arms.values())
+            rows.append(f"<tr><th>{_text(words.metric(value))}</th>{cells}</tr>")
+        kept = "".join(f"<td>{_text(words.kept(row))}</td>" for row in arms.values())
+        rows.append(f'<tr class="aside"><th>model kept</th>{kept}</tr>')
+        parts.append(
+            f"<details><summary>{_text(name)}, {words.size(task)}</summary>"
+            f"{_table(head, rows)}</details>"
+        )
+    return "<h2>All values</h2>" + "".join(parts) if parts else ""
+
+
+def _how(report: Report) -> str:
+    head = "".join(
+        f"<th>{word}</th>"
+        for word in ("run", "stage", "starts from", "steps", "time", "images/s")
+    )
+    rows = [
+        "<tr>"
+        + "".join(f"<td>{_text(cell)}</td>" for cell in words.run(n, r))
+        + "</tr>"
+        for n, r in report["runs"].items()
+    ]
+    parts = [
+        f"<h2>How it was made</h2><p>Seed {report['seed']}.</p>",
+        _table(head, rows),
+    ]
+    if report["unfinished"]:
+        names = ", ".join(report["unfinished"])
+        parts.append(
+            f"<p><b>Not finished when this was written:</b> {_text(names)}.</p>"
+        )
+    for title, key in (
+        ("Counts of the data sets", "datasets"),
+        ("Versions", "versions"),
+        ("The whole configuration", "config"),
+    ):
+        if report[key] is not None:
+            text = json.dumps(report[key], indent=2, ensure_ascii=False)
+            parts.append(
+                f"<details><summary>{title}</summary><pre>{_text(text)}</pre></details>"
+            )
+    return "".join(parts)
+
+
+def arm_names(report: Report) -> list[str]:
+    """All arms in the order of the page: the baseline first."""
+    found = dict.fromkeys(a for task in report["tasks"].values() for a in task["arms"])
+    first = [report["baseline"]] if report["baseline"] in found else []
+    return first + [arm for arm in found if arm != report["baseline"]]
+
+
+def _swatch(arms: list[str], arm: str) -> str:
+    colour = figures.style(arms.index(arm))["color"]
+    return f'<span class="swatch" style="background:{colour}"></span>{_text(arm)}'
+
+
+def _figure(image: str, alt: str, caption: str = "") -> str:
+    below = f"<figcaption>{_text(caption)}</figcaption>" if caption else ""
+    return f'<figure><img src="{image}" alt="{_text(alt)}">{below}</figure>'
+
+
+def _table(head: str, rows: list[str]) -> str:
+    return (
+        f'<div class="scroll"><table><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def _text(value: object) -> str:
+    return html.escape(str(value))

@@ -1,0 +1,226 @@
+"""Sample predictions drawn on the X-rays, as one PNG inside the page for each task.
+
+Blue and solid is the ground truth, orange and dashed the prediction. Which examples are
+shown is decided by their place in the file, not by how well any arm does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib import axes as mpl_axes
+from matplotlib import figure as mpl_figure
+from matplotlib import patches, patheffects
+
+from mtpret_jax.report import figures
+
+TRUTH = "#56b4e9"
+PREDICTION = "#e69f00"
+SCORE_SHOWN = 0.3  # boxes below this are not drawn
+BOXES_SHOWN = 5  # of each image and arm
+DPI = 120
+Samples = Mapping[str, np.ndarray]
+
+
+def classification(
+    samples: Mapping[str, Samples],
+    *,
+    class_names: Sequence[str] | None,
+    exclusive: bool,
+    count: int,
+) -> str:
+    """X-rays with their true classes, and under each the arms' first choice.
+
+    Args:
+      samples: Of each arm: `image` float32 [n, H, W], `label` and `probability`
+        [n, L].
+      class_names: Names of the L classes.
+      exclusive: Whether exactly one class is true.
+      count: Pictures at most.
+    """
+    first = next(iter(samples.values()))
+    shown = min(count, len(first["image"]))
+    names = _names(class_names, first["label"].shape[1])
+    lines = 0.3 * len(samples) + 0.1
+    with mpl.rc_context(figures.RC):
+        figure = mpl_figure.Figure(
+            figsize=(_WIDTH * shown, _WIDTH + 0.35 + lines), layout="constrained"
+        )
+        panels = figure.subplots(
+            2, shown, squeeze=False, height_ratios=[_WIDTH + 0.3, lines]
+        )
+        for i in range(shown):
+            _xray(panels[0, i], first["image"][i])
+            true = [names[c] for c in np.flatnonzero(first["label"][i] > 0.5)]
+            title = ", ".join(true[:2]) + (" …" if len(true) > 2 else "")
+            panels[0, i].set_title(f"truth: {title or 'none'}", fontsize=8)
+            _bars(panels[1, i], samples, i, names, exclusive=exclusive, first=i == 0)
+        return figures.png(figure, dpi=DPI)
+
+
+def segmentation(samples: Mapping[str, Samples], *, count: int) -> str:
+    """One row for each arm: outlines of the true and the predicted regions.
+
+    Args:
+      samples: Of each arm: `image` float32 [n, H, W], `segmentation_true` and
+        `segmentation` int [n, H, W].
+      count: Pictures at most.
+    """
+
+    def draw(ax: mpl_axes.Axes, arm: Samples, i: int) -> None:
+        for name, colour, line in (
+            ("segmentation_true", TRUTH, "solid"),
+            ("segmentation", PREDICTION, "dashed"),
+        ):
+            region = arm[name][i]
+            for c in np.unique(region[(region > 0) & (region < 255)]):
+                ax.contour(
+                    region == c, [0.5], colors=colour, linewidths=1.3, linestyles=line
+                )
+
+    return _rows(samples, draw, count=count)
+
+
+def detection(
+    samples: Mapping[str, Samples],
+    *,
+    class_names: Sequence[str] | None,
+    count: int,
+) -> str:
+    """One row for each arm: true boxes, and predicted ones with their scores.
+
+    Args:
+      samples: Of each arm: `image` float32 [n, H, W]; `box_true` [n, M, 4],
+        `box_valid`, `box_class` [n, M]; `box` [n, D, 4], `score`, `class`, `valid`
+        [n, D]. Boxes are y0, x0, y1, x1 as fractions of the image.
+      class_names: Names of the classes.
+      count: Pictures at most.
+    """
+
+    def draw(ax: mpl_axes.Axes, arm: Samples, i: int) -> None:
+        for box in arm["box_true"][i][arm["box_valid"][i].astype(bool)]:
+            _box(ax, box, arm["image"][i].shape, TRUTH, "solid")
+        score = np.where(arm["valid"][i].astype(bool), arm["score"][i], -1.0)
+        for place in np.argsort(-score, kind="stable")[:BOXES_SHOWN]:
+            if score[place] < SCORE_SHOWN:
+                break
+            text = f"{score[place]:.2f}"
+            if class_names is not None and len(class_names) > 1:
+                text = f"{class_names[int(arm['class'][i][place])]} {text}"
+            shape = arm["image"][i].shape
+            _box(ax, arm["box"][i][place], shape, PREDICTION, "dashed", text)
+
+    return _rows(samples, draw, count=count)
+
+
+_WIDTH = 1.75  # of a picture, inches
+
+
+def _rows(samples: Mapping[str, Samples], draw, *, count: int) -> str:
+    """A grid of X-rays, arms by examples; `draw(ax, samples of the arm, i)`."""
+    shown = min(count, min(len(arm["image"]) for arm in samples.values()))
+    with mpl.rc_context(figures.RC):
+        figure = mpl_figure.Figure(
+            figsize=(_WIDTH * shown + 0.3, (_WIDTH + 0.04) * len(samples)),
+            layout="constrained",
+        )
+        panels = figure.subplots(len(samples), shown, squeeze=False)
+        for row, (name, arm) in zip(panels, samples.items(), strict=True):
+            row[0].set_ylabel(name, fontsize=9, fontweight="bold")
+            for i, ax in enumerate(row):
+                _xray(ax, arm["image"][i])
+                draw(ax, arm, i)
+        return figures.png(figure, dpi=DPI)
+
+
+def _xray(ax: mpl_axes.Axes, image: np.ndarray) -> None:
+    """The picture in grey; padding, which is exactly zero, in black."""
+    image = np.asarray(image, np.float32)
+    low, high = np.percentile(image[image != 0], [0.5, 99.5]) if image.any() else (0, 1)
+    image = np.where(image == 0, low, image)
+    ax.imshow(image, cmap="gray", vmin=low, vmax=high, interpolation="bilinear")
+    ax.grid(visible=False)
+    ax.set_xticks([])
+    ax.set_yticks([])
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+
+
+def _bars(
+    ax: mpl_axes.Axes,
+    samples: Mapping[str, Samples],
+    i: int,
+    names: Sequence[str],
+    *,
+    exclusive: bool,
+    first: bool,
+) -> None:
+    """One bar for each arm: its likeliest class, hatched where that is wrong."""
+    for place, arm in enumerate(samples.values()):
+        probability, label = arm["probability"][i], arm["label"][i]
+        top = int(np.argmax(probability))
+        wrong = (label[top] > 0.5) != (exclusive or probability[top] >= 0.5)
+        ax.barh(
+            place,
+            probability[top],
+            height=0.78,
+            color="#f6d9b0" if wrong else "#cfe6f5",
+            edgecolor=PREDICTION if wrong else TRUTH,
+            hatch="////" if wrong else None,
+            linewidth=0.8,
+        )
+        text = f"{names[top]} {probability[top]:.2f}"
+        halo = [patheffects.withStroke(linewidth=2.5, foreground="white")]
+        ax.text(0.03, place, text, va="center", fontsize=7, path_effects=halo)
+    ax.set_xlim(0, 1)
+    ax.set_ylim(len(samples) - 0.5, -0.5)
+    ax.grid(visible=False)
+    ax.set_xticks([])
+    ax.set_yticks(range(len(samples)), list(samples) if first else [""] * len(samples))
+    ax.tick_params(length=0, labelsize=7)
+    ax.spines["bottom"].set_visible(False)
+
+
+def _box(
+    ax: mpl_axes.Axes,
+    box: np.ndarray,
+    shape: tuple[int, ...],
+    colour: str,
+    line: str,
+    text: str = "",
+) -> None:
+    """A rectangle from fractions, with a word at its top left corner."""
+    top, left, bottom, right = np.asarray(box, float) * np.tile(shape, 2)
+    # Centres of pixels lie at whole numbers in a picture drawn by `imshow`.
+    corner = (left - 0.5, top - 0.5)
+    ax.add_patch(
+        patches.Rectangle(
+            corner,
+            right - left,
+            bottom - top,
+            fill=False,
+            edgecolor=colour,
+            linestyle=line,
+            linewidth=1.4,
+        )
+    )
+    if text:
+        halo = [patheffects.withStroke(linewidth=2, foreground="black")]
+        ax.text(
+            max(corner[0], 0) + 1,
+            max(corner[1], 0) + 1,
+            text,
+            color=colour,
+            fontsize=7,
+            va="top",
+            clip_on=True,
+            path_effects=halo,
+        )
+
+
+def _names(class_names: Sequence[str] | None, count: int) -> list[str]:
+    if class_names is None:
+        return [f"class {c}" for c in range(count)]
+    return list(class_names)

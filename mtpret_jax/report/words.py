@@ -1,0 +1,199 @@
+"""Numbers and findings of the report in plain words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+Report = Mapping[str, Any]
+
+_METRICS = {
+    "auroc": "AUROC",
+    "accuracy": "accuracy",
+    "dice": "Dice",
+    "dice_per_image": "Dice per image",
+    "mean_iou": "mean IoU",
+    "coco_ap": "COCO AP",
+    "ap50": "AP50",
+}
+_MEANINGS = {
+    "auroc": "How often a picture that shows the finding gets a higher score than one "
+    "that does not: 0.5 is guessing, 1 is perfect.",
+    "dice": "Overlap of the drawn and the true region, over all pixels of the set: 0 "
+    "is none, 1 is the same.",
+    "ap50": "Average precision of boxes that overlap the true one by at least half: 0 "
+    "finds nothing, 1 finds all and nothing else.",
+}
+
+
+def metric(name: str) -> str:
+    """A metric's name as people write it; that of a class keeps the class."""
+    head, slash, part = name.partition("/")
+    return f"{_METRICS.get(head, head)}{': ' if slash else ''}{part}"
+
+
+def meaning(name: str) -> str:
+    """A sentence on what the metric says."""
+    return _MEANINGS.get(name, "Higher is better.")
+
+
+def number(value: float | None) -> str:
+    """Three digits after the point; a dash where there is nothing to measure."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{value:.3f}".replace("-", "−")
+
+
+def signed(value: float | None) -> str:
+    """As `number`, with its sign."""
+    text = number(value)
+    rises = value is not None and math.isfinite(value) and not text.startswith("−")
+    return f"+{text}" if rises else text
+
+
+def span(low: float, high: float) -> str:
+    """An interval, or that there is none."""
+    if not math.isfinite(low):
+        return "no interval"
+    return f"{number(low)} to {number(high)}"
+
+
+def signed_span(low: float, high: float) -> str:
+    """An interval of a difference, or that there is none."""
+    if not math.isfinite(low):
+        return "no interval"
+    return f"{signed(low)} to {signed(high)}"
+
+
+def verdict(low: float, high: float) -> tuple[str, str]:
+    """What an interval of a difference says, and its class in the style sheet."""
+    if not math.isfinite(low):
+        return "cannot be told", "soft"
+    if low > 0:
+        return "better", "up"
+    if high < 0:
+        return "worse", "down"
+    return "no clear difference", "soft"
+
+
+def size(task: Mapping[str, Any]) -> str:
+    """How many test images, and of how many groups."""
+    row = next(iter(task["arms"].values()))
+    images = f"n = {row['images']} image{'s' if row['images'] != 1 else ''}"
+    if row["groups"] == row["images"]:
+        return images
+    return f"{images} of {row['groups']} group{'s' if row['groups'] != 1 else ''}"
+
+
+def opening(report: Report) -> list[str]:
+    """The first sentences of the page."""
+    tasks = report["tasks"]
+    if not tasks:
+        return ["Nothing to compare yet: no fine-tuning run has finished."]
+    arms = {arm for task in tasks.values() for arm in task["arms"]}
+    steps = [{row["steps"] for row in task["arms"].values()} for task in tasks.values()]
+    same = ", with the same number of steps" if all(len(s) == 1 for s in steps) else ""
+    lines = [
+        f"{_count(len(arms), 'way')} of starting a network (“arms”) compared on "
+        f"{_count(len(tasks), 'X-ray task', capital=False)}. Within a task every arm "
+        f"is fine-tuned alike{same}; only the weights it starts from differ. The model "
+        "of each run was chosen on validation images; the test images below were used "
+        "once, at the end."
+    ]
+    lines += findings(report)
+    return lines
+
+
+def findings(report: Report) -> list[str]:
+    """For each arm, in how many tasks it beat the baseline."""
+    tally: dict[str, dict[str, list[str]]] = {}
+    for name, task in report["tasks"].items():
+        for arm, row in task["arms"].items():
+            if "difference" in row:
+                gap = row["difference"][task["primary"]]
+                word, _ = verdict(gap["low"], gap["high"])
+                tally.setdefault(arm, {}).setdefault(word, []).append(name)
+    lines = []
+    for arm, found in tally.items():
+        parts = [
+            f"{word} on {', '.join(found[word])}"
+            for word in ("better", "worse")
+            if word in found
+        ]
+        for word in ("no clear difference", "cannot be told"):
+            if word in found:
+                parts.append(f"{word} on {', '.join(found[word])}")
+        lines.append(f"{arm} against {report['baseline']}: {'; '.join(parts)}.")
+    return lines
+
+
+def interval(report: Report) -> str:
+    """How the intervals were made and what they leave out."""
+    made = report["interval"]
+    return (
+        f"In each cell: the value, and below it its 95 % interval ({made['resamples']} "
+        "bootstrap resamples of whole groups, such as all images of a patient; "
+        "percentiles 2.5 and 97.5). It says how far the value could move with other "
+        "test images. It does not cover the luck of a training run, since each arm was "
+        "trained once, with one seed."
+    )
+
+
+def paired(report: Report) -> str:
+    """How the differences were made."""
+    return (
+        "Differences on the same resampled test images for both arms. An interval that "
+        "holds zero shows no clear difference. Many comparisons at once will throw "
+        "up a lucky one now and then, and one seed cannot rank arms: "
+        f"{report['baseline']} and the others would each move a little if trained "
+        "again."
+    )
+
+
+def start(report: Report, arm: str) -> str:
+    """Where an arm's weights come from, through all parents."""
+    rows = [t["arms"][arm] for t in report["tasks"].values() if arm in t["arms"]]
+    parent, chain = rows[0].get("parent"), []
+    while parent and parent in report["runs"] and len(chain) < len(report["runs"]):
+        run = report["runs"][parent]
+        chain.append(f"{parent} ({run['stage']}, {run['steps']} steps)")
+        parent = run.get("parent")
+    if parent:
+        chain.append(str(parent))
+    if not chain:
+        return "starts from random weights"
+    return f"starts from {', which started from '.join(chain)}"
+
+
+def kept(row: Mapping[str, Any]) -> str:
+    """Which step of a run was chosen, and its value on validation."""
+    if row.get("best_step") is None:
+        return "the last step"
+    return f"step {row['best_step']}, validation {number(row['best_value'])}"
+
+
+def run(name: str, values: Mapping[str, Any]) -> tuple[str, ...]:
+    """The cells of a run's row."""
+    seconds, speed = values.get("seconds"), values.get("images_per_second")
+    return (
+        name,
+        values["stage"],
+        values.get("parent") or "random weights",
+        f"{values.get('steps', '–')}",
+        "–" if seconds is None else _duration(seconds),
+        "–" if speed is None or not math.isfinite(speed) else f"{speed:.1f}",
+    )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _count(number_of: int, noun: str, *, capital: bool = True) -> str:
+    names = ("No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight")
+    word = names[number_of] if number_of < len(names) else str(number_of)
+    word = word if capital else word.lower()
+    return f"{word} {noun}{'' if number_of == 1 else 's'}"

@@ -1,0 +1,173 @@
+"""The report says what the work folder holds, in one file that needs no other."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+from mtpret_jax import report
+from mtpret_jax.report import collect, words
+
+
+@pytest.fixture
+def built(workdir, config, metrics):
+    return collect.build(workdir, config, metrics)
+
+
+def test_values_are_those_of_the_predictions_on_disk(built, workdir, metrics):
+    path = workdir / "runs/mtpret_chest_cls/predictions/chest_cls/test.npz"
+    metric = metrics["chest_cls"]
+    with np.load(path) as records:
+        values = metric.compute(metric.summarise(records))
+
+    row = built["tasks"]["chest_cls"]["arms"]["mtpret"]
+
+    assert {name: cell["value"] for name, cell in row["values"].items()} == values
+    assert (row["images"], row["groups"]) == (60, 40)
+    for cell in row["values"].values():
+        assert cell["low"] <= cell["value"] <= cell["high"]
+        assert cell["resamples"] == 100
+
+
+def test_differences_are_to_the_baseline_and_paired(built):
+    arms = built["tasks"]["lung_seg"]["arms"]
+
+    gap = arms["mtpret"]["difference"]["dice"]
+
+    value = {arm: row["values"]["dice"]["value"] for arm, row in arms.items()}
+    assert gap["difference"] == pytest.approx(value["mtpret"] - value["scratch"])
+    assert gap["low"] <= gap["difference"] <= gap["high"]
+    assert "difference" not in arms["scratch"]
+
+
+def test_order_of_the_predictions_on_disk_does_not_matter(
+    built, workdir, config, metrics
+):
+    path = workdir / "runs/mtpret_lung_seg/predictions/lung_seg/test.npz"
+    with np.load(path) as arrays:
+        records = {name: array[::-1] for name, array in arrays.items()}
+    np.savez(path, **records)
+
+    again = collect.build(workdir, config, metrics)
+
+    assert again["tasks"]["lung_seg"] == built["tasks"]["lung_seg"]
+
+
+def test_forgetting_counts_from_the_best_to_the_last(built):
+    row = built["forgetting"]["stage2"]["summary"]["lung_seg"]
+
+    assert row["forgotten"] == pytest.approx(row["best"] - row["last"])
+    assert np.isnan(row["before"])
+
+
+def test_a_run_that_is_not_finished_is_named_and_left_out(workdir, config, metrics):
+    path = workdir / "runs/mtpret_chest_det/run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "finished": False}))
+    shutil.rmtree(workdir / "runs/mtpret_lung_seg")
+
+    built = collect.build(workdir, config, metrics)
+    report.write(workdir, built)
+
+    assert built["unfinished"] == ["mtpret_lung_seg", "mtpret_chest_det"]
+    assert set(built["tasks"]["chest_det"]["arms"]) == {"scratch", "contrastive"}
+    assert "not run" in (workdir / "report.html").read_text()
+
+
+def test_an_empty_work_folder_gives_a_page_that_says_so(tmp_path, config, metrics):
+    report.write(tmp_path, collect.build(tmp_path, config, metrics))
+
+    assert "No fine-tuning run has finished" in (tmp_path / "report.html").read_text()
+
+
+def test_missing_predictions_and_groups_are_one_clear_error(workdir, config, metrics):
+    folder = workdir / "runs/scratch_chest_cls/predictions/chest_cls"
+    (folder / "test.csv").write_text("record,image_id,group\n0,a,b\n")
+    with pytest.raises(ValueError, match=r"no group for records \[1, 2, 3, 4, 5\]"):
+        collect.build(workdir, config, metrics)
+
+    (folder / "test.npz").unlink()
+    with pytest.raises(FileNotFoundError, match="'scratch_chest_cls' is marked"):
+        collect.build(workdir, config, metrics)
+
+
+def test_arms_measured_on_other_images_are_refused(workdir, config, metrics):
+    path = workdir / "runs/mtpret_chest_cls/predictions/chest_cls/test.npz"
+    with np.load(path) as arrays:
+        records = {name: array[:50] for name, array in arrays.items()}
+    np.savez(path, **records)
+
+    with pytest.raises(ValueError, match="'mtpret' of task 'chest_cls' was measured"):
+        collect.build(workdir, config, metrics)
+
+
+def test_the_json_is_strict_and_holds_null_for_undefined(built, workdir):
+    report.write(workdir, built)
+
+    text = (workdir / "report.json").read_text()
+    read = json.loads(text)
+    assert "NaN" not in text
+    assert read["forgetting"]["stage2"]["summary"]["lung_seg"]["before"] is None
+    assert read["tasks"]["chest_det"]["arms"]["mtpret"]["values"]["ap50"]["value"] > 0
+
+
+def test_the_page_stands_alone_and_has_every_part(built, workdir):
+    report.write(workdir, built)
+
+    page = (workdir / "report.html").read_text()
+    addresses = re.findall(r'(?:src|href)="([^"]{0,30})', page)
+    assert addresses
+    assert all(address.startswith("data:image/") for address in addresses)
+    assert "<script" not in page
+    for part in (
+        "Results on test images",
+        "Against scratch, image by image",
+        "Learning curves",
+        "Contrastive pre-training",
+        "keeps and forgets",
+        "Sample predictions",
+        "All values",
+        "How it was made",
+        "n = 60 images of 40 groups",
+        "0.981",
+        "not for clinical use",
+    ):
+        assert part in page
+    assert page.count("data:image/png") == 3
+    assert page.count("data:image/svg") == 6
+
+
+def test_names_are_escaped(built, workdir):
+    report.write(workdir, {**built, "title": "<b>a & b</b>"})
+
+    assert "&lt;b&gt;a &amp; b&lt;/b&gt;" in (workdir / "report.html").read_text()
+
+
+def test_the_same_folder_gives_the_same_page(built, workdir):
+    report.write(workdir, built)
+    first = (workdir / "report.html").read_bytes()
+
+    report.write(workdir, built)
+
+    assert (workdir / "report.html").read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "word"),
+    [
+        (0.01, 0.2, "better"),
+        (-0.2, -0.01, "worse"),
+        (-0.1, 0.1, "no clear difference"),
+        (0.0, 0.1, "no clear difference"),
+        (float("nan"), float("nan"), "cannot be told"),
+    ],
+)
+def test_an_interval_is_read_as_a_person_would(low, high, word):
+    assert words.verdict(low, high)[0] == word
+
+
+def test_numbers_have_a_true_minus_and_a_dash_for_nothing():
+    assert words.number(float("nan")) == "–"
+    assert words.signed(0.0321) == "+0.032"
+    assert words.signed(-0.0321) == "−0.032"
