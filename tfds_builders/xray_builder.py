@@ -68,6 +68,12 @@ class _Encoded:
     xray: xray_features.Xray
 
 
+def option_names(config: type[tfds.core.BuilderConfig]) -> list[str]:
+    """Names of the options that a builder's config adds to those of TFDS."""
+    base = {field.name for field in dataclasses.fields(tfds.core.BuilderConfig)}
+    return [f.name for f in dataclasses.fields(config) if f.name not in base]
+
+
 class XrayBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """Prepares a set of X-rays as ArrayRecord, without TensorFlow.
 
@@ -119,14 +125,9 @@ class XrayBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def options(self) -> dict[str, Any]:
         """The configuration's own fields, as JSON gives them back."""
-        base = {field.name for field in dataclasses.fields(tfds.core.BuilderConfig)}
-        fields = dataclasses.fields(self.builder_config)
-        chosen = {
-            field.name: getattr(self.builder_config, field.name)
-            for field in fields
-            if field.name not in base
-        }
-        return json.loads(json.dumps(chosen))
+        config = self.builder_config
+        chosen = {name: getattr(config, name) for name in option_names(type(config))}
+        return json.loads(json.dumps(chosen, default=dict))
 
     def _info(self) -> tfds.core.DatasetInfo:
         layout = self.layout()
