@@ -17,11 +17,14 @@ from matplotlib import axes as mpl_axes
 from matplotlib import figure as mpl_figure
 from matplotlib import patches, ticker
 
+from mtpret_jax.report import words
+
 # Okabe and Ito 2008: told apart by readers with any colour vision.
 COLOURS = ("#4d4d4d", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES = ("-", "--", "-.", ":")
 INK = "#1d2733"
+WIDTH = 11.1  # of a chart that fills the page, inches
 RC = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
@@ -69,7 +72,7 @@ def forest(
       baseline: Name of the arm at zero.
     """
     with mpl.rc_context(RC):
-        figure = _figure(9.6, 0.9 + 0.34 * len(rows))
+        figure = _figure(WIDTH, 0.9 + 0.34 * len(rows))
         ax = figure.add_subplot()
         ax.axvline(0, color=INK, linewidth=1)
         ax.grid(visible=False, axis="y")
@@ -113,7 +116,7 @@ def learning_curves(
       chosen: Step and value of the model that was kept, by arm.
     """
     with mpl.rc_context(RC):
-        figure = _figure(9.6, 2.9)
+        figure = _figure(WIDTH, 2.9)
         left, right = figure.subplots(1, 2)
         for ax, curves in ((left, loss), (right, validation)):
             for arm, curve in curves.items():
@@ -141,7 +144,7 @@ def learning_curves(
 def run_curves(curves: Sequence[tuple[str, Curve]]) -> str:
     """One panel for each named curve of one run, side by side."""
     with mpl.rc_context(RC):
-        figure = _figure(9.6, 2.6)
+        figure = _figure(WIDTH, 2.6)
         panels = figure.subplots(1, len(curves), squeeze=False)[0]
         for ax, (name, curve) in zip(panels, curves, strict=True):
             _line(ax, curve, {"color": COLOURS[1], "marker": "o"})
@@ -163,7 +166,7 @@ def forgetting(matrix: Mapping[str, Any]) -> str:
     )
     wide = len(columns) > 16
     with mpl.rc_context(RC):
-        figure = _figure(min(9.6, 3.2 + 0.62 * len(columns)), 1.7 + 0.42 * len(tasks))
+        figure = _figure(min(WIDTH, 3.2 + 0.62 * len(columns)), 1.7 + 0.42 * len(tasks))
         ax = figure.add_subplot()
         ax.grid(visible=False)
         ax.set_facecolor("#d9dee3")
@@ -242,4 +245,4 @@ def _signed(value: float, _: int | None = None) -> str:
 
 def _named(task: str, matrix: Mapping[str, Any]) -> str:
     metric = matrix.get("metric", {}).get(task)
-    return f"{task} ({metric})" if metric else task
+    return f"{task} ({words.metric(metric)})" if metric else task

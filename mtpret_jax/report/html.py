@@ -260,8 +260,8 @@ def _drawn(task: Mapping[str, Any], samples: Any, count: int) -> tuple[str, str]
             samples, class_names=names, exclusive=task["exclusive"], count=count
         )
         return image, (
-            "Bars: each arm's likeliest class and its probability; blue where that is "
-            "right at one half, orange and hatched where it is wrong."
+            "Bars: each arm's likeliest class and its probability; blue where that "
+            "is right, orange and hatched where it is wrong."
         )
     if task["kind"] == "segmentation":
         return pictures.segmentation(samples, count=count), ""

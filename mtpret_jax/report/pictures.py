@@ -207,14 +207,15 @@ def _box(
         )
     )
     if text:
-        halo = [patheffects.withStroke(linewidth=2, foreground="black")]
+        halo = [patheffects.withStroke(linewidth=1.5, foreground="black")]
+        above = top > 0.1 * shape[0]
         ax.text(
-            max(corner[0], 0) + 1,
-            max(corner[1], 0) + 1,
+            max(corner[0], 0),
+            max(corner[1], 0),
             text,
             color=colour,
-            fontsize=7,
-            va="top",
+            fontsize=6.5,
+            va="bottom" if above else "top",
             clip_on=True,
             path_effects=halo,
         )

@@ -6,6 +6,7 @@ later arms.
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -141,19 +142,26 @@ def _segments(rng):
             yield {"task": str(task), "round": round_, "values": dict(values)}
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def metrics():
     return METRICS
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def config():
     return _config()
 
 
 @pytest.fixture
-def workdir(tmp_path, config):
+def workdir(tmp_path, folder):
+    """A copy of the work folder, to change."""
+    return shutil.copytree(folder, tmp_path / "work")
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
     """The work folder: 60 test images of 40 patients."""
+    tmp_path = tmp_path_factory.mktemp("report")
     rng = np.random.default_rng(1)
     common = {"finished": True, "seconds": 312.0, "images_per_second": 41.3}
     common |= {"parameters": 700_000, "arm": None, "task": None, "parent": None}
