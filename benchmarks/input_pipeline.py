@@ -1,6 +1,6 @@
 """Images per second of the input pipeline on a prepared folder, against bare decoding.
 
-    python benchmarks/input_pipeline.py --folder=~/tensorflow_datasets/phantom_xray/x/1.0.0
+    python benchmarks/input_pipeline.py --folder=<data_dir>/phantom_xray/<name>/1.0.0
 
 Prints one line for each: reading alone, reading and decoding, and the streams. Run it
 on an otherwise idle machine; the first pass over the folder only warms the file cache.

@@ -89,7 +89,9 @@ def train_stream(
     Raises:
       ValueError: If nothing in the split can be used, or shards do not divide a batch.
     """
-    rows = _rows_per_shard(task.batch_size, shard, option=f"tasks.{name}.batch_size")
+    rows = _rows_per_shard(
+        task.batch_size, shard, option=f"config.tasks.{name}.batch_size"
+    )
     source = sources.open_prepared(folder, _TRAIN)
     prepare = elements.TaskElement(source, task, input_config)
     dataset = (
@@ -131,7 +133,7 @@ def eval_batches(
     """
     if batch_size is None:
         batch_size = task.batch_size
-    rows = _rows_per_shard(batch_size, shard, option=f"tasks.{name}.batch_size")
+    rows = _rows_per_shard(batch_size, shard, option=f"config.tasks.{name}.batch_size")
     source = sources.open_prepared(folder, split)
     records = sources.usable_records(source, task)
     missing = -len(records) % batch_size

@@ -65,8 +65,8 @@ def locate(data_dir: PathLike, name: str, dataset: config.DatasetConfig) -> epat
     if not versions:
         raise FileNotFoundError(
             f"Dataset {name!r} is not prepared: expected a version folder with "
-            f"{_INFO_FILE} in {os.fspath(parent)}, found none. Prepare it first: "
-            "`python -m mtpret_jax.main prepare` with the same config and --data_dir."
+            f"{_INFO_FILE} in {os.fspath(parent)}, found none. Starting a run with "
+            "this config and --data_dir prepares it."
         )
     return max(versions, key=lambda folder: tfds.core.Version(folder.name))
 
@@ -115,8 +115,8 @@ class Source:
                 f"Dataset {self.name!r} does not hold named features but {features!r}. "
                 "Use one of the builders in tfds_builders."
             )
-        self._records = builder.as_data_source(  # pyright: ignore[reportCallIssue]
-            split,
+        self._records = builder.as_data_source(
+            split,  # pyright: ignore[reportCallIssue]
             decoders={
                 name: tfds.decode.SkipDecoding()
                 for name in _PICTURES

@@ -278,7 +278,7 @@ def test_no_set_is_an_error():
 def test_shards_must_divide_the_batch(tiny):
     task = make_task("classification", batch_size=6)
     for shard, message in [
-        (pipeline.Shard(0, 4), "tasks.one.batch_size is 6"),
+        (pipeline.Shard(0, 4), "config.tasks.one.batch_size is 6"),
         (pipeline.Shard(2, 2), "Shard 2 of 2"),
     ]:
         with pytest.raises(ValueError, match=message):
