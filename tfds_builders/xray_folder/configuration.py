@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import tensorflow_datasets as tfds
 
@@ -11,7 +12,10 @@ DEFAULT_TABLE = "labels.csv"
 MASK_KINDS = ("", "labels", "bits", "threshold")
 _LARGEST_BIT = 15
 
-Classes = Mapping[str, Sequence[str]]
+# Classes and the values that belong to each. As pairs, they keep their order even where
+# a config file's dictionaries are sorted.
+Pairs = Sequence[tuple[str, Sequence[Any]]]
+Classes = Mapping[str, Sequence[Any]] | Pairs
 
 
 @dataclasses.dataclass
@@ -33,7 +37,9 @@ class XrayFolderConfig(tfds.core.BuilderConfig):
         first there is of `group`, `patient`, `patient_id`.
       split_seed: Seed of the sharing out; unused where the table has splits.
       labels: Label columns and their classes: `{column: [class, ...]}` where a cell
-        holds the class's name, or `{column: {class: [value, ...]}}`.
+        holds the class's name, or `{column: {class: [value, ...]}}`. Wherever classes
+        have values, pairs `[(class, [value, ...]), ...]` may be given instead, and
+        must be where the order counts and the config file sorts its dictionaries.
       multi_label: The label columns whose cells may name several classes.
       separator: Between the names in such a cell.
       unknown: Cell values that mean that nobody knows. An empty cell always does.
@@ -74,7 +80,7 @@ class XrayFolderConfig(tfds.core.BuilderConfig):
     masks: str = ""
     mask_column: str = ""
     mask_suffix: str = ""
-    mask_classes: Mapping[str, Sequence[int]] = dataclasses.field(default_factory=dict)
+    mask_classes: Classes = ()
     mask_unknown: Sequence[int] = ()
     annotations: str = ""
     box_classes: Sequence[str] | Classes = ()
@@ -116,6 +122,13 @@ class XrayFolderConfig(tfds.core.BuilderConfig):
         """Categories of each class of boxes."""
         return _as_classes(self.box_classes)
 
+    def classes_of_masks(self) -> dict[str, tuple[int, ...]]:
+        """Values, or numbers of bits, of each class of the masks."""
+        return {
+            name: tuple(int(value) for value in values)
+            for name, values in _as_classes(self.mask_classes).items()
+        }
+
     def _check_labels(self) -> None:
         for column in self.labels:
             option = f"labels[{column!r}]"
@@ -145,23 +158,21 @@ class XrayFolderConfig(tfds.core.BuilderConfig):
             "mask_classes",
             "classes if and only if `masks` is set",
         )
+        classes = self.classes_of_masks()
         if self.masks == "threshold":
-            only = list(self.mask_classes.values())
             self._require(
-                len(only) == 1 and not list(only[0]),
+                [*classes.values()] == [()],
                 "mask_classes",
                 "one class with an empty list, {class: []}",
             )
             return
-        seen = [int(v) for values in self.mask_classes.values() for v in values]
+        seen = [value for values in classes.values() for value in values]
         seen += self.mask_unknown
         self._require(
             len(set(seen)) == len(seen), "mask_classes", "each value in one class only"
         )
         self._require(
-            all(len(values) for values in self.mask_classes.values()),
-            "mask_classes",
-            "at least one value for each class",
+            all(classes.values()), "mask_classes", "at least one value for each class"
         )
         if self.masks == "bits":
             self._require(
@@ -170,7 +181,7 @@ class XrayFolderConfig(tfds.core.BuilderConfig):
                 f"numbers of bits from 0 to {_LARGEST_BIT}",
             )
 
-    def _unique(self, classes: Classes, option: str) -> None:
+    def _unique(self, classes: Mapping[str, Sequence[str]], option: str) -> None:
         """Refuses a value that belongs to two classes."""
         owner: dict[str, str] = {}
         for name, values in classes.items():
@@ -188,15 +199,15 @@ class XrayFolderConfig(tfds.core.BuilderConfig):
             )
 
 
-def _as_classes(
-    named: Sequence[str] | Mapping[str, Sequence[str]],
-) -> dict[str, tuple[str, ...]]:
-    """Turns a list of names, or a mapping of names to values, into the latter."""
+def _as_classes(named: Sequence[str] | Classes) -> dict[str, tuple[str, ...]]:
+    """Turns names, pairs or a mapping of names to values into a mapping, as text."""
     if isinstance(named, Mapping):
-        return {
-            str(name): (values,)
-            if isinstance(values, str)
-            else tuple(str(value) for value in values)
-            for name, values in named.items()
-        }
-    return {str(name): (str(name),) for name in named}
+        named = tuple(named.items())
+    classes: dict[str, tuple[str, ...]] = {}
+    for entry in named:
+        name, values = (entry, entry) if isinstance(entry, str) else entry
+        values = [values] if isinstance(values, str | int) else values
+        if name in classes:
+            raise ValueError(f"The class {name!r} is given twice in {list(named)}.")
+        classes[str(name)] = tuple(str(value) for value in values)
+    return classes

@@ -35,11 +35,11 @@ def read(
     if config.masks == "threshold":
         mask = (reader.read_image(path, dtype=np.uint8) > 127).astype(np.uint8)
     elif config.masks == "bits":
-        mask = decode_bits(reader.read_mask(path), config.mask_classes)
+        mask = decode_bits(reader.read_mask(path), config.classes_of_masks())
     else:
         values = reader.read_mask(path)
         try:
-            mask = decode_labels(values, config.mask_classes, config.mask_unknown)
+            mask = decode_labels(values, config.classes_of_masks(), config.mask_unknown)
         except ValueError as error:
             raise ValueError(f"{path.name}: {error}") from error
     if mask.shape == (height, width):

@@ -41,7 +41,7 @@ class Builder(xray_builder.XrayBuilder):
             label_names={
                 column: tuple(config.classes_of(column)) for column in config.labels
             },
-            mask_names=tuple(config.mask_classes),
+            mask_names=tuple(config.classes_of_masks()),
             object_names=tuple(config.classes_of_boxes()),
             bit_depth=config.bit_depth,
         )
