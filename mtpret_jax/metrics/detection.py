@@ -207,12 +207,13 @@ def _annotations(
     annotations = []
     for number, (i, j) in enumerate(zip(*np.nonzero(valid), strict=True), start=1):
         y0, x0, y1, x1 = (float(side) for side in box[i, j])
+        width, height = max(x1 - x0, 0.0), max(y1 - y0, 0.0)
         annotation = {
             "id": number,
             "image_id": int(i) + 1,
             "category_id": int(label[i, j]) + 1,
-            "bbox": [x0, y0, x1 - x0, y1 - y0],
-            "area": (x1 - x0) * (y1 - y0),
+            "bbox": [x0, y0, width, height],
+            "area": width * height,
             "iscrowd": 0,
         }
         if score is not None:
