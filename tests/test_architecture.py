@@ -32,7 +32,11 @@ ROOMS: dict[str, set[str]] = {
     "main": {"experiment", "config", "preparation"},
 }
 # Files beside a room's own file that belong to the same room.
-SAME_ROOM = {"config_checks": "config", "building": "experiment"}
+SAME_ROOM = {
+    "config_checks": "config",
+    "building": "experiment",
+    "recording": "experiment",
+}
 
 # Libraries that a room must not import, in any file and at any depth.
 ACCELERATOR = {"jax", "jaxlib", "flax", "optax", "orbax"}
@@ -51,7 +55,7 @@ FORBIDDEN: dict[str, set[str]] = {
     "stages": DISK | READERS | CLOCK | DOOR,
     "training": READERS | {"ml_collections"},
     "report": {"flax", "orbax", "optax", "grain", "ml_collections"},
-    "preparation": ACCELERATOR | {"ml_collections"},
+    "preparation": ACCELERATOR,
     "experiment": READERS | {"ml_collections"},
     "main": READERS | {"orbax", "optax", "flax"},
 }
@@ -101,10 +105,9 @@ def _room_imported(name: str) -> str | None:
     parts = name.split(".")
     if parts[0] == "tfds_builders":
         return "tfds_builders"
-    if parts[0] != "mtpret_jax":
+    if parts[0] != "mtpret_jax" or len(parts) == 1:
         return None
-    room = parts[1] if len(parts) > 1 else "mtpret_jax"
-    return SAME_ROOM.get(room, room)
+    return SAME_ROOM.get(parts[1], parts[1])
 
 
 def test_imports_keep_to_the_table():
