@@ -343,7 +343,7 @@ def test_the_first_class_wins_where_bits_overlap(folder: pathlib.Path):
 def test_blurred_masks_are_cut_at_half(folder: pathlib.Path):
     blurred = np.tile(np.uint8([0, 100, 150, 255]), (20, 8))
     _masks(folder, {"a0_mask.png": blurred})
-    options = {"mask_suffix": "_mask", "mask_classes": {"lung": [255]}}
+    options: dict[str, Any] = {"mask_suffix": "_mask", "mask_classes": {"lung": [255]}}
 
     with pytest.raises(ValueError, match=r"in no class: \[100, 150\].*threshold"):
         Prepared(folder, masks="labels", **options)
@@ -409,8 +409,10 @@ def test_images_are_shrunk_by_the_mean_and_statistics_are_of_the_stored_train_sp
 def test_options_that_contradict_each_other_are_refused(
     options: dict[str, Any], message: str
 ):
+    given: dict[str, Any] = {"folder": "x"} | options
+
     with pytest.raises(ValueError, match=message):
-        xray_folder.Config(name="mine", **({"folder": "x"} | options))
+        xray_folder.Config(name="mine", **given)
 
 
 def test_building_and_reading_need_no_tensorflow_jax_or_main_package(
