@@ -107,6 +107,26 @@ class Canvas:
             ).astype(np.float32)
         return total
 
+    def ramp(self, axis: int, start: float, end: float, low: float) -> np.ndarray:
+        """A factor that rises from `low` at `start` to 1 at `end`.
+
+        Args:
+          axis: 0 for the anatomy's y, 1 for its x.
+          start: Where it begins to rise, units.
+          end: Where it is 1, units.
+          low: Its value before `start`.
+
+        Returns:
+          float32 [H, W].
+        """
+        down = (np.arange(self.height, dtype=np.float32) - self.offset[1])[:, None]
+        right = (np.arange(self.width, dtype=np.float32) - self.offset[0])[None, :]
+        cos, sin = math.cos(self.angle), math.sin(self.angle)
+        place = down * cos - right * sin if axis == 0 else right * cos + down * sin
+        rise = np.clip((place / self.scale - start) / (end - start), 0, 1)
+        rise = rise * rise * (3 - 2 * rise)
+        return (low + (1 - low) * rise).astype(np.float32)
+
     def tube(
         self,
         start: np.ndarray,

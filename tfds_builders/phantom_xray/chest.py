@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import cv2
 import numpy as np
 
 from tfds_builders.phantom_xray import canvas as canvas_lib
@@ -110,8 +111,10 @@ def attenuation(
     """
     px = canvas.scale
     outlines = [anatomy.lung(-1), anatomy.lung(1)]
-    trunk = canvas_lib.dome(canvas.fill(_trunk(anatomy)), 0.17 * px)
-    arms = canvas_lib.dome(canvas.fill(_arm(anatomy, -1), _arm(anatomy, 1)), 0.07 * px)
+    trunk = canvas_lib.dome(canvas.fill(_trunk(anatomy)), 0.24 * px)
+    # The chest gets thinner towards the shoulders.
+    trunk *= canvas.ramp(0, anatomy.apex - 0.05, anatomy.dome[0] + 0.15, 0.62)
+    arms = canvas_lib.dome(canvas.fill(_arm(anatomy, -1), _arm(anatomy, 1)), 0.1 * px)
     heart = canvas.fill(anatomy.heart_outline())
     middle = canvas.fill(_mediastinum(anatomy))
     dense = np.maximum(
@@ -124,7 +127,7 @@ def attenuation(
     total = trunk * (1 - _AIR * air) * np.float32(_SOFT)
     total *= 1 + 0.03 * canvas_lib.cloud(texture, canvas.shape, 7)
     total += 0.05 * air * canvas_lib.cloud(texture, canvas.shape, 28)
-    total += arms * 1.0
+    total += 1.2 * arms
     lines, widths = anatomy.vessels
     total += 0.36 * air * canvas_lib.soften(canvas.strokes(lines, widths), 0.004 * px)
     total += (
@@ -139,7 +142,11 @@ def attenuation(
     total += _BONE * _bones(anatomy, canvas)
     total -= _gases(anatomy, canvas)
     mask = canvas.mask(*outlines) & (heart < 0.5) & (middle < 0.5)
-    return total, mask
+    # Slivers of lung behind the heart are not counted as seen.
+    side = max(2, round(0.025 * px))
+    slivers = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+    mask = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, slivers)
+    return total, mask > 0
 
 
 def opacities(
@@ -156,7 +163,7 @@ def opacities(
         sides.append(-sides[0])
     total, supports = canvas.zeros(), []
     for side in sides:
-        radius = rng.uniform(0.075, 0.15)
+        radius = rng.uniform(0.06, 0.125)
         low = anatomy.dome[0 if side < 0 else 1]
         x = side * anatomy.half_width * rng.uniform(0.5, 0.78)
         if side > 0:
@@ -228,7 +235,7 @@ def _bones(anatomy: Anatomy, canvas: canvas_lib.Canvas) -> np.ndarray:
     """Ribs, clavicles, shoulder blades, arms and spine; 1 is the densest."""
     back, front = _ribs(anatomy)
     px = canvas.scale
-    total = 0.5 * _hollow(canvas, *back) + 0.34 * _hollow(canvas, *front)
+    total = 0.6 * _hollow(canvas, *back) + 0.4 * _hollow(canvas, *front)
     top, a = anatomy.apex, anatomy.half_width
     line = [(0.045, top + 0.075), (0.14, top + 0.045), (0.26, top + 0.03)]
     line += [(0.37, top - 0.005), (0.42, top + 0.0)]
@@ -271,8 +278,8 @@ def _ribs(
     sine, cosine = np.sin(u * np.pi / 2), np.cos(u * np.pi / 2)
     x = 0.035 + (reach - 0.035) * sine
     back = np.stack([x, y - 0.03 * np.sin(np.pi * u) + drop * u**2], 2)
-    x = reach - (reach - 0.42 * a) * (1 - cosine)
-    front = np.stack([x, y + drop + (0.13 + 0.006 * index) * sine], 2)[:7]
+    x = reach - (reach - 0.45 * a) * (1 - cosine)
+    front = np.stack([x, y + drop + (0.13 + 0.006 * index) * sine], 2)[:6]
     back_width = np.broadcast_to(0.0115 - 0.001 * u, back.shape[:2])
     front_width = np.broadcast_to(0.0105 + 0.004 * u, front.shape[:2])
     return (

@@ -29,6 +29,7 @@ _FINGERS = (
     (7, (0.022, 0.135), (0.215, 0.15, 0.1, 0.066)),
     (17, (0.06, 0.15), (0.19, 0.12, 0.07, 0.06)),
 )
+_MARGIN = 0.035  # of a fracture's box around the broken edges, units
 _WIDTHS = (0.0185, 0.0165, 0.0145, 0.011)  # half widths, wrist to tip
 
 
@@ -188,7 +189,7 @@ def break_bone(
     along = fracture.line(s, bone) / bone.length
     edge = np.concatenate([bone.at(along, s), bone.at(along, s + fracture.shift)])
     edge = canvas.pixels(edge) + 0.5
-    margin = 0.022 * canvas.scale
+    margin = _MARGIN * canvas.scale
     low = np.clip((edge.min(axis=0) - margin) / size, 0, 1)
     high = np.clip((edge.max(axis=0) + margin) / size, 0, 1)
     return fracture, (float(low[1]), float(low[0]), float(high[1]), float(high[0]))
@@ -220,7 +221,7 @@ def _add_bone(
     inner = canvas_lib.chord(width * (1 - wall).astype(np.float32), s)
     reference = 2 * float(np.median(bone.half_width))
     texture = grain[tube.rows, tube.cols]
-    value = 2.2 * (outer - inner) + 0.5 * inner * texture
+    value = 2.3 * (outer - inner) + 0.3 * inner * texture
     total[tube.rows, tube.cols] += (keep * value / reference).astype(np.float32)
 
 

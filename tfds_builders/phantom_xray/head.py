@@ -12,6 +12,7 @@ from tfds_builders.phantom_xray import canvas as canvas_lib
 _UPPER = np.array([0.040, 0.034, 0.036, 0.035, 0.035, 0.050, 0.046])
 _LOWER = np.array([0.030, 0.031, 0.034, 0.036, 0.037, 0.054, 0.050])
 _LENGTHS = np.array([0.118, 0.115, 0.13, 0.115, 0.112, 0.108, 0.098])
+_BORDER = slice(60, 145)  # points of the mandible's outline along the lower border
 _CROWN = 0.36  # part of a tooth's length
 # Half width from the biting edge to the root's tip, relative to the widest place.
 _FRONT = np.array([0.78, 0.95, 1.0, 0.92, 0.78, 0.7, 0.62, 0.52, 0.4, 0.22])
@@ -104,8 +105,10 @@ def attenuation(
     spongy = 1 + 0.13 * canvas_lib.cloud(texture, canvas.shape, 40)
     total += 0.55 * canvas_lib.soften(jaw, 0.003 * px) * spongy
     closed = np.concatenate([anatomy.mandible, anatomy.mandible[:1]])
-    wall = canvas_lib.soften(canvas.strokes([closed], [0.012]), 0.003 * px)
-    total += 0.45 * wall * (0.15 + 0.85 * jaw)
+    # The wall is thick from one jaw angle along the lower border to the other.
+    border = anatomy.mandible[_BORDER]
+    wall = 0.3 * canvas.strokes([closed], [0.008]) + canvas.strokes([border], [0.012])
+    total += 0.5 * canvas_lib.soften(wall, 0.004 * px) * (0.2 + 0.8 * jaw)
     total += _canals(anatomy, canvas)
     for index, tooth in enumerate(anatomy.teeth):
         if index not in absent:

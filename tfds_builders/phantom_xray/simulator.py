@@ -141,7 +141,7 @@ def _chest(
         view,
         size,
         aspect=view.uniform(0.88, 1.12),
-        zoom=(0.93, 1.06),
+        zoom=(0.98, 1.14),
         degrees=5,
         shift=0.03,
     )
