@@ -263,7 +263,6 @@ def _forgetting(path: epath.Path) -> dict[str, Any]:
         best = max(known, default=math.nan)
         last = after[-1] if after else math.nan
         rows[task] = {
-            "before": _number(matrix["before"].get(task)),
             "best": best,
             "last": last,
             "forgotten": best - last,

@@ -25,7 +25,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES = ("-", "--", "-.", ":")
 INK = "#1d2733"
 WIDTH = 11.1  # of a chart that fills the page, inches
-RC = {
+RC: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9,
@@ -157,7 +157,7 @@ def forgetting(matrix: Mapping[str, Any]) -> str:
     """Heat map: the metric of each task (rows) after each segment (columns)."""
     tasks = list(matrix["tasks"])
     segments = matrix["segments"]
-    columns = [matrix["before"], *(segment["values"] for segment in segments)]
+    columns = [segment["values"] for segment in segments]
     table = np.array(
         [
             [math.nan if c.get(t) is None else float(c[t]) for c in columns]
@@ -172,15 +172,15 @@ def forgetting(matrix: Mapping[str, Any]) -> str:
         ax.set_facecolor("#d9dee3")
         drawn = ax.imshow(table, cmap="cividis", vmin=0, vmax=1, aspect="auto")
         bar = figure.colorbar(drawn, ax=ax, fraction=0.05, pad=0.02, aspect=12)
-        bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
-        for column, segment in enumerate(segments, start=1):
+        bar.outline.set_visible(False)
+        for column, segment in enumerate(segments):
             if segment["task"] in tasks:
                 corner = (column - 0.47, tasks.index(segment["task"]) - 0.47)
                 box = patches.Rectangle(
                     corner, 0.94, 0.94, fill=False, edgecolor="#d55e00", linewidth=2
                 )
                 ax.add_patch(box)
-            if column > 1 and segment["round"] != segments[column - 2]["round"]:
+            if column and segment["round"] != segments[column - 1]["round"]:
                 ax.axvline(column - 0.5, color="white", linewidth=3)
         for row, column in np.ndindex(*table.shape) if not wide else ():
             value = table[row, column]
@@ -195,7 +195,7 @@ def forgetting(matrix: Mapping[str, Any]) -> str:
                 fontsize=8,
                 color="white" if light else "black",
             )
-        names = ["before", *(s["task"] for s in segments)]
+        names = [segment["task"] for segment in segments]
         ax.set_yticks(range(len(tasks)), [_named(t, matrix) for t in tasks])
         ax.set_xticks(range(len(names)), names, rotation=90 if wide else 35)
         if not wide:

@@ -194,20 +194,22 @@ def _contrastive(report: Report) -> str:
 def _forgetting(report: Report) -> str:
     parts = []
     for name, matrix in report["forgetting"].items():
+        if not matrix["segments"]:
+            continue
         image = figures.forgetting(matrix)
         rows = [
             f"<tr><td>{_text(task)}</td>"
             f"<td>{words.metric(matrix.get('metric', {}).get(task, ''))}</td>"
             + "".join(
                 f"<td>{words.number(row[key])}</td>"
-                for key in ("before", "best", "last", "forgotten")
+                for key in ("best", "last", "forgotten")
             )
             + "</tr>"
             for task, row in matrix["summary"].items()
         ]
         head = "".join(
             f"<th>{word}</th>"
-            for word in ("task", "metric", "before", "best", "at the end", "lost")
+            for word in ("task", "metric", "best", "at the end", "lost")
         )
         parts.append(
             f"<h3>{_text(name)}</h3>{_figure(image, f'Forgetting in {name}.')}"
@@ -216,10 +218,10 @@ def _forgetting(report: Report) -> str:
     if not parts:
         return ""
     return (
-        "<h2>What continual learning keeps and forgets</h2><p>Every task is measured "
-        "on its validation images after each segment of training. A row that fades to "
-        "the right is a task that is being forgotten; “lost” is its best value less "
-        "its last.</p>" + "".join(parts)
+        "<h2>What continual learning keeps and forgets</h2><p>Every task met "
+        "so far is measured on its validation images after each segment. A row that "
+        "fades to the right is a task that is being forgotten; “lost” is its best "
+        "value less its last.</p>" + "".join(parts)
     )
 
 
@@ -261,7 +263,8 @@ def _drawn(task: Mapping[str, Any], samples: Any, count: int) -> tuple[str, str]
         )
         return image, (
             "Bars: each arm's likeliest class and its probability; blue where that "
-            "is right, orange and hatched where it is wrong."
+            "is right, orange and hatched where it is wrong, grey where the label is "
+            "unknown."
         )
     if task["kind"] == "segmentation":
         return pictures.segmentation(samples, count=count), ""

@@ -6,7 +6,8 @@ shown is decided by their place in the file, not by how well any arm does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -34,8 +35,8 @@ def classification(
     """X-rays with their true classes, and under each the arms' first choice.
 
     Args:
-      samples: Of each arm: `image` float32 [n, H, W], `label` and `probability`
-        [n, L].
+      samples: Of each arm: `image` float32 [n, H, W, 1], `label`, `label_known` and
+        `probability` [n, L].
       class_names: Names of the L classes.
       exclusive: Whether exactly one class is true.
       count: Pictures at most.
@@ -54,8 +55,8 @@ def classification(
         for i in range(shown):
             _xray(panels[0, i], first["image"][i])
             true = [names[c] for c in np.flatnonzero(first["label"][i] > 0.5)]
-            title = ", ".join(true[:2]) + (" …" if len(true) > 2 else "")
-            panels[0, i].set_title(f"truth: {title or 'none'}", fontsize=8)
+            title = ",\n".join(true[:2]) + (" …" if len(true) > 2 else "")
+            panels[0, i].set_title(f"truth: {title or 'none'}", fontsize=7.5)
             _bars(panels[1, i], samples, i, names, exclusive=exclusive, first=i == 0)
         return figures.png(figure, dpi=DPI)
 
@@ -64,7 +65,7 @@ def segmentation(samples: Mapping[str, Samples], *, count: int) -> str:
     """One row for each arm: outlines of the true and the predicted regions.
 
     Args:
-      samples: Of each arm: `image` float32 [n, H, W], `segmentation_true` and
+      samples: Of each arm: `image` float32 [n, H, W, 1], `segmentation_true` and
         `segmentation` int [n, H, W].
       count: Pictures at most.
     """
@@ -92,7 +93,7 @@ def detection(
     """One row for each arm: true boxes, and predicted ones with their scores.
 
     Args:
-      samples: Of each arm: `image` float32 [n, H, W]; `box_true` [n, M, 4],
+      samples: Of each arm: `image` float32 [n, H, W, 1]; `box_true` [n, M, 4],
         `box_valid`, `box_class` [n, M]; `box` [n, D, 4], `score`, `class`, `valid`
         [n, D]. Boxes are y0, x0, y1, x1 as fractions of the image.
       class_names: Names of the classes.
@@ -103,9 +104,8 @@ def detection(
         for box in arm["box_true"][i][arm["box_valid"][i].astype(bool)]:
             _box(ax, box, arm["image"][i].shape, TRUTH, "solid")
         score = np.where(arm["valid"][i].astype(bool), arm["score"][i], -1.0)
-        for place in np.argsort(-score, kind="stable")[:BOXES_SHOWN]:
-            if score[place] < SCORE_SHOWN:
-                break
+        best = np.argsort(-score, kind="stable")[:BOXES_SHOWN]
+        for place in best[score[best] >= SCORE_SHOWN][::-1]:  # the surest on top
             text = f"{score[place]:.2f}"
             if class_names is not None and len(class_names) > 1:
                 text = f"{class_names[int(arm['class'][i][place])]} {text}"
@@ -116,9 +116,17 @@ def detection(
 
 
 _WIDTH = 1.75  # of a picture, inches
+_RIGHT: dict[str, Any] = {"color": "#cfe6f5", "edgecolor": TRUTH}
+_WRONG: dict[str, Any] = {"color": "#f6d9b0", "edgecolor": PREDICTION, "hatch": "////"}
+_UNKNOWN: dict[str, Any] = {"color": "#eceff2", "edgecolor": "#8b95a1"}
 
 
-def _rows(samples: Mapping[str, Samples], draw, *, count: int) -> str:
+def _rows(
+    samples: Mapping[str, Samples],
+    draw: Callable[[mpl_axes.Axes, Samples, int], None],
+    *,
+    count: int,
+) -> str:
     """A grid of X-rays, arms by examples; `draw(ax, samples of the arm, i)`."""
     shown = min(count, min(len(arm["image"]) for arm in samples.values()))
     with mpl.rc_context(figures.RC):
@@ -137,7 +145,7 @@ def _rows(samples: Mapping[str, Samples], draw, *, count: int) -> str:
 
 def _xray(ax: mpl_axes.Axes, image: np.ndarray) -> None:
     """The picture in grey; padding, which is exactly zero, in black."""
-    image = np.asarray(image, np.float32)
+    image = np.asarray(image, np.float32)[..., 0]
     low, high = np.percentile(image[image != 0], [0.5, 99.5]) if image.any() else (0, 1)
     image = np.where(image == 0, low, image)
     ax.imshow(image, cmap="gray", vmin=low, vmax=high, interpolation="bilinear")
@@ -161,16 +169,11 @@ def _bars(
     for place, arm in enumerate(samples.values()):
         probability, label = arm["probability"][i], arm["label"][i]
         top = int(np.argmax(probability))
-        wrong = (label[top] > 0.5) != (exclusive or probability[top] >= 0.5)
-        ax.barh(
-            place,
-            probability[top],
-            height=0.78,
-            color="#f6d9b0" if wrong else "#cfe6f5",
-            edgecolor=PREDICTION if wrong else TRUTH,
-            hatch="////" if wrong else None,
-            linewidth=0.8,
-        )
+        right = (label[top] > 0.5) == (exclusive or probability[top] >= 0.5)
+        looks = _RIGHT if right else _WRONG
+        if not arm["label_known"][i][top]:
+            looks = _UNKNOWN
+        ax.barh(place, probability[top], height=0.78, linewidth=0.8, **looks)
         text = f"{names[top]} {probability[top]:.2f}"
         halo = [patheffects.withStroke(linewidth=2.5, foreground="white")]
         ax.text(0.03, place, text, va="center", fontsize=7, path_effects=halo)
@@ -192,7 +195,7 @@ def _box(
     text: str = "",
 ) -> None:
     """A rectangle from fractions, with a word at its top left corner."""
-    top, left, bottom, right = np.asarray(box, float) * np.tile(shape, 2)
+    top, left, bottom, right = np.asarray(box, float) * np.tile(shape[:2], 2)
     # Centres of pixels lie at whole numbers in a picture drawn by `imshow`.
     corner = (left - 0.5, top - 0.5)
     ax.add_patch(
@@ -207,17 +210,16 @@ def _box(
         )
     )
     if text:
-        halo = [patheffects.withStroke(linewidth=1.5, foreground="black")]
         above = top > 0.1 * shape[0]
         ax.text(
             max(corner[0], 0),
             max(corner[1], 0),
             text,
             color=colour,
-            fontsize=6.5,
+            fontsize=7,
             va="bottom" if above else "top",
             clip_on=True,
-            path_effects=halo,
+            bbox={"facecolor": "black", "alpha": 0.65, "linewidth": 0, "pad": 0.8},
         )
 
 

@@ -10,7 +10,7 @@ body { margin: 0; color: var(--ink); background: #fff; line-height: 1.5;
 main, header > div, footer > div { max-width: 1120px; margin: 0 auto; padding: 0 24px; }
 header { background: var(--ink); color: #fff; padding: 32px 0 26px; }
 header h1 { margin: 0 0 8px; font-size: 30px; line-height: 1.2; }
-header p { margin: 6px 0; max-width: 78ch; color: #dbe3ea; }
+header p { margin: 6px 0; max-width: 96ch; color: #dbe3ea; }
 header .note { color: #ffd58a; font-weight: 600; }
 h2 { margin: 44px 0 8px; font-size: 22px; border-bottom: 2px solid var(--ink);
   padding-bottom: 4px; }
