@@ -82,11 +82,13 @@ class Prepared:
         return {
             example["image_id"].decode(): example
             for split in self._builder.info.splits
-            for example in self._builder.as_data_source(split)
+            for example in self._builder.as_data_source(
+                split  # pyright: ignore[reportCallIssue]
+            )
         }
 
     def grey(self, name: str) -> np.ndarray:
-        return cv2.imread(str(self.source / "images" / name), cv2.IMREAD_GRAYSCALE)
+        return _read(self.source / "images" / name, cv2.IMREAD_GRAYSCALE)
 
     def boxes(self) -> dict[str, list[list[float]]]:
         """Boxes of the JSON by image, as y0, x0, y1, x1 fractions."""
@@ -102,6 +104,11 @@ class Prepared:
             ends = np.clip(np.divide([y, x, y + h, x + w], size), 0, 1)
             found[owner["file_name"]].append(list(ends))
         return found
+
+
+def _read(path: pathlib.Path, mode: int) -> np.ndarray:
+    content = np.frombuffer(path.read_bytes(), np.uint8)
+    return np.asarray(cv2.imdecode(content, mode))
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +201,7 @@ def test_masks_are_those_of_the_files(prepared: Any, name: str):
     for image_id in sorted(made.examples)[::10]:
         stored = made.examples[image_id]["mask"][..., 0]
         file = made.source / "masks" / f"{pathlib.PurePath(image_id).stem}.png"
-        full = (cv2.imread(str(file), cv2.IMREAD_UNCHANGED) & bits) > 0
+        full = (_read(file, cv2.IMREAD_UNCHANGED) & bits) > 0
         share = cv2.resize(
             full.astype(np.float32), (SIZE, SIZE), interpolation=cv2.INTER_AREA
         )

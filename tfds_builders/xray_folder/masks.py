@@ -33,7 +33,13 @@ def read(
       ValueError: If it holds a value that is in no class.
     """
     if config.masks == "threshold":
-        mask = (reader.read_image(path, dtype=np.uint8) > 127).astype(np.uint8)
+        grey = reader.read_image(path, dtype=np.uint8)
+        if grey.max() == 1:
+            raise ValueError(
+                f"{path.name}: the mask holds no value above 1, so none is bright. Use "
+                'masks="labels".'
+            )
+        mask = (grey > 127).astype(np.uint8)
     elif config.masks == "bits":
         mask = decode_bits(reader.read_mask(path), config.classes_of_masks())
     else:
