@@ -120,7 +120,8 @@ def attenuation(
     dense = np.maximum(
         canvas_lib.soften(heart, 0.007 * px), canvas_lib.soften(middle, 0.009 * px)
     )
-    lungs = sum(canvas_lib.dome(canvas.fill(o), 0.13 * px) for o in outlines)
+    domes = [canvas_lib.dome(canvas.fill(o), 0.13 * px) for o in outlines]
+    lungs = domes[0] + domes[1]
     air = canvas_lib.soften(lungs, 0.006 * px) * (1 - 0.93 * dense)
     air = air * (1 - opacity)
     texture = np.random.default_rng(anatomy.texture)
@@ -172,7 +173,7 @@ def opacities(
         count = int(rng.integers(5, 9))
         around = rng.normal(0, 0.42 * radius, (count, 2)) * (0.8, 1.0)
         sigmas = radius * rng.uniform(0.28, 0.5, count)
-        strength = rng.uniform(0.55, 0.95)
+        strength = rng.uniform(0.3, 0.85)
         grain = canvas_lib.cloud(rng, canvas.shape, 24)
         shape = canvas.blobs(np.array([x, y]) + around, list(sigmas))
         shape = 1 - np.exp(-1.3 * shape * (1 + 0.25 * grain).clip(0.3))
@@ -319,9 +320,9 @@ def _breasts(anatomy: Anatomy, canvas: canvas_lib.Canvas) -> np.ndarray:
 def _gases(anatomy: Anatomy, canvas: canvas_lib.Canvas) -> np.ndarray:
     """What the windpipe and the stomach bubble take away."""
     top = anatomy.apex
-    line = np.array([(0.0, top - 0.2), (0.004, top + 0.05), (-0.004, top + 0.2)])
-    pipe = canvas.fill(canvas_lib.ribbon(line, np.array([0.024, 0.02, 0.018])))
-    total = 0.5 * canvas_lib.soften(pipe, 0.007 * canvas.scale)
+    line = np.array([(0.0, top - 0.2), (0.006, top + 0.05), (-0.008, top + 0.2)])
+    pipe = canvas.fill(canvas_lib.ribbon(line, np.array([0.02, 0.018, 0.015])))
+    total = 0.36 * canvas_lib.soften(pipe, 0.007 * canvas.scale)
     if anatomy.gas:
         u = np.linspace(0, 2 * np.pi, 20, endpoint=False)
         size, low = anatomy.gas, anatomy.dome[1]

@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 
+from tfds_builders.phantom_xray import bone as bone_lib
 from tfds_builders.phantom_xray import canvas as canvas_lib
 
 # Half width of a long bone from end to end, relative to its middle.
@@ -34,73 +35,6 @@ _WIDTHS = (0.0185, 0.0165, 0.0145, 0.011)  # half widths, wrist to tip
 
 
 @dataclasses.dataclass(frozen=True)
-class Bone:
-    """A hollow bone; lengths in units of the image's longest side.
-
-    Attributes:
-      start: One end, (x, y).
-      end: The other end, (x, y).
-      half_width: At equal steps from start to end, [K].
-      bend: Bow of the middle, fraction of the length.
-      cortex: Thickness of the dense wall, fraction of the half width.
-      long: Whether it may break.
-    """
-
-    start: np.ndarray
-    end: np.ndarray
-    half_width: np.ndarray
-    bend: float
-    cortex: float
-    long: bool
-
-    @property
-    def length(self) -> float:
-        """Distance between the ends, units."""
-        return float(np.hypot(*(self.end - self.start)))
-
-    def at(self, t: np.ndarray, s: np.ndarray) -> np.ndarray:
-        """Points [N, 2] at `t` along the axis and `s` units beside it, [N] each."""
-        length = self.length
-        along = (self.end - self.start) / length
-        s = s + 4 * self.bend * length * t * (1 - t)
-        across = np.array([-along[1], along[0]])
-        return self.start + np.outer(t * length, along) + np.outer(s, across)
-
-    def width_at(self, t: float) -> float:
-        """Half width at `t`, units."""
-        stops = np.linspace(0, 1, len(self.half_width))
-        return float(np.interp(t, stops, self.half_width))
-
-
-@dataclasses.dataclass(frozen=True)
-class Fracture:
-    """A break across a bone.
-
-    Attributes:
-      bone: Index of the bone.
-      t: Place along the bone.
-      slope: Run along the bone for a step across it.
-      jag: Height of the broken edge's teeth, units.
-      gap: Half width of the lucent line, units.
-      shift: Sideways step of the far part, units.
-      angle: Kink of the far part, tangent.
-    """
-
-    bone: int
-    t: float
-    slope: float
-    jag: float
-    gap: float
-    shift: float
-    angle: float
-
-    def line(self, s: np.ndarray, bone: Bone) -> np.ndarray:
-        """Distance from the bone's start to the broken edge at `s`, units."""
-        teeth = np.abs((s / bone.width_at(self.t) * 1.3) % 2 - 1) - 0.5
-        return self.t * bone.length + s * self.slope + self.jag * teeth
-
-
-@dataclasses.dataclass(frozen=True)
 class Anatomy:
     """One limb.
 
@@ -114,7 +48,7 @@ class Anatomy:
       texture: Seed of the tissue's texture.
     """
 
-    bones: tuple[Bone, ...]
+    bones: tuple[bone_lib.Bone, ...]
     lines: tuple[np.ndarray, ...]
     widths: tuple[np.ndarray, ...]
     depth: float
@@ -124,15 +58,15 @@ class Anatomy:
 
     @staticmethod
     def draw(rng: np.random.Generator) -> Anatomy:
-        """Draws a forearm (three in five) or a hand, left or right."""
+        """Draws a forearm (seven in ten) or a hand, left or right."""
         side = int(rng.choice([-1, 1]))
-        if rng.random() < 0.6:
+        if rng.random() < 0.7:
             return _forearm(rng, side)
         return _hand(rng, side)
 
 
 def attenuation(
-    anatomy: Anatomy, canvas: canvas_lib.Canvas, fracture: Fracture | None
+    anatomy: Anatomy, canvas: canvas_lib.Canvas, fracture: bone_lib.Fracture | None
 ) -> np.ndarray:
     """Attenuation map of a limb, float32 [H, W]."""
     px = canvas.scale
@@ -147,13 +81,13 @@ def attenuation(
     grain = 1 + 0.12 * canvas_lib.cloud(texture, canvas.shape, 48)
     for index, bone in enumerate(anatomy.bones):
         broken = fracture if fracture and fracture.bone == index else None
-        _add_bone(total, canvas, bone, grain, broken)
+        bone_lib.add(total, canvas, bone, grain, broken)
     return total
 
 
 def break_bone(
     anatomy: Anatomy, canvas: canvas_lib.Canvas, rng: np.random.Generator
-) -> tuple[Fracture, tuple[float, float, float, float]]:
+) -> tuple[bone_lib.Fracture, tuple[float, float, float, float]]:
     """Draws a fracture inside the image and its box.
 
     Returns:
@@ -175,14 +109,14 @@ def break_bone(
     _, index, t = seen[int(rng.integers(len(seen)))]
     bone = anatomy.bones[index]
     width = bone.width_at(t)
-    displaced = rng.random() < 0.65
-    fracture = Fracture(
+    displaced = rng.random() < 0.8
+    fracture = bone_lib.Fracture(
         bone=index,
         t=t,
         slope=rng.choice([-1, 1]) * rng.uniform(0.05, 0.9),
         jag=width * rng.uniform(0.0, 0.35),
-        gap=rng.uniform(0.008, 0.014),
-        shift=displaced * rng.choice([-1, 1]) * width * rng.uniform(0.15, 0.55),
+        gap=rng.uniform(0.012, 0.02),
+        shift=displaced * rng.choice([-1, 1]) * width * rng.uniform(0.2, 0.7),
         angle=displaced * rng.choice([-1, 1]) * rng.uniform(0.0, 0.16),
     )
     s = np.linspace(-1.1, 1.1, 15) * width
@@ -195,36 +129,6 @@ def break_bone(
     return fracture, (float(low[1]), float(low[0]), float(high[1]), float(high[0]))
 
 
-def _add_bone(
-    total: np.ndarray,
-    canvas: canvas_lib.Canvas,
-    bone: Bone,
-    grain: np.ndarray,
-    fracture: Fracture | None,
-) -> None:
-    """Adds a bone to an attenuation map, in place."""
-    widened = bone.half_width * (1.5 if fracture else 1.0)
-    tube = canvas.tube(bone.start, bone.end, widened, bend=bone.bend)
-    if not tube.t.size:
-        return
-    s, width = tube.s, tube.width / np.float32(1.5 if fracture else 1.0)
-    keep: np.ndarray | float = 1.0
-    if fracture:
-        past = tube.t * np.float32(bone.length) - fracture.line(s, bone)
-        far = np.maximum(past, 0) * np.float32(fracture.angle)
-        s = np.where(past > 0, s - np.float32(fracture.shift) - far, s)
-        upright = past / np.float32(math.hypot(1, fracture.slope))
-        keep = 1 - 0.92 * np.exp(-((upright / np.float32(fracture.gap)) ** 2))
-    # The wall is thick in the middle of the shaft and thin at the ends.
-    wall = bone.cortex * np.clip(1.25 - 3.2 * (tube.t - 0.5) ** 2 * 1.4, 0.3, 1)
-    outer = canvas_lib.chord(width, s)
-    inner = canvas_lib.chord(width * (1 - wall).astype(np.float32), s)
-    reference = 2 * float(np.median(bone.half_width))
-    texture = grain[tube.rows, tube.cols]
-    value = 2.3 * (outer - inner) + 0.3 * inner * texture
-    total[tube.rows, tube.cols] += (keep * value / reference).astype(np.float32)
-
-
 def _bone(
     start: np.ndarray,
     end: np.ndarray,
@@ -233,8 +137,8 @@ def _bone(
     bend: float = 0.0,
     cortex: float = 0.36,
     long: bool = False,
-) -> Bone:
-    return Bone(
+) -> bone_lib.Bone:
+    return bone_lib.Bone(
         start=np.asarray(start, np.float64),
         end=np.asarray(end, np.float64),
         half_width=np.asarray(half_width, np.float64),
@@ -246,9 +150,9 @@ def _bone(
 
 def _forearm(rng: np.random.Generator, side: int) -> Anatomy:
     """Radius and ulna from elbow to wrist, and the wrist's bones above."""
-    width = rng.uniform(0.044, 0.056)
+    width = rng.uniform(0.058, 0.072)
     apart = rng.uniform(1.35, 1.7) * width
-    wrist = -0.36
+    wrist = -0.38
     flip = np.array([side, 1.0])
     cortex = rng.uniform(0.32, 0.46)
     bones = [
@@ -301,19 +205,19 @@ def _forearm(rng: np.random.Generator, side: int) -> Anatomy:
         widths=(np.interp(np.linspace(0, 5, 31), np.arange(6), reach),),
         depth=0.2,
         soft=rng.uniform(0.9, 1.4),
-        middle=(0.0, float(rng.uniform(-0.28, 0.25))),
+        middle=(0.0, float(rng.uniform(-0.16, 0.28))),
         texture=int(rng.integers(2**31)),
     )
 
 
 def _hand(rng: np.random.Generator, side: int) -> Anatomy:
     """Part of a hand, enlarged: five rays, wrist, ends of radius and ulna."""
-    zoom = rng.uniform(1.9, 2.4)
+    zoom = rng.uniform(2.4, 3.0)
     flip = np.array([side, 1.0]) * zoom
     stout = rng.uniform(0.92, 1.15)
     spread = rng.uniform(0.8, 1.3)
     cortex = rng.uniform(0.32, 0.46)
-    bones: list[Bone] = []
+    bones: list[bone_lib.Bone] = []
     lines: list[np.ndarray] = []
     widths: list[np.ndarray] = []
     for ray, (degrees, foot, lengths) in enumerate(_FINGERS):
@@ -353,12 +257,14 @@ def _hand(rng: np.random.Generator, side: int) -> Anatomy:
         widths=tuple(widths),
         depth=0.055 * zoom,
         soft=rng.uniform(0.6, 1.0),
-        middle=(float(rng.uniform(-0.05, 0.08)) * side * zoom, -0.07 * zoom),
+        middle=(float(rng.uniform(-0.04, 0.06)) * side * zoom, -0.04 * zoom),
         texture=int(rng.integers(2**31)),
     )
 
 
-def _wrist(rng: np.random.Generator, flip: np.ndarray, zoom: float) -> list[Bone]:
+def _wrist(
+    rng: np.random.Generator, flip: np.ndarray, zoom: float
+) -> list[bone_lib.Bone]:
     """Eight wrist bones and the ends of radius and ulna."""
     bones = []
     for y in (0.175, 0.222):

@@ -167,7 +167,7 @@ def _hand(
         size,
         aspect=view.uniform(0.75, 1.0),
         zoom=(0.94, 1.1),
-        degrees=22,
+        degrees=16,
         shift=0.04,
         middle=anatomy.middle,
     )
