@@ -1,0 +1,99 @@
+"""The demonstration: three stages on simulated radiographs, in minutes on a CPU.
+
+Run:     python -m mtpret_jax.main --config=configs/demo.py --workdir=runs/demo
+Expect:  README, "Results on phantoms".
+Source:  the stages are those of the published method; every number is ours.
+"""
+
+from ml_collections import ConfigDict
+
+from mtpret_jax import config as schema
+
+ARMS = {"scratch": "", "contrastive": "contrastive", "mtpret": "continual"}
+SIZE = 96  # pixels; below 80 the CPU backend is slower, not faster
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    """The config; it takes no argument."""
+    if arg:
+        raise ValueError(f"configs/demo.py takes no argument, got '{arg}'.")
+    config = schema.defaults()
+    config.report.title = "MTPret in JAX: three stages on simulated radiographs"
+    config.backbone.update(name="resnet18", width=16, in_channels=1)
+    for body in ("chest", "hand", "head"):
+        config.datasets[body] = schema.dataset(
+            "phantom_xray",
+            body=body,
+            image_size=SIZE,
+            train=600,
+            validation=80,
+            test=100,
+        )
+    config.tasks.fracture = schema.task(
+        kind="classification",
+        dataset="hand",
+        target="finding",
+        image_size=SIZE,
+        batch_size=32,
+    )
+    config.tasks.mandible = schema.task(
+        kind="segmentation",
+        dataset="head",
+        image_size=SIZE,
+        batch_size=16,
+        segmentation=dict(output_stride=16, channels=32, rates=(1, 2, 3)),
+    )
+    config.tasks.opacity = schema.task(
+        kind="detection",
+        dataset="chest",
+        image_size=SIZE,
+        batch_size=16,
+        detection=dict(
+            channels=32,
+            anchor_sizes=(8.0, 12.0, 16.0, 24.0, 32.0),
+            proposals_before_nms=100,
+            proposals=64,
+            regions=32,
+            hidden=64,
+            max_boxes=4,
+            detections=20,
+        ),
+    )
+    config.runs.contrastive = schema.run(
+        stage="contrastive",
+        steps=200,
+        log_every=10,
+        checkpoint_every=100,
+        optimizer=dict(learning_rate=0.06),
+        contrastive=dict(
+            datasets=dict(chest=1.0, hand=1.0, head=1.0),
+            image_size=SIZE,
+            batch_size=64,
+            queue_size=512,
+            momentum=0.99,
+            batch_norm_groups=4,
+        ),
+    )
+    config.runs.continual = schema.run(
+        stage="continual",
+        init_from="contrastive",
+        steps=25,
+        log_every=5,
+        checkpoint_every=100,
+        optimizer=dict(learning_rate=0.02),
+        continual=dict(tasks=tuple(config.tasks), rounds=3),
+    )
+    for arm, start in ARMS.items():
+        for task in config.tasks:
+            config.runs[f"{arm}-{task}"] = schema.run(
+                stage="finetune",
+                arm=arm,
+                init_from=start,
+                steps=150,
+                log_every=10,
+                checkpoint_every=150,
+                evaluate_every=50,
+                optimizer=dict(learning_rate=0.02),
+                finetune=dict(task=task),
+            )
+    return config
