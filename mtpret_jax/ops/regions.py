@@ -105,7 +105,7 @@ def align(
 
     Each bin is the mean of `sampling` squared bilinear samples, of one level. The
     box is not moved by half a pixel ("aligned=False"), and counts as one position
-    wide at least. All samples are taken by one gather over the joined levels.
+    wide at least. Samples are gathered from all levels joined into one array.
 
     Args:
       levels: P2 and above, each float [B, height, width, C].
@@ -127,7 +127,8 @@ def align(
     starts = np.concatenate([[0], np.cumsum(grids.prod(axis=1))])
     joined = jnp.concatenate(
         [level.reshape(batch, -1, channels) for level in levels], axis=1
-    ).reshape(-1, channels)
+    )
+    joined = joined.reshape(-1, channels).astype(jnp.float32)
 
     chosen = assign_levels(box, level_count=len(levels), finest_anchor=finest_anchor)
     scale = jnp.asarray(1.0 / np.array(strides), jnp.float32)[chosen]
@@ -137,29 +138,37 @@ def align(
     start += jnp.arange(batch, dtype=jnp.int32)[:, None] * int(starts[-1])
 
     scaled = box.astype(jnp.float32) * scale[..., None]
-    row, row_weight = _samples(
-        scaled[..., 1], scaled[..., 3], height, size=size, sampling=sampling
+    row, row_weight = (
+        jnp.moveaxis(value, -1, 0)[:, None, ..., None]
+        for value in _samples(
+            scaled[..., 1], scaled[..., 3], height, size=size, sampling=sampling
+        )
     )
-    column, column_weight = _samples(
-        scaled[..., 0], scaled[..., 2], width, size=size, sampling=sampling
+    column, column_weight = (
+        jnp.moveaxis(value, -1, 0)[None, :, :, :, None, :]
+        for value in _samples(
+            scaled[..., 0], scaled[..., 2], width, size=size, sampling=sampling
+        )
     )
-    # Axes: B, N, row bin, column bin, row tap, column tap.
+    # Axes: row tap, column tap, B, N, row bin, column bin.
     index = (
-        start[:, :, None, None, None, None]
-        + row[:, :, :, None, :, None] * width[:, :, None, None, None, None]
-        + column[:, :, None, :, None, :]
+        start[None, None, :, :, None, None]
+        + row * width[None, None, :, :, None, None]
+        + column
     )
-    weight = row_weight[:, :, :, None, :, None] * column_weight[:, :, None, :, None, :]
     taps = (2 * sampling) ** 2
-    value = jnp.take(joined, index.reshape(-1, taps), axis=0, mode="clip")
-    pooled = jnp.einsum(
-        "ptc,pt->pc",
-        value,
-        weight.reshape(-1, taps).astype(joined.dtype),
-        preferred_element_type=jnp.float32,
-    )
+    index = index.reshape(taps, -1)
+    weight = (row_weight * column_weight).reshape(taps, -1)
+
+    # One tap after the other: all at once would need 16 times the memory.
+    def add_tap(pooled: Array, tap: tuple[Array, Array]) -> tuple[Array, None]:
+        value = jnp.take(joined, tap[0], axis=0, mode="clip")
+        return pooled + value * tap[1][:, None], None
+
+    nothing = jnp.zeros((index.shape[1], channels), jnp.float32)
+    pooled, _ = jax.lax.scan(add_tap, nothing, (index, weight))
     shape = (batch, box.shape[1], size, size, channels)
-    return pooled.astype(joined.dtype).reshape(shape)
+    return pooled.astype(levels[0].dtype).reshape(shape)
 
 
 def _samples(

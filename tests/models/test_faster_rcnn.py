@@ -1,5 +1,7 @@
 """Tests of the pyramid, the detector's modules and the choice of boxes."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,7 +31,9 @@ def detector():
 def test_pyramid_keeps_sizes_and_adds_a_subsampled_level(key, size):
     levels = _levels(key, size)
 
-    outputs, variables = pyramid.FeaturePyramid(8).init_with_output(key, levels)
+    outputs, variables = jax.jit(pyramid.FeaturePyramid(8).init_with_output)(
+        key, levels
+    )
 
     assert set(variables["params"]) == {
         f"{kind}_blocks_{i}" for kind in ("inner", "layer") for i in range(4)
@@ -100,16 +104,22 @@ def test_half_precision_layers_give_float32_results(detector):
     module, variables, levels = detector
     half = module.clone(dtype=jnp.bfloat16)
 
-    outputs, logits, offsets = half.apply(variables, levels, method="propose")
-    box = jnp.array([[[0.0, 0.0, 30.0, 30.0]]] * 2)
-    logit, offset = half.apply(variables, outputs, box, method="classify")
+    @functools.partial(jax.jit, static_argnums=0)
+    def run(module, variables, levels):
+        outputs, logits, offsets = module.apply(variables, levels, method="propose")
+        box = jnp.tile(jnp.array([[[0.0, 0.0, 30.0, 30.0]]]), (2, 1, 1))
+        logit, offset = module.apply(variables, outputs, box, method="classify")
+        return outputs, logits, offsets, logit, offset
+
+    outputs, logits, offsets, logit, offset = run(half, variables, levels)
 
     assert outputs[0].dtype == jnp.bfloat16
     assert {x.dtype for x in (*logits, *offsets, logit, offset)} == {
         jnp.dtype("float32")
     }
-    full = module.apply(variables, levels, method="propose")
+    full = run(module, variables, levels)
     np.testing.assert_allclose(logits[0], full[1][0], atol=0.02)
+    np.testing.assert_allclose(logit, full[3], atol=0.02)
 
 
 def _select(logits, offsets, anchors, **changes):
