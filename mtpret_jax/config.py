@@ -226,13 +226,13 @@ class ExperimentConfig:
     runs: Mapping[str, RunConfig] = dataclasses.field(default_factory=dict)
 
 
-CHOICES: Mapping[str, tuple[str, ...]] = {
-    "stage": ("contrastive", "continual", "finetune"),
-    "kind": ("classification", "segmentation", "detection"),
-    "head": ("new", "carried"),
-    "fit": ("pad", "crop", "stretch"),
-    "normalisation": ("image", "dataset"),
-    "compute_dtype": ("float32", "bfloat16"),
+CHOICES: Mapping[tuple[type, str], tuple[str, ...]] = {
+    (RunConfig, "stage"): ("contrastive", "continual", "finetune"),
+    (TaskConfig, "kind"): ("classification", "segmentation", "detection"),
+    (FinetuneConfig, "head"): ("new", "carried"),
+    (InputConfig, "fit"): ("pad", "crop", "stretch"),
+    (InputConfig, "normalisation"): ("image", "dataset"),
+    (BackboneConfig, "compute_dtype"): ("float32", "bfloat16"),
 }
 
 
@@ -314,6 +314,11 @@ def _parse_value(value: Any, schema: Any, path: str) -> Any:
             key: _parse_value(entry, hints[key], f"{path}.{key}")
             for key, entry in value.items()
         }
+        for key, entry in given.items():
+            choices = CHOICES.get((schema, key))
+            if choices and entry not in choices:
+                advice = config_checks.nearest(entry, choices)
+                raise ValueError(f"{path}.{key}: got '{entry}'.{advice}")
         return schema(**given)
     if origin is not None and issubclass(origin, Mapping):
         if not isinstance(value, Mapping):
@@ -337,11 +342,6 @@ def _parse_value(value: Any, schema: Any, path: str) -> Any:
         return float(value)
     if not isinstance(value, schema) or (schema is int and isinstance(value, bool)):
         raise TypeError(f"{path}: expected {schema.__name__}, got {value!r}.")
-    choices = CHOICES.get(path.rpartition(".")[2])
-    if choices and value not in choices:
-        raise ValueError(
-            f"{path}: got '{value}'.{config_checks.nearest(value, choices)}"
-        )
     return value
 
 

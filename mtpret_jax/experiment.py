@@ -7,6 +7,7 @@ that has a checkpoint goes on from the newest.
 from __future__ import annotations
 
 import json
+import logging
 import platform
 import time
 from collections.abc import Mapping
@@ -15,7 +16,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import logging
 from etils import epath
 
 import mtpret_jax
@@ -27,6 +27,7 @@ from mtpret_jax.recording import Recorder
 from mtpret_jax.stages import supervised
 from mtpret_jax.training import checkpoint, loop, sharding
 
+_LOG = logging.getLogger(__name__)
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 
@@ -55,7 +56,7 @@ def run(
     claim_workdir(config, workdir, folders)
     for name in config.runs:
         if (shop.run_folder(name) / "run.json").exists():
-            logging.info("Run '%s' has ended already.", name)
+            _LOG.info("Run '%s' has ended already.", name)
             continue
         run_one(shop, name)
     metrics = {name: task.metric() for name, task in shop.tasks.items()}
@@ -187,7 +188,7 @@ def _start(
     # 1. This run's own newest checkpoint.
     latest = checkpoints.latest()
     if latest is not None:
-        logging.info("Run '%s' goes on from step %d.", name, latest)
+        _LOG.info("Run '%s' goes on from step %d.", name, latest)
         return checkpoints.restore(latest, _template(shop, stage, batches)), latest
     # 2. Fresh, and 3. another run's weights in place of the fresh ones.
     init = sharding.compile_init(lambda key: stage.init(key, batches), shop.mesh)
@@ -317,8 +318,8 @@ def _best_dice_of_grid(shop: building.Workshop, task: str) -> float:
     return segmentation.best_dice(
         np.concatenate(truth),
         np.concatenate(known),
-        shop.tasks[task].output_stride,
-        len(names),
+        output_stride=shop.tasks[task].output_stride,
+        num_classes=len(names),
     )
 
 

@@ -7,6 +7,7 @@ Kept short, so that everything else can be used from a notebook or tested.
 
 from __future__ import annotations
 
+import logging as python_logging
 import os
 import sys
 
@@ -18,6 +19,7 @@ from ml_collections import config_flags
 from mtpret_jax import config as schema
 from mtpret_jax import experiment, preparation
 
+_LOG = python_logging.getLogger("mtpret_jax.main")
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The config file.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder for all results.")
 _DATA_DIR = flags.DEFINE_string(
@@ -39,7 +41,7 @@ def main(arguments: list[str]) -> None:
         raise app.UsageError(f"Unknown arguments: {arguments[1:]}.")
     if _DISTRIBUTED.value:
         jax.distributed.initialize()
-    logging.set_verbosity(logging.INFO)
+    _set_up_logging()
     config = schema.parse(_CONFIG.value)
     workdir = epath.Path(_WORKDIR.value).expanduser()
     # Runs repeat each other's programs, and a resumed one its own.
@@ -48,7 +50,19 @@ def main(arguments: list[str]) -> None:
     data_dir = epath.Path(_DATA_DIR.value).expanduser()
     folders = preparation.prepare(config.datasets, data_dir, rebuild=_REBUILD.value)
     experiment.run(config, workdir, folders)
-    logging.info("Report: %s", workdir / "report.html")
+    _LOG.info("Report: %s", workdir / "report.html")
+
+
+def _set_up_logging() -> None:
+    """Our own messages as plain lines; of the libraries, warnings only."""
+    logging.set_verbosity(logging.WARNING)
+    handler = python_logging.StreamHandler()
+    handler.setFormatter(python_logging.Formatter("%(message)s"))
+    for package in ("mtpret_jax", "tfds_builders"):
+        logger = python_logging.getLogger(package)
+        logger.addHandler(handler)
+        logger.setLevel(python_logging.INFO)
+        logger.propagate = False
 
 
 def run() -> None:

@@ -1,0 +1,78 @@
+"""Any config shrunk to simulated radiographs and about a minute of CPU.
+
+Run:     python -m mtpret_jax.main --config=configs/tiny.py:demo --workdir=runs/tiny
+         where `demo` is another config file of this folder (`mini`: its own argument
+         is not needed, since its sets are replaced).
+Expect:  the report of the same stages, tasks and arms, with figures that mean nothing.
+"""
+
+import importlib.util
+import pathlib
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from mtpret_jax import config as schema
+
+SIZE = 64  # pixels
+BATCH = 8
+BODIES = {"classification": "hand", "segmentation": "head", "detection": "chest"}
+
+
+def get_config(name: str = "demo") -> ConfigDict:
+    """The config of `configs/<name>.py`, shrunk."""
+    path = pathlib.Path(__file__).with_name(f"{name}.py")
+    if not path.exists():
+        known = sorted(p.stem for p in path.parent.glob("*.py") if p.stem != "tiny")
+        raise ValueError(f"configs/tiny.py: no config '{name}'. Known: {known}.")
+    spec = importlib.util.spec_from_file_location(f"tiny_{name}", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} can't be imported.")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    config = module.get_config("unused") if name == "mini" else module.get_config()
+    config.backbone.width = 8
+    config.report.bootstrap = 50
+    bodies = {row.dataset: BODIES[row.kind] for row in config.tasks.values()}
+    for dataset in list(config.datasets):
+        config.datasets[dataset] = schema.dataset(
+            "phantom_xray",
+            body=bodies.get(dataset, "chest"),
+            image_size=SIZE,
+            train=24,
+            validation=10,
+            test=12,
+        )
+    for row in config.tasks.values():
+        _shrink_task(row)
+    for row in config.runs.values():
+        _shrink_run(row)
+    return config
+
+
+def _shrink_task(row: Any) -> None:
+    row.update(target="finding", image_size=SIZE, batch_size=BATCH)
+    row.segmentation.update(output_stride=16, channels=8)
+    row.detection.update(
+        channels=8,
+        proposals_before_nms=32,
+        proposals=16,
+        regions=8,
+        hidden=16,
+        max_boxes=4,
+        detections=8,
+    )
+
+
+def _shrink_run(row: Any) -> None:
+    row.update(steps=4, log_every=1, checkpoint_every=2, evaluate_every=0)
+    row.optimizer.warmup_steps = min(row.optimizer.warmup_steps, 1)
+    row.contrastive.update(
+        image_size=SIZE,
+        batch_size=BATCH,
+        queue_size=2 * BATCH,
+        embedding_size=16,
+        batch_norm_groups=2,
+    )
+    row.continual.rounds = min(row.continual.rounds, 2)
+    row.finetune.batch_norm_batches = min(row.finetune.batch_norm_batches, 2)
