@@ -52,7 +52,6 @@ def prepare(
       FileNotFoundError: A source that is missing.
     """
     rows = {name: _make_config(name, row) for name, row in datasets.items()}
-    tfds.disable_progress_bar()  # The builders show their own.
     return {
         name: _prepare_one(name, module, config, epath.Path(data_dir), rebuild=rebuild)
         for name, (module, config) in rows.items()

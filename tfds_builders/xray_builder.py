@@ -13,11 +13,13 @@ import collections
 import concurrent.futures
 import csv
 import dataclasses
+import functools
 import io
+import itertools
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,6 +35,7 @@ QUARANTINE = "quarantine.csv"
 INDEX_START = ("split", "record", "image_id", "group")
 INDEX_END = ("has_mask", "n_boxes")
 
+RECORDS_PER_SHARD = 1000
 _THREADS = min(8, os.cpu_count() or 1)
 _LOOK_AHEAD = 4 * _THREADS  # images loaded but not yet written
 
@@ -74,8 +77,11 @@ def option_names(config: type[tfds.core.BuilderConfig]) -> list[str]:
     return [f.name for f in dataclasses.fields(config) if f.name not in base]
 
 
-class XrayBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class XrayBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
     """Prepares a set of X-rays as ArrayRecord, without TensorFlow.
+
+    Shards are written as examples come, so that memory does not grow with the set.
+    (TFDS's `GeneratorBasedBuilder` would hold a gigabyte, then ask for TensorFlow.)
 
     A subclass sets VERSION and a config (a dataclass derived from
     `tfds.core.BuilderConfig` with a field `image_size`: longest stored side in pixels,
@@ -143,9 +149,9 @@ class XrayBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             disable_shuffling=True,
         )
 
-    def _split_generators(
+    def _shard_iterators_per_split(
         self, dl_manager: tfds.download.DownloadManager
-    ) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
+    ) -> dict[str, list[Callable[[], Iterator[tuple[int, dict[str, Any]]]]]]:
         del dl_manager  # The source is a folder or a simulator.
         self._rows, self._quarantined = [], []
         self._tally = statistics.Tally()
@@ -153,25 +159,30 @@ class XrayBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         if not splits:
             raise ValueError(f"{self.name}/{self.builder_config.name}: no images.")
         self._quarantined.extend(self.left_out())
-        return {
-            name: self._generate_examples(name, found) for name, found in splits.items()
-        }
+        shards: dict[str, list[Callable[[], Iterator[Any]]]] = {}
+        for name, found in splits.items():
+            examples = self._examples(name, found)
+            count = -(-len(found) // RECORDS_PER_SHARD)
+            # All shards of a split draw from one stream, one after the other.
+            take = functools.partial(itertools.islice, examples, RECORDS_PER_SHARD)
+            # The last one draws to the end, so that the pool of threads is closed.
+            rest = functools.partial(iter, examples)
+            shards[name] = [*[take] * (count - 1), rest]
+        return shards
 
-    def _generate_examples(
+    def _examples(
         self, split: str, records: Sequence[Record]
     ) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Yields examples in the order of `records`, under rising keys."""
+        """Yields position and example of what can be read, in order."""
         written = 0
-        for index, (record, result) in enumerate(self._encoded(split, records)):
+        for record, result in self._encoded(split, records):
             if isinstance(result, Quarantined):
                 self._quarantined.append(result)
                 continue
             self._rows.append(self._index_row(split, written, record, result.xray))
             self._tally.add(result.xray, is_train=split == "train")
+            yield written, result.example
             written += 1
-            # Keys spread over TFDS's 128 bits, or its sorting would not be by parts
-            # and a large set would have to fit into memory.
-            yield (index << 128) // len(records), result.example
         if not written:
             raise ValueError(
                 f"{self.name}/{self.builder_config.name}: none of the {len(records)} "
@@ -260,7 +271,7 @@ class XrayBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def _download_and_prepare(
         self,
         dl_manager: tfds.download.DownloadManager,
-        download_config: tfds.download.DownloadConfig,
+        download_config: tfds.download.DownloadConfig | None = None,
     ) -> None:
         """Writes the examples, then the reports, into the folder being prepared."""
         super()._download_and_prepare(dl_manager, download_config)

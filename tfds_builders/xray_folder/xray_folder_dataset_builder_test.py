@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from tfds_builders import xray_folder
+from tfds_builders import xray_builder, xray_folder
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 Row = Mapping[str, str]
@@ -132,6 +132,21 @@ def test_index_gives_the_position_at_which_a_record_is_read_back(folder: pathlib
         example = made.split(row["split"])[int(row["record"])]
         assert example["image_id"].decode() == row["image_id"]
         assert example["patient_id"].decode() == row["group"]
+
+
+def test_records_keep_their_places_over_many_shards_some_empty(
+    folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(xray_builder, "RECORDS_PER_SHARD", 3)
+    _table(folder, _rows(split="train"))
+    for index in (1, 2, 4, 5):
+        (folder / "images" / f"a{index}.png").write_text("broken")
+
+    made = Prepared(folder)
+
+    found = [e["image_id"].decode() for e in made.split("train")]
+    assert found == [row["image_id"] for row in made.index]
+    assert [int(row["record"]) for row in made.index] == list(range(8))
 
 
 def test_labels_are_one_hot_and_blank_is_unknown(folder: pathlib.Path):
@@ -292,22 +307,6 @@ def test_boxes_are_fractions_clipped_and_counted(folder: pathlib.Path):
     assert (counts["a0.png"], counts["a1.png"], counts["a2.png"]) == ("2", "0", "")
     assert made.report["dropped_boxes"] == 2
     assert made.report["object_counts"] == {"crack": 2}
-
-
-def test_categories_in_no_class_are_refused(folder: pathlib.Path):
-    _json(folder, {"a0.png": [(1, 1, 2, 2)]})
-
-    with pytest.raises(ValueError, match=r"no category 'crak'.*Did you mean 'crack'"):
-        Prepared(folder, annotations="boxes.json", box_classes=["crak"])
-
-
-def test_boxes_of_another_shape_of_picture_are_set_aside(folder: pathlib.Path):
-    cv2.imwrite(str(folder / "images" / "a0.png"), np.zeros((32, 20), np.uint8))
-    _json(folder, {"a0.png": [(1, 1, 2, 2)], "a1.png": []})
-
-    made = Prepared(folder, annotations="boxes.json", box_classes=["crack"])
-
-    assert "its boxes are for 32x20" in made.quarantine["a0.png"]
 
 
 def test_label_masks_are_mapped_shrunk_and_absent_ones_unknown(folder: pathlib.Path):
