@@ -147,15 +147,13 @@ def average_precision(hit: np.ndarray, *, truth_count: int) -> np.ndarray:
     """
     if not truth_count:
         return np.full(hit.shape[1], np.nan)
-    true = np.cumsum(hit, axis=0)
-    precision = true / np.arange(1, len(hit) + 1)[:, None]
-    # Precision at a recall is the best at that recall or above.
-    best = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
-    best = np.concatenate([best, np.zeros((1, hit.shape[1]))])
-    values = [
-        best[np.searchsorted(true[:, t] / truth_count, RECALLS), t].mean()
-        for t in range(hit.shape[1])
-    ]
+    values = []
+    for place in (np.flatnonzero(column) for column in hit.T):
+        # Precision is highest where a hit has just been added, so hits are enough.
+        count = np.arange(1, len(place) + 1)
+        best = np.maximum.accumulate((count / (place + 1))[::-1])[::-1]
+        reached = np.searchsorted(count / truth_count, RECALLS)
+        values.append(np.append(best, 0.0)[reached].mean())
     return np.array(values)
 
 
