@@ -79,6 +79,19 @@ def test_parameters_match_torchvisions_in_name_and_shape(detector):
     }
 
 
+def test_parameter_count_is_torchvisions():
+    """fasterrcnn_resnet50_fpn with one class has 41,299,161, its backbone 23,454,912."""
+    module = faster_rcnn.FasterRCNN(
+        classes=1, channels=256, anchors=3, finest_anchor=32.0, hidden=1024
+    )
+    levels = [jnp.zeros((1, 64 >> i, 64 >> i, 256 << i)) for i in range(4)]
+
+    variables = jax.eval_shape(module.init, jax.random.key(0), levels)
+
+    count = sum(leaf.size for leaf in jax.tree.leaves(variables))
+    assert count == 41_299_161 - 23_454_912
+
+
 def test_outputs_are_ordered_by_position_then_anchor(detector):
     module, variables, levels = detector
 

@@ -133,9 +133,7 @@ def test_gradient_of_align_adds_up_to_the_bins():
     box = jnp.array([[[4.0, 4.0, 20.0, 24.0]]])
 
     slope = jax.grad(
-        lambda level: regions.align(
-            [level], box, strides=(4,), finest_anchor=8.0
-        ).sum()
+        lambda level: regions.align([level], box, strides=(4,), finest_anchor=8.0).sum()
     )(level)
 
     np.testing.assert_allclose(slope.sum(), 49.0, rtol=1e-5)
