@@ -80,7 +80,7 @@ def test_parameters_match_torchvisions_in_name_and_shape(detector):
 
 
 def test_parameter_count_is_torchvisions():
-    """fasterrcnn_resnet50_fpn with one class has 41,299,161, its backbone 23,454,912."""
+    """With ResNet-50 and one class 41,299,161 in all, 23,454,912 in the backbone."""
     module = faster_rcnn.FasterRCNN(
         classes=1, channels=256, anchors=3, finest_anchor=32.0, hidden=1024
     )
