@@ -142,7 +142,7 @@ def _add_stages(config: ConfigDict) -> None:
         checkpoint_every=250,
         optimizer=dict(learning_rate=0.03, warmup_steps=50),
         contrastive=dict(
-            datasets={name: 1.0 for name in pool},
+            datasets=dict.fromkeys(pool, 1.0),
             image_size=96,
             batch_size=64,
             queue_size=1024,  # ours: below a pool of 1,641 images

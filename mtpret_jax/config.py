@@ -236,10 +236,10 @@ CHOICES: Mapping[tuple[type, str], tuple[str, ...]] = {
 }
 
 
-def _row(schema: type, values: Mapping[str, Any]) -> ml_collections.ConfigDict:
+def _row(schema: Any, values: Mapping[str, Any]) -> ml_collections.ConfigDict:
     """A `ConfigDict` of the schema's defaults with `values` written over them."""
     _parse_value(values, schema, schema.__name__)  # Its errors are shorter.
-    row = ml_collections.ConfigDict(dataclasses.asdict(schema()), sort_keys=False)
+    row: Any = ml_collections.ConfigDict(dataclasses.asdict(schema()), sort_keys=False)
     for table in ("datasets", "tasks", "runs"):
         if table in row:  # a table keeps the order in which its rows were written
             row[table] = ml_collections.ConfigDict({}, sort_keys=False)
@@ -265,7 +265,20 @@ def defaults() -> ml_collections.ConfigDict:
 
 def dataset(builder: str, **options: Any) -> ml_collections.ConfigDict:
     """A row for `config.datasets`; `options` are those of the builder's own config."""
-    return _row(DatasetConfig, {"builder": builder, "options": options})
+    row = _row(DatasetConfig, {"builder": builder})
+    with row.unlocked():
+        row.options = _ordered(options)
+    return row
+
+
+def _ordered(value: Any) -> Any:
+    """Tables that keep the order of their keys, at every depth."""
+    if not isinstance(value, Mapping):
+        return value
+    table = ml_collections.ConfigDict({}, sort_keys=False)
+    for key, entry in value.items():
+        table[key] = _ordered(entry)
+    return table
 
 
 def task(**options: Any) -> ml_collections.ConfigDict:
@@ -302,7 +315,7 @@ def parse(config: ml_collections.ConfigDict | Mapping[str, Any]) -> ExperimentCo
 def _parse_value(value: Any, schema: Any, path: str) -> Any:
     """Checks `value` against a type of the schema and returns it frozen."""
     origin, arguments = typing.get_origin(schema), typing.get_args(schema)
-    if dataclasses.is_dataclass(schema):
+    if isinstance(schema, type) and dataclasses.is_dataclass(schema):
         if not isinstance(value, Mapping):
             raise TypeError(f"{path}: expected a table of options, got {value!r}.")
         hints = typing.get_type_hints(schema)

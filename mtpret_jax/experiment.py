@@ -19,11 +19,10 @@ import numpy as np
 from etils import epath
 
 import mtpret_jax
-from mtpret_jax import building, models, report, types
+from mtpret_jax import building, models, recording, report, types
 from mtpret_jax import config as schema
 from mtpret_jax.data import sources
 from mtpret_jax.metrics import segmentation
-from mtpret_jax.recording import Recorder
 from mtpret_jax.stages import supervised
 from mtpret_jax.training import checkpoint, loop, sharding
 
@@ -136,7 +135,7 @@ def run_one(shop: building.Workshop, name: str) -> None:
         segments = stage.segments()
         consumed = loop.batches_before(segments, start)
         streams = building.open_streams(shop, row, consumed)
-        recorder = Recorder(shop, name, segments, checkpoints, start)
+        recorder = recording.Recorder(shop, name, segments, checkpoints, start)
         begin, step = sharding.compile_stage(stage, shop.mesh)
         began = time.monotonic()
         with jax.transfer_guard("disallow"):
@@ -274,7 +273,10 @@ def _chosen(
 
 
 def _test(
-    shop: building.Workshop, name: str, recorder: Recorder, state: types.TrainState
+    shop: building.Workshop,
+    name: str,
+    recorder: recording.Recorder,
+    state: types.TrainState,
 ) -> dict[str, Any]:
     """Predicts the test split, once, and keeps what the metric needs."""
     task = shop.config.runs[name].finetune.task
@@ -295,7 +297,7 @@ def _test(
         (folder / "test.csv").write_text("\n".join(lines) + "\n")
         for file, arrays in (("test.samples.npz", kept), ("test.npz", records)):
             with (folder / file).open("wb") as stream:
-                np.savez_compressed(stream, **arrays)
+                np.savez_compressed(stream, allow_pickle=False, **arrays)
     if shop.config.tasks[task].kind != "segmentation":
         return {}
     return {"best_dice_of_grid": _best_dice_of_grid(shop, task)}

@@ -43,11 +43,11 @@ def main(arguments: list[str]) -> None:
         jax.distributed.initialize()
     _set_up_logging()
     config = schema.parse(_CONFIG.value)
-    workdir = epath.Path(_WORKDIR.value).expanduser()
+    workdir = epath.Path(str(_WORKDIR.value)).expanduser()
     # Runs repeat each other's programs, and a resumed one its own.
     jax.config.update("jax_compilation_cache_dir", str(workdir / "compilation_cache"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    data_dir = epath.Path(_DATA_DIR.value).expanduser()
+    data_dir = epath.Path(str(_DATA_DIR.value)).expanduser()
     folders = preparation.prepare(config.datasets, data_dir, rebuild=_REBUILD.value)
     experiment.run(config, workdir, folders)
     _LOG.info("Report: %s", workdir / "report.html")

@@ -73,9 +73,11 @@ class Recorder:
         line: dict[str, float] = {}
         if done % row.log_every == 0 or last:
             line |= self._train_line(jax.device_get(scalars), batch, done)
-        value = None
-        evaluate_now = last or (row.evaluate_every and done % row.evaluate_every == 0)
-        if row.stage == "finetune" and evaluate_now:
+        value = math.nan
+        evaluate_now = row.stage == "finetune" and (
+            last or (row.evaluate_every and done % row.evaluate_every == 0)
+        )
+        if evaluate_now:
             values = self._validate(batch.task, state)
             value = values[self._primary(batch.task)]
             line |= {f"validation/{name}": found for name, found in values.items()}
@@ -84,7 +86,7 @@ class Recorder:
             line |= self._remembered(state, segment)
         if line and self._writer is not None:
             self._writer.write(done, line)
-        if done % row.checkpoint_every == 0 or segment_ends or value is not None:
+        if done % row.checkpoint_every == 0 or segment_ends or evaluate_now:
             with jax.transfer_guard("allow"):
                 self._checkpoints.save(state, done, value)
         self._progress.update(done, batch.task)

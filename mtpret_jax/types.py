@@ -23,7 +23,7 @@ Arrays of a batch, by kind (`record` and `example_valid` are always there):
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import flax.struct
@@ -37,8 +37,7 @@ Scalars = dict[str, Array]
 Tree = Any
 
 
-@flax.struct.dataclass
-class Batch:
+class Batch(flax.struct.PyTreeNode):
     """Examples of one task.
 
     Attributes:
@@ -58,8 +57,7 @@ class Segment:
     steps: int
 
 
-@flax.struct.dataclass
-class Features:
+class Features(flax.struct.PyTreeNode):
     """What a backbone makes of a batch of images.
 
     Attributes:
@@ -71,16 +69,14 @@ class Features:
     pooled: Array
 
 
-@flax.struct.dataclass
-class Variables:
+class Variables(flax.struct.PyTreeNode):
     """Parameters and batch statistics of one module, each a tree of arrays."""
 
     params: Tree
     model_state: Tree
 
 
-@flax.struct.dataclass
-class TrainState:
+class TrainState(flax.struct.PyTreeNode):
     """Everything a run must keep to go on as if it had never stopped.
 
     Attributes:
@@ -121,9 +117,14 @@ class Metric(Protocol):
 
     Attributes:
       primary: Name of the value by which a model is chosen; higher is better.
+      class_names: Of what is told apart; for masks the background comes first.
     """
 
-    primary: str
+    @property
+    def primary(self) -> str: ...
+
+    @property
+    def class_names(self) -> Sequence[str]: ...
 
     def records(
         self, outputs: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray]
@@ -150,7 +151,8 @@ class Task(Protocol):
       output_stride: The backbone stride that the head needs, in pixels.
     """
 
-    output_stride: int
+    @property
+    def output_stride(self) -> int: ...
 
     def init(self, key: Array, features: Features) -> Variables:
         """Draws the head's parameters for features of this shape."""
@@ -180,13 +182,14 @@ class Optimizer(Protocol):
 
     Attributes:
       direction: Of descent, before the learning rate.
+      learning_rate: Step of the curve to rate, float32 [].
     """
 
-    direction: optax.GradientTransformation
+    @property
+    def direction(self) -> optax.GradientTransformation: ...
 
-    def learning_rate(self, step: Array, /) -> Array:
-        """Rate at a step of the curve, float32 []."""
-        ...
+    @property
+    def learning_rate(self) -> Callable[[Array], Array]: ...
 
     def clip(self, grads: Tree) -> tuple[Tree, Array]:
         """Gradients of bounded norm, and their norm before, float32 []."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -20,7 +21,7 @@ _KERNEL_INIT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
 def _conv(
-    features: int, size: int, *, stride: int = 1, dilation: int = 1, **options: object
+    features: int, size: int, *, stride: int = 1, dilation: int = 1, **options: Any
 ) -> nn.Conv:
     """A convolution without bias, padded as PyTorch pads it."""
     pad = dilation * (size // 2)
@@ -125,7 +126,8 @@ class ResNet(nn.Module):
         hidden = jnp.repeat(image.astype(self.dtype), self.in_channels, axis=-1)
         hidden = _conv(self.width, 7, stride=2, dtype=self.dtype, name="conv1")(hidden)
         hidden = nn.relu(self.norm(name="bn1")(hidden, train=train))
-        hidden = nn.max_pool(hidden, (3, 3), (2, 2), ((1, 1), (1, 1)))
+        padding: Any = ((1, 1), (1, 1))  # Flax's stub knows names only.
+        hidden = nn.max_pool(hidden, (3, 3), (2, 2), padding)
         block = nn.remat(self.block, static_argnums=(2,)) if self.remat else self.block
         levels = []
         stride, dilation = 4, 1
@@ -212,6 +214,8 @@ class ResNetBackbone:
         trees = {"params": variables.params, "batch_stats": variables.model_state}
         module = self._module(output_stride)
         if not train:
-            return module.apply(trees, image, False), variables.model_state
-        features, updated = module.apply(trees, image, True, mutable=["batch_stats"])
+            found: Any = module.apply(trees, image, False)
+            return found, variables.model_state
+        result: Any = module.apply(trees, image, True, mutable=["batch_stats"])
+        features, updated = result
         return features, updated["batch_stats"]

@@ -23,8 +23,7 @@ from mtpret_jax import types
 from mtpret_jax.stages import supervised
 
 
-@flax.struct.dataclass
-class ContinualMemory:
+class ContinualMemory(flax.struct.PyTreeNode):
     """Backbones to stay near.
 
     Attributes:

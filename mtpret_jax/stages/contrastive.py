@@ -24,8 +24,7 @@ from mtpret_jax.ops import losses
 TASK = "contrastive"  # Name of the one segment, of its batches and of its head.
 
 
-@flax.struct.dataclass
-class ContrastiveMemory:
+class ContrastiveMemory(flax.struct.PyTreeNode):
     """What momentum contrast keeps beside the query encoder.
 
     Attributes:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from mtpret_jax import types
 from mtpret_jax.metrics import classification as metrics
@@ -33,6 +33,12 @@ class ClassificationTask:
     def _head(self) -> heads.Linear:
         return heads.Linear(len(self.class_names))
 
+    def _logits(
+        self, variables: types.Variables, features: types.Features
+    ) -> jax.Array:
+        logits: Any = self._head.apply({"params": variables.params}, features.pooled)
+        return logits
+
     def init(self, key: jax.Array, features: types.Features) -> types.Variables:
         """Draws the head's parameters."""
         return types.Variables(self._head.init(key, features.pooled)["params"], {})
@@ -46,7 +52,7 @@ class ClassificationTask:
     ) -> tuple[jax.Array, types.Scalars, types.Tree]:
         """Loss of each example, no further parts, no batch statistics."""
         del key
-        logits = self._head.apply({"params": variables.params}, features.pooled)
+        logits = self._logits(variables, features)
         loss = losses.classification(
             logits,
             batch.arrays["label"],
@@ -59,9 +65,9 @@ class ClassificationTask:
         self, variables: types.Variables, features: types.Features
     ) -> dict[str, jax.Array]:
         """`probability`, float32 [B, L]."""
-        logits = self._head.apply({"params": variables.params}, features.pooled)
+        logits = self._logits(variables, features)
         squash = jax.nn.softmax if self.exclusive else jax.nn.sigmoid
-        return {"probability": squash(jnp.asarray(logits))}
+        return {"probability": squash(logits)}
 
     def metric(self) -> types.Metric:
         """AUROC and its companions."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -80,7 +81,7 @@ class SegmentationTask:
         self, variables: types.Variables, features: types.Features
     ) -> dict[str, jax.Array]:
         """`segmentation`, the likeliest class of each pixel, int32 [B, H, W]."""
-        logits = self._head.apply(
+        logits: Any = self._head.apply(
             {"params": variables.params, "batch_stats": variables.model_state},
             features.levels[-1],
             train=False,

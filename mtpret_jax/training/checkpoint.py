@@ -64,18 +64,20 @@ class RunCheckpoints:
         value, step = max(valued)
         return step, value
 
-    def save(self, state: types.TrainState, step: int, value: float | None) -> None:
-        """Saves `state`; `value` (of validation) may be NaN or None: not ranked."""
-        ranked = value is not None and math.isfinite(value)
+    def save(self, state: types.TrainState, step: int, value: float = math.nan) -> None:
+        """Saves `state`; `value` is validation's; NaN is not ranked."""
         self._manager.save(
             step,
             args=ocp.args.StandardSave(state),
-            metrics={"value": float(value)} if ranked else None,
+            metrics=None if math.isnan(value) else {"value": value},
         )
 
     def restore(self, step: int, template: types.TrainState) -> types.TrainState:
         """The state at `step`, placed as `template` (shapes with shardings) says."""
-        return self._manager.restore(step, args=ocp.args.StandardRestore(template))
+        restored: Any = self._manager.restore(
+            step, args=ocp.args.StandardRestore(template)
+        )
+        return restored
 
     def wait(self) -> None:
         """Returns when all saves are complete."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -38,7 +39,7 @@ class Optimizer:
 
     def clip(self, grads: types.Tree) -> tuple[types.Tree, jax.Array]:
         """Scales gradients to at most `clip_norm`; also returns their norm before."""
-        norm = optax.global_norm(grads)
+        norm = optax.tree.norm(grads)
         factor = jnp.minimum(1.0, self.clip_norm / jnp.maximum(norm, 1e-12))
         return jax.tree.map(lambda grad: grad * factor, grads), norm
 
@@ -96,7 +97,7 @@ def build_optimizer(
     """
     config_checks.require_known(config.name, OPTIMIZERS, "optimiser")
     peak = config.learning_rate
-    curve = optax.warmup_cosine_decay_schedule(
+    curve: Any = optax.warmup_cosine_decay_schedule(
         init_value=0.1 * peak if config.warmup_steps else peak,
         peak_value=peak,
         warmup_steps=config.warmup_steps,

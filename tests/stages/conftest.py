@@ -1,0 +1,123 @@
+"""Stages of the tiny demo config, and batches for them that need no disk."""
+
+import dataclasses
+import importlib.util
+import pathlib
+from collections.abc import Callable, Mapping
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mtpret_jax import building, types
+from mtpret_jax import config as schema
+from mtpret_jax.stages import contrastive
+
+REPOSITORY = pathlib.Path(__file__).parents[2]
+NAMES = {
+    "hand": {"label_names": {"finding": ["normal", "fracture"]}},
+    "head": {"mask_names": ["background", "mandible"]},
+    "chest": {"object_names": ["opacity"]},
+}
+RUNS = ("contrastive", "continual", "scratch-fracture")  # one of each stage
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A stage and a host batch of each of its tasks."""
+
+    config: schema.ExperimentConfig
+    stage: types.Stage
+    shapes: Mapping[str, types.Batch]
+    batches: Mapping[str, types.Batch]
+
+
+def load_config(name: str) -> schema.ExperimentConfig:
+    """The tiny form of a config."""
+    spec = importlib.util.spec_from_file_location(
+        "tiny", REPOSITORY / "configs" / "tiny.py"
+    )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return schema.parse(module.get_config(name))
+
+
+def random_batch(kind: str, size: int, rows: int, seed: int = 0) -> dict:
+    """Arrays of a batch of noise, as `types` describes them."""
+    rng = np.random.default_rng(seed)
+
+    def image() -> np.ndarray:
+        return rng.normal(size=(rows, size, size, 1)).astype(np.float32)
+
+    arrays = {
+        "record": np.arange(rows, dtype=np.int32),
+        "example_valid": np.ones(rows, bool),
+    }
+    if kind == "contrastive":
+        return arrays | {"query": image(), "positive": image()}
+    arrays["image"] = image()
+    if kind == "classification":
+        label = np.eye(2, dtype=np.float32)[rng.integers(0, 2, rows)]
+        return arrays | {"label": label, "label_known": np.ones((rows, 2), bool)}
+    if kind == "segmentation":
+        mask = rng.integers(0, 2, (rows, size, size)).astype(np.int32)
+        known = rng.random((rows, size, size)) < 0.9
+        return arrays | {"segmentation": mask, "pixel_known": known}
+    corner = rng.uniform(0.0, 0.5, (rows, 4, 2))
+    box = np.concatenate([corner, corner + rng.uniform(0.2, 0.5, (rows, 4, 2))], -1)
+    valid = np.arange(4)[None] < rng.integers(0, 4, rows)[:, None]
+    return arrays | {
+        "box": (box * valid[..., None]).astype(np.float32),
+        "box_class": np.zeros((rows, 4), np.int32),
+        "box_valid": valid,
+    }
+
+
+def build(config: schema.ExperimentConfig, run: str) -> Case:
+    """The stage of a run of a tiny config, with noise to train on."""
+    row = config.runs[run]
+    tasks = building.build_tasks(config, NAMES)
+    if row.stage == "contrastive":
+        settings = row.contrastive
+        arrays = random_batch("contrastive", settings.image_size, settings.batch_size)
+        batches = {contrastive.TASK: types.Batch(arrays, contrastive.TASK)}
+    else:
+        batches = {}
+        for name in building.run_tasks(row):
+            task = config.tasks[name]
+            arrays = random_batch(task.kind, task.image_size, task.batch_size)
+            batches[name] = types.Batch(arrays, name)
+    return Case(
+        config=config,
+        stage=building.build_stage(config, row, tasks),
+        shapes=building.shape_batches(config, row),
+        batches=batches,
+    )
+
+
+@pytest.fixture(scope="session")
+def demo() -> schema.ExperimentConfig:
+    """The tiny demo config."""
+    return load_config("demo")
+
+
+@pytest.fixture(scope="session")
+def make_case(demo: schema.ExperimentConfig) -> Callable[..., Case]:
+    """Builds a case; `change` may replace parts of the config."""
+
+    def make(run: str, change: Callable = lambda config: config) -> Case:
+        return build(change(demo), run)
+
+    return make
+
+
+@pytest.fixture(params=RUNS)
+def case(request: pytest.FixtureRequest, make_case: Callable[..., Case]) -> Case:
+    """A case of each stage."""
+    return make_case(request.param)
+
+
+def as_device(batch: types.Batch) -> types.Batch:
+    """The batch as unsharded device arrays."""
+    arrays = {name: jnp.asarray(array) for name, array in batch.arrays.items()}
+    return types.Batch(arrays, batch.task)
