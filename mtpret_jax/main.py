@@ -2,6 +2,7 @@
 
     python -m mtpret_jax.main --config=configs/demo.py --workdir=runs/demo
 
+A mistake in the input ends in one line; `--verbosity=1` shows where it arose.
 Kept short, so that everything else can be used from a notebook or tested.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 import logging as python_logging
 import os
 import sys
+import traceback
 
 import jax
 from absl import app, flags, logging
@@ -55,7 +57,8 @@ def main(arguments: list[str]) -> None:
 
 def _set_up_logging() -> None:
     """Our own messages as plain lines; of the libraries, warnings only."""
-    logging.set_verbosity(logging.WARNING)
+    if not logging.level_debug():
+        logging.set_verbosity(logging.WARNING)
     handler = python_logging.StreamHandler()
     handler.setFormatter(python_logging.Formatter("%(message)s"))
     for package in ("mtpret_jax", "tfds_builders"):
@@ -65,12 +68,54 @@ def _set_up_logging() -> None:
         logger.propagate = False
 
 
+def _parse_flags(arguments: list[str]) -> list[str]:
+    """Reads flags and config file; gives back what is no flag."""
+    try:
+        rest = flags.FLAGS(arguments)
+        required = ("config", "workdir")
+        missing = [name for name in required if flags.FLAGS[name].value is None]
+        if missing:
+            raise flags.Error(
+                f"No --{' and no --'.join(missing)}. Usage: python -m mtpret_jax.main "
+                "--config=configs/demo.py --workdir=runs/demo (--help shows all flags)."
+            )
+        getattr(_CONFIG.value, "datasets", None)  # Raises what reading the file did.
+        return rest
+    except (flags.Error, AttributeError, KeyError, OSError) as error:
+        if "--verbosity=1" in arguments:
+            raise
+        sys.exit(f"Error: {_explain(error, arguments)}")
+
+
+def _explain(error: BaseException, arguments: list[str]) -> str:
+    """One line for what a typo in a flag or a mistake in a config file raises."""
+    if isinstance(error, flags.Error):
+        # A config file's own message lies below one that quotes its traceback.
+        while "Traceback" in str(error) and error.__context__:
+            error = error.__context__
+        return str(error)
+    if isinstance(error, OSError):
+        return f"--config: {str(error).splitlines()[-1].strip()}."
+    frames = traceback.extract_tb(error.__traceback__)
+    while error.args and isinstance(error.args[0], Exception):
+        error = error.args[0]
+    name, _, advice = str(error.args[0] if error.args else error).partition("\n")
+    advice = " ".join(advice.split())
+    files = {frame.filename for frame in frames if frame.name == "get_config"}
+    for frame in reversed(frames):
+        if frame.filename in files:
+            return f"{frame.filename}, line {frame.lineno}: {name} {advice}"
+    for flag in arguments:
+        if name.strip("'") in flag.partition("=")[0].split("."):
+            return f"{flag}: no option {name}. {advice}"
+    return f"{name} {advice}"
+
+
 def run() -> None:
     """Runs `main`; a mistake in the input ends in one line, not a traceback."""
-    flags.mark_flags_as_required(["config", "workdir"])
     try:
-        app.run(main)
-    except (ValueError, FileNotFoundError, TypeError) as error:
+        app.run(main, flags_parser=_parse_flags)
+    except (ValueError, FileNotFoundError, TypeError, FloatingPointError) as error:
         if logging.level_debug():
             raise
         sys.exit(f"Error: {error}")

@@ -38,7 +38,7 @@ class RunCheckpoints:
             ]
         )
         self._manager = ocp.CheckpointManager(
-            epath.Path(folder),
+            epath.Path(folder).resolve(),  # Orbax refuses a relative path.
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=policy, create=True
             ),
@@ -95,7 +95,7 @@ def save_backbone(
 
     A folder without description is an unfinished one and is written over.
     """
-    folder = epath.Path(folder)
+    folder = epath.Path(folder).resolve()
     with ocp.PyTreeCheckpointer() as checkpointer:
         checkpointer.save(folder / "arrays", tree, force=True)
     if jax.process_index() == 0:
@@ -118,7 +118,7 @@ def load_backbone(
       FileNotFoundError: If there is no finished backbone.
       ValueError: If the description differs from what is expected.
     """
-    folder = epath.Path(folder)
+    folder = epath.Path(folder).resolve()
     if not (folder / _METADATA).exists():
         raise FileNotFoundError(
             f"No finished backbone in {folder}: {_METADATA} is missing. Give the "

@@ -87,7 +87,7 @@ def test_a_checkpoint_of_eight_devices_restores_on_one_and_back(case, tmp_path):
     for number, (written_on, read_on) in enumerate([(every, single), (single, every)]):
         state = start(case, written_on)
         saved = checkpoint.RunCheckpoints(tmp_path / str(number))
-        saved.save(state, 3, None)
+        saved.save(state, 3)
         saved.wait()
         template = jax.tree.map(
             lambda leaf, mesh=read_on: jax.ShapeDtypeStruct(
