@@ -29,6 +29,7 @@ class Workshop:
       folders: Prepared folder of each set.
       mesh: Of all devices.
       tasks: Every task of the config.
+      shard: This process's part of every batch.
     """
 
     config: schema.ExperimentConfig
@@ -36,11 +37,7 @@ class Workshop:
     folders: Mapping[str, epath.PathLike]
     mesh: Mesh
     tasks: Mapping[str, types.Task]
-
-    @property
-    def shard(self) -> pipeline.Shard:
-        """This process's part of every batch."""
-        return pipeline.Shard(index=jax.process_index(), count=jax.process_count())
+    shard: pipeline.Shard
 
     def run_folder(self, name: str) -> epath.Path:
         """Where a run keeps its files."""
@@ -72,13 +69,64 @@ def open_workshop(
         if row.stage == "contrastive":
             path = f"config.runs.{name}.contrastive.batch_size"
             sharding.check_batch_size(row.contrastive.batch_size, mesh, path)
-    return Workshop(
+    shop = Workshop(
         config=config,
         workdir=epath.Path(workdir),
         folders=folders,
         mesh=mesh,
         tasks=build_tasks(config, names),
+        shard=pipeline.Shard(jax.process_index(), jax.process_count()),
     )
+    for row in config.runs.values():
+        build_stage(config, row, shop.tasks)
+        _check_data(shop, row)
+    return shop
+
+
+def _check_data(shop: Workshop, row: schema.RunConfig) -> None:
+    """Refuses, before anything runs, data that a later run could not use."""
+    if row.stage == "contrastive":
+        pool = sum(
+            len(sources.open_prepared(shop.folders[name], "train"))
+            for name in row.contrastive.datasets
+        )
+        if row.contrastive.queue_size > pool:
+            raise ValueError(
+                f"contrastive.queue_size: {row.contrastive.queue_size} negatives from "
+                f"a pool of {pool} images would hold every image's own copies; use at "
+                f"most {pool}, better a quarter of it."
+            )
+        return
+    splits = ("train", "validation") + (("test",) if row.stage == "finetune" else ())
+    for name in run_tasks(row):
+        for split in splits:
+            _check_split(shop, name, split)
+
+
+def _check_split(shop: Workshop, name: str, split: str) -> None:
+    """Refuses a split that is empty, has one class to learn, or too many boxes."""
+    task = shop.config.tasks[name]
+    source = sources.open_prepared(shop.folders[task.dataset], split)
+    rows = [source.index[record] for record in sources.usable_records(source, task)]
+    if task.kind == "classification" and task.exclusive and split == "train":
+        found = {row[task.target] for row in rows}
+        if len(found) < 2:
+            raise ValueError(
+                f"config.tasks.{name}: every image of split 'train' is of class "
+                f"{sorted(found)}; at least two classes are needed to tell apart."
+            )
+    if task.kind == "detection":
+        most = max(int(row["n_boxes"]) for row in rows)
+        if most > task.detection.max_boxes:
+            raise ValueError(
+                f"config.tasks.{name}.detection.max_boxes: expected at least {most}, "
+                f"the boxes of a picture of split '{split}'; got "
+                f"{task.detection.max_boxes}."
+            )
+        if split == "train" and most == 0:
+            raise ValueError(
+                f"config.tasks.{name}: no picture of split 'train' has a box."
+            )
 
 
 def build_tasks(

@@ -174,7 +174,7 @@ class ContinualConfig:
     anchor_previous: float = 0.01  # pull to the weights before the segment
     anchor_pretrained: float = 0.01  # pull to the weights before the stage
     feature_memory: float = 0.0  # pull to the features before the segment
-    head_decay: float = 0.01  # pull of the head's kernels to zero
+    head_decay: float = 0.01  # pull of a head's kernels to zero, beside the anchors
 
 
 @dataclasses.dataclass(frozen=True)

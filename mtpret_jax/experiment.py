@@ -6,6 +6,7 @@ that has a checkpoint goes on from the newest.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import platform
@@ -21,10 +22,10 @@ from etils import epath
 import mtpret_jax
 from mtpret_jax import building, models, recording, report, types
 from mtpret_jax import config as schema
-from mtpret_jax.data import sources
+from mtpret_jax.data import pipeline, sources
 from mtpret_jax.metrics import segmentation
 from mtpret_jax.stages import supervised
-from mtpret_jax.training import checkpoint, loop, sharding
+from mtpret_jax.training import checkpoint, files, loop, sharding
 
 _LOG = logging.getLogger(__name__)
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
@@ -52,6 +53,7 @@ def run(
     """
     workdir = epath.Path(workdir)
     shop = building.open_workshop(config, workdir, folders)
+    files.wait_for_all("read the work folder")
     claim_workdir(config, workdir, folders)
     for name in config.runs:
         if (shop.run_folder(name) / "run.json").exists():
@@ -92,9 +94,9 @@ def claim_workdir(
                 )
         elif jax.process_index() == 0:
             workdir.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(wanted, indent=1) + "\n")
+            files.write_json(path, wanted)
     if jax.process_index() == 0:
-        (workdir / "versions.json").write_text(json.dumps(_versions(), indent=1))
+        files.write_json(workdir / "versions.json", _versions())
 
 
 def _versions() -> dict[str, Any]:
@@ -311,7 +313,8 @@ def _quoted(text: str) -> str:
 def _best_dice_of_grid(shop: building.Workshop, task: str) -> float:
     """The highest Dice that the head's output grid can reach on the test split."""
     truth, known = [], []
-    with building.open_split(shop, task, "test") as batches:
+    everything = dataclasses.replace(shop, shard=pipeline.Shard())
+    with building.open_split(everything, task, "test") as batches:
         for batch in batches:
             valid = batch.arrays["example_valid"]
             truth.append(batch.arrays["segmentation"][valid])
@@ -374,6 +377,5 @@ def _end(
         **facts,
     }
     if jax.process_index() == 0:
-        path = folder / "run.json.new"
-        path.write_text(json.dumps(result, indent=1) + "\n")
-        path.replace(folder / "run.json")
+        files.write_json(folder / "run.json", result)
+    files.wait_for_all(f"end of {name}")

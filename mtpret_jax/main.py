@@ -81,7 +81,7 @@ def _parse_flags(arguments: list[str]) -> list[str]:
             )
         getattr(_CONFIG.value, "datasets", None)  # Raises what reading the file did.
         return rest
-    except (flags.Error, AttributeError, KeyError, OSError) as error:
+    except (flags.Error, AttributeError, KeyError, OSError, ValueError) as error:
         if "--verbosity=1" in arguments:
             raise
         sys.exit(f"Error: {_explain(error, arguments)}")
@@ -96,6 +96,11 @@ def _explain(error: BaseException, arguments: list[str]) -> str:
         return str(error)
     if isinstance(error, OSError):
         return f"--config: {str(error).splitlines()[-1].strip()}."
+    if isinstance(error, ValueError):
+        return (
+            f"a --config.… flag can't be read ({error}). A name with a hyphen goes in "
+            "brackets: \"--config.runs['scratch-opacity'].steps=3\"."
+        )
     frames = traceback.extract_tb(error.__traceback__)
     while error.args and isinstance(error.args[0], Exception):
         error = error.args[0]
@@ -107,8 +112,8 @@ def _explain(error: BaseException, arguments: list[str]) -> str:
             return f"{frame.filename}, line {frame.lineno}: {name} {advice}"
     for flag in arguments:
         if name.strip("'") in flag.partition("=")[0].split("."):
-            return f"{flag}: no option {name}. {advice}"
-    return f"{name} {advice}"
+            return f"{flag}: no option {name}. {advice}".strip()
+    return f"{name} {advice}".strip()
 
 
 def run() -> None:

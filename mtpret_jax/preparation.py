@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import json
+import logging
 import os
 import pkgutil
 import sys
@@ -19,7 +20,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import tensorflow_datasets as tfds
-from absl import app, flags, logging
+from absl import app, flags
 from etils import epath
 from ml_collections import config_flags
 
@@ -27,6 +28,7 @@ import tfds_builders
 from mtpret_jax import config as schema
 from tfds_builders import xray_builder
 
+_LOG = logging.getLogger(__name__)
 PathLike = str | os.PathLike[str]
 
 
@@ -73,7 +75,7 @@ def _prepare_one(
     fresh = module.Builder(data_dir=os.fspath(data_dir / "none"), config=config)
     difference = _difference(folder, fresh) if is_there else ""
     if is_there and not difference:
-        logging.info("%s is ready in %s.", name, folder)
+        _LOG.info("%s is ready in %s.", name, folder)
         return folder
     if is_there and not rebuild:
         raise ValueError(
@@ -83,12 +85,12 @@ def _prepare_one(
         )
     fresh.fingerprint()  # A missing source is found out before anything is deleted.
     if is_there:
-        logging.info("%s: %s; preparing it anew.", name, difference)
+        _LOG.info("%s: %s; preparing it anew.", name, difference)
         folder.rmtree()
-    logging.info("Preparing %s in %s.", name, folder)
+    _LOG.info("Preparing %s in %s.", name, folder)
     builder = module.Builder(data_dir=os.fspath(data_dir), config=config)
     builder.download_and_prepare()
-    logging.info("%s: %s", name, _summary(folder))
+    _LOG.info("%s: %s", name, _summary(folder))
     return folder
 
 
@@ -111,7 +113,7 @@ def _difference(folder: epath.Path, fresh: xray_builder.XrayBuilder) -> str:
     try:
         fingerprint = fresh.fingerprint()
     except FileNotFoundError as error:
-        logging.warning(
+        _LOG.warning(
             "The source of %s is gone (%s); the prepared set is used as it is.",
             folder,
             error,
@@ -174,7 +176,7 @@ def run() -> None:
     def main(arguments: list[str]) -> None:
         if len(arguments) > 1:
             raise app.UsageError(f"Unknown arguments: {arguments[1:]}.")
-        logging.set_verbosity(logging.INFO)
+        logging.basicConfig(format="%(message)s", level=logging.INFO)
         datasets = schema.parse(config.value).datasets
         prepare(
             datasets, epath.Path(data_dir.value).expanduser(), rebuild=rebuild.value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import zlib
 from collections.abc import Sequence
@@ -11,7 +12,9 @@ import jax
 import numpy as np
 
 from mtpret_jax import building, types
-from mtpret_jax.training import checkpoint, evaluation, reporting, sharding
+from mtpret_jax.training import checkpoint, evaluation, files, reporting, sharding
+
+_LOG = logging.getLogger(__name__)
 
 
 class Recorder:
@@ -71,7 +74,9 @@ class Recorder:
         """Does what is due after `done` steps."""
         row, last = self._row, done == self._ends[-1]
         line: dict[str, float] = {}
-        if done % row.log_every == 0 or last:
+        save_now = done % row.checkpoint_every == 0
+        # A state that is saved has a finite loss, so that one can go on from it.
+        if done % row.log_every == 0 or last or save_now:
             line |= self._train_line(jax.device_get(scalars), batch, done)
         value = math.nan
         evaluate_now = row.stage == "finetune" and (
@@ -86,7 +91,7 @@ class Recorder:
             line |= self._remembered(state, segment)
         if line and self._writer is not None:
             self._writer.write(done, line)
-        if done % row.checkpoint_every == 0 or segment_ends or evaluate_now:
+        if save_now or segment_ends or evaluate_now:
             with jax.transfer_guard("allow"):
                 self._checkpoints.save(state, done, value)
         self._progress.update(done, batch.task)
@@ -115,7 +120,14 @@ class Recorder:
 
     def _validate(self, task: str, state: types.TrainState) -> dict[str, float]:
         records, _ = self.evaluate(task, "validation", state)
-        return evaluation.values(self._shop.tasks[task].metric(), records)
+        values = evaluation.values(self._shop.tasks[task].metric(), records)
+        if math.isnan(values[self._primary(task)]):
+            _LOG.warning(
+                "Validation of '%s' has nothing to measure %s by (one class only?).",
+                task,
+                self._primary(task),
+            )
+        return values
 
     def _train_line(
         self, scalars: dict[str, np.ndarray], batch: types.Batch, done: int
@@ -124,8 +136,8 @@ class Recorder:
         if not math.isfinite(loss):
             raise FloatingPointError(
                 f"{self._folder.name}: the loss of '{batch.task}' is {loss} after "
-                f"{done} steps. The newest checkpoint is from before; start a new "
-                "work folder with a lower learning rate or clip_norm."
+                f"{done} steps. Start a new work folder with a lower learning rate or "
+                "clip_norm."
             )
         prefix = f"train/{batch.task}/" if len(self._tasks) > 1 else "train/"
         line = {f"{prefix}{name}": float(value) for name, value in scalars.items()}
@@ -142,6 +154,16 @@ class Recorder:
             found = self._validate(task, state) if task in trained else {}
             value = found.get(self._primary(task), math.nan)
             values[task] = value if math.isfinite(value) else None
+        if jax.process_index() == 0:
+            self._write_matrix(values, segment)
+        return {
+            f"validation/{task}": value
+            for task, value in values.items()
+            if value is not None
+        }
+
+    def _write_matrix(self, values: dict[str, float | None], segment: int) -> None:
+        """Adds the row of a segment to `forgetting.json`."""
         path = self._folder / "forgetting.json"
         matrix = {
             "tasks": list(self._tasks),
@@ -154,12 +176,4 @@ class Recorder:
         row = {"task": self._segments[segment].task, "round": rounds, "values": values}
         # A segment done again after a crash takes the place of its first try.
         matrix["segments"] = [*matrix["segments"][:segment], row]
-        if jax.process_index() == 0:
-            whole = self._folder / "forgetting.json.new"
-            whole.write_text(json.dumps(matrix, indent=1) + "\n")
-            whole.replace(path)
-        return {
-            f"validation/{task}": value
-            for task, value in values.items()
-            if value is not None
-        }
+        files.write_json(path, matrix)

@@ -57,6 +57,11 @@ class ContinualStage:
     learning_rate_scale: Mapping[str, float]
     seed: int
 
+    @property
+    def anchored(self) -> bool:
+        """Whether anything pulls the backbone's kernels back."""
+        return self.config.anchor_previous + self.config.anchor_pretrained > 0
+
     def segments(self) -> tuple[types.Segment, ...]:
         """All rounds' tasks in order; a pure function of configuration and seed."""
         names = self.config.tasks
@@ -133,6 +138,8 @@ class ContinualStage:
     ) -> tuple[types.Tree, types.Scalars]:
         """Adds the gradients of (a/2) |w - w0|^2 for kernels of backbone and head."""
         config, memory = self.config, state.memory
+        if not self.anchored:  # Then weight decay acts instead.
+            return grads, {}
         distance = {"previous": jnp.zeros(()), "pretrained": jnp.zeros(())}
 
         def pull(grad, now, previous, pretrained):

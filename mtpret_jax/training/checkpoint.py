@@ -30,17 +30,15 @@ class RunCheckpoints:
         policy = preservation_policy.AnyPreservationPolicy(
             [
                 preservation_policy.LatestN(1),
-                preservation_policy.BestN(
-                    get_metric_fn=lambda metrics: metrics["value"],
-                    n=1,
-                    keep_checkpoints_without_metrics=False,
-                ),
+                preservation_policy.BestN(get_metric_fn=_rank, n=1),
             ]
         )
         self._manager = ocp.CheckpointManager(
             epath.Path(folder).resolve(),  # Orbax refuses a relative path.
             options=ocp.CheckpointManagerOptions(
-                preservation_policy=policy, create=True
+                best_fn=_rank,  # Without it, Orbax stores no values.
+                preservation_policy=policy,
+                create=True,
             ),
         )
 
@@ -51,25 +49,21 @@ class RunCheckpoints:
     def best(self) -> tuple[int, float | None]:
         """Step with the highest value, and the value; the newest where none has one."""
         self.wait()
-        valued = [
-            (metrics["value"], step)
+        ranked = [
+            (_rank(self._manager.metrics(step)), step)
             for step in self._manager.all_steps()
-            if (metrics := self._manager.metrics(step)) is not None
         ]
-        if not valued:
-            newest = self.latest()
-            if newest is None:
-                raise FileNotFoundError(f"No checkpoint in {self._manager.directory}.")
-            return newest, None
-        value, step = max(valued)
-        return step, value
+        if not ranked:
+            raise FileNotFoundError(f"No checkpoint in {self._manager.directory}.")
+        value, step = max(ranked)
+        return step, value if math.isfinite(value) else None
 
     def save(self, state: types.TrainState, step: int, value: float = math.nan) -> None:
         """Saves `state`; `value` is validation's; NaN is not ranked."""
         self._manager.save(
             step,
             args=ocp.args.StandardSave(state),
-            metrics=None if math.isnan(value) else {"value": value},
+            metrics={"value": None if math.isnan(value) else value},
         )
 
     def restore(self, step: int, template: types.TrainState) -> types.TrainState:
@@ -86,6 +80,12 @@ class RunCheckpoints:
     def close(self) -> None:
         """Finishes all saves."""
         self._manager.close()
+
+
+def _rank(metrics: Mapping[str, float | None]) -> float:
+    """Higher is better; below all where nothing was measured."""
+    value = metrics["value"]
+    return -math.inf if value is None else value
 
 
 def save_backbone(

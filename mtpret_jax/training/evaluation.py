@@ -39,12 +39,16 @@ def evaluate(
     parts: list[Records] = []
     kept: list[Records] = []
     for batch in batches:
-        outputs, arrays = sharding.fetch(predict(put(batch)))
+        outputs, arrays = predict(put(batch))
+        sampling = sum(len(part["record"]) for part in kept) < samples
+        if not sampling:  # Pictures are not worth the copy.
+            arrays = {name: arrays[name] for name in arrays if name != "image"}
+        outputs, arrays = sharding.fetch((outputs, arrays))
         valid = arrays["example_valid"]
         outputs = {name: value[valid] for name, value in outputs.items()}
         arrays = {name: value[valid] for name, value in arrays.items()}
         parts.append({**metric.records(outputs, arrays), "record": arrays["record"]})
-        if sum(len(part["record"]) for part in kept) < samples:
+        if sampling:
             truth = {
                 f"{name}_true" if name in outputs else name: value
                 for name, value in arrays.items()
