@@ -47,7 +47,9 @@ def main(arguments: list[str]) -> None:
     config = schema.parse(_CONFIG.value)
     workdir = epath.Path(str(_WORKDIR.value)).expanduser()
     # Runs repeat each other's programs, and a resumed one its own.
-    jax.config.update("jax_compilation_cache_dir", str(workdir / "compilation_cache"))
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        cache = str(workdir / "compilation_cache")
+        jax.config.update("jax_compilation_cache_dir", cache)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     data_dir = epath.Path(str(_DATA_DIR.value)).expanduser()
     folders = preparation.prepare(config.datasets, data_dir, rebuild=_REBUILD.value)
