@@ -35,6 +35,7 @@ def _made_at(folder: object) -> int:
     return (pathlib.Path(str(folder)) / "index.csv").stat().st_mtime_ns
 
 
+@pytest.mark.smoke
 def test_a_set_goes_to_builder_name_and_version(folder: pathlib.Path):
     data = folder.parent / "data"
 
@@ -57,6 +58,7 @@ def test_what_is_ready_is_left_alone(folder: pathlib.Path):
     assert _made_at(again["mine"]) == before
 
 
+@pytest.mark.smoke
 def test_other_options_are_refused_until_rebuild(folder: pathlib.Path):
     data = folder.parent / "data"
     preparation.prepare({"mine": _row(folder)}, data)

@@ -45,6 +45,7 @@ def test_flip_twice_is_the_identity():
     np.testing.assert_array_equal(twice, image)
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("mode", ["pad", "crop", "stretch"])
 def test_image_mask_and_boxes_move_together(mode):
     height, width = 90, 70

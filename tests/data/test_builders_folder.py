@@ -30,6 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     return pathlib.Path(builder.data_dir)
 
 
+@pytest.mark.smoke
 def test_index_describes_the_records(folder):
     source = sources.open_prepared(folder, "train")
     assert len(source) == COUNT
@@ -56,6 +57,7 @@ def test_data_dir_leads_to_the_folder(folder):
     assert pathlib.Path(sources.locate(data_dir, "tiny", row)) == folder
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("kind", ["classification", "segmentation", "detection"])
 def test_every_kind_can_be_streamed(folder, kind):
     names = sources.open_prepared(folder, "train").metadata

@@ -64,6 +64,7 @@ SHAPES = {
 }
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("kind", KINDS)
 def test_batches_hold_the_arrays_of_their_kind(tiny, kind):
     expected = {
@@ -86,6 +87,7 @@ def test_batches_hold_the_arrays_of_their_kind(tiny, kind):
         assert {len(array) for array in batch.arrays.values()} == {4}
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("kind", KINDS)
 def test_stream_resumes_at_any_batch(tiny, kind):
     task = make_task(kind)
@@ -100,6 +102,7 @@ def test_stream_resumes_at_any_batch(tiny, kind):
         assert_same(take(stream(first), 9 - first), whole[first:])
 
 
+@pytest.mark.smoke
 def test_global_batch_is_the_same_for_any_number_of_shards(tiny):
     task = make_task("segmentation", batch_size=8)
     settings = make_contrastive()
@@ -229,6 +232,7 @@ def test_normalisation_by_the_dataset(tiny):
         pipeline.eval_batches("one", task, wrong, tiny.folder, "validation")
 
 
+@pytest.mark.smoke
 def test_contrastive_views_are_two_of_one_picture(tiny):
     settings = make_contrastive(datasets={"tiny": 1.0, "again": 1.0})
     folders = {"tiny": tiny.folder, "again": tiny.folder}

@@ -13,6 +13,7 @@ from mtpret_jax.data import sources, transforms
 CLASSIFICATION = config.TaskConfig(kind="classification", dataset="tiny")
 
 
+@pytest.mark.smoke
 def test_record_holds_what_was_written(tiny):
     source = sources.open_prepared(tiny.folder, "train")
     assert len(source) == len(source.index) == tiny.counts["train"]

@@ -31,6 +31,7 @@ LABELS = classification.ClassificationMetric(("mass", "nodule"), exclusive=False
 THREE = classification.ClassificationMetric(("a", "b", "c"), exclusive=True)
 
 
+@pytest.mark.smoke
 def test_two_classes_by_hand():
     """Pairs won: 0.9 beats both, 0.4 beats 0.2 and ties 0.4: 3.5 of 4."""
     values = _values(BINARY, *_two_class([0.9, 0.4, 0.4, 0.2], [1, 1, 0, 0]))
@@ -44,6 +45,7 @@ def test_two_classes_by_hand():
     assert values == pytest.approx(expected)
 
 
+@pytest.mark.smoke
 def test_auroc_agrees_with_scikit_learn_when_scores_tie():
     rng = np.random.default_rng(0)
     for levels in (2, 5, 1000):

@@ -62,6 +62,7 @@ def test_no_ground_truth_is_undefined():
     assert np.isnan(values["coco_ap"])
 
 
+@pytest.mark.smoke
 def test_a_false_alarm_above_a_hit_by_hand():
     """False, hit: precision 1/2 up to recall 1/2, of two boxes: 51 of 101 recalls."""
     records = _records([[(FAR, 0.9, 0), (A, 0.8, 0)]], [[(A, 0), (B, 0)]])
@@ -120,6 +121,7 @@ def _random_records(seed, images=30, slots=12, classes=3):
     }
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("seed", range(4))
 def test_values_equal_cocos_own_accumulation(seed):
     records = _random_records(seed)

@@ -71,6 +71,7 @@ def test_about_95_of_100_intervals_hold_the_truth():
     assert 0.89 <= held / 200 <= 0.99
 
 
+@pytest.mark.smoke
 def test_groups_that_vary_together_widen_the_interval():
     """Ten images that agree are worth one: the width grows by sqrt(10)."""
     rng = np.random.default_rng(2)

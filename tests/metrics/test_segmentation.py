@@ -22,6 +22,7 @@ def _values(metric, drawn, truth, known=None):
     return metric.compute(metric.summarise(records))
 
 
+@pytest.mark.smoke
 def test_two_images_by_hand():
     """The counts are in the comment below."""
     truth = [[[1, 1, 1, 0]], [[1, 1, 0, 0]]]

@@ -57,6 +57,7 @@ def test_enlarge_refuses_levels_that_do_not_halve():
         pyramid.enlarge(jnp.zeros((1, 4, 4, 1)), like=jnp.zeros((1, 4, 4, 1)))
 
 
+@pytest.mark.smoke
 def test_parameters_match_torchvisions_in_name_and_shape(detector):
     _, variables, _ = detector
 

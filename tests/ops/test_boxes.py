@@ -93,6 +93,7 @@ def _match(candidate, truth, valid, *, low_quality):
     )
 
 
+@pytest.mark.smoke
 def test_match_has_three_verdicts():
     candidate = [[0, 0, 10, 10], [0, 0, 10, 5], [0, 0, 10, 2]]  # overlap 1, .5, .2
 

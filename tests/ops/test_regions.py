@@ -96,6 +96,7 @@ def _align_slowly(levels, box, strides, finest_anchor, size=7, sampling=2):
     return result
 
 
+@pytest.mark.smoke
 def test_align_equals_a_slow_reference():
     rng = np.random.default_rng(0)
     strides = (4, 8, 16, 32)

@@ -22,6 +22,7 @@ def written(folder, built):
     return folder
 
 
+@pytest.mark.smoke
 def test_values_are_those_of_the_predictions_on_disk(built, workdir, metrics):
     path = workdir / "runs/mtpret_chest_cls/predictions/chest_cls/test.npz"
     metric = metrics["chest_cls"]
@@ -115,6 +116,7 @@ def test_the_json_is_strict_and_holds_null_for_undefined(written):
     assert read["tasks"]["chest_det"]["arms"]["mtpret"]["values"]["ap50"]["value"] > 0
 
 
+@pytest.mark.smoke
 def test_the_page_stands_alone_and_has_every_part(written):
     page = (written / "report.html").read_text()
     addresses = re.findall(r'(?:src|href)="([^"]{0,30})', page)

@@ -95,6 +95,7 @@ def _finite(tree):
     return all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(tree))
 
 
+@pytest.mark.smoke
 def test_loss_is_the_sum_of_its_parts_for_each_example(fake, key):
     batch, features, variables, loss_and_slope = fake
 
@@ -196,6 +197,7 @@ def test_ground_truth_joins_the_regions_and_padding_does_not(key):
     np.testing.assert_allclose(region["target"][0], 0.0, atol=1e-6)
 
 
+@pytest.mark.smoke
 def test_predict_gives_fractions_in_falling_order(fake):
     _, features, variables, _ = fake
 

@@ -18,6 +18,7 @@ def _file(picture: Image.Image, kind: str = "PNG", **options: object) -> bytes:
     return buffer.getvalue()
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P", "I;16"])
 def test_every_png_mode_gives_one_grey_channel(mode: str):
     picture = Image.fromarray(RAMP)
@@ -132,6 +133,7 @@ def test_mask_values_survive_grey_colour_files():
     np.testing.assert_array_equal(reader.read_mask(_file(picture)), RAMP)
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_png_round_trip(dtype: type):
     array = RAMP.astype(dtype) * (1 if dtype is np.uint8 else 257)

@@ -30,6 +30,7 @@ def test_each_write_is_one_line_on_disk_at_once(tmp_path):
     writer.close()
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("torn", ["", '{"step": 60, "train/lo', '{"step": 50'])
 def test_a_resumed_run_leaves_the_file_of_an_uninterrupted_one(tmp_path, torn):
     _write(tmp_path / "whole", range(10, 101, 10), resume_step=0)
@@ -63,6 +64,7 @@ def test_steps_must_not_go_back(tmp_path):
     writer.close()
 
 
+@pytest.mark.smoke
 def test_tensorboard_reads_the_scalars(tmp_path):
     writer = reporting.RunWriter(tmp_path, resume_step=0)
     writer.write(10, {"train/loss": 0.5})
