@@ -53,6 +53,7 @@ def get_config(arg: str = "") -> ConfigDict:
             anchor_sizes=(8.0, 12.0, 16.0, 24.0, 32.0),
             proposals_before_nms=100,
             proposals=64,
+            anchors_sampled=32,
             regions=32,
             hidden=64,
             max_boxes=4,
@@ -85,7 +86,7 @@ def get_config(arg: str = "") -> ConfigDict:
     )
     for arm, start in ARMS.items():
         for task in config.tasks:
-            config.runs[f"{arm}-{task}"] = schema.run(
+            config.runs[f"{arm}_{task}"] = schema.run(
                 stage="finetune",
                 arm=arm,
                 init_from=start,

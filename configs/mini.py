@@ -32,7 +32,7 @@ def get_config(folder: str = "") -> ConfigDict:
     _add_stages(config)
     for arm, start in ARMS.items():
         for task, steps in FINETUNE_STEPS.items():
-            config.runs[f"{arm}-{task}"] = schema.run(
+            config.runs[f"{arm}_{task}"] = schema.run(
                 stage="finetune",
                 arm=arm,
                 init_from=start,
@@ -117,13 +117,13 @@ def _add_tasks(config: ConfigDict) -> None:
         dataset="chest_det",
         image_size=192,
         batch_size=8,
-        learning_rate_scale=0.5,
         detection=dict(
             channels=64,
             # ours: the boxes' median side is a quarter of the picture.
             anchor_sizes=(12.0, 24.0, 40.0, 56.0, 80.0),
             proposals_before_nms=300,
             proposals=128,
+            anchors_sampled=64,  # ours: few boxes, few steps
             regions=64,
             hidden=256,
             max_boxes=8,

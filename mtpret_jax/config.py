@@ -86,6 +86,7 @@ class DetectionConfig:
     anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)  # height / width
     proposals_before_nms: int = 2000  # of each level
     proposals: int = 1000  # after non-maximum suppression, each image
+    anchors_sampled: int = 256  # for training, each image; fewer weigh boxes more
     regions: int = 512  # sampled for training, each image
     hidden: int = 1024  # width of the two dense layers
     max_boxes: int = 32  # of ground truth, each image

@@ -30,7 +30,6 @@ from mtpret_jax.ops import boxes, regions
 
 Array = jax.Array
 
-ANCHOR_SAMPLE = 256  # anchors of an image that the first half learns from
 ANCHOR_POSITIVES = 0.5  # largest share of them
 ANCHOR_POSITIVE_FROM = 0.7  # overlap
 ANCHOR_NEGATIVE_BELOW = 0.3
@@ -108,13 +107,14 @@ class DetectionTask:
 
         levels, logits, offsets = self._apply("propose", variables, features.levels)
         anchors = self._anchors(levels)
-        first = jax.vmap(_proposal_losses, in_axes=(0, 0, 0, None, 0, 0))(
+        first = jax.vmap(_proposal_losses, in_axes=(0, 0, 0, None, 0, 0, None))(
             keys[0],
             jnp.concatenate(logits, axis=1),
             jnp.concatenate(offsets, axis=1),
             jnp.asarray(np.concatenate(anchors)),
             truth,
             truth_valid,
+            self.config.anchors_sampled,
         )
 
         proposal, valid = self._proposals(logits, offsets, anchors)
@@ -199,6 +199,7 @@ def _proposal_losses(
     anchor: Array,
     truth: Array,
     truth_valid: Array,
+    count: int,
 ) -> dict[str, Array]:
     """Losses of the first half for one image.
 
@@ -209,6 +210,7 @@ def _proposal_losses(
       anchor: Pixels [N, 4].
       truth: Pixels [M, 4].
       truth_valid: bool [M].
+      count: Anchors to draw.
 
     Returns:
       `rpn_objectness` and `rpn_box`, float32 [].
@@ -222,7 +224,7 @@ def _proposal_losses(
         low_quality=True,
     )
     index, drawn = boxes.sample(
-        key, verdict, count=ANCHOR_SAMPLE, positive_fraction=ANCHOR_POSITIVES
+        key, verdict, count=count, positive_fraction=ANCHOR_POSITIVES
     )
     positive = drawn & (verdict[index] == boxes.POSITIVE)
     entropy = optax.sigmoid_binary_cross_entropy(

@@ -49,9 +49,11 @@ def check_batch_size(batch_size: int, mesh: Mesh, path: str) -> None:
 def put(batch: types.Batch, mesh: Mesh) -> types.Batch:
     """Moves this process's rows to its devices as part of the global batch."""
     sharding = divided(mesh)
-    return jax.tree.map(
-        lambda array: jax.make_array_from_process_local_data(sharding, array), batch
-    )
+    # With several processes JAX takes this explicit transfer for an implicit one.
+    with jax.transfer_guard_host_to_device("allow"):
+        return jax.tree.map(
+            lambda array: jax.make_array_from_process_local_data(sharding, array), batch
+        )
 
 
 def compile_init(

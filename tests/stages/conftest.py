@@ -19,7 +19,7 @@ NAMES = {
     "head": {"mask_names": ["background", "mandible"]},
     "chest": {"object_names": ["opacity"]},
 }
-RUNS = ("contrastive", "continual", "scratch-fracture")  # one of each stage
+RUNS = ("contrastive", "continual", "scratch_fracture")  # one of each stage
 
 
 @dataclasses.dataclass(frozen=True)

@@ -87,8 +87,9 @@ def train(mesh: jax.sharding.Mesh, *, index: int, count: int) -> dict[str, np.nd
         before = sharding.fetch(state.params)
         for number in range(STEPS):
             batch = host_batch(config, run, number, index=index, count=count)
-            state = begin(state, batch.task)
-            state, scalars = step(state, sharding.put(batch, mesh))
+            with jax.transfer_guard("disallow"):
+                state = begin(state, batch.task)
+                state, scalars = step(state, sharding.put(batch, mesh))
             found[f"{run}/loss/{number}"] = sharding.fetch(scalars["loss"])
             if number == 0:
                 after = sharding.fetch(state.params)

@@ -1,0 +1,251 @@
+"""The whole work folder: every stage and the report, and resuming after a kill."""
+
+import filecmp
+import importlib.util
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from mtpret_jax import config as schema
+from mtpret_jax import experiment, preparation
+from mtpret_jax.training import checkpoint
+
+REPOSITORY = pathlib.Path(__file__).parent.parent
+RESUME_CONFIG = """
+import importlib.util
+spec = importlib.util.spec_from_file_location("tiny", {tiny!r})
+tiny = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(tiny)
+
+def get_config():
+    config = tiny.get_config("demo")
+    kept = ("contrastive", "continual", "mtpret_opacity")
+    with config.unlocked():
+        for name in list(config.runs):
+            if name not in kept:
+                del config.runs[name]
+    config.runs.contrastive.steps = 8
+    config.runs.continual.steps = 3
+    config.runs.continual.continual.tasks = ("fracture", "mandible")
+    config.runs["mtpret_opacity"].update(steps=8, evaluate_every=3)
+    for row in config.runs.values():
+        row.checkpoint_every = 2
+    config.report.baseline = "mtpret"
+    return config
+"""
+
+
+@pytest.fixture(scope="module")
+def tiny_demo() -> schema.ExperimentConfig:
+    spec = importlib.util.spec_from_file_location(
+        "tiny", REPOSITORY / "configs" / "tiny.py"
+    )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return schema.parse(module.get_config("demo"))
+
+
+@pytest.mark.slow
+def test_three_stages_and_the_report(tiny_demo, tmp_path):
+    folders = preparation.prepare(tiny_demo.datasets, tmp_path / "data")
+    workdir = tmp_path / "work"
+
+    report = experiment.run(tiny_demo, workdir, folders)
+
+    assert set(report["tasks"]) == {"fracture", "mandible", "opacity"}
+    for task in report["tasks"].values():
+        assert set(task["arms"]) == {"scratch", "contrastive", "mtpret"}
+        for arm in task["arms"].values():
+            assert arm["images"] == 12
+            assert task["primary"] in arm["values"]
+        assert "difference" in task["arms"]["mtpret"]
+    matrix = report["forgetting"]["continual"]
+    assert len(matrix["segments"]) == 6
+    assert report["unfinished"] == []
+    saved = json.loads((workdir / "report.json").read_text())
+    assert saved["tasks"].keys() == report["tasks"].keys()
+    page = (workdir / "report.html").read_text()
+    assert "<svg" in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+
+    # A second call finds everything done.
+    tested = workdir / "runs" / "scratch_opacity" / "predictions" / "opacity"
+    before = (tested / "test.npz").stat().st_mtime_ns
+    experiment.run(tiny_demo, workdir, folders)
+    assert (tested / "test.npz").stat().st_mtime_ns == before
+
+
+def run_command(config: pathlib.Path, workdir: pathlib.Path, data: pathlib.Path):
+    """Starts the command in a process of its own, on one CPU device."""
+    environment = dict(os.environ, XLA_FLAGS="", PYTHONPATH=str(REPOSITORY))
+    log = (workdir.parent / f"{workdir.name}.log").open("ab")
+    return subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "mtpret_jax.main",
+            f"--config={config}",
+            f"--workdir={workdir}",
+            f"--data_dir={data}",
+        ],
+        env=environment,
+        stdout=log,
+        stderr=log,
+        cwd=REPOSITORY,
+    )
+
+
+def finish(process: subprocess.Popen, workdir: pathlib.Path) -> None:
+    log = workdir.parent / f"{workdir.name}.log"
+    assert process.wait(timeout=600) == 0, log.read_text()[-3000:]
+
+
+def kill_at(process: subprocess.Popen, path: pathlib.Path, step: int) -> None:
+    """Kills the process once `path` tells of `step` steps."""
+    deadline = time.monotonic() + 400
+    while time.monotonic() < deadline:
+        lines = path.read_text().count("\n") if path.exists() else 0
+        if lines >= step:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            return
+        assert process.poll() is None, "The process ended before it could be killed."
+        time.sleep(0.005)
+    raise TimeoutError(f"{path} never reached step {step}.")
+
+
+def assert_same_files(one: pathlib.Path, other: pathlib.Path, names: list[str]):
+    for name in names:
+        assert filecmp.cmp(one / name, other / name, shallow=False), name
+
+
+def leaves(tree, prefix=""):
+    if isinstance(tree, dict):
+        for name in sorted(tree):
+            yield from leaves(tree[name], f"{prefix}/{name}")
+    else:
+        yield prefix, np.asarray(tree)
+
+
+@pytest.mark.slow
+def test_a_killed_run_ends_like_an_uninterrupted_one(tmp_path):
+    config = tmp_path / "resume.py"
+    config.write_text(
+        RESUME_CONFIG.format(tiny=str(REPOSITORY / "configs" / "tiny.py"))
+    )
+    data, whole, killed = (tmp_path / name for name in ("data", "whole", "killed"))
+    finish(run_command(config, whole, data), whole)
+    steps = {"contrastive": 8, "continual": 12, "mtpret_opacity": 8}
+    rng = np.random.default_rng(0)
+
+    for run, count in steps.items():
+        process = run_command(config, killed, data)
+        target = int(rng.integers(1, count))
+        kill_at(process, killed / "runs" / run / "metrics.jsonl", target)
+    finish(run_command(config, killed, data), killed)
+
+    # metrics.jsonl holds every step's loss and a digest of the records it saw.
+    for run in steps:
+        assert_same_files(
+            whole / "runs" / run, killed / "runs" / run, ["metrics.jsonl"]
+        )
+        one, _ = checkpoint.load_backbone(whole / "runs" / run / "backbone", {})
+        other, _ = checkpoint.load_backbone(killed / "runs" / run / "backbone", {})
+        pairs = zip(leaves(one), leaves(other), strict=True)
+        for (name, array), (other_name, other_array) in pairs:
+            assert name == other_name
+            np.testing.assert_array_equal(array, other_array, err_msg=name)
+    matrix = ["runs/continual/forgetting.json"]
+    assert_same_files(whole, killed, matrix)
+    predictions = "runs/mtpret_opacity/predictions/opacity/test.npz"
+    with np.load(whole / predictions) as one, np.load(killed / predictions) as other:
+        assert one.files == other.files
+        for name in one.files:
+            np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+    reports = [json.loads((w / "report.json").read_text()) for w in (whole, killed)]
+    assert (
+        reports[0]["tasks"]["opacity"]["arms"]["mtpret"]["values"]
+        == (reports[1]["tasks"]["opacity"]["arms"]["mtpret"]["values"])
+    )
+
+
+SAVER = """
+import sys
+import jax.numpy as jnp
+from mtpret_jax import types
+from mtpret_jax.training import checkpoint
+
+saved = checkpoint.RunCheckpoints(sys.argv[1])
+for step in range(saved.latest() or 0, 10_000):
+    big = jnp.full((2_000_000,), step + 1, jnp.float32)
+    empty = {"backbone": {}, "heads": {}}
+    state = types.TrainState(jnp.int32(step + 1), {"big": big}, empty, empty, {})
+    saved.save(state, step + 1)
+    print(step + 1, flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_kill_while_saving_leaves_a_whole_checkpoint(tmp_path):
+    import jax
+    import jax.numpy as jnp
+
+    from mtpret_jax import types
+
+    rng = np.random.default_rng(1)
+    folder = tmp_path / "checkpoints"
+    environment = dict(os.environ, XLA_FLAGS="", PYTHONPATH=str(REPOSITORY))
+    last = 0
+    for _ in range(3):
+        process = subprocess.Popen(
+            [sys.executable, "-c", SAVER, str(folder)],
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3):  # Let some saves begin, then strike within one.
+            process.stdout.readline()
+        time.sleep(float(rng.uniform(0.0, 0.2)))
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+        saved = checkpoint.RunCheckpoints(folder)
+        step = saved.latest()
+        assert step is not None
+        assert step >= last
+        last = step
+        empty = {"backbone": {}, "heads": {}}
+        place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        shape = jax.ShapeDtypeStruct((2_000_000,), jnp.float32, sharding=place)
+        count = jax.ShapeDtypeStruct((), jnp.int32, sharding=place)
+        template = types.TrainState(count, {"big": shape}, empty, empty, {})
+        restored = saved.restore(step, template)
+        saved.close()
+        np.testing.assert_array_equal(np.asarray(restored.params["big"]), step)
+
+
+def test_the_best_checkpoint_and_the_newest_are_kept(tmp_path):
+    import jax.numpy as jnp
+
+    from mtpret_jax import types
+
+    saved = checkpoint.RunCheckpoints(tmp_path)
+    empty = {"backbone": {}, "heads": {}}
+    for step, value in enumerate([0.5, 0.9, 0.7, float("nan"), 0.3], start=1):
+        state = types.TrainState(jnp.int32(step), empty, empty, empty, {})
+        saved.save(state, step, value)
+    saved.close()
+
+    opened = checkpoint.RunCheckpoints(tmp_path)
+
+    assert opened.best() == (2, 0.9)
+    assert opened.latest() == 5
+    opened.close()
