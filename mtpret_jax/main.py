@@ -16,6 +16,7 @@ import traceback
 import jax
 from absl import app, flags, logging
 from etils import epath
+from jax.experimental import multihost_utils
 from ml_collections import config_flags
 
 from mtpret_jax import config as schema
@@ -35,6 +36,13 @@ _REBUILD = flags.DEFINE_bool(
 _DISTRIBUTED = flags.DEFINE_bool(
     "distributed", False, "Join the other processes of a cluster that JAX detects."
 )
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator",
+    None,
+    "With --distributed where JAX detects no cluster: host:port of process 0.",
+)
+_PROCESSES = flags.DEFINE_integer("processes", None, "Their number, likewise.")
+_PROCESS = flags.DEFINE_integer("process", None, "Index of this one, likewise.")
 
 
 def main(arguments: list[str]) -> None:
@@ -42,7 +50,7 @@ def main(arguments: list[str]) -> None:
     if len(arguments) > 1:
         raise app.UsageError(f"Unknown arguments: {arguments[1:]}.")
     if _DISTRIBUTED.value:
-        jax.distributed.initialize()
+        jax.distributed.initialize(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
     _set_up_logging()
     config = schema.parse(_CONFIG.value)
     workdir = epath.Path(str(_WORKDIR.value)).expanduser()
@@ -52,7 +60,11 @@ def main(arguments: list[str]) -> None:
         jax.config.update("jax_compilation_cache_dir", cache)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     data_dir = epath.Path(str(_DATA_DIR.value)).expanduser()
-    folders = preparation.prepare(config.datasets, data_dir, rebuild=_REBUILD.value)
+    if jax.process_index() == 0:
+        preparation.prepare(config.datasets, data_dir, rebuild=_REBUILD.value)
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("sets are prepared")
+    folders = preparation.prepare(config.datasets, data_dir)
     experiment.run(config, workdir, folders)
     _LOG.info("Report: %s", workdir / "report.html")
 

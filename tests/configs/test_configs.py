@@ -1,0 +1,77 @@
+"""Every config of `configs/` loads, parses and traces without memory; so does tiny."""
+
+import importlib.util
+import pathlib
+
+import jax
+import pytest
+
+from mtpret_jax import building
+from mtpret_jax import config as schema
+
+FOLDER = pathlib.Path(__file__).parents[2] / "configs"
+CONFIGS = sorted(path.stem for path in FOLDER.glob("*.py"))
+# What a prepared set would say of itself, for tasks of any kind.
+LABELS = {"finding": ["no", "yes"], "label": ["no", "maybe", "yes"]}
+NAMES = {
+    "label_names": LABELS,
+    "mask_names": ["background", "object"],
+    "object_names": ["object"],
+}
+ARGUMENTS = {"mini": "folder", "tiny": "demo"}
+
+
+def load(name: str, argument: str = "") -> schema.ExperimentConfig:
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return schema.parse(module.get_config(argument))
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_config_traces_every_stage(name):
+    config = load(name, ARGUMENTS.get(name, ""))
+    tasks = building.build_tasks(config, dict.fromkeys(config.datasets, NAMES))
+    seen = set()
+    for row in config.runs.values():
+        kind = (row.stage, building.run_tasks(row))
+        if kind in seen:
+            continue
+        seen.add(kind)
+        stage = building.build_stage(config, row, tasks)
+        shapes = building.shape_batches(config, row)
+
+        state = jax.eval_shape(
+            lambda key, stage=stage, shapes=shapes: stage.init(key, shapes),
+            jax.random.key(0),
+        )
+
+        assert state.step.shape == ()
+        assert len(stage.segments()) >= 1
+    assert seen
+
+
+@pytest.mark.parametrize("name", sorted(set(CONFIGS) - {"tiny"}))
+def test_tiny_shrinks_every_config(name):
+    config = load("tiny", name)
+
+    assert all(row.image_size <= 64 for row in config.tasks.values())
+    assert all(row.builder == "phantom_xray" for row in config.datasets.values())
+    assert list(config.runs) == list(load(name, ARGUMENTS.get(name, "")).runs)
+
+
+def test_arms_have_equal_fine_tuning_budgets():
+    for name in ("demo", "mini"):
+        config = load(name, ARGUMENTS.get(name, ""))
+        budgets = {}
+        for row in config.runs.values():
+            if row.stage == "finetune":
+                same = (row.steps, row.optimizer, row.evaluate_every)
+                budgets.setdefault(row.finetune.task, set()).add(same)
+        assert all(len(found) == 1 for found in budgets.values())
+
+
+def test_tiny_refuses_an_unknown_config():
+    with pytest.raises(ValueError, match="no config 'demoo'"):
+        load("tiny", "demoo")

@@ -1,0 +1,154 @@
+"""Residual networks, BatchNorm in groups, DeepLabV3: sizes and hand-worked numbers."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mtpret_jax import config as schema
+from mtpret_jax import models, types
+from mtpret_jax.models import deeplab, heads, normalisation
+
+# Parameters of the body at width 64 and three channels: torchvision's counts without
+# the last dense layer (11,689,512 - 513,000 and 25,557,032 - 2,049,000).
+PARAMETERS = {"resnet18": 11_176_512, "resnet50": 23_508_032}
+
+
+def backbone(**options):
+    return models.build_backbone(schema.BackboneConfig(**options))
+
+
+def count(tree) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def test_every_backbone_has_its_parameters_counted():
+    assert set(PARAMETERS) == set(models.BACKBONES)
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_a_backbone_has_as_many_parameters_as_torchvisions(name):
+    body = backbone(name=name)
+
+    variables = jax.eval_shape(
+        body.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 64, 64, 1), jnp.float32)
+    )
+
+    assert count(variables.params) == PARAMETERS[name]
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+@pytest.mark.parametrize(("stride", "sides"), [(32, 2), (16, 4), (8, 8)])
+def test_dilation_keeps_parameters_and_refines_the_last_level(name, stride, sides):
+    body = backbone(name=name, width=8)
+    image = jax.ShapeDtypeStruct((2, 64, 64, 1), jnp.float32)
+    variables = jax.eval_shape(body.init, jax.random.key(0), image)
+
+    features, _ = jax.eval_shape(
+        lambda v, x: body.apply(v, x, train=True, output_stride=stride),
+        variables,
+        image,
+    )
+
+    assert [level.shape[1] for level in features.levels][:2] == [16, 8]
+    assert features.levels[-1].shape[1] == sides
+
+
+def test_unknown_backbone_names_the_nearest():
+    with pytest.raises(ValueError, match="Did you mean 'resnet50'"):
+        backbone(name="resnet51")
+
+
+def apply_norm(groups, inputs, *, momentum=0.9):
+    module = normalisation.BatchNorm(groups=groups, momentum=momentum)
+    variables = module.init(jax.random.key(0), inputs, train=True)
+    return module.apply(variables, inputs, train=True, mutable=["batch_stats"])
+
+
+def test_groups_are_normalised_by_themselves():
+    inputs = jnp.asarray(np.random.default_rng(0).normal(3, 2, (8, 3, 3, 2)), "float32")
+
+    outputs, _ = apply_norm(4, inputs)
+
+    for start in range(0, 8, 2):
+        part = np.asarray(inputs[start : start + 2])
+        expected = (part - part.mean((0, 1, 2))) / np.sqrt(part.var((0, 1, 2)) + 1e-5)
+        np.testing.assert_allclose(outputs[start : start + 2], expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_running_statistics_are_those_of_the_whole_batch_and_unbiased(groups):
+    inputs = np.random.default_rng(0).normal(3, 2, (4, 5)).astype("float32")
+
+    _, updated = apply_norm(groups, jnp.asarray(inputs))
+
+    found = updated["batch_stats"]
+    np.testing.assert_allclose(found["mean"], 0.1 * inputs.mean(0), rtol=1e-5)
+    expected = 0.9 + 0.1 * inputs.var(0, ddof=1)
+    np.testing.assert_allclose(found["var"], expected, rtol=1e-5)
+
+
+def test_a_batch_that_does_not_divide_into_groups_is_refused():
+    with pytest.raises(ValueError, match="does not divide into 3 groups"):
+        apply_norm(3, jnp.ones((4, 2)))
+
+
+@pytest.mark.slow
+def test_recomputing_activations_changes_nothing():
+    image = jnp.asarray(np.random.default_rng(0).normal(size=(2, 32, 32, 1)), "float32")
+    plain = backbone(name="resnet18", width=8)
+    remat = dataclasses.replace(plain, remat=True)
+    variables = jax.jit(plain.init)(jax.random.key(0), image)
+
+    def loss(params, body):
+        features, _ = body.apply(
+            types.Variables(params, variables.model_state), image, train=True
+        )
+        return jnp.sum(jnp.square(features.pooled))
+
+    one = jax.jit(lambda params: jax.grad(loss)(params, plain))(variables.params)
+    other = jax.jit(lambda params: jax.grad(loss)(params, remat))(variables.params)
+
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_bfloat16_computes_near_float32_and_keeps_float32_parameters():
+    image = jnp.asarray(np.random.default_rng(0).normal(size=(2, 32, 32, 1)), "float32")
+    full = backbone(name="resnet18", width=8)
+    half = backbone(name="resnet18", width=8, compute_dtype="bfloat16")
+    variables = jax.jit(full.init)(jax.random.key(0), image)
+
+    expected, _ = full.apply(variables, image, train=False)
+    found, _ = half.apply(variables, image, train=False)
+
+    assert found.levels[-1].dtype == jnp.bfloat16
+    assert found.pooled.dtype == jnp.float32
+    # Eight bits of mantissa, twenty layers.
+    np.testing.assert_allclose(found.pooled, expected.pooled, rtol=0.1, atol=0.05)
+
+
+def test_projection_gives_unit_length():
+    module = heads.Projection(16)
+    pooled = jnp.asarray(np.random.default_rng(0).normal(size=(4, 8)), "float32")
+    variables = module.init(jax.random.key(0), pooled)
+
+    embedding = module.apply(variables, pooled)
+
+    np.testing.assert_allclose(jnp.linalg.norm(embedding, axis=-1), 1.0, rtol=1e-5)
+
+
+def test_deeplab_gives_a_logit_for_every_pixel_and_class():
+    module = deeplab.DeepLabV3(
+        classes=3, channels=8, rates=(1, 2), dropout=0.1, image_size=32
+    )
+    level = jnp.ones((2, 4, 4, 16))
+    variables = module.init(jax.random.key(0), level, train=False)
+
+    logits = module.apply(variables, level, train=False)
+
+    assert logits.shape == (2, 32, 32, 3)
+    assert logits.dtype == jnp.float32
