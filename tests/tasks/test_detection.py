@@ -172,6 +172,7 @@ def test_proposal_losses_by_hand(key):
         jnp.array([[0.0, 0.0, 10.0, 10.0], [30.0, 30.0, 40.0, 40.0]]),
         jnp.array([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 0.0, 0.0]]),
         jnp.array([True, False]),
+        256,
     )
 
     np.testing.assert_allclose(found["rpn_objectness"], np.log(2), rtol=1e-6)
