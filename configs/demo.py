@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from mtpret_jax import config as schema
 
 ARMS = {"scratch": "", "contrastive": "contrastive", "mtpret": "continual"}
+FINETUNE_STEPS = {"fracture": 300, "mandible": 100, "opacity": 250}
 SIZE = 96  # pixels; below 80 the CPU backend is slower, not faster
 
 
@@ -27,7 +28,7 @@ def get_config(arg: str = "") -> ConfigDict:
             image_size=SIZE,
             train=600,
             validation=80,
-            test=100,
+            test=200,
         )
     config.tasks.fracture = schema.task(
         kind="classification",
@@ -85,14 +86,14 @@ def get_config(arg: str = "") -> ConfigDict:
         continual=dict(tasks=tuple(config.tasks), rounds=3),
     )
     for arm, start in ARMS.items():
-        for task in config.tasks:
+        for task, steps in FINETUNE_STEPS.items():
             config.runs[f"{arm}_{task}"] = schema.run(
                 stage="finetune",
                 arm=arm,
                 init_from=start,
-                steps=150,
+                steps=steps,
                 log_every=10,
-                checkpoint_every=150,
+                checkpoint_every=100,
                 evaluate_every=50,
                 optimizer=dict(learning_rate=0.02),
                 finetune=dict(task=task),
