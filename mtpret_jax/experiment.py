@@ -311,7 +311,7 @@ def _quoted(text: str) -> str:
 
 
 def _best_dice_of_grid(shop: building.Workshop, task: str) -> float:
-    """About the highest Dice that the head's output grid can reach on the test split."""
+    """About the best Dice that the output grid can reach on the test split."""
     for name, row in shop.config.runs.items():  # The same for every arm.
         ended = shop.run_folder(name) / "run.json"
         if row.stage == "finetune" and row.finetune.task == task and ended.exists():
