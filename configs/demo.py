@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from mtpret_jax import config as schema
 
 ARMS = {"scratch": "", "contrastive": "contrastive", "mtpret": "continual"}
-FINETUNE_STEPS = {"fracture": 300, "mandible": 100, "opacity": 250}
+FINETUNE_STEPS = {"missing_tooth": 200, "mandible": 100, "opacity": 250}
 SIZE = 96  # pixels; below 80 the CPU backend is slower, not faster
 
 
@@ -30,9 +30,9 @@ def get_config(arg: str = "") -> ConfigDict:
             validation=80,
             test=200,
         )
-    config.tasks.fracture = schema.task(
+    config.tasks.missing_tooth = schema.task(
         kind="classification",
-        dataset="hand",
+        dataset="head",
         target="finding",
         image_size=SIZE,
         batch_size=32,
@@ -42,7 +42,7 @@ def get_config(arg: str = "") -> ConfigDict:
         dataset="head",
         image_size=SIZE,
         batch_size=16,
-        segmentation=dict(output_stride=16, channels=32, rates=(1, 2, 3)),
+        segmentation=dict(output_stride=8, channels=32, rates=(2, 4, 6)),
     )
     config.tasks.opacity = schema.task(
         kind="detection",
@@ -51,7 +51,7 @@ def get_config(arg: str = "") -> ConfigDict:
         batch_size=16,
         detection=dict(
             channels=32,
-            anchor_sizes=(8.0, 12.0, 16.0, 24.0, 32.0),
+            anchor_sizes=(14.0, 20.0, 28.0, 40.0, 56.0),
             proposals_before_nms=100,
             proposals=64,
             anchors_sampled=32,
@@ -63,10 +63,10 @@ def get_config(arg: str = "") -> ConfigDict:
     )
     config.runs.contrastive = schema.run(
         stage="contrastive",
-        steps=200,
+        steps=300,
         log_every=10,
         checkpoint_every=100,
-        optimizer=dict(learning_rate=0.06),
+        optimizer=dict(learning_rate=0.03),
         contrastive=dict(
             datasets=dict(chest=1.0, hand=1.0, head=1.0),
             image_size=SIZE,
@@ -79,7 +79,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.runs.continual = schema.run(
         stage="continual",
         init_from="contrastive",
-        steps=25,
+        steps=40,
         log_every=5,
         checkpoint_every=100,
         optimizer=dict(learning_rate=0.02),

@@ -33,7 +33,7 @@ def get_config():
                 del config.runs[name]
     config.runs.contrastive.steps = 8
     config.runs.continual.steps = 3
-    config.runs.continual.continual.tasks = ("fracture", "mandible")
+    config.runs.continual.continual.tasks = ("missing_tooth", "mandible")
     config.runs["mtpret_opacity"].update(steps=8, evaluate_every=3)
     for row in config.runs.values():
         row.checkpoint_every = 2
@@ -59,7 +59,7 @@ def test_three_stages_and_the_report(tiny_demo, tmp_path):
 
     report = experiment.run(tiny_demo, workdir, folders)
 
-    assert set(report["tasks"]) == {"fracture", "mandible", "opacity"}
+    assert set(report["tasks"]) == {"missing_tooth", "mandible", "opacity"}
     for task in report["tasks"].values():
         assert set(task["arms"]) == {"scratch", "contrastive", "mtpret"}
         for arm in task["arms"].values():

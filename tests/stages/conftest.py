@@ -15,11 +15,13 @@ from mtpret_jax.stages import contrastive
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 NAMES = {
-    "hand": {"label_names": {"finding": ["normal", "fracture"]}},
-    "head": {"mask_names": ["background", "mandible"]},
+    "head": {
+        "label_names": {"finding": ["complete", "missing_tooth"]},
+        "mask_names": ["background", "mandible"],
+    },
     "chest": {"object_names": ["opacity"]},
 }
-RUNS = ("contrastive", "continual", "scratch_fracture")  # one of each stage
+RUNS = ("contrastive", "continual", "scratch_missing_tooth")  # one of each stage
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,8 +23,10 @@ from mtpret_jax.training import sharding
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 NAMES = {
-    "hand": {"label_names": {"finding": ["normal", "fracture"]}},
-    "head": {"mask_names": ["background", "mandible"]},
+    "head": {
+        "label_names": {"finding": ["complete", "missing_tooth"]},
+        "mask_names": ["background", "mandible"],
+    },
     "chest": {"object_names": ["opacity"]},
 }
 # A supervised stage and the one that is not.
