@@ -77,8 +77,11 @@ def open_workshop(
         tasks=build_tasks(config, names),
         shard=pipeline.Shard(jax.process_index(), jax.process_count()),
     )
-    for row in config.runs.values():
+    for name, row in config.runs.items():
         build_stage(config, row, shop.tasks)
+        start = epath.Path(row.init_from)
+        if "/" in row.init_from and not start.exists():
+            raise FileNotFoundError(f"config.runs.{name}.init_from: no folder {start}.")
         _check_data(shop, row)
     return shop
 

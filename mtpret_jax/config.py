@@ -329,6 +329,7 @@ def _parse_value(value: Any, schema: Any, path: str) -> Any:
             for key, entry in value.items()
         }
         for key, entry in given.items():
+            config_checks.check_range(schema.__name__, key, entry, f"{path}.{key}")
             choices = CHOICES.get((schema, key))
             if choices and entry not in choices:
                 advice = config_checks.nearest(entry, choices)

@@ -3,11 +3,62 @@
 from __future__ import annotations
 
 import difflib
+import math
 import typing
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mtpret_jax.config import ExperimentConfig, RunConfig
+
+
+_ANY = math.inf
+# Smallest and largest value of an option, both allowed.
+RANGES: Mapping[str, tuple[float, float]] = {
+    "AugmentConfig.crop_min_area": (0.01, 1),
+    "AugmentConfig.flip_probability": (0, 1),
+    "AugmentConfig.rotation_degrees": (0, 180),
+    "AugmentConfig.brightness": (0, 1),
+    "AugmentConfig.contrast": (0, 1),
+    "AugmentConfig.gamma": (0, _ANY),
+    "AugmentConfig.blur_probability": (0, 1),
+    "AugmentConfig.blur_sigma": (0, _ANY),
+    "AugmentConfig.noise": (0, _ANY),
+    "BackboneConfig.width": (1, _ANY),
+    "BackboneConfig.in_channels": (1, _ANY),
+    "ContinualConfig.anchor_previous": (0, _ANY),
+    "ContinualConfig.anchor_pretrained": (0, _ANY),
+    "ContinualConfig.feature_memory": (0, _ANY),
+    "ContinualConfig.head_decay": (0, _ANY),
+    "ContrastiveConfig.momentum": (0, 1),
+    "ContrastiveConfig.size_exponent": (0, _ANY),
+    "ContrastiveConfig.embedding_size": (1, _ANY),
+    "ContrastiveConfig.image_size": (1, _ANY),
+    "FinetuneConfig.batch_norm_batches": (0, _ANY),
+    "InputConfig.threads": (1, _ANY),
+    "InputConfig.buffer": (1, _ANY),
+    "OptimizerConfig.learning_rate": (0, _ANY),
+    "OptimizerConfig.final_learning_rate": (0, _ANY),
+    "OptimizerConfig.warmup_steps": (0, _ANY),
+    "OptimizerConfig.momentum": (0, 1),
+    "OptimizerConfig.weight_decay": (0, _ANY),
+    "OptimizerConfig.clip_norm": (1e-6, _ANY),
+    "ReportConfig.bootstrap": (1, _ANY),
+    "ReportConfig.samples": (0, _ANY),
+    "RunConfig.evaluate_every": (0, _ANY),
+    "SegmentationConfig.channels": (1, _ANY),
+    "SegmentationConfig.dropout": (0, 0.99),
+    "SegmentationConfig.dice_weight": (0, _ANY),
+    "TaskConfig.learning_rate_scale": (0, _ANY),
+}
+
+
+def check_range(schema: str, option: str, value: object, path: str) -> None:
+    """Raises ValueError if `value` of `schema.option` is out of its range."""
+    low, high = RANGES.get(f"{schema}.{option}", (-_ANY, _ANY))
+    if isinstance(value, (int, float)) and not low <= value <= high:
+        wanted = f"at least {low:g}" if high == _ANY else f"{low:g} to {high:g}"
+        raise ValueError(f"{path}: expected {wanted}, got {value}.")
 
 
 def nearest(name: str, known: typing.Iterable[str]) -> str:
@@ -83,6 +134,8 @@ def _check_run(
     elif row.stage == "continual":
         if not row.continual.tasks:
             raise ValueError(f"{path}.continual.tasks: name at least one task.")
+        if len(set(row.continual.tasks)) < len(row.continual.tasks):
+            raise ValueError(f"{path}.continual.tasks: a task comes twice.")
         for entry in row.continual.tasks:
             require_known(entry, config.tasks, f"task in {path}.continual.tasks")
         _require_positive(row.continual, f"{path}.continual", "rounds")

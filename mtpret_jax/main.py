@@ -70,9 +70,9 @@ def main(arguments: list[str]) -> None:
 
 
 def _set_up_logging() -> None:
-    """Our own messages as plain lines; of the libraries, warnings only."""
+    """Our own messages as plain lines; of the libraries, errors only."""
     if not logging.level_debug():
-        logging.set_verbosity(logging.WARNING)
+        logging.set_verbosity(logging.ERROR)
     handler = python_logging.StreamHandler()
     handler.setFormatter(python_logging.Formatter("%(message)s"))
     for package in ("mtpret_jax", "tfds_builders"):

@@ -69,7 +69,7 @@ def test_parsed_values_are_frozen():
     parsed = schema.parse(_small())
 
     with pytest.raises(dataclasses.FrozenInstanceError):
-        parsed.seed = 1  # pyright: ignore[reportAttributeAccessIssue]
+        parsed.seed = 1
     with pytest.raises(TypeError):
         parsed.tasks["other"] = schema.TaskConfig()  # pyright: ignore
 

@@ -83,7 +83,7 @@ class Prepared:
             example["image_id"].decode(): example
             for split in self._builder.info.splits
             for example in self._builder.as_data_source(
-                split  # pyright: ignore[reportCallIssue]
+                split
             )
         }
 

@@ -201,7 +201,9 @@ class XrayBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
         upcoming = iter(records)
         with (
             concurrent.futures.ThreadPoolExecutor(_THREADS) as pool,
-            tqdm.tqdm(total=len(records), desc=name, unit=" images") as progress,
+            tqdm.tqdm(
+                total=len(records), desc=name, unit=" images", disable=None
+            ) as progress,
         ):
             try:
                 while True:

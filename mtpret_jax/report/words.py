@@ -176,12 +176,15 @@ def kept(row: Mapping[str, Any]) -> str:
 def run(name: str, values: Mapping[str, Any]) -> tuple[str, ...]:
     """The cells of a run's row."""
     seconds, speed = values.get("seconds"), values.get("images_per_second")
+    time = "–" if seconds is None else _duration(seconds)
+    if values.get("resumed_at"):
+        time += f" since step {values['resumed_at']}"
     return (
         name,
         values["stage"],
         values.get("parent") or "random weights",
         f"{values.get('steps', '–')}",
-        "–" if seconds is None else _duration(seconds),
+        time,
         "–" if speed is None or not math.isfinite(speed) else f"{speed:.1f}",
     )
 

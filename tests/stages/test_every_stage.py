@@ -62,6 +62,7 @@ def test_a_task_is_compiled_once(case):
     assert step._cache_size() == len(case.batches)
 
 
+@pytest.mark.smoke
 @pytest.mark.slow
 def test_steps_run_without_hidden_transfers(case):
     mesh = sharding.make_mesh()
@@ -117,19 +118,9 @@ def test_every_step_lowers_for_tpu_and_cuda(case):
         )
         step = jax.jit(lambda state, batch: case.stage.step(state, batch))
 
-        lowered = step.trace(shapes, as_shapes).lower(
-            lowering_platforms=("tpu", "cuda")
-        )
+        exported = export.export(step, platforms=("tpu", "cuda"))(shapes, as_shapes)
 
-        assert "stablehlo" in lowered.as_text()
-
-
-def test_export_accepts_a_pure_step_function():
-    exported = export.export(jax.jit(jnp.sin), platforms=("tpu", "cuda"))(
-        jax.ShapeDtypeStruct((2,), jnp.float32)
-    )
-
-    assert exported.platforms == ("tpu", "cuda")
+        assert exported.platforms == ("tpu", "cuda")
 
 
 def test_the_step_counter_and_dtypes_are_explicit(case):
