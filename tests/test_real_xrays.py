@@ -82,9 +82,7 @@ class Prepared:
         return {
             example["image_id"].decode(): example
             for split in self._builder.info.splits
-            for example in self._builder.as_data_source(
-                split
-            )
+            for example in self._builder.as_data_source(split)
         }
 
     def grey(self, name: str) -> np.ndarray:

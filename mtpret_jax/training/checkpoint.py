@@ -50,7 +50,7 @@ class RunCheckpoints:
         """Step with the highest value, and the value; the newest where none has one."""
         self.wait()
         ranked = [
-            (_rank(self._manager.metrics(step)), step)
+            (_rank(self._manager.metrics(step) or {"value": None}), step)
             for step in self._manager.all_steps()
         ]
         if not ranked:
