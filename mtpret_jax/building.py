@@ -16,7 +16,7 @@ from mtpret_jax import models, tasks, types
 from mtpret_jax.data import pipeline, sources
 from mtpret_jax.models import heads
 from mtpret_jax.stages import continual, contrastive, finetune, supervised
-from mtpret_jax.training import optimizer, sharding
+from mtpret_jax.training import checkpoint, optimizer, sharding
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -77,11 +77,10 @@ def open_workshop(
         tasks=build_tasks(config, names),
         shard=pipeline.Shard(jax.process_index(), jax.process_count()),
     )
-    for name, row in config.runs.items():
+    for row in config.runs.values():
         build_stage(config, row, shop.tasks)
-        start = epath.Path(row.init_from)
-        if "/" in row.init_from and not start.exists():
-            raise FileNotFoundError(f"config.runs.{name}.init_from: no folder {start}.")
+        if "/" in row.init_from:
+            checkpoint.read_description(row.init_from, description(config))
         _check_data(shop, row)
     return shop
 
@@ -111,7 +110,7 @@ def _check_split(shop: Workshop, name: str, split: str) -> None:
     task = shop.config.tasks[name]
     source = sources.open_prepared(shop.folders[task.dataset], split)
     rows = [source.index[record] for record in sources.usable_records(source, task)]
-    if task.kind == "classification" and task.exclusive and split == "train":
+    if task.kind == "classification" and split == "train":
         found = {row[task.target] for row in rows}
         if len(found) < 2:
             raise ValueError(
@@ -130,6 +129,16 @@ def _check_split(shop: Workshop, name: str, split: str) -> None:
             raise ValueError(
                 f"config.tasks.{name}: no picture of split 'train' has a box."
             )
+
+
+def description(config: schema.ExperimentConfig) -> dict[str, Any]:
+    """What a run must share with a backbone that it starts from."""
+    return {
+        "backbone": config.backbone.name,
+        "width": config.backbone.width,
+        "in_channels": config.backbone.in_channels,
+        "normalisation": config.input.normalisation,
+    }
 
 
 def build_tasks(

@@ -142,7 +142,7 @@ class OptimizerConfig:
     final_learning_rate: float = 0.0  # at the end of the cosine
     warmup_steps: int = 0  # linear, from 0.1 of the peak
     momentum: float = 0.9  # sgd
-    weight_decay: float = 1e-4  # of kernels; biases and BatchNorm are left out
+    weight_decay: float = 1e-4  # of kernels; stage 2's anchors take its place
     clip_norm: float = 10.0  # largest global norm of the gradient
 
 

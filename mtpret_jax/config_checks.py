@@ -34,6 +34,17 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "ContrastiveConfig.size_exponent": (0, _ANY),
     "ContrastiveConfig.embedding_size": (1, _ANY),
     "ContrastiveConfig.image_size": (1, _ANY),
+    "DetectionConfig.channels": (1, _ANY),
+    "DetectionConfig.proposals_before_nms": (1, _ANY),
+    "DetectionConfig.proposals": (1, _ANY),
+    "DetectionConfig.anchors_sampled": (1, _ANY),
+    "DetectionConfig.regions": (1, _ANY),
+    "DetectionConfig.hidden": (1, _ANY),
+    "DetectionConfig.max_boxes": (1, _ANY),
+    "DetectionConfig.detections": (1, _ANY),
+    "DetectionConfig.score_threshold": (0, 1),
+    "DetectionConfig.nms_threshold": (0, 1),
+    "ExperimentConfig.seed": (0, 2**31 - 1),
     "FinetuneConfig.batch_norm_batches": (0, _ANY),
     "InputConfig.threads": (1, _ANY),
     "InputConfig.buffer": (1, _ANY),
@@ -104,6 +115,7 @@ def _check_run(
     _require_positive(row, path, "steps", "log_every", "checkpoint_every")
     if row.init_from and "/" not in row.init_from:
         require_known(row.init_from, earlier, f"earlier run in {path}.init_from")
+        _check_parent(config, path, row, config.runs[row.init_from])
     if row.optimizer.warmup_steps >= row.steps:
         raise ValueError(
             f"{path}.optimizer.warmup_steps: expected fewer than the {row.steps} "
@@ -113,8 +125,13 @@ def _check_run(
         stage = row.contrastive
         if not stage.datasets:
             raise ValueError(f"{path}.contrastive.datasets: name at least one set.")
-        for entry in stage.datasets:
+        for entry, weight in stage.datasets.items():
             require_known(entry, config.datasets, f"set in {path}.contrastive")
+            if weight <= 0:
+                raise ValueError(
+                    f"{path}.contrastive.datasets.{entry}: expected a weight above 0, "
+                    f"got {weight}. Leave the set out instead."
+                )
         _require_positive(stage, f"{path}.contrastive", "batch_size", "queue_size")
         _require_multiple(
             stage.queue_size, stage.batch_size, f"{path}.contrastive.queue_size"
@@ -143,6 +160,32 @@ def _check_run(
         require_known(row.finetune.task, config.tasks, f"task in {path}.finetune.task")
         if row.finetune.head == "carried" and not row.init_from:
             raise ValueError(f"{path}.finetune.head: 'carried' needs init_from.")
+
+
+def _check_parent(
+    config: ExperimentConfig, path: str, row: RunConfig, parent: RunConfig
+) -> None:
+    """Checks that an earlier run has what this one wants to carry on."""
+    if row.stage == "finetune" and row.finetune.head == "carried":
+        heads = {"continual": parent.continual.tasks}.get(
+            parent.stage, (parent.finetune.task,)
+        )
+        if parent.stage == "contrastive" or row.finetune.task not in heads:
+            raise ValueError(
+                f"{path}.finetune.head: 'carried', but run '{row.init_from}' trains no "
+                f"head of task '{row.finetune.task}'."
+            )
+    if row.stage == "contrastive" and row.contrastive.carry_memory:
+        wanted, found = row.contrastive, parent.contrastive
+        same = (wanted.queue_size, wanted.embedding_size) == (
+            found.queue_size,
+            found.embedding_size,
+        )
+        if parent.stage != "contrastive" or not same:
+            raise ValueError(
+                f"{path}.contrastive.carry_memory: run '{row.init_from}' has no key "
+                f"encoder and queue of {wanted.queue_size} x {wanted.embedding_size}."
+            )
 
 
 def _require_positive(row: Any, path: str, *options: str) -> None:

@@ -95,8 +95,12 @@ def claim_workdir(
         elif jax.process_index() == 0:
             workdir.mkdir(parents=True, exist_ok=True)
             files.write_json(path, wanted)
-    if jax.process_index() == 0:
-        files.write_json(workdir / "versions.json", _versions())
+    path, versions = workdir / "versions.json", _versions()
+    if not path.exists():
+        if jax.process_index() == 0:
+            files.write_json(path, versions)
+    elif differing := _differences(json.loads(path.read_text()), versions, ""):
+        _LOG.warning("Not as when this folder was begun: %s.", "; ".join(differing))
 
 
 def _versions() -> dict[str, Any]:
@@ -210,7 +214,7 @@ def _carry(
     path = epath.Path(row.init_from)
     if "/" not in row.init_from:
         path = shop.run_folder(row.init_from) / "backbone"
-    tree, _ = checkpoint.load_backbone(path, _description(shop.config))
+    tree, _ = checkpoint.load_backbone(path, building.description(shop.config))
     where = f"config.runs.{name}.init_from ({row.init_from})"
     parts = ["backbone"]
     carried_head = row.stage == "finetune" and row.finetune.head == "carried"
@@ -332,16 +336,6 @@ def _best_dice_of_grid(shop: building.Workshop, task: str) -> float:
     )
 
 
-def _description(config: schema.ExperimentConfig) -> dict[str, Any]:
-    """What another run must share to start from this backbone."""
-    return {
-        "backbone": config.backbone.name,
-        "width": config.backbone.width,
-        "in_channels": config.backbone.in_channels,
-        "normalisation": config.input.normalisation,
-    }
-
-
 def _end(
     shop: building.Workshop,
     name: str,
@@ -357,7 +351,7 @@ def _end(
     sizes = sizes or {"contrastive": row.contrastive.image_size}
     steps = int(jax.device_get(state.step))
     description = {
-        **_description(config),
+        **building.description(config),
         "image_size": sizes,
         "fit": config.input.fit,
         "run": name,

@@ -49,8 +49,13 @@ def main(arguments: list[str]) -> None:
     """Runs the config that the flags name."""
     if len(arguments) > 1:
         raise app.UsageError(f"Unknown arguments: {arguments[1:]}.")
+    cluster = (_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+    if not _DISTRIBUTED.value and any(value is not None for value in cluster):
+        raise app.UsageError(
+            "--coordinator, --processes, --process: add --distributed."
+        )
     if _DISTRIBUTED.value:
-        jax.distributed.initialize(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+        jax.distributed.initialize(*cluster)
     _set_up_logging()
     config = schema.parse(_CONFIG.value)
     workdir = epath.Path(str(_WORKDIR.value)).expanduser()
@@ -60,11 +65,12 @@ def main(arguments: list[str]) -> None:
         jax.config.update("jax_compilation_cache_dir", cache)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     data_dir = epath.Path(str(_DATA_DIR.value)).expanduser()
-    if jax.process_index() == 0:
-        preparation.prepare(config.datasets, data_dir, rebuild=_REBUILD.value)
+    if jax.process_index() == 0:  # The others find the sets ready.
+        folders = preparation.prepare(config.datasets, data_dir, rebuild=_REBUILD.value)
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("sets are prepared")
-    folders = preparation.prepare(config.datasets, data_dir)
+    if jax.process_index() != 0:
+        folders = preparation.prepare(config.datasets, data_dir)
     experiment.run(config, workdir, folders)
     _LOG.info("Report: %s", workdir / "report.html")
 
@@ -137,7 +143,8 @@ def run() -> None:
     except (ValueError, FileNotFoundError, TypeError, FloatingPointError) as error:
         if logging.level_debug():
             raise
-        sys.exit(f"Error: {error}")
+        lines = [str(error), *getattr(error, "__notes__", [])]
+        sys.exit(f"Error: {' '.join(lines)} (--verbosity=1 shows where.)")
 
 
 if __name__ == "__main__":

@@ -74,24 +74,24 @@ class Recorder:
         """Does what is due after `done` steps."""
         row, last = self._row, done == self._ends[-1]
         line: dict[str, float] = {}
-        save_now = done % row.checkpoint_every == 0
-        # A state that is saved has a finite loss, so that one can go on from it.
-        if done % row.log_every == 0 or last or save_now:
-            line |= self._train_line(jax.device_get(scalars), batch, done)
-        value = math.nan
+        segment_ends = done == self._ends[segment]
         evaluate_now = row.stage == "finetune" and (
             last or (row.evaluate_every and done % row.evaluate_every == 0)
         )
+        save_now = done % row.checkpoint_every == 0 or segment_ends or evaluate_now
+        # What is saved is checked to be finite, so that one can go on from it.
+        if done % row.log_every == 0 or save_now:
+            line |= self._train_line(jax.device_get(scalars), batch, done)
+        value = math.nan
         if evaluate_now:
             values = self._validate(batch.task, state)
             value = values[self._primary(batch.task)]
             line |= {f"validation/{name}": found for name, found in values.items()}
-        segment_ends = done == self._ends[segment]
         if row.stage == "continual" and segment_ends:
             line |= self._remembered(state, segment)
         if line and self._writer is not None:
             self._writer.write(done, line)
-        if save_now or segment_ends or evaluate_now:
+        if save_now:
             with jax.transfer_guard("allow"):
                 self._checkpoints.save(state, done, value)
         self._progress.update(done, batch.task)
@@ -132,12 +132,13 @@ class Recorder:
     def _train_line(
         self, scalars: dict[str, np.ndarray], batch: types.Batch, done: int
     ) -> dict[str, float]:
-        loss = float(scalars["loss"])
-        if not math.isfinite(loss):
+        # A finite loss may have a gradient that is not, and spoils the parameters.
+        loss, norm = float(scalars["loss"]), float(scalars["gradient_norm"])
+        if not math.isfinite(loss) or not math.isfinite(norm):
             raise FloatingPointError(
-                f"{self._folder.name}: the loss of '{batch.task}' is {loss} after "
-                f"{done} steps. Start a new work folder with a lower learning rate or "
-                "clip_norm."
+                f"{self._folder.name}: the loss of '{batch.task}' is {loss}, its "
+                f"gradient's norm {norm}, after {done} steps. Start a new work folder "
+                "with a lower learning rate or clip_norm."
             )
         prefix = f"train/{batch.task}/" if len(self._tasks) > 1 else "train/"
         line = {f"{prefix}{name}": float(value) for name, value in scalars.items()}

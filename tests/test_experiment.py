@@ -34,6 +34,10 @@ def get_config():
     config.runs.continual.continual.tasks = ("missing_tooth", "mandible")
     for name in kept[2:]:
         config.runs[name].update(steps=8, evaluate_every=3)
+    more = config.runs.contrastive.to_dict()
+    more.update(init_from="contrastive", steps=1)
+    more["contrastive"]["carry_memory"] = True
+    config.runs.more = tiny.schema.run(**more)
     for row in config.runs.values():
         row.checkpoint_every = 2
     return config
@@ -127,6 +131,29 @@ def test_three_stages_and_the_report(folders):
     before = (tested / "test.npz").stat().st_mtime_ns
     finish(run_command(config, whole, data), whole)
     assert (tested / "test.npz").stat().st_mtime_ns == before
+
+
+@pytest.mark.slow
+def test_pre_training_goes_on_with_key_encoder_and_queue(folders):
+    """The queue holds two batches: one step overwrites the older half."""
+    _, _, whole = folders
+
+    first, _ = checkpoint.load_backbone(whole / "runs/contrastive/backbone", {})
+    more, description = checkpoint.load_backbone(whole / "runs/more/backbone", {})
+
+    assert description["parent"] == "contrastive"
+    rows = len(first["memory"]["queue"]) // 2
+    assert first["memory"]["pointer"] == 0
+    assert more["memory"]["pointer"] == rows
+    np.testing.assert_array_equal(
+        more["memory"]["queue"][rows:], first["memory"]["queue"][rows:]
+    )
+    # The key encoder moved by 1 % of the way (momentum 0.99), not back to a copy.
+    slow = first["memory"]["key_params"]["backbone"]["conv1"]["kernel"]
+    fast = first["backbone"]["params"]["conv1"]["kernel"]
+    expected = 0.99 * slow + 0.01 * fast
+    found = more["memory"]["key_params"]["backbone"]["conv1"]["kernel"]
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.slow

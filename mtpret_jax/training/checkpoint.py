@@ -14,6 +14,7 @@ from etils import epath
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from mtpret_jax import types
+from mtpret_jax.training import files
 
 _METADATA = "backbone.json"
 
@@ -96,10 +97,13 @@ def save_backbone(
     A folder without description is an unfinished one and is written over.
     """
     folder = epath.Path(folder).resolve()
+    if jax.process_index() == 0:
+        (folder / _METADATA).unlink(missing_ok=True)
+    files.wait_for_all("old backbone is void")
     with ocp.PyTreeCheckpointer() as checkpointer:
         checkpointer.save(folder / "arrays", tree, force=True)
     if jax.process_index() == 0:
-        (folder / _METADATA).write_text(json.dumps(dict(metadata), indent=2) + "\n")
+        files.write_json(folder / _METADATA, dict(metadata))
 
 
 def load_backbone(
@@ -118,6 +122,19 @@ def load_backbone(
       FileNotFoundError: If there is no finished backbone.
       ValueError: If the description differs from what is expected.
     """
+    metadata = read_description(folder, expected)
+    folder = epath.Path(folder).resolve()
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        item = checkpointer.metadata(folder / "arrays").item_metadata.tree
+        kinds = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), item)
+        tree = checkpointer.restore(folder / "arrays", restore_args=kinds)
+    return tree, metadata
+
+
+def read_description(
+    folder: epath.PathLike, expected: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The description of a backbone folder, checked; see `load_backbone`."""
     folder = epath.Path(folder).resolve()
     if not (folder / _METADATA).exists():
         raise FileNotFoundError(
@@ -135,11 +152,7 @@ def load_backbone(
             f"The backbone in {folder} does not fit this run. {'; '.join(differing)}. "
             "Change the config, or start from another backbone."
         )
-    with ocp.PyTreeCheckpointer() as checkpointer:
-        item = checkpointer.metadata(folder / "arrays").item_metadata.tree
-        kinds = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), item)
-        tree = checkpointer.restore(folder / "arrays", restore_args=kinds)
-    return tree, metadata
+    return metadata
 
 
 def graft(current: types.Tree, loaded: types.Tree, what: str) -> types.Tree:
