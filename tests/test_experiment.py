@@ -37,7 +37,8 @@ def get_config():
     more = config.runs.contrastive.to_dict()
     more.update(init_from="contrastive", steps=1)
     more["contrastive"]["carry_memory"] = True
-    config.runs.more = tiny.schema.run(**more)
+    with config.unlocked():
+        config.runs.more = tiny.schema.run(**more)
     for row in config.runs.values():
         row.checkpoint_every = 2
     return config
