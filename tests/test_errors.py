@@ -5,7 +5,6 @@ in `data/`. Here are the mistakes that need prepared sets, a work folder or the 
 """
 
 import pathlib
-import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -310,5 +309,8 @@ def test_a_wrong_command_ends_in_one_line(case, tmp_path):
 
     assert done.returncode == 1
     assert done.stdout == ""
-    assert re.fullmatch(re.escape(expected) + ".*\n", done.stderr)
+    # Grain warns of an old jaxlib when it is imported; that line is not ours.
+    lines = [line for line in done.stderr.splitlines() if "WARNING:absl:" not in line]
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith(expected)
     assert not (tmp_path / "run").exists()
