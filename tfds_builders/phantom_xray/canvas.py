@@ -8,6 +8,7 @@ pixel coordinates, as OpenCV has it.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -163,9 +164,8 @@ class Canvas:
             s = s - np.float32(bow) * t * (1 - t)
         table = np.asarray(half_width, np.float32)
         # Beyond both ends the width is zero, so that the tube is closed.
-        stops = np.concatenate([[-0.01], np.linspace(0, 1, len(table)), [1.01]])
-        table = np.concatenate([[0.0], table, [0.0]]).astype(np.float32)
-        width = np.interp(t, stops, table).astype(np.float32)
+        table = np.concatenate([[0.0], table, [0.0]])
+        width = np.interp(t, _stops(len(table)), table).astype(np.float32)
         return Tube(rows=rows, cols=cols, t=t, s=s, width=width)
 
     def _fixed(self, lines: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -176,6 +176,12 @@ class Canvas:
         return [
             points[start:stop] for start, stop in zip([0, *stops], stops, strict=False)
         ]
+
+
+@functools.cache
+def _stops(count: int) -> np.ndarray:
+    """Places along a tube of `count` widths, the zeros at both ends among them."""
+    return np.concatenate([[-0.01], np.linspace(0, 1, count - 2), [1.01]])
 
 
 @dataclasses.dataclass(frozen=True)
