@@ -137,9 +137,9 @@ class ContinualStage:
         self, state: types.TrainState, task: str, grads: types.Tree
     ) -> tuple[types.Tree, types.Scalars]:
         """Adds the gradients of (a/2) |w - w0|^2 for kernels of backbone and head."""
-        config, memory = self.config, state.memory
         if not self.anchored:  # Then weight decay acts instead.
             return grads, {}
+        config, memory = self.config, state.memory
         distance = {"previous": jnp.zeros(()), "pretrained": jnp.zeros(())}
 
         def pull(grad, now, previous, pretrained):
