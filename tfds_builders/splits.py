@@ -6,10 +6,84 @@ Reads no pixel and no file: identifiers, groups and labels in, lists of identifi
 from __future__ import annotations
 
 import collections
+import csv
+import dataclasses
 import hashlib
-from collections.abc import Sequence
+import io
+from collections.abc import Mapping, Sequence
 
 FRACTIONS = {"train": 0.8, "validation": 0.1, "test": 0.1}
+SPLITS = tuple(FRACTIONS)
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """Which image is in which split. An image that is not listed is in none.
+
+    Attributes:
+      name: "official", "muscle" or "grouped".
+      version: Rises when the rule behind the name changes.
+      split_of: Split of each image by its image_id.
+    """
+
+    name: str
+    version: int
+    split_of: Mapping[str, str]
+
+    def text(self) -> str:
+        """The manifest as CSV, sorted, so that equal manifests are equal files."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["image_id", "split"])
+        writer.writerows(sorted(self.split_of.items()))
+        return text.getvalue()
+
+    def sha256(self) -> str:
+        """Digest of the text."""
+        return hashlib.sha256(self.text().encode()).hexdigest()
+
+    def counts(self) -> dict[str, int]:
+        """Images of each split."""
+        counts = collections.Counter(self.split_of.values())
+        return {split: counts[split] for split in SPLITS}
+
+
+def manifest(name: str, version: int, shares: Mapping[str, Sequence[str]]) -> Manifest:
+    """A manifest from lists of identifiers, as `grouped` and `muscle` return them."""
+    split_of = {i: split for split, found in shares.items() for i in found}
+    return Manifest(name, version, split_of)
+
+
+def muscle(
+    ids: Sequence[str], strata: Sequence[str], *, seed: int, name: str
+) -> dict[str, list[str]]:
+    """Splits images as MUSCLE's published counts imply; patients may cross splits.
+
+    Of the n images of each stratum, n // 10 are for testing and a ninth of the others,
+    rounded down, for validation. Which ones is not known; here they come in the order
+    of sha256 of "seed|name|identifier".
+
+    Args:
+      ids: Unique identifier of each image.
+      strata: Stratum of each image; one for all if there is only one.
+      seed: Another seed gives another split.
+      name: Of the set.
+
+    Returns:
+      Identifiers of train, validation and test, each sorted.
+    """
+    result: dict[str, list[str]] = {split: [] for split in SPLITS}
+    by_stratum: dict[str, list[str]] = {}
+    for identifier, stratum in zip(ids, strata, strict=True):
+        by_stratum.setdefault(stratum, []).append(identifier)
+    for found in by_stratum.values():
+        in_order = sorted(found, key=lambda i: _digest(seed, name, i))
+        test = len(found) // 10
+        validation = (len(found) - test) // 9
+        result["test"].extend(in_order[:test])
+        result["validation"].extend(in_order[test : test + validation])
+        result["train"].extend(in_order[test + validation :])
+    return {split: sorted(found) for split, found in result.items()}
 
 
 def grouped(

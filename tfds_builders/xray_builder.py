@@ -20,20 +20,20 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
 import tqdm
 
-from tfds_builders import reader, statistics, xray_features
+from tfds_builders import reader, splits, statistics, xray_features
 
 INDEX = "index.csv"
 PREPARATION = "preparation.json"
 QUARANTINE = "quarantine.csv"
 # The columns of index.csv besides those of the labels.
 INDEX_START = ("split", "record", "image_id", "group")
-INDEX_END = ("has_mask", "n_boxes")
+INDEX_END = ("has_mask", "n_boxes", *xray_features.ABOUT)
 
 RECORDS_PER_SHARD = 1000
 _THREADS = min(8, os.cpu_count() or 1)
@@ -48,11 +48,15 @@ class Record:
       image_id: Unique in the set; holds no path of this machine.
       group: The patient, or the group of near copies, that must not cross splits.
       source: What `load` needs; each set's own.
+      about: What is told about the image besides its labels.
+      stratum: What splits should share alike; "" for nothing.
     """
 
     image_id: str
     group: str
     source: Any = None
+    about: xray_features.About = xray_features.About()
+    stratum: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,6 +133,21 @@ class XrayBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
         """Files that `records` already left out; asked after `records`."""
         return ()
 
+    # The split that is read unless another is asked for.
+    DEFAULT_MANIFEST: ClassVar[str] = "official"
+
+    def manifests(self) -> Mapping[str, splits.Manifest]:
+        """The splits that a set can be read in, by name; opens no picture.
+
+        By default one, `official`: the split in which the records are stored.
+        """
+        stored = {
+            record.image_id: split
+            for split, found in self.records().items()
+            for record in found
+        }
+        return {"official": splits.Manifest("official", 1, stored)}
+
     def options(self) -> dict[str, Any]:
         """The configuration's own fields, as JSON gives them back."""
         config = self.builder_config
@@ -155,12 +174,12 @@ class XrayBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
         del dl_manager  # The source is a folder or a simulator.
         self._rows, self._quarantined = [], []
         self._tally = statistics.Tally()
-        splits = {name: list(found) for name, found in self.records().items() if found}
-        if not splits:
+        records = {name: list(found) for name, found in self.records().items() if found}
+        if not records:
             raise ValueError(f"{self.name}/{self.builder_config.name}: no images.")
         self._quarantined.extend(self.left_out())
         shards: dict[str, list[Callable[[], Iterator[Any]]]] = {}
-        for name, found in splits.items():
+        for name, found in records.items():
             examples = self._examples(name, found)
             count = -(-len(found) // RECORDS_PER_SHARD)
             # All shards of a split draw from one stream, one after the other.
@@ -249,6 +268,8 @@ class XrayBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
         if layout.object_names:
             example["objects"] = _objects(xray)
             example["objects_known"] = xray.boxes is not None
+        for name in layout.about:
+            example[name] = getattr(record.about, name)
         return _Encoded(example, xray)
 
     def _index_row(
@@ -268,6 +289,9 @@ class XrayBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
             row[column] = "|".join(present) or ("(none)" if known else "")
         row["has_mask"] = int(xray.mask is not None)
         row["n_boxes"] = "" if xray.boxes is None else len(xray.boxes)
+        for name in xray_features.ABOUT:
+            value = getattr(record.about, name)
+            row[name] = "" if value != value else value
         return row
 
     def _download_and_prepare(

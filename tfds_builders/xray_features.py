@@ -13,11 +13,17 @@ Every set shares them, so that a builder written by a stranger can be trained on
 | `objects`       | boxes         | sequence of {`bbox`: y0, x0, y1, x1 as fractions,  |
 |                 |               | `label`: class index}                              |
 | `objects_known` | boxes         | bool: false where nobody looked for objects        |
+| `view`          | where told    | text: the release's own word, e.g. PA; "" unknown  |
+| `age`           | where told    | float32, years; not a number where unknown         |
+| `sex`           | where told    | text: F, M, or "" unknown                          |
+| `study_id`      | where told    | text: images taken together; "" unknown            |
+| `body_part`     | where told    | text: the release's own word; "" unknown           |
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,6 +33,34 @@ import tensorflow_datasets as tfds
 UNKNOWN_LABEL = -1
 BACKGROUND = "background"
 NOT_ANNOTATED = 255  # value of a mask's pixel
+SEXES = ("F", "M", "")
+
+
+@dataclasses.dataclass(frozen=True)
+class About:
+    """What is told about an image besides its labels.
+
+    Attributes:
+      view: The release's own word for the projection; "" where unknown.
+      age: Of the patient, years; not a number where unknown.
+      sex: "F", "M", or "" where unknown.
+      study_id: Images with the same one were taken together; "" where unknown.
+      body_part: The release's own word; "" where unknown.
+    """
+
+    view: str = ""
+    age: float = math.nan
+    sex: str = ""
+    study_id: str = ""
+    body_part: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuses a sex that is not coded."""
+        if self.sex not in SEXES:
+            raise ValueError(f"sex must be one of {SEXES}, got {self.sex!r}.")
+
+
+ABOUT = tuple(field.name for field in dataclasses.fields(About))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,17 +73,24 @@ class Layout:
         without masks.
       object_names: Classes of the boxes; empty without boxes.
       bit_depth: Bits of a stored pixel, 8 or 16.
+      about: Which fields of `About` the set tells.
     """
 
     label_names: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     mask_names: tuple[str, ...] = ()
     object_names: tuple[str, ...] = ()
     bit_depth: int = 8
+    about: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuses what cannot be stored."""
         if self.bit_depth not in (8, 16):
             raise ValueError(f"bit_depth must be 8 or 16, got {self.bit_depth}.")
+        strangers = set(self.about) - set(ABOUT)
+        if strangers:
+            raise ValueError(
+                f"about holds {sorted(strangers)}; expected some of {ABOUT}."
+            )
         if len(self.mask_names) >= NOT_ANNOTATED:
             raise ValueError(
                 f"A mask holds at most {NOT_ANNOTATED - 1} classes, "
@@ -110,6 +151,8 @@ def features(layout: Layout) -> tfds.features.FeaturesDict:
             }
         )
         found["objects_known"] = np.bool_
+    for name in layout.about:
+        found[name] = np.float32 if name == "age" else tfds.features.Text()
     return tfds.features.FeaturesDict(found)
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from tfds_builders import reader
-from tfds_builders.xray_folder import configuration, files
+from tfds_builders import files, reader
+from tfds_builders.xray_folder import configuration
 
 _ASPECT_TOLERANCE = 0.02  # relative; rounding of a small picture's side
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from etils import epath
 
-from tfds_builders import reader, xray_folder
-from tfds_builders.xray_folder import boxes, files
+from tfds_builders import files, reader, xray_folder
+from tfds_builders.xray_folder import boxes
 
 IMAGES = files.Listing(epath.Path("images"), {"a.png": 1}, {"a": ("a.png",)})
 

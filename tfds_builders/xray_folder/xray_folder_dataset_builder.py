@@ -13,8 +13,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
 
-from tfds_builders import reader, xray_builder, xray_features
-from tfds_builders.xray_folder import boxes, configuration, files, masks, table
+from tfds_builders import files, reader, tables, xray_builder, xray_features
+from tfds_builders.xray_folder import boxes, configuration, masks, source, table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Builder(xray_builder.XrayBuilder):
 
     def records(self) -> Mapping[str, Sequence[xray_builder.Record]]:
         """See base class."""
-        config, source = self.builder_config, self._source
+        config, found_in = self.builder_config, self._source
         self._left_out: list[xray_builder.Quarantined] = []
         columns, ids, rows = self._rows_of_images()
         known = {
@@ -64,8 +64,8 @@ class Builder(xray_builder.XrayBuilder):
             for column in config.labels
         }
         found: dict[str, boxes.ImageBoxes] = {}
-        if source.annotations is not None:
-            found, missing = boxes.parse(config, source.annotations, source.images)
+        if found_in.annotations is not None:
+            found, missing = boxes.parse(config, found_in.annotations, found_in.images)
             self._leave_out(missing, f"in {config.annotations}, but no such image")
         mask_of = self._masks_of_images(columns, ids, rows)
         group_of = table.groups(config, columns, rows, ids)
@@ -87,17 +87,17 @@ class Builder(xray_builder.XrayBuilder):
 
     def load(self, record: xray_builder.Record) -> xray_features.Xray:
         """See base class."""
-        config, source = self.builder_config, self._source
+        config, found_in = self.builder_config, self._source
         details: _Files = record.source
         try:
             image = reader.read_image(
-                source.images.root / details.path, dtype=self.layout().dtype
+                found_in.images.root / details.path, dtype=self.layout().dtype
             )
         except FileNotFoundError as error:
             raise reader.UnreadableImage("a link that leads nowhere") from error
         mask = None
         if details.mask is not None:
-            path = source.masks.root / details.mask
+            path = found_in.masks.root / details.mask
             try:
                 mask = masks.read(config, path, *image.shape)
             except FileNotFoundError as error:
@@ -114,11 +114,11 @@ class Builder(xray_builder.XrayBuilder):
         )
 
     @functools.cached_property
-    def _source(self) -> files.Source:
+    def _source(self) -> source.Source:
         """What the folder holds, listed once."""
         config = self.builder_config
         is_default = config.table == configuration.DEFAULT_TABLE
-        return files.read_source(
+        return source.read_source(
             epath.Path(config.folder).expanduser(),
             table=config.table,
             table_may_be_absent=is_default and not config.labels,
@@ -126,7 +126,7 @@ class Builder(xray_builder.XrayBuilder):
             annotations=config.annotations,
         )
 
-    def _rows_of_images(self) -> tuple[list[str], list[str], table.Rows]:
+    def _rows_of_images(self) -> tuple[list[str], list[str], tables.Rows]:
         """Returns columns, images and their rows; all images if there is no table."""
         config, images = self.builder_config, self._source.images
         if self._source.table is None:
@@ -143,7 +143,7 @@ class Builder(xray_builder.XrayBuilder):
                     f"{asked} name columns of it."
                 )
             return [], ids, [{} for _ in ids]
-        columns, rows = table.parse(self._source.table, config.table)
+        columns, rows = tables.parse(self._source.table, config.table)
         table.require_column(config.file_column, columns, "file_column", config.table)
         for column in config.labels:
             table.require_column(column, columns, "labels", config.table)
@@ -173,7 +173,7 @@ class Builder(xray_builder.XrayBuilder):
         return columns, ids, kept
 
     def _masks_of_images(
-        self, columns: Sequence[str], ids: Sequence[str], rows: table.Rows
+        self, columns: Sequence[str], ids: Sequence[str], rows: tables.Rows
     ) -> dict[str, str]:
         """Returns the mask of each image that has one; "" where the named one lacks."""
         config, there = self.builder_config, self._source.masks

@@ -1,0 +1,118 @@
+"""The files below a folder: what there is, and which one a name means."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import fnmatch
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
+
+from etils import epath
+
+_JUNK = ("__MACOSX", "Thumbs.db", "desktop.ini")
+
+
+@dataclasses.dataclass(frozen=True)
+class Listing:
+    """All files below a folder.
+
+    Attributes:
+      sizes: Size in bytes of each file by its path below the folder, in order; -1
+        where a link leads nowhere.
+      by_stem: Paths of the files whose path without the suffix is the key.
+    """
+
+    root: epath.Path
+    sizes: Mapping[str, int]
+    by_stem: Mapping[str, tuple[str, ...]]
+
+    def find(self, name: str) -> str | None:
+        """The file that a table or JSON means: its path, or its path without suffix.
+
+        Paths may start at the folder or at the one that holds it.
+        """
+        path = pathlib.PurePosixPath(name.replace("\\", "/"))
+        candidates = [path]
+        if path.parts[:1] == (self.root.name,):
+            candidates.insert(0, path.relative_to(self.root.name))
+        for candidate in candidates:
+            if candidate.as_posix() in self.sizes:
+                return candidate.as_posix()
+        for candidate in candidates:
+            found = self.by_stem.get(candidate.as_posix(), ())
+            if len(found) == 1:
+                return found[0]
+        return None
+
+
+def find_root(
+    folder: epath.Path, markers: Sequence[str], *, depth: int = 3
+) -> epath.Path | None:
+    """The folder, at most `depth` levels down, in which every marker lies.
+
+    Archives are unpacked with one, two or no folders around their content. Of several
+    such folders the highest is taken, then the first by name: mirrors nest copies.
+
+    Args:
+      folder: Where to look; it may be the root itself.
+      markers: Patterns (`*`, `?`; case does not matter) of names of files or folders;
+        alternatives are separated by "|".
+      depth: Levels to go down.
+    """
+    level = [folder]
+    for _ in range(depth + 1):
+        below: list[epath.Path] = []
+        for candidate in level:
+            there = [p for p in sorted(candidate.iterdir()) if not is_junk(p.name)]
+            names = [path.name.lower() for path in there]
+            if all(
+                any(fnmatch.filter(names, p) for p in marker.lower().split("|"))
+                for marker in markers
+            ):
+                return candidate
+            # A folder of very many entries holds images, not releases.
+            if len(there) <= 1000:
+                below.extend(path for path in there if path.is_dir())
+        level = below
+    return None
+
+
+def is_junk(name: str) -> bool:
+    """Whether systems leave such a file or folder behind."""
+    return name.startswith(".") or name in _JUNK
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A sentence that suggests the known name most like this one; "" if none is."""
+    found = difflib.get_close_matches(name, list(known), n=1)
+    return f" Did you mean {found[0]!r}?" if found else ""
+
+
+def brief(names: Iterable[str], limit: int = 12) -> str:
+    """Names joined by commas, the rest of a long list as a count."""
+    names = list(names)
+    text = ", ".join(names[:limit]) or "nothing"
+    return text + (f" and {len(names) - limit} more" if len(names) > limit else "")
+
+
+def list_files(root: epath.Path) -> Listing:
+    """Lists all files below a folder but those that systems leave behind."""
+    sizes = dict(sorted(_walk(root, "")))
+    by_stem: dict[str, tuple[str, ...]] = {}
+    for name in sizes:
+        stem = pathlib.PurePosixPath(name).with_suffix("").as_posix()
+        by_stem[stem] = (*by_stem.get(stem, ()), name)
+    return Listing(root, sizes, by_stem)
+
+
+def _walk(folder: epath.Path, prefix: str) -> Iterable[tuple[str, int]]:
+    """Yields path and size of each file, without what systems leave behind."""
+    for path in folder.iterdir():
+        if is_junk(path.name):
+            continue
+        name = f"{prefix}{path.name}"
+        if path.is_dir():
+            yield from _walk(path, f"{name}/")
+        else:
+            yield name, path.stat().length if path.exists() else -1

@@ -1,0 +1,277 @@
+"""The base of builders that read a data set as its makers released it.
+
+A set says where its files lie and what its tables tell about each image; finding the
+folder, reading pictures, boxes and splits is done here.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import functools
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import tensorflow_datasets as tfds
+from etils import epath
+
+from tfds_builders import files, reader, splits, xray_builder, xray_features
+
+_TABLES = (".csv", ".json", ".txt", ".xml", ".xlsx")
+_SMALL = 1 << 26  # bytes; larger tables are known by name and size alone
+
+
+@dataclasses.dataclass
+class ReleaseConfig(tfds.core.BuilderConfig):
+    """How a release is prepared.
+
+    Attributes:
+      folder: Holds the release, with up to three folders around it; "" for TFDS's
+        manual folder.
+      image_size: Longest stored side, pixels; 0 as released.
+      bit_depth: Bits of a stored pixel, 8 or 16.
+      seed: Of the splits `grouped` and `muscle`.
+    """
+
+    folder: str = ""
+    image_size: int = 0
+    bit_depth: int = 8
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+    """What a release tells about an image before it is opened.
+
+    Attributes:
+      image_id: Unique in the set, the same for every layout of a mirror.
+      image: The file, below the root.
+      split: The release's own: train, validation or test.
+      patient: With the name space of the ids in front, as in "nih:13118", so that
+        sets which share patients can be compared; "" where unknown.
+      labels: int8 [L] of each label column: 1, 0, or -1 for unknown.
+      masks: What `read_mask` needs, e.g. class to file; empty for an image without one.
+      boxes: float [M, 4] as x0, y0, x1, y1 in units of `box_frame`; None where nobody
+        looked for objects. May be degenerate or leave the image.
+      box_labels: Class index of each box.
+      box_frame: Height and width that the boxes refer to; None for those of the image
+        in pixels, (1, 1) for fractions.
+      about: View, age, sex, study and body part.
+      stratum: What the splits should share alike; "" for nothing.
+    """
+
+    image_id: str
+    image: str
+    split: str = "train"
+    patient: str = ""
+    labels: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    masks: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    boxes: np.ndarray | None = None
+    box_labels: np.ndarray | None = None
+    box_frame: tuple[float, float] | None = None
+    about: xray_features.About = xray_features.About()
+    stratum: str = ""
+
+
+class ReleaseBuilder(xray_builder.XrayBuilder, skip_registration=True):
+    """Prepares a released set.
+
+    A subclass sets VERSION, BUILDER_CONFIGS, MANUAL_DOWNLOAD_INSTRUCTIONS and the
+    attributes below, and gives `layout` and `items`.
+    """
+
+    # Patterns of names that lie in the root; see `files.find_root`.
+    MARKERS: ClassVar[tuple[str, ...]]
+    # Published counts; "images" must be there. Doctor compares `tally` with them.
+    EXPECTED: ClassVar[Mapping[str, int]]
+    # Whether the makers split the set so that it can be evaluated.
+    HAS_OFFICIAL_SPLIT: ClassVar[bool] = False
+    DEFAULT_MANIFEST: ClassVar[str] = "grouped"
+
+    builder_config: ReleaseConfig
+
+    @abc.abstractmethod
+    def items(self) -> Sequence[Item]:
+        """Every image of the release, from its tables and names of files alone.
+
+        Files that are left out (in a table but not there, no annotation, ...) are
+        given to `leave_out`.
+
+        Raises:
+          FileNotFoundError: If a table or a whole folder is missing.
+          ValueError: If a table does not hold what it should.
+        """
+
+    def read_mask(self, item: Item, height: int, width: int) -> np.ndarray:
+        """The mask of an item with `masks`, uint8 [height, width] of class indices."""
+        raise NotImplementedError(f"{self.name} has masks but does not read them.")
+
+    def official(self, found: Sequence[Item]) -> Mapping[str, str]:
+        """Split of each image as the makers meant it; asked if HAS_OFFICIAL_SPLIT."""
+        return {item.image_id: item.split for item in found}
+
+    def muscle_members(self, found: Sequence[Item]) -> Sequence[Item]:
+        """The images that MUSCLE split; all by default."""
+        return found
+
+    def leave_out(self, file: str, reason: str) -> None:
+        """Notes a file, below the root, that `items` does not return."""
+        self._left_out.append(xray_builder.Quarantined(file, reason))
+
+    @functools.cached_property
+    def folder(self) -> epath.Path:
+        """Where the release is looked for."""
+        given = self.builder_config.folder
+        if given:
+            return epath.Path(given).expanduser()
+        return epath.Path(self._data_dir_root) / "downloads" / "manual"
+
+    @functools.cached_property
+    def release(self) -> files.Listing:
+        """The files of the release, listed once.
+
+        Raises:
+          FileNotFoundError: If it is not found; says how to get it.
+        """
+        root = None
+        if self.folder.is_dir():
+            root = files.find_root(self.folder, self.MARKERS)
+        if root is None:
+            raise FileNotFoundError(
+                f"{self.name}: not found in {str(self.folder)!r}, nor up to three "
+                f"levels below it: {', '.join(self.MARKERS)}. "
+                f"{' '.join((self.MANUAL_DOWNLOAD_INSTRUCTIONS or '').split())}"
+            )
+        return files.list_files(root)
+
+    def fingerprint(self) -> str:
+        """Hash over names and sizes of all files and the content of the tables."""
+        digest = hashlib.sha256()
+        for name, size in self.release.sizes.items():
+            digest.update(f"{name}\0{size}\n".encode())
+            if name.lower().endswith(_TABLES) and 0 <= size < _SMALL:
+                content = (self.release.root / name).read_bytes()
+                digest.update(hashlib.sha256(content).digest())
+        return digest.hexdigest()
+
+    def options(self) -> dict[str, Any]:
+        """The configuration's own fields but for the folder, which may be moved."""
+        return {k: v for k, v in super().options().items() if k != "folder"}
+
+    @functools.cached_property
+    def found(self) -> Sequence[Item]:
+        """`items`, asked once and checked."""
+        self._left_out: list[xray_builder.Quarantined] = []
+        found = self.items()
+        if not found:
+            raise ValueError(f"{self.name}: no image in {str(self.release.root)!r}.")
+        alone = sum(not item.patient for item in found)
+        if alone:
+            logging.getLogger(__name__).warning(
+                "%s: the patient of %d of %d images is not known; each counts as a "
+                "patient of its own.",
+                self.name,
+                alone,
+                len(found),
+            )
+        return found
+
+    def left_out(self) -> Sequence[xray_builder.Quarantined]:
+        """See base class."""
+        return self._left_out
+
+    def records(self) -> Mapping[str, Sequence[xray_builder.Record]]:
+        """See base class."""
+        result: dict[str, list[xray_builder.Record]] = {s: [] for s in splits.SPLITS}
+        for item in self.found:
+            record = xray_builder.Record(
+                image_id=item.image_id,
+                group=_group(item),
+                source=item,
+                about=item.about,
+                stratum=item.stratum,
+            )
+            result[item.split].append(record)
+        return result
+
+    def manifests(self) -> Mapping[str, splits.Manifest]:
+        """See base class: `official` where there is one, `muscle` and `grouped`."""
+        ids = [item.image_id for item in self.found]
+        members = self.muscle_members(self.found)
+        seed, name = self.builder_config.seed, self.name
+        muscle = splits.muscle(
+            [item.image_id for item in members],
+            [item.stratum for item in members],
+            seed=seed,
+            name=name,
+        )
+        grouped = splits.grouped(
+            ids,
+            [_group(item) for item in self.found],
+            [item.stratum for item in self.found],
+            seed=seed,
+            name=name,
+        )
+        result = {
+            "muscle": splits.manifest("muscle", 1, muscle),
+            "grouped": splits.manifest("grouped", 1, grouped),
+        }
+        if self.HAS_OFFICIAL_SPLIT:
+            official = splits.Manifest("official", 1, self.official(self.found))
+            result = {"official": official, **result}
+        return result
+
+    def load(self, record: xray_builder.Record) -> xray_features.Xray:
+        """See base class."""
+        item: Item = record.source
+        image = self._read(item.image)
+        mask = None
+        if item.masks:
+            mask = self.read_mask(item, *image.shape)
+        if item.boxes is None or item.box_labels is None:
+            return xray_features.Xray(image, item.labels, mask)
+        fractions, kept = _fractions(item.boxes, item.box_frame or image.shape)
+        return xray_features.Xray(
+            image,
+            item.labels,
+            mask,
+            fractions,
+            np.asarray(item.box_labels, np.int64)[kept],
+            dropped_boxes=int((~kept).sum()),
+        )
+
+    def _read(self, name: str) -> np.ndarray:
+        try:
+            return reader.read_image(
+                self.release.root / name, dtype=self.layout().dtype
+            )
+        except FileNotFoundError as error:
+            raise reader.UnreadableImage("a link that leads nowhere") from error
+
+
+def _group(item: Item) -> str:
+    return item.patient or f"image:{item.image_id}"
+
+
+def _fractions(
+    corners: np.ndarray, frame: tuple[float, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Clips boxes to the image and leaves out those without area.
+
+    Args:
+      corners: float [M, 4] as x0, y0, x1, y1, in any order of the two corners.
+      frame: Height and width in the same unit.
+
+    Returns:
+      float [K, 4] as y0, x0, y1, x1, fractions; bool [M], which boxes were kept.
+    """
+    x, y = np.asarray(corners, np.float64).reshape(-1, 2, 2).transpose(2, 0, 1)
+    height, width = frame
+    both = np.stack([np.sort(y) / height, np.sort(x) / width], axis=-1)
+    clipped = both.clip(0.0, 1.0).reshape(-1, 4)
+    finite = np.isfinite(clipped).all(axis=1)
+    kept = finite & (clipped[:, 2] > clipped[:, 0]) & (clipped[:, 3] > clipped[:, 1])
+    return clipped[kept], kept

@@ -1,0 +1,96 @@
+"""What a folder of X-rays holds, before any picture is opened."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+
+from etils import epath
+
+from tfds_builders import files
+
+IMAGES = "images"
+MASKS = "masks"
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """What is read from a folder before any picture is opened.
+
+    Attributes:
+      folder: The folder itself.
+      images: Files of `images/`.
+      masks: Files of `masks/`; empty if masks are not asked for.
+      table: Content of the table; None without one.
+      annotations: Content of the annotations; None if they are not asked for.
+    """
+
+    folder: epath.Path
+    images: files.Listing
+    masks: files.Listing
+    table: bytes | None
+    annotations: bytes | None
+
+    def fingerprint(self) -> str:
+        """Hash over names and sizes of pictures and the content of the other files."""
+        digest = hashlib.sha256()
+        for listing in (self.images, self.masks):
+            for name, size in listing.sizes.items():
+                digest.update(f"{name}\0{size}\n".encode())
+            digest.update(b"\0")
+        for content in (self.table, self.annotations):
+            digest.update(b"" if content is None else hashlib.sha256(content).digest())
+            digest.update(b"\0")
+        return digest.hexdigest()
+
+
+def read_source(
+    folder: epath.Path,
+    *,
+    table: str,
+    table_may_be_absent: bool,
+    masks: bool,
+    annotations: str,
+) -> Source:
+    """Lists a folder and reads its table and annotations.
+
+    Raises:
+      FileNotFoundError: If something that is needed is not there; lists what is.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"No folder {str(folder)!r}. Set the option `folder` to the one that holds "
+            f"`{IMAGES}/`."
+        )
+    there = sorted(path.name for path in folder.iterdir())
+    for name, wanted in ((IMAGES, True), (MASKS, masks)):
+        if wanted and name not in there:
+            raise FileNotFoundError(
+                f"No folder {name!r} in {str(folder)!r}, which holds: "
+                f"{files.brief(there)}."
+            )
+    return Source(
+        folder=folder,
+        images=files.list_files(folder / IMAGES),
+        masks=files.list_files(folder / MASKS)
+        if masks
+        else files.Listing(folder / MASKS, {}, {}),
+        table=_read(folder, table, there, may_be_absent=table_may_be_absent),
+        annotations=_read(folder, annotations, there, may_be_absent=False),
+    )
+
+
+def _read(
+    folder: epath.Path, name: str, there: list[str], *, may_be_absent: bool
+) -> bytes | None:
+    if not name:
+        return None
+    path = folder / name
+    if path.is_file():
+        return path.read_bytes()
+    if may_be_absent:
+        return None
+    raise FileNotFoundError(
+        f"No file {name!r} in {str(folder)!r}, which holds: {files.brief(there)}."
+        f"{files.nearest(name, there)}"
+    )
