@@ -45,6 +45,36 @@ class Listing:
                 return found[0]
         return None
 
+    def matching(self, *patterns: str) -> list[str]:
+        """Paths whose last part fits a pattern (`*`, `?`; case does not matter).
+
+        Returns:
+          Those of the first pattern that any file fits, those nearest the root first.
+        """
+        for pattern in patterns:
+            found = [
+                name
+                for name in self.sizes
+                if fnmatch.fnmatchcase(_last(name), pattern.lower())
+            ]
+            if found:
+                return sorted(found, key=lambda name: (name.count("/"), name))
+        return []
+
+    def one(self, *patterns: str) -> str:
+        """The first of `matching`.
+
+        Raises:
+          FileNotFoundError: If there is none.
+        """
+        found = self.matching(*patterns)
+        if not found:
+            raise FileNotFoundError(
+                f"No file {' or '.join(patterns)} below {str(self.root)!r}. It is part "
+                "of the release: unpack all of it."
+            )
+        return found[0]
+
 
 def find_root(
     folder: epath.Path, markers: Sequence[str], *, depth: int = 3
@@ -104,6 +134,10 @@ def list_files(root: epath.Path) -> Listing:
         stem = pathlib.PurePosixPath(name).with_suffix("").as_posix()
         by_stem[stem] = (*by_stem.get(stem, ()), name)
     return Listing(root, sizes, by_stem)
+
+
+def _last(name: str) -> str:
+    return name.rsplit("/", maxsplit=1)[-1].lower()
 
 
 def _walk(folder: epath.Path, prefix: str) -> Iterable[tuple[str, int]]:

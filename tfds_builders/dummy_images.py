@@ -1,0 +1,58 @@
+"""Small invented pictures for the dummy data of releases; they show nobody."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+
+import cv2
+import numpy as np
+from PIL import Image
+
+
+def draw(
+    rng: np.random.Generator,
+    height: int,
+    width: int,
+    spots: Iterable[tuple[float, float]] = (),
+    *,
+    radius: float = 0.1,
+) -> np.ndarray:
+    """Draws clouds that differ from picture to picture, with bright spots.
+
+    Args:
+      rng: Source of the clouds.
+      height: Pixels.
+      width: Pixels.
+      spots: Centres y, x as fractions; what is to be learnt.
+      radius: Of a spot, a fraction of the longest side.
+
+    Returns:
+      uint8 [height, width], nowhere 0.
+    """
+    coarse = rng.uniform(30, 130, (5, 5)).astype(np.float32)
+    field = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+    field = field + rng.normal(0, 6, (height, width))
+    rows, columns = np.mgrid[:height, :width]
+    for y, x in spots:
+        away = np.hypot(rows - y * height, columns - x * width)
+        field[away <= radius * max(height, width)] += 90
+    return field.clip(1, 255).astype(np.uint8)
+
+
+def png(pixels: np.ndarray, mode: str = "") -> bytes:
+    """Encodes uint8 or uint16 [H, W] as a PNG of a Pillow mode: L, RGB, RGBA, 1."""
+    picture = Image.fromarray(pixels)
+    file = io.BytesIO()
+    (picture.convert(mode) if mode else picture).save(file, "PNG")
+    return file.getvalue()
+
+
+def ellipse(
+    height: int, width: int, centre: tuple[float, float], axes: tuple[float, float]
+) -> np.ndarray:
+    """A filled ellipse: bool [height, width]; centre and half axes y, x as fractions."""
+    rows, columns = np.mgrid[:height, :width]
+    y = (rows - centre[0] * height) / (axes[0] * height)
+    x = (columns - centre[1] * width) / (axes[1] * width)
+    return y**2 + x**2 <= 1
