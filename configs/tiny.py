@@ -1,8 +1,9 @@
-"""Any config shrunk to simulated radiographs and about a minute of CPU.
+"""Any config shrunk to simulated radiographs and a few steps on a CPU.
 
 Run:     python -m mtpret_jax.main --config=configs/tiny.py:demo --workdir=runs/tiny
-         where `demo` is another config file of this folder (`mini`: its own argument
-         is not needed, since its sets are replaced).
+         where `demo` is another config file of this folder. Sets of a folder are
+         replaced by phantoms, unless the folder is given: `tiny.py:mtpret,FOLDER`
+         runs on the releases (or the dummy ones of `tfds_builders.dummy`) in FOLDER.
 Expect:  the report of the same stages, tasks and arms, with figures that mean nothing.
 """
 
@@ -16,11 +17,13 @@ from mtpret_jax import config as schema
 
 SIZE = 64  # pixels
 BATCH = 8
+OF_A_FOLDER = ("mini", "mtpret")  # configs that take the folder of their sets
 BODIES = {"classification": "hand", "segmentation": "head", "detection": "chest"}
 
 
-def get_config(name: str = "demo") -> ConfigDict:
-    """The config of `configs/<name>.py`, shrunk."""
+def get_config(arg: str = "demo") -> ConfigDict:
+    """The config of `configs/<name>.py`, shrunk; `arg` is "name" or "name,folder"."""
+    name, _, folder = arg.partition(",")
     path = pathlib.Path(__file__).with_name(f"{name}.py")
     if not path.exists():
         known = sorted(p.stem for p in path.parent.glob("*.py") if p.stem != "tiny")
@@ -30,9 +33,23 @@ def get_config(name: str = "demo") -> ConfigDict:
         raise ImportError(f"{path} can't be imported.")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    config = module.get_config("unused") if name == "mini" else module.get_config()
+    needs_folder = name in OF_A_FOLDER
+    config = module.get_config(folder or ("unused" if needs_folder else ""))
     config.backbone.width = 8
     config.report.bootstrap = 50
+    if folder:
+        for row in config.datasets.values():
+            row.options.image_size = SIZE
+    else:
+        _use_phantoms(config)
+    for row in config.tasks.values():
+        _shrink_task(row)
+    for row in config.runs.values():
+        _shrink_run(row)
+    return config
+
+
+def _use_phantoms(config: ConfigDict) -> None:
     bodies = {row.dataset: BODIES[row.kind] for row in config.tasks.values()}
     for dataset in list(config.datasets):
         config.datasets[dataset] = schema.dataset(
@@ -44,14 +61,11 @@ def get_config(name: str = "demo") -> ConfigDict:
             test=12,
         )
     for row in config.tasks.values():
-        _shrink_task(row)
-    for row in config.runs.values():
-        _shrink_run(row)
-    return config
+        row.target = "finding"
 
 
 def _shrink_task(row: Any) -> None:
-    row.update(target="finding", image_size=SIZE, batch_size=BATCH)
+    row.update(image_size=SIZE, batch_size=BATCH)
     row.segmentation.update(output_stride=16, channels=8)
     row.detection.update(
         channels=8,

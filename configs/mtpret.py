@@ -1,0 +1,253 @@
+"""MTPret at full size: eleven sets, seven tasks, two external sets, every arm.
+
+Run:     python -m mtpret_jax.main --config=configs/mtpret.py:FOLDER --workdir=...
+         where FOLDER holds the thirteen releases (`python -m tfds_builders.doctor
+         FOLDER` says what is missing). With ImageNet weights of a ResNet-50, in
+         torchvision's or timm's layout, the arm `imagenet` joins in:
+         --config=configs/mtpret.py:FOLDER,WEIGHTS
+Expect:  weeks on one accelerator; no run of this size has been done yet. The whole of
+         it runs on dummy releases: configs/tiny.py:mtpret,FOLDER.
+Source:  shared names are those of the published work; M is MoCo v2 (He et al., 2020),
+         T torchvision's Faster R-CNN, P PaddleSeg's DeepLabV3. The papers' own
+         hyper-parameters are not public, so all else is marked `ours:`.
+"""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from mtpret_jax import config as schema
+
+# Published: the nine sets of MUSCLE. ours: panoramic_mandible and grazpedwri_dx, for
+# the published "heads" and "bones", and which of the sets bring a task.
+PRETRAINING_SETS = (
+    "nih_chest_xray14",
+    "shenzhen_cxr",
+    "montgomery_cxr",
+    "indiana_cxr",
+    "rsna_bone_age",
+    "kermany_pneumonia",
+    "mura",
+    "chest_xray_masks",
+    "panoramic_mandible",
+    "tbx11k",
+    "grazpedwri_dx",
+)
+EXTERNAL_SETS = ("covid_chestxray", "fracatlas")  # ours
+
+# ours: steps of fine-tuning, 20 to 100 epochs of a task's train split.
+FINETUNE_STEPS = {
+    "findings": 24_000,
+    "pneumonia": 3_000,
+    "bone_abnormality": 15_000,
+    "lungs": 3_000,
+    "mandible": 1_200,
+    "tuberculosis": 8_000,
+    "wrist_fracture": 24_000,
+    "covid": 1_000,
+    "fracture": 2_500,
+    "fracture_boxes": 4_000,
+}
+EXTERNAL_TASKS = ("covid", "fracture", "fracture_boxes")
+
+STORED = 512  # ours: longest side of a stored picture, pixels
+ROUNDS = 10  # ours
+SEGMENT_STEPS = 300  # ours
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    """The config for the releases below a folder, and perhaps ImageNet weights."""
+    folder, _, weights = arg.partition(",")
+    if not folder:
+        raise ValueError(
+            "configs/mtpret.py needs the folder of the releases: "
+            "--config=configs/mtpret.py:/path/to/folder[,/path/to/weights.pth]."
+        )
+    config = schema.defaults()
+    config.report.title = "MTPret in JAX: eleven sets, seven tasks, two external sets"
+    config.report.bootstrap = 1000  # ours
+    # Both depths of 18 and 50 are published.
+    config.backbone.update(name="resnet50", width=64, in_channels=3)
+    config.input.normalisation = "image"  # ours: Z-score of each image
+    config.input.fit = "pad"  # ours
+    # ours: of the nine kinds of object of this set, fractures alone
+    options = dict(grazpedwri_dx=dict(objects=("fracture",)))
+    for name in (*PRETRAINING_SETS, *EXTERNAL_SETS):
+        config.datasets[name] = schema.dataset(
+            name, folder=folder, image_size=STORED, **options.get(name, {})
+        )
+    _add_classification(config)
+    _add_segmentation(config)
+    _add_detection(config)
+    _add_pretraining(config)
+    _add_arms(config, weights)
+    return config
+
+
+def _add_classification(config: ConfigDict) -> None:
+    common: dict[str, Any] = dict(
+        kind="classification",
+        image_size=224,  # M
+        batch_size=64,  # ours
+    )
+    config.tasks.findings = schema.task(
+        dataset="nih_chest_xray14", target="finding", exclusive=False, **common
+    )
+    for task, dataset in (
+        ("pneumonia", "kermany_pneumonia"),
+        ("bone_abnormality", "mura"),
+        ("covid", "covid_chestxray"),
+        ("fracture", "fracatlas"),
+    ):
+        config.tasks[task] = schema.task(dataset=dataset, target="label", **common)
+
+
+def _add_segmentation(config: ConfigDict) -> None:
+    for task, dataset in (
+        ("lungs", "chest_xray_masks"),
+        ("mandible", "panoramic_mandible"),
+    ):
+        config.tasks[task] = schema.task(
+            kind="segmentation",
+            dataset=dataset,
+            image_size=512,  # P
+            batch_size=16,  # ours: at least 8 for BatchNorm
+            # P: output stride 8, with the rates that go with it
+            segmentation=dict(output_stride=8, channels=256, rates=(12, 24, 36)),
+        )
+
+
+def _add_detection(config: ConfigDict) -> None:
+    for task, dataset in (
+        ("tuberculosis", "tbx11k"),
+        ("wrist_fracture", "grazpedwri_dx"),
+        ("fracture_boxes", "fracatlas"),
+    ):
+        config.tasks[task] = schema.task(
+            kind="detection",
+            dataset=dataset,
+            image_size=512,  # ours
+            batch_size=8,  # ours
+            learning_rate_scale=0.5,  # ours
+            detection=dict(
+                channels=256,  # T
+                # ours: T's 32 to 512 pixels are for pictures of 800
+                anchor_sizes=(16.0, 32.0, 64.0, 128.0, 256.0),
+                proposals_before_nms=1000,  # ours: T takes 2000 when training
+                proposals=1000,  # T, when testing
+                anchors_sampled=256,  # T
+                regions=512,  # T
+                hidden=1024,  # T
+                max_boxes=32,  # ours
+                detections=100,  # T
+            ),
+        )
+
+
+def _add_pretraining(config: ConfigDict) -> None:
+    config.runs.contrastive = schema.run(
+        stage="contrastive",
+        steps=122_000,  # M: 200 epochs, of about 156,000 images
+        log_every=100,
+        checkpoint_every=2000,
+        optimizer=dict(
+            name="sgd", learning_rate=0.03, momentum=0.9, weight_decay=1e-4
+        ),  # M
+        contrastive=dict(
+            datasets=dict.fromkeys(PRETRAINING_SETS, 1.0),
+            size_exponent=1.0,  # Published: the sets are aggregated
+            image_size=224,  # M
+            batch_size=256,  # M
+            queue_size=65_536,  # M
+            momentum=0.999,  # M
+            temperature=0.2,  # M
+            embedding_size=128,  # M
+            batch_norm_groups=8,  # M, on eight devices
+            # M, without what makes no sense in grey; ours: rotation, noise, crop
+            augment=schema.augment("contrastive", crop_min_area=0.2),
+        ),
+    )
+    tasks = tuple(name for name in FINETUNE_STEPS if name not in EXTERNAL_TASKS)
+    segments = dict(
+        name="sgd",
+        learning_rate=0.01,  # ours
+        final_learning_rate=1e-5,  # ours
+        momentum=0.9,  # ours
+        clip_norm=10.0,  # ours
+    )
+    common: dict[str, Any] = dict(
+        stage="continual",
+        init_from="contrastive",
+        log_every=50,
+        optimizer=segments,
+    )
+    config.runs.continual = schema.run(
+        steps=SEGMENT_STEPS,
+        checkpoint_every=SEGMENT_STEPS,
+        # Published: cross-task memorization, a cyclic and reshuffled schedule. ours:
+        # how, and every number.
+        continual=dict(
+            tasks=tasks,
+            rounds=ROUNDS,
+            reshuffle=True,
+            cyclic=True,
+            anchor_previous=0.01,
+            anchor_pretrained=0.01,
+            feature_memory=0.0,
+            head_decay=0.01,
+        ),
+        **common,
+    )
+    # Published as MUSCLE--: both off. ours: one pass in a fixed order, as many steps.
+    config.runs.continual_plain = schema.run(
+        steps=ROUNDS * SEGMENT_STEPS,
+        checkpoint_every=SEGMENT_STEPS,
+        continual=dict(
+            tasks=tasks,
+            rounds=1,
+            reshuffle=False,
+            cyclic=False,
+            anchor_previous=0.0,
+            anchor_pretrained=0.0,
+            feature_memory=0.0,
+        ),
+        **common,
+    )
+
+
+def _add_arms(config: ConfigDict, weights: str) -> None:
+    arms = dict(
+        scratch="",
+        contrastive="contrastive",
+        continual_plain="continual_plain",
+        mtpret="continual",
+    )
+    if weights:
+        arms["imagenet"] = weights
+    for arm, start in arms.items():
+        for task, steps in FINETUNE_STEPS.items():
+            _add_finetuning(config, arm, task, start, steps)
+    # ours: the papers lack a control for the steps that stage 2 spends on a task.
+    extra = ROUNDS * SEGMENT_STEPS
+    for task, steps in FINETUNE_STEPS.items():
+        if task not in EXTERNAL_TASKS:
+            _add_finetuning(
+                config, "contrastive_longer", task, "contrastive", steps + extra
+            )
+
+
+def _add_finetuning(
+    config: ConfigDict, arm: str, task: str, start: str, steps: int
+) -> None:
+    config.runs[f"{arm}_{task}"] = schema.run(
+        stage="finetune",
+        arm=arm,
+        init_from=start,
+        steps=steps,
+        log_every=50,
+        checkpoint_every=500,
+        evaluate_every=500,  # ours: validation chooses among these
+        # ours, alike for every arm
+        optimizer=dict(name="sgd", learning_rate=0.01, warmup_steps=100),
+        finetune=dict(task=task, head="new"),
+    )
