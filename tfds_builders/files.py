@@ -86,18 +86,17 @@ def find_root(
 
     Args:
       folder: Where to look; it may be the root itself.
-      markers: Patterns (`*`, `?`; case does not matter) of names of files or folders;
-        alternatives are separated by "|".
+      markers: Patterns (`*`, `?`; case does not matter) of names of files or folders,
+        or of paths such as "train/normal"; alternatives are separated by "|".
       depth: Levels to go down.
     """
     level = [folder]
     for _ in range(depth + 1):
         below: list[epath.Path] = []
         for candidate in level:
-            there = [p for p in sorted(candidate.iterdir()) if not is_junk(p.name)]
-            names = [path.name.lower() for path in there]
+            there = _entries(candidate)
             if all(
-                any(fnmatch.filter(names, p) for p in marker.lower().split("|"))
+                any(_holds(there, pattern) for pattern in marker.lower().split("|"))
                 for marker in markers
             ):
                 return candidate
@@ -106,6 +105,20 @@ def find_root(
                 below.extend(path for path in there if path.is_dir())
         level = below
     return None
+
+
+def _entries(folder: epath.Path) -> list[epath.Path]:
+    """What lies in a folder, by name, without what systems leave behind."""
+    return [path for path in sorted(folder.iterdir()) if not is_junk(path.name)]
+
+
+def _holds(there: Sequence[epath.Path], pattern: str) -> bool:
+    """Whether one of the paths, or what lies below it, fits a pattern."""
+    first, _, rest = pattern.partition("/")
+    fitting = [path for path in there if fnmatch.fnmatch(path.name.lower(), first)]
+    if not rest:
+        return bool(fitting)
+    return any(path.is_dir() and _holds(_entries(path), rest) for path in fitting)
 
 
 def is_junk(name: str) -> bool:
