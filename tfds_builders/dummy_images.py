@@ -9,6 +9,14 @@ import cv2
 import numpy as np
 from PIL import Image
 
+_FORMATS = {
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".tif": "TIFF",
+    ".bmp": "BMP",
+}
+
 
 def draw(
     rng: np.random.Generator,
@@ -42,10 +50,20 @@ def draw(
 
 def png(pixels: np.ndarray, mode: str = "") -> bytes:
     """Encodes uint8 or uint16 [H, W] as a PNG of a Pillow mode: L, RGB, RGBA, 1."""
+    return encode(pixels, ".png", mode)
+
+
+def encode(pixels: np.ndarray, suffix: str, mode: str = "") -> bytes:
+    """Encodes uint8 or uint16 [H, W] as the format of a suffix, as ".jpeg"."""
     picture = Image.fromarray(pixels)
     file = io.BytesIO()
-    (picture.convert(mode) if mode else picture).save(file, "PNG")
+    (picture.convert(mode) if mode else picture).save(file, _FORMATS[suffix])
     return file.getvalue()
+
+
+def apple_double() -> bytes:
+    """The beginning of a file `._<name>`, which macOS leaves beside another."""
+    return b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X        " + bytes(54)
 
 
 def ellipse(
