@@ -77,3 +77,25 @@ def test_arms_have_equal_fine_tuning_budgets():
 def test_tiny_refuses_an_unknown_config():
     with pytest.raises(ValueError, match="no config 'demoo'"):
         load("tiny", "demoo")
+
+
+def test_a_users_own_set_and_task_are_a_few_lines():
+    spec = importlib.util.spec_from_file_location("mtpret", FOLDER / "mtpret.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    config = module.get_config("folder")
+
+    config.datasets.ours = schema.dataset(
+        "xray_folder", folder="knees", labels=dict(label=["no", "maybe", "yes"])
+    )
+    config.tasks.knees = schema.task(kind="classification", dataset="ours")
+    config.runs.contrastive.contrastive.datasets.ours = 1.0
+    config.runs.continual.continual.tasks += ("knees",)
+    config.runs.mtpret_knees = schema.run(
+        arm="mtpret", init_from="continual", finetune=dict(task="knees")
+    )
+
+    parsed = schema.parse(config)
+    assert parsed.tasks["knees"].dataset == "ours"
+    assert building.run_tasks(parsed.runs["continual"])[-1] == "knees"
+    assert parsed.runs["contrastive"].contrastive.datasets["ours"] == 1.0
