@@ -69,7 +69,7 @@ def apple_double() -> bytes:
 def ellipse(
     height: int, width: int, centre: tuple[float, float], axes: tuple[float, float]
 ) -> np.ndarray:
-    """A filled ellipse: bool [height, width]; centre and half axes y, x as fractions."""
+    """A filled ellipse: bool [height, width]; centre, half axes y, x as fractions."""
     rows, columns = np.mgrid[:height, :width]
     y = (rows - centre[0] * height) / (axes[0] * height)
     x = (columns - centre[1] * width) / (axes[1] * width)

@@ -61,20 +61,6 @@ class Listing:
                 return sorted(found, key=lambda name: (name.count("/"), name))
         return []
 
-    def one(self, *patterns: str) -> str:
-        """The first of `matching`.
-
-        Raises:
-          FileNotFoundError: If there is none.
-        """
-        found = self.matching(*patterns)
-        if not found:
-            raise FileNotFoundError(
-                f"No file {' or '.join(patterns)} below {str(self.root)!r}. It is part "
-                "of the release: unpack all of it."
-            )
-        return found[0]
-
 
 def find_root(
     folder: epath.Path, markers: Sequence[str], *, depth: int = 3
@@ -121,6 +107,30 @@ def _holds(there: Sequence[epath.Path], pattern: str) -> bool:
     return any(path.is_dir() and _holds(_entries(path), rest) for path in fitting)
 
 
+def unique(
+    listing: Listing, names: Iterable[str]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Takes one of the files that share a base name: mirrors nest copies.
+
+    Args:
+      listing: What there is.
+      names: Some of its paths.
+
+    Returns:
+      The chosen path of each base name without suffix: the largest, then the first;
+      and the path that was preferred to each of the others.
+    """
+    chosen: dict[str, str] = {}
+    spare: dict[str, str] = {}
+    for name in sorted(names, key=lambda n: (-listing.sizes[n], n.count("/"), n)):
+        stem = pathlib.PurePosixPath(name).stem
+        if stem in chosen:
+            spare[name] = chosen[stem]
+        else:
+            chosen[stem] = name
+    return dict(sorted(chosen.items())), dict(sorted(spare.items()))
+
+
 def is_junk(name: str) -> bool:
     """Whether systems leave such a file or folder behind."""
     return name.startswith(".") or name in _JUNK
@@ -151,6 +161,28 @@ def list_files(root: epath.Path) -> Listing:
 
 def _last(name: str) -> str:
     return name.rsplit("/", maxsplit=1)[-1].lower()
+
+
+def by_name(
+    listing: Listing, suffixes: Sequence[str], *, under: str = ""
+) -> dict[str, str]:
+    """Path of each file by its name without suffix, wherever it lies.
+
+    Of several files with one name that which is not empty, then the one nearest to the
+    root, then the first by path is taken: mirrors nest copies.
+
+    Args:
+      listing: Of the release.
+      suffixes: Lower case, with the dot; case of the files does not matter.
+      under: Start of the paths to look at, as "images/"; case does not matter.
+    """
+    found: dict[str, list[tuple[bool, int, str]]] = {}
+    for name, size in listing.sizes.items():
+        path = pathlib.PurePosixPath(name)
+        if path.suffix.lower() in suffixes and name.lower().startswith(under.lower()):
+            order = (size <= 0, len(path.parts), name)
+            found.setdefault(path.stem, []).append(order)
+    return {stem: min(orders)[-1] for stem, orders in found.items()}
 
 
 def _walk(folder: epath.Path, prefix: str) -> Iterable[tuple[str, int]]:

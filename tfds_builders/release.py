@@ -147,6 +147,25 @@ class ReleaseBuilder(xray_builder.XrayBuilder, skip_registration=True):
             )
         return files.list_files(root)
 
+    def find_file(self, *patterns: str) -> str:
+        """Path below the root of the file that fits the first pattern that any fits.
+
+        Raises:
+          FileNotFoundError: If there is none; says how to get it.
+        """
+        found = self.release.matching(*patterns)
+        if not found:
+            raise FileNotFoundError(
+                f"{self.name}: no file {' or '.join(patterns)} below "
+                f"{str(self.release.root)!r}; it is part of the release. "
+                f"{' '.join((self.MANUAL_DOWNLOAD_INSTRUCTIONS or '').split())}"
+            )
+        return found[0]
+
+    def content(self, name: str) -> bytes:
+        """The content of a file, by its path below the root."""
+        return (self.release.root / name).read_bytes()
+
     def fingerprint(self) -> str:
         """Hash over names and sizes of all files and the content of the tables."""
         digest = hashlib.sha256()

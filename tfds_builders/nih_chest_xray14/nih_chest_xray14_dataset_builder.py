@@ -1,0 +1,284 @@
+"""NIH ChestX-ray14 as the NIH Clinical Center and its mirrors release it."""
+
+from __future__ import annotations
+
+import collections
+import hashlib
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from tfds_builders import files, release, tables, xray_features
+
+FINDINGS = (
+    "Atelectasis",
+    "Cardiomegaly",
+    "Consolidation",
+    "Edema",
+    "Effusion",
+    "Emphysema",
+    "Fibrosis",
+    "Hernia",
+    "Infiltration",
+    "Mass",
+    "Nodule",
+    "Pleural_Thickening",
+    "Pneumonia",
+    "Pneumothorax",
+)
+BOXED = (
+    "Atelectasis",
+    "Cardiomegaly",
+    "Effusion",
+    "Infiltration",
+    "Mass",
+    "Nodule",
+    "Pneumonia",
+    "Pneumothorax",
+)
+_NOTHING = "No Finding"
+# The table of boxes has a word of its own.
+_ALSO_CALLED = {"Infiltrate": "Infiltration"}
+_ID = "Image Index"
+_NAME = re.compile(r"(\d{8})_\d{3}")  # patient and follow-up
+_SIDE = 1024.0  # pixels, of every image; the boxes refer to it
+_OLDEST = 100.0  # years; ages above are slips of the pen
+_UNITS = {"Y": 1.0, "M": 12.0, "W": 365.25 / 7, "D": 365.25}  # in a year
+_AGE = re.compile(r"(\d+)(?:\.0*)?\s*([YMWD]?)", re.IGNORECASE)
+_SUFFIXES = (".png", ".jpg", ".jpeg")
+_COUNTS = {
+    "finding=Atelectasis": 11_559,
+    "finding=Cardiomegaly": 2_776,
+    "finding=Consolidation": 4_667,
+    "finding=Edema": 2_303,
+    "finding=Effusion": 13_317,
+    "finding=Emphysema": 2_516,
+    "finding=Fibrosis": 1_686,
+    "finding=Hernia": 227,
+    "finding=Infiltration": 19_894,
+    "finding=Mass": 5_782,
+    "finding=Nodule": 6_331,
+    "finding=Pleural_Thickening": 3_385,
+    "finding=Pneumonia": 1_431,
+    "finding=Pneumothorax": 5_302,
+    "boxes=Atelectasis": 180,
+    "boxes=Cardiomegaly": 146,
+    "boxes=Effusion": 153,
+    "boxes=Infiltration": 123,
+    "boxes=Mass": 85,
+    "boxes=Nodule": 79,
+    "boxes=Pneumonia": 120,
+    "boxes=Pneumothorax": 98,
+}
+_RARE_FIRST = sorted(FINDINGS, key=lambda name: _COUNTS[f"finding={name}"])
+
+
+class Builder(release.ReleaseBuilder):
+    """Chest X-rays of 30,805 patients with fourteen findings mined from reports."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First release."}
+    BUILDER_CONFIGS: ClassVar[list[release.ReleaseConfig]] = [
+        release.ReleaseConfig(name="full", description="as released"),
+        release.ReleaseConfig(
+            name="px512", description="longest side 512 pixels", image_size=512
+        ),
+    ]
+    MANUAL_DOWNLOAD_INSTRUCTIONS = """
+    From https://nihcc.app.box.com/v/ChestXray-NIHCC take images/images_001.tar.gz to
+    images_012.tar.gz (unpack them), Data_Entry_2017_v2020.csv, BBox_List_2017.csv,
+    train_val_list.txt and test_list.txt; or the Kaggle mirror nih-chest-xrays/data, as
+    it unpacks. Use is free with attribution: link to the page, cite Wang et al. (CVPR
+    2017), acknowledge the NIH Clinical Center.
+    """
+    MARKERS = ("data_entry_2017*.csv",)
+    EXPECTED: ClassVar[Mapping[str, int]] = {
+        "images": 112_120,
+        "patients": 30_805,
+        **_COUNTS,
+    }
+    HAS_OFFICIAL_SPLIT = True
+    DEFAULT_MANIFEST = "official"
+
+    def layout(self) -> xray_features.Layout:
+        """Fourteen findings, boxes of eight of them."""
+        return xray_features.Layout(
+            label_names={"finding": FINDINGS},
+            object_names=BOXED,
+            bit_depth=self.builder_config.bit_depth,
+            about=("view", "age", "sex"),
+        )
+
+    def items(self) -> Sequence[release.Item]:
+        """See base class; stored splits are the two lists of the release."""
+        name = self.find_file("data_entry_2017_v2020*.csv", "data_entry_2017*.csv")
+        columns, rows = tables.parse(self.content(name), name)
+        needed = [_ID, "Finding Labels", "Patient ID", "Patient Age", "Patient Gender"]
+        tables.require(columns, [*needed, "View Position"], name)
+        split_of, boxes, pictures = self._splits(), self._boxes(), self._pictures()
+        found = {}
+        for number, row in enumerate(rows, start=2):
+            where = f"{name}: row {number}"
+            key, patient = _key(row[_ID], where)
+            if key in found:
+                raise ValueError(f"{where}: {row[_ID]} comes a second time.")
+            if tables.number(row["Patient ID"], f"{where}, Patient ID") != int(patient):
+                raise ValueError(
+                    f"{where}: Patient ID is {row['Patient ID']!r}, but {row[_ID]} is "
+                    f"of patient {int(patient)}. Take the table as it was released."
+                )
+            label, stratum = _label(row["Finding Labels"], where)
+            corners, classes = boxes.get(key, ([], []))
+            found[key] = release.Item(
+                image_id=key,
+                image=pictures.get(key, ""),
+                split=split_of.get(key, ""),
+                patient=_patient(key),
+                labels={"finding": label},
+                boxes=np.asarray(corners) if corners else None,
+                box_labels=np.asarray(classes) if corners else None,
+                box_frame=(_SIDE, _SIDE),
+                about=_about(row, where),
+                stratum=stratum,
+            )
+        for key in pictures.keys() - found.keys():
+            self.leave_out(pictures[key], f"not in {name}")
+        return [item for item in found.values() if self._is_whole(item)]
+
+    def official(self, found: Sequence[release.Item]) -> Mapping[str, str]:
+        """The two lists; an eighth of train_val is for validation, by patient.
+
+        Patients come in the order of sha256 of "nih_chest_xray14|official|patient"
+        until they have an eighth of the names in the list, so that the split is the
+        same where only a part of the images was fetched.
+        """
+        images = collections.Counter(
+            _patient(key) for key, split in self._splits().items() if split == "train"
+        )
+        lacking = images.total() / 8
+        held: set[str] = set()
+        for patient in sorted(images, key=_digest):
+            if lacking <= 0:
+                break
+            held.add(patient)
+            lacking -= images[patient]
+        return {
+            item.image_id: "validation"
+            if item.split == "train" and item.patient in held
+            else item.split
+            for item in found
+        }
+
+    def _pictures(self) -> dict[str, str]:
+        """The file of each image; the twelve folders of the mirrors are one."""
+        names = [n for n in self.release.sizes if n.lower().endswith(_SUFFIXES)]
+        chosen, spare = files.unique(self.release, names)
+        for name, preferred in spare.items():
+            self.leave_out(name, f"another file of the same image as {preferred}")
+        return chosen
+
+    def _splits(self) -> dict[str, str]:
+        """Stored split of each image in the two lists."""
+        split_of: dict[str, str] = {}
+        patients: dict[str, set[str]] = {}
+        for split, file in (("train", "train_val_list.txt"), ("test", "test_list.txt")):
+            name = self.find_file(file)
+            for number, line in enumerate(tables.lines(self.content(name), name), 1):
+                key, _ = _key(line, f"{name}: line {number}")
+                split_of[key] = split
+                patients.setdefault(split, set()).add(_patient(key))
+        both = sorted(patients["train"] & patients["test"])
+        if both:
+            raise ValueError(
+                f"train_val_list.txt and test_list.txt share {len(both)} patients, "
+                f"which those of the release do not: {files.brief(both, 5)}. Take both "
+                "lists from the same release."
+            )
+        return split_of
+
+    def _boxes(self) -> dict[str, tuple[list[list[float]], list[int]]]:
+        """Corners x0, y0, x1, y1 and classes of the boxes of each listed image."""
+        name = self.find_file("bbox_list_2017*.csv")
+        found: dict[str, tuple[list[list[float]], list[int]]] = {}
+        # The header has nine cells, the rows have six.
+        columns = ("image", "label", "x", "y", "w", "h")
+        rows = tables.positional(self.content(name), name, columns)
+        for number, row in enumerate(rows, start=2):
+            where = f"{name}: row {number}"
+            key, _ = _key(row["image"], where)
+            label = _ALSO_CALLED.get(row["label"], row["label"])
+            if label not in BOXED:
+                raise ValueError(
+                    f"{where}: {row['label']!r} is none of {', '.join(BOXED)}."
+                )
+            x, y, w, h = (tables.number(row[c], f"{where}, {c}") for c in columns[2:])
+            corners, classes = found.setdefault(key, ([], []))
+            corners.append([x, y, x + w, y + h])
+            classes.append(BOXED.index(label))
+        return found
+
+    def _is_whole(self, item: release.Item) -> bool:
+        """Whether the image is there and in a list; notes it otherwise."""
+        if not item.image:
+            self.leave_out(item.image_id, "in the table, but the file is not there")
+        elif not item.split:
+            self.leave_out(item.image, "neither in train_val_list nor in test_list")
+        return bool(item.image and item.split)
+
+
+def _key(name: str, where: str) -> tuple[str, str]:
+    """Returns the name of an image without its suffix, and the patient's digits."""
+    key = name.rsplit(".", maxsplit=1)[0]
+    match = _NAME.fullmatch(key)
+    if not match:
+        raise ValueError(
+            f"{where}: {name!r} is not the name of an image, as 00000001_000.png."
+        )
+    return key, match[1]
+
+
+def _patient(key: str) -> str:
+    return f"nih:{int(key.split('_')[0])}"
+
+
+def _digest(patient: str) -> bytes:
+    return hashlib.sha256(f"nih_chest_xray14|official|{patient}".encode()).digest()
+
+
+def _label(cell: str, where: str) -> tuple[np.ndarray, str]:
+    """Codes the findings of an image, int8 [14]; and gives the rarest as stratum."""
+    names = [_ALSO_CALLED.get(n.strip(), n.strip()) for n in cell.split("|")]
+    strangers = [n for n in names if n not in (*FINDINGS, _NOTHING)]
+    if strangers or (_NOTHING in names and len(names) > 1):
+        raise ValueError(
+            f"{where}, Finding Labels: {cell!r}; expected {_NOTHING!r} alone or some "
+            f"of {', '.join(FINDINGS)}, separated by '|'."
+        )
+    label = np.array([name in names for name in FINDINGS], np.int8)
+    return label, next((name for name in _RARE_FIRST if name in names), _NOTHING)
+
+
+def _about(row: Mapping[str, str], where: str) -> xray_features.About:
+    sex = row["Patient Gender"].upper()
+    if sex not in xray_features.SEXES:
+        raise ValueError(f"{where}, Patient Gender: expected M or F, got {sex!r}.")
+    return xray_features.About(
+        view=row["View Position"],
+        age=_age(row["Patient Age"], f"{where}, Patient Age"),
+        sex=sex,
+    )
+
+
+def _age(cell: str, where: str) -> float:
+    """Years from "58", "058Y" or "010M"; not a number where none or above a hundred."""
+    if not cell:
+        return math.nan
+    match = _AGE.fullmatch(cell)
+    if not match:
+        raise ValueError(f"{where}: expected years, as 58 or 058Y, got {cell!r}.")
+    years = int(match[1]) / _UNITS[match[2].upper() or "Y"]
+    return years if years <= _OLDEST else math.nan
