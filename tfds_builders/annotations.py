@@ -1,0 +1,282 @@
+"""Boxes as releases write them down: COCO, Pascal VOC, YOLO and Supervisely.
+
+Opens no picture and no file: content in, corners and names of classes out. A box may be
+degenerate or leave the image; what is kept is decided where the picture is read.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+
+from tfds_builders import files
+
+Frame = tuple[float, float]
+FRACTIONS: Frame = (1.0, 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Boxes:
+    """The boxes of one image.
+
+    Attributes:
+      corners: float64 [M, 4] as x0, y0, x1, y1 in units of `frame`.
+      names: Class of each box.
+      frame: Height and width that the corners refer to, (1, 1) for fractions; None for
+        the pixels of the image.
+    """
+
+    corners: np.ndarray
+    names: tuple[str, ...]
+    frame: Frame | None
+
+    def choose(
+        self, classes: Sequence[str], ignored: Sequence[str], where: str
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Boxes of some classes.
+
+        Args:
+          classes: The classes to keep, in the order of their indices.
+          ignored: Classes to leave out.
+          where: The file, for errors.
+
+        Returns:
+          float64 [K, 4], corners; int64 [K], index into `classes`.
+
+        Raises:
+          ValueError: If a class is in neither list.
+        """
+        known = {*classes, *ignored}
+        for name in self.names:
+            if name not in known:
+                raise ValueError(
+                    f"{where}: a box of class {name!r}, which the set does not have. "
+                    f"Its classes: {files.brief(sorted(known))}."
+                    f"{files.nearest(name, known)}"
+                )
+        kept = [name in classes for name in self.names]
+        labels = [classes.index(name) for name in self.names if name in classes]
+        return self.corners[np.asarray(kept, bool)], np.asarray(labels, np.int64)
+
+
+def boxes(
+    corners: Sequence[Sequence[float]], names: Sequence[str], frame: Frame | None
+) -> Boxes:
+    """Boxes from lists; see `Boxes`."""
+    array = np.asarray(corners, np.float64).reshape(-1, 4)
+    return Boxes(array, tuple(names), frame)
+
+
+def coco(content: bytes, name: str) -> dict[str, Boxes]:
+    """Reads COCO's JSON, in which one file lists all images.
+
+    Args:
+      content: The file.
+      name: Of the file, for errors.
+
+    Returns:
+      The boxes of each image it lists, by `file_name`; crowds are left out.
+
+    Raises:
+      ValueError: If it is not in COCO's format, or an image comes twice.
+    """
+    data = _json(content, name)
+    images = _entries(data, "images", ("id", "file_name"), name)
+    categories = {
+        str(entry["id"]): str(entry["name"]).strip()
+        for entry in _entries(data, "categories", ("id", "name"), name)
+    }
+    keys = ("image_id", "category_id", "bbox")
+    # A list of images whose labels are withheld holds no annotations.
+    entries = _entries(data, "annotations", keys, name, may_be_absent=True)
+    by_image: dict[str, list[dict[str, Any]]] = collections.defaultdict(list)
+    for place, entry in enumerate(entries):
+        where = f"{name}: annotations[{place}]"
+        if str(entry["category_id"]) not in categories:
+            raise ValueError(
+                f"{where} has category_id {entry['category_id']!r}; the categories are "
+                f"{files.brief(f'{k} {v}' for k, v in categories.items())}."
+            )
+        if not entry.get("iscrowd"):
+            by_image[str(entry["image_id"])].append({**entry, "where": where})
+    strangers = by_image.keys() - {str(image["id"]) for image in images}
+    if strangers:
+        raise ValueError(
+            f"{name}: {len(strangers)} image_id of annotations are not among the "
+            f"images, for example {min(strangers)}."
+        )
+    found: dict[str, Boxes] = {}
+    for place, image in enumerate(images):
+        file_name = str(image["file_name"])
+        if file_name in found:
+            raise ValueError(f"{name} lists the image {file_name!r} twice.")
+        own = by_image[str(image["id"])]
+        frame = _frame(image.get("height"), image.get("width"), f"{name}: [{place}]")
+        found[file_name] = boxes(
+            [_from_sides(entry["bbox"], entry["where"]) for entry in own],
+            [categories[str(entry["category_id"])] for entry in own],
+            frame,
+        )
+    return found
+
+
+def voc(content: bytes, name: str) -> Boxes:
+    """Reads Pascal VOC's XML, in which one file tells about one image.
+
+    Raises:
+      ValueError: If it is no XML or an object lacks its name or a corner.
+    """
+    try:
+        root = ElementTree.fromstring(content)
+    # Of an unknown encoding, the parser raises LookupError.
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
+        raise ValueError(f"{name} is not XML: {error}.") from error
+    corners, names = [], []
+    for place, item in enumerate(root.iter("object")):
+        where = f"{name}: object {place}"
+        names.append((item.findtext("name") or "").strip())
+        if not names[-1]:
+            raise ValueError(f"{where} has no name.")
+        sides = ("xmin", "ymin", "xmax", "ymax")
+        corners.append(
+            [_number(item.findtext(f"bndbox/{s}"), f"{where}, {s}") for s in sides]
+        )
+    height, width = root.findtext("size/height"), root.findtext("size/width")
+    return boxes(corners, names, _frame(height, width, f"{name}: size"))
+
+
+def yolo(content: bytes, name: str, classes: Sequence[str]) -> Boxes:
+    """Reads YOLO's text: a line a box, of fractions: class, centre, width and height.
+
+    Lines of polygons (class, x, y, x, y, ...) give the box around them. A file without
+    lines says that there is nothing.
+
+    Args:
+      content: The file.
+      name: Of the file, for errors.
+      classes: Name of each class, by its number.
+
+    Raises:
+      ValueError: If a line holds something else.
+    """
+    corners, names = [], []
+    for place, line in enumerate(content.decode("utf-8-sig", "replace").splitlines()):
+        cells = line.split()
+        if not cells:
+            continue
+        where = f"{name}: line {place + 1}"
+        if len(cells) < 5 or len(cells) % 2 == 0:
+            raise ValueError(
+                f"{where} must be `class x y width height`, or a class and the x and "
+                f"y of at least three corners; it is {line[:80]!r}."
+            )
+        number, *values = (_number(cell, where) for cell in cells)
+        if number not in range(len(classes)):
+            raise ValueError(
+                f"{where}: class {cells[0]}; expected 0 to {len(classes) - 1}: "
+                f"{files.brief(classes)}."
+            )
+        names.append(classes[int(number)])
+        if len(values) == 4:
+            x, y, w, h = values
+            corners.append([x - w / 2, y - h / 2, x + w / 2, y + h / 2])
+        else:
+            corners.append(_around(values[::2], values[1::2]))
+    return boxes(corners, names, FRACTIONS)
+
+
+def supervisely(content: bytes, name: str) -> Boxes:
+    """Reads Supervisely's JSON, in which one file tells about one image.
+
+    Raises:
+      ValueError: If an object has no class or no points.
+    """
+    data = _json(content, name)
+    corners, names = [], []
+    keys = ("classTitle", "points")
+    for place, entry in enumerate(_entries(data, "objects", keys, name)):
+        where = f"{name}: objects[{place}]"
+        points = entry["points"]
+        outline = points.get("exterior") if isinstance(points, dict) else None
+        pairs = [p for p in outline or [] if isinstance(p, list) and len(p) == 2]
+        if len(pairs) < 2 or len(pairs) != len(outline or []):
+            raise ValueError(
+                f"{where}: points.exterior must be at least two [x, y], got "
+                f"{str(outline)[:80]}."
+            )
+        xs, ys = ([_number(p[i], where) for p in pairs] for i in (0, 1))
+        names.append(str(entry["classTitle"]).strip())
+        corners.append(_around(xs, ys))
+    size = data.get("size")
+    size = size if isinstance(size, dict) else {}
+    frame = _frame(size.get("height"), size.get("width"), f"{name}: size")
+    return boxes(corners, names, frame)
+
+
+def _json(content: bytes, name: str) -> dict[str, Any]:
+    try:
+        data = json.loads(content)
+    # Text that is nested too deeply ends in a RecursionError.
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{name} is not JSON: {error}.") from error
+    if not isinstance(data, dict):
+        raise ValueError(f"{name} must hold an object, not a {type(data).__name__}.")
+    return data
+
+
+def _entries(
+    data: Mapping[str, Any],
+    part: str,
+    keys: Sequence[str],
+    name: str,
+    *,
+    may_be_absent: bool = False,
+) -> list[dict[str, Any]]:
+    """A list of objects that all have these keys."""
+    entries = data.get(part, [] if may_be_absent else None)
+    if not isinstance(entries, list):
+        raise ValueError(
+            f"{name} needs a list {part!r}; it holds {files.brief(map(repr, data))}."
+        )
+    for place, entry in enumerate(entries):
+        absent = [k for k in keys if not isinstance(entry, dict) or k not in entry]
+        if absent:
+            raise ValueError(f"{name}: {part}[{place}] has no {', '.join(absent)}.")
+    return entries
+
+
+def _from_sides(box: Any, where: str) -> list[float]:
+    """Corners of a box that is given as x, y, width and height."""
+    if not isinstance(box, list) or len(box) != 4:
+        raise ValueError(f"{where}: bbox must be [x, y, width, height], got {box!r}.")
+    x, y, w, h = (_number(value, f"{where}, bbox") for value in box)
+    return [x, y, x + w, y + h]
+
+
+def _around(xs: Sequence[float], ys: Sequence[float]) -> list[float]:
+    return [min(xs), min(ys), max(xs), max(ys)]
+
+
+def _frame(height: Any, width: Any, where: str) -> Frame | None:
+    """Height and width; None where either is not told or 0."""
+    if not height or not width:
+        return None
+    sides = (_number(height, f"{where}, height"), _number(width, f"{where}, width"))
+    return sides if min(sides) > 0 else None
+
+
+def _number(value: Any, where: str) -> float:
+    try:
+        result = float(value)
+    except (TypeError, ValueError, OverflowError):
+        result = math.nan
+    if not math.isfinite(result):
+        raise ValueError(f"{where}: expected a number, got {str(value)[:40]!r}.")
+    return result
