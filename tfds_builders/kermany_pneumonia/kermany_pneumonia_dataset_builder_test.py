@@ -1,0 +1,177 @@
+"""Tests of the pneumonia set on a made-up release."""
+
+from __future__ import annotations
+
+import collections
+import csv
+
+import pytest
+import tensorflow_datasets as tfds
+from etils import epath
+
+from tfds_builders import kermany_pneumonia, splits
+from tfds_builders.kermany_pneumonia import dummy_data
+
+NORMAL, BACTERIA, VIRUS = [1, 0, 0], [0, 1, 0], [0, 0, 1]
+
+
+def _builder(folder, data_dir):
+    config = kermany_pneumonia.Config(name="t", folder=str(folder))
+    return kermany_pneumonia.Builder(data_dir=data_dir, config=config)
+
+
+def _table(builder, name):
+    text = (epath.Path(builder.data_path) / name).read_text()
+    return list(csv.DictReader(text.splitlines()))
+
+
+@pytest.fixture(scope="module")
+def dummy(tmp_path_factory):
+    folder = epath.Path(tmp_path_factory.mktemp("kermany"))
+    dummy_data.write(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def prepared(dummy, tmp_path_factory):
+    builder = _builder(dummy, tmp_path_factory.mktemp("data"))
+    builder.download_and_prepare()
+    return builder
+
+
+@pytest.fixture(scope="module")
+def examples(prepared):
+    again = tfds.builder_from_directory(prepared.data_path)
+    found = {}
+    for split in again.info.splits:
+        for example in again.as_data_source(split):
+            found[example["image_id"].decode()] = example
+    return found
+
+
+def test_every_image_is_read_back_with_its_labels(prepared, examples) -> None:
+    counts = {name: info.num_examples for name, info in prepared.info.splits.items()}
+
+    assert sum(counts.values()) == len(examples) == 48
+    assert counts["validation"] == 2
+    for name, example in examples.items():
+        label = example["labels"]["label"].tolist()
+        assert label == ([1, 0] if "NORMAL" in name else [0, 1])
+        assert (label == [1, 0]) == (example["labels"]["subtype"].tolist() == NORMAL)
+
+
+def test_a_nested_copy_is_not_read_twice(prepared, examples) -> None:
+    reasons = {row["file"]: row["reason"] for row in _table(prepared, "quarantine.csv")}
+
+    assert not any("chest_xray" in name for name in examples)
+    assert "second copy" in reasons["chest_xray"]
+    assert "48 files" in reasons["chest_xray"]
+
+
+def test_junk_of_macos_is_passed_over(prepared, examples) -> None:
+    files = [row["file"] for row in _table(prepared, "quarantine.csv")]
+
+    assert not any("._" in name for name in [*examples, *files])
+    assert not any("MACOSX" in name or "DS_Store" in name for name in files)
+
+
+def test_names_tell_subtype_and_patient(examples, tmp_path) -> None:
+    virus = examples["test/PNEUMONIA/person1_virus_6"]
+    normal = examples["train/NORMAL/NORMAL2-IM-1427-0001"]
+    dummy_data.write(epath.Path(tmp_path), mirror="mendeley")
+
+    items = {item.image_id: item for item in _builder(tmp_path, tmp_path / "d").found}
+
+    assert virus["labels"]["subtype"].tolist() == VIRUS
+    assert virus["patient_id"] == b"kermany:person1"
+    assert normal["patient_id"] == b"kermany:IM-1427"
+    newer = items["train/PNEUMONIA/BACTERIA-1003234-0002"]
+    assert newer.patient == "kermany:1003234"
+    assert newer.labels["subtype"].tolist() == BACTERIA
+
+
+def test_a_number_is_one_patient_everywhere(prepared, examples) -> None:
+    names = ["train/PNEUMONIA/person1_virus_6", "test/PNEUMONIA/person1_virus_6"]
+    split_of = prepared.manifests()["grouped"].split_of
+
+    assert {examples[name]["patient_id"] for name in names} == {b"kermany:person1"}
+    assert len({split_of[name] for name in names}) == 1
+
+
+def test_images_of_the_same_name_are_told_apart(examples) -> None:
+    first = examples["train/PNEUMONIA/person1_virus_6"]["image"]
+    second = examples["test/PNEUMONIA/person1_virus_6"]["image"]
+
+    assert first.shape != second.shape or (first != second).any()
+
+
+def test_pictures_become_one_channel(examples) -> None:
+    assert {example["image"].shape[2] for example in examples.values()} == {1}
+    assert {example["image"].dtype.name for example in examples.values()} == {"uint8"}
+
+
+def test_bad_pictures_go_to_quarantine(prepared) -> None:
+    reasons = {row["file"]: row["reason"] for row in _table(prepared, "quarantine.csv")}
+
+    assert "damaged" in reasons["train/PNEUMONIA/person900_virus_1"]
+    assert reasons["train/NORMAL/IM-0900-0001"] == "the file is empty"
+
+
+def test_an_unknown_name_leaves_gaps(examples) -> None:
+    name = "train/PNEUMONIA/pneumonia_export_17"
+
+    assert examples[name]["labels"]["label"].tolist() == [0, 1]
+    assert examples[name]["labels"]["subtype"].tolist() == [-1, -1, -1]
+    assert examples[name]["patient_id"] == f"image:{name}".encode()
+
+
+def test_without_val_validation_is_carved_by_patient(tmp_path) -> None:
+    dummy_data.write(epath.Path(tmp_path), mirror="mendeley", images=60)
+    builder = _builder(tmp_path, tmp_path / "data")
+
+    official = builder.manifests()["official"]
+
+    homes = collections.defaultdict(set)
+    for item in builder.found:
+        homes[item.patient].add(official.split_of[item.image_id])
+    assert official.counts()["validation"] in (4, 5, 6)
+    assert all(len(home) == 1 for home in homes.values())
+    assert official.counts()["test"] == 12
+
+
+def test_with_val_official_is_the_folders(prepared) -> None:
+    split_of = prepared.manifests()["official"].split_of
+
+    assert split_of["train/NORMAL/NORMAL2-IM-1427-0001"] == "validation"
+    assert split_of["test/PNEUMONIA/person1_virus_6"] == "test"
+
+
+@pytest.mark.parametrize("around", ["", "archive", "archive/3"])
+def test_folders_around_the_release_do_not_matter(around, dummy, tmp_path) -> None:
+    home = tmp_path / around
+    home.mkdir(parents=True, exist_ok=True)
+    (home / "chest_xray").symlink_to(dummy / "chest_xray")
+
+    builder = _builder(tmp_path, tmp_path / "data")
+
+    assert len(builder.found) == 50
+    assert builder.fingerprint() == _builder(dummy, tmp_path / "other").fingerprint()
+
+
+def test_every_split_of_few_images_has_every_class(tmp_path) -> None:
+    dummy_data.write(epath.Path(tmp_path), images=40)
+    builder = _builder(tmp_path, tmp_path / "data")
+
+    split_of = builder.manifests()["grouped"].split_of
+
+    there = {(split_of[i.image_id], i.stratum) for i in builder.found}
+    assert there == {(s, c) for s in splits.SPLITS for c in ("normal", "pneumonia")}
+
+
+def test_missing_folders_are_named(tmp_path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"kermany.*Kaggle|kermany.*kaggle"):
+        _builder(tmp_path, tmp_path / "data").download_and_prepare()
+
+    (tmp_path / "chest_xray" / "train" / "NORMAL").mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match="test/pneumonia"):
+        _builder(tmp_path, tmp_path / "data").download_and_prepare()
