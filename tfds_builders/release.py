@@ -271,6 +271,39 @@ class ReleaseBuilder(xray_builder.XrayBuilder, skip_registration=True):
             raise reader.UnreadableImage("a link that leads nowhere") from error
 
 
+def carve_validation(found: Sequence[Item], name: str) -> Mapping[str, str]:
+    """The stored splits, with about a tenth of train for validation (ours).
+
+    Patients stay whole and strata alike; no seed changes it.
+
+    Args:
+      found: Images of a release that has no validation split.
+      name: Of the set.
+
+    Returns:
+      Split of each image.
+    """
+    train = [item for item in found if item.split == "train"]
+    shares = splits.grouped(
+        [item.image_id for item in train],
+        [_group(item) for item in train],
+        [item.stratum for item in train],
+        seed=0,
+        name=f"{name}/official",
+    )
+    split_of = {item.image_id: item.split for item in found}
+    return {**split_of, **dict.fromkeys(shares["validation"], "validation")}
+
+
+def one_hot(classes: Sequence[str], chosen: str) -> np.ndarray:
+    """The label of an exclusive class, int8 [L]; -1 everywhere for "", unknown."""
+    if not chosen:
+        return np.full(len(classes), xray_features.UNKNOWN_LABEL, np.int8)
+    label = np.zeros(len(classes), np.int8)
+    label[list(classes).index(chosen)] = 1
+    return label
+
+
 def _group(item: Item) -> str:
     return item.patient or f"image:{item.image_id}"
 

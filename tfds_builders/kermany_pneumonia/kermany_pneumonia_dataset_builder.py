@@ -7,10 +7,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-import numpy as np
 import tensorflow_datasets as tfds
 
-from tfds_builders import release, splits, xray_features
+from tfds_builders import release, xray_features
 
 _LABELS = ("normal", "pneumonia")
 _SUBTYPES = ("normal", "bacteria", "virus")
@@ -105,15 +104,7 @@ class Builder(release.ReleaseBuilder):
         split_of = {item.image_id: item.split for item in found}
         if "validation" in split_of.values():
             return split_of
-        train = [item for item in found if item.split == "train"]
-        shares = splits.grouped(
-            [item.image_id for item in train],
-            [item.patient or item.image_id for item in train],
-            [item.stratum for item in train],
-            seed=0,
-            name=f"{self.name}/official",
-        )
-        return {**split_of, **dict.fromkeys(shares["validation"], "validation")}
+        return release.carve_validation(found, self.name)
 
 
 def _item(name: str, part: str, label: str) -> release.Item:
@@ -132,8 +123,8 @@ def _item(name: str, part: str, label: str) -> release.Item:
         split=_SPLITS[part],
         patient=f"kermany:{patient}" if patient else "",
         labels={
-            "label": _one_hot(_LABELS, label),
-            "subtype": _one_hot(_SUBTYPES, subtype),
+            "label": release.one_hot(_LABELS, label),
+            "subtype": release.one_hot(_SUBTYPES, subtype),
         },
         stratum=label,
     )
@@ -152,10 +143,3 @@ def _patient_and_subtype(stem: str) -> tuple[str, str]:
     if match := _NUMBERED.match(stem):
         return match[2], match[1].lower()
     return "", ""
-
-
-def _one_hot(classes: tuple[str, ...], chosen: str) -> np.ndarray:
-    """Int8 [L]; -1 everywhere if nothing is chosen."""
-    if not chosen:
-        return np.full(len(classes), xray_features.UNKNOWN_LABEL, np.int8)
-    return np.array([name == chosen for name in classes], np.int8)
