@@ -107,30 +107,6 @@ def _holds(there: Sequence[epath.Path], pattern: str) -> bool:
     return any(path.is_dir() and _holds(_entries(path), rest) for path in fitting)
 
 
-def unique(
-    listing: Listing, names: Iterable[str]
-) -> tuple[dict[str, str], dict[str, str]]:
-    """Takes one of the files that share a base name: mirrors nest copies.
-
-    Args:
-      listing: What there is.
-      names: Some of its paths.
-
-    Returns:
-      The chosen path of each base name without suffix: the largest, then the first;
-      and the path that was preferred to each of the others.
-    """
-    chosen: dict[str, str] = {}
-    spare: dict[str, str] = {}
-    for name in sorted(names, key=lambda n: (-listing.sizes[n], n.count("/"), n)):
-        stem = pathlib.PurePosixPath(name).stem
-        if stem in chosen:
-            spare[name] = chosen[stem]
-        else:
-            chosen[stem] = name
-    return dict(sorted(chosen.items())), dict(sorted(spare.items()))
-
-
 def is_junk(name: str) -> bool:
     """Whether systems leave such a file or folder behind."""
     return name.startswith(".") or name in _JUNK

@@ -119,7 +119,9 @@ class Builder(release.ReleaseBuilder):
         columns, rows = tables.parse(self.content(name), name)
         needed = [_ID, "Finding Labels", "Patient ID", "Patient Age", "Patient Gender"]
         tables.require(columns, [*needed, "View Position"], name)
-        split_of, boxes, pictures = self._splits(), self._boxes(), self._pictures()
+        split_of, boxes = self._splits(), self._boxes()
+        # The twelve folders are one: whatever the layout, names are unique.
+        pictures = files.by_name(self.release, _SUFFIXES)
         found = {}
         for number, row in enumerate(rows, start=2):
             where = f"{name}: row {number}"
@@ -145,7 +147,7 @@ class Builder(release.ReleaseBuilder):
                 about=_about(row, where),
                 stratum=stratum,
             )
-        for key in pictures.keys() - found.keys():
+        for key in sorted(pictures.keys() - found.keys()):
             self.leave_out(pictures[key], f"not in {name}")
         return [item for item in found.values() if self._is_whole(item)]
 
@@ -172,14 +174,6 @@ class Builder(release.ReleaseBuilder):
             else item.split
             for item in found
         }
-
-    def _pictures(self) -> dict[str, str]:
-        """The file of each image; the twelve folders of the mirrors are one."""
-        names = [n for n in self.release.sizes if n.lower().endswith(_SUFFIXES)]
-        chosen, spare = files.unique(self.release, names)
-        for name, preferred in spare.items():
-            self.leave_out(name, f"another file of the same image as {preferred}")
-        return chosen
 
     def _splits(self) -> dict[str, str]:
         """Stored split of each image in the two lists."""
