@@ -43,6 +43,11 @@ class Workshop:
         """Where a run keeps its files."""
         return self.workdir / "runs" / name
 
+    def open_set(self, name: str, split: str) -> sources.Source:
+        """A split of a set, by the splits that the config asks for."""
+        splits = self.config.datasets[name].splits
+        return sources.open_prepared(self.folders[name], split, splits)
+
 
 def open_workshop(
     config: schema.ExperimentConfig,
@@ -60,8 +65,9 @@ def open_workshop(
     names: dict[str, dict[str, Any]] = {}
     for row in config.tasks.values():
         if row.dataset not in names:
-            source = sources.open_prepared(folders[row.dataset], "train")
-            names[row.dataset] = dataclasses.asdict(source.metadata)
+            names[row.dataset] = dataclasses.asdict(
+                sources.read_metadata(folders[row.dataset])
+            )
     for name, row in config.tasks.items():
         path = f"config.tasks.{name}.batch_size / microbatches"
         sharding.check_batch_size(row.batch_size // row.microbatches, mesh, path)
@@ -89,8 +95,7 @@ def _check_data(shop: Workshop, row: schema.RunConfig) -> None:
     """Refuses, before anything runs, data that a later run could not use."""
     if row.stage == "contrastive":
         pool = sum(
-            len(sources.open_prepared(shop.folders[name], "train"))
-            for name in row.contrastive.datasets
+            len(shop.open_set(name, "train")) for name in row.contrastive.datasets
         )
         if row.contrastive.queue_size > pool:
             raise ValueError(
@@ -108,7 +113,7 @@ def _check_data(shop: Workshop, row: schema.RunConfig) -> None:
 def _check_split(shop: Workshop, name: str, split: str) -> None:
     """Refuses a split that is empty, has one class to learn, or too many boxes."""
     task = shop.config.tasks[name]
-    source = sources.open_prepared(shop.folders[task.dataset], split)
+    source = shop.open_set(task.dataset, split)
     rows = [source.index[record] for record in sources.usable_records(source, task)]
     if task.kind == "classification" and split == "train":
         found = {row[task.target] for row in rows}
@@ -267,6 +272,7 @@ def open_streams(
             config.input,
             shop.folders,
             seed=config.seed,
+            splits={name: row.splits for name, row in config.datasets.items()},
             first_batch=first_batch[contrastive.TASK],
             shard=shop.shard,
         )
@@ -278,6 +284,7 @@ def open_streams(
             config.input,
             shop.folders[config.tasks[name].dataset],
             seed=config.seed,
+            splits=config.datasets[config.tasks[name].dataset].splits,
             first_batch=first_batch[name],
             shard=shop.shard,
         )
@@ -294,5 +301,6 @@ def open_split(shop: Workshop, task: str, split: str) -> pipeline.Stream:
         shop.config.input,
         shop.folders[row.dataset],
         split,
+        splits=shop.config.datasets[row.dataset].splits,
         shard=shop.shard,
     )

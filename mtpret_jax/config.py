@@ -63,6 +63,7 @@ class DatasetConfig:
     """A prepared set: which builder makes it, and with which of its options."""
 
     builder: str = "phantom_xray"  # a module of tfds_builders
+    splits: str = ""  # official, muscle, grouped, as far as it has them; "": its own
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -264,9 +265,11 @@ def defaults() -> ml_collections.ConfigDict:
     return _row(ExperimentConfig, {})
 
 
-def dataset(builder: str, **options: Any) -> ml_collections.ConfigDict:
+def dataset(
+    builder: str, *, splits: str = "", **options: Any
+) -> ml_collections.ConfigDict:
     """A row for `config.datasets`; `options` are those of the builder's own config."""
-    row = _row(DatasetConfig, {"builder": builder})
+    row = _row(DatasetConfig, {"builder": builder, "splits": splits})
     with row.unlocked():
         row.options = _ordered(options)
     return row

@@ -80,8 +80,8 @@ def claim_workdir(
     """
     facts = {"config.json": schema.as_dict(config), "datasets.json": {}}
     for name, folder in folders.items():
-        source = sources.open_prepared(folder, "train")
-        facts["datasets.json"][name] = source.preparation
+        splits = config.datasets[name].splits
+        facts["datasets.json"][name] = sources.describe(folder, splits)
     for file, wanted in facts.items():
         wanted = json.loads(json.dumps(wanted))
         path = workdir / file
@@ -291,9 +291,7 @@ def _test(
     folder = shop.run_folder(name) / "predictions" / task
     if jax.process_index() == 0:
         folder.mkdir(parents=True, exist_ok=True)
-        source = sources.open_prepared(
-            shop.folders[shop.config.tasks[task].dataset], "test"
-        )
+        source = shop.open_set(shop.config.tasks[task].dataset, "test")
         lines = ["record,image_id,group"]
         for record in records["record"]:
             entry = source.index[record]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import types as python_types
 from collections.abc import Iterator, Mapping
 
 import cv2
@@ -70,6 +71,7 @@ def train_stream(
     folder: sources.PathLike,
     *,
     seed: int,
+    splits: str = "",
     first_batch: int = 0,
     shard: Shard = Shard(),
 ) -> Stream:
@@ -83,6 +85,7 @@ def train_stream(
       input_config: Fit, normalisation, threads and buffer.
       folder: Prepared folder of the task's dataset.
       seed: Of shuffling and augmentation; each task draws its own from it.
+      splits: The set's `config.DatasetConfig.splits`.
       first_batch: Index of the first batch to yield.
       shard: Part of each global batch to yield.
 
@@ -92,7 +95,7 @@ def train_stream(
     rows = _rows_per_shard(
         task.batch_size, shard, option=f"config.tasks.{name}.batch_size"
     )
-    source = sources.open_prepared(folder, _TRAIN)
+    source = sources.open_prepared(folder, _TRAIN, splits)
     prepare = elements.TaskElement(source, task, input_config)
     dataset = (
         grain.MapDataset.source(sources.usable_records(source, task).tolist())
@@ -111,6 +114,7 @@ def eval_batches(
     folder: sources.PathLike,
     split: str,
     *,
+    splits: str = "",
     shard: Shard = Shard(),
     batch_size: int | None = None,
 ) -> Stream:
@@ -125,6 +129,7 @@ def eval_batches(
       input_config: Fit, normalisation, threads and buffer.
       folder: Prepared folder of the task's dataset.
       split: Name of the split.
+      splits: The set's `config.DatasetConfig.splits`.
       shard: Part of each global batch to yield.
       batch_size: Examples of the global batch; the task's own when None.
 
@@ -134,7 +139,7 @@ def eval_batches(
     if batch_size is None:
         batch_size = task.batch_size
     rows = _rows_per_shard(batch_size, shard, option=f"config.tasks.{name}.batch_size")
-    source = sources.open_prepared(folder, split)
+    source = sources.open_prepared(folder, split, splits)
     records = sources.usable_records(source, task)
     missing = -len(records) % batch_size
     padded = np.concatenate([records, np.full(missing, -1, np.int32)])
@@ -150,6 +155,7 @@ def contrastive_stream(
     folders: Mapping[str, sources.PathLike],
     *,
     seed: int,
+    splits: Mapping[str, str] = python_types.MappingProxyType({}),
     first_batch: int = 0,
     shard: Shard = Shard(),
 ) -> Stream:
@@ -165,6 +171,7 @@ def contrastive_stream(
       input_config: Fit, normalisation, threads and buffer.
       folders: Dataset name to its prepared folder.
       seed: Of shuffling and augmentation.
+      splits: Dataset name to its `config.DatasetConfig.splits`, where not "".
       first_batch: Index of the first batch to yield.
       shard: Part of each global batch to yield.
 
@@ -182,7 +189,7 @@ def contrastive_stream(
                 f"contrastive.datasets[{name!r}] is {weight}; expected a weight above "
                 "0. Remove the row to leave the set out."
             )
-        source = sources.open_prepared(folders[name], _TRAIN)
+        source = sources.open_prepared(folders[name], _TRAIN, splits.get(name, ""))
         if not len(source):
             raise ValueError(f"Split 'train' of dataset {name!r} is empty.")
         views = elements.TwoViews(source, settings, input_config, first_record=first)

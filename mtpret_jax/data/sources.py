@@ -6,10 +6,9 @@ The only module of this room that reads a disk. Pictures are handed on as encode
 
 from __future__ import annotations
 
-import csv
+import collections
 import dataclasses
 import difflib
-import io
 import json
 import math
 import os
@@ -21,10 +20,12 @@ import tensorflow_datasets as tfds
 from etils import epath
 
 from mtpret_jax import config, types
+from mtpret_jax.data import manifests
 
 PathLike = str | os.PathLike[str]
 
 _INFO_FILE = "dataset_info.json"
+_PREPARATION = "preparation.json"
 _PICTURES = ("image", "mask")
 
 
@@ -71,18 +72,37 @@ def locate(data_dir: PathLike, name: str, dataset: config.DatasetConfig) -> epat
     return max(versions, key=lambda folder: tfds.core.Version(folder.name))
 
 
-def open_prepared(folder: PathLike, split: str) -> Source:
+def open_prepared(folder: PathLike, split: str, manifest: str = "") -> Source:
     """Opens one split of a prepared folder.
 
     Args:
       folder: A version folder, as `locate` returns it.
       split: Name of a split, e.g. "train".
+      manifest: Which of the set's splits, e.g. "grouped"; "" for its default. A folder
+        without manifests has only the split in which it is stored.
 
     Raises:
       FileNotFoundError: If the folder or one of its files is missing.
-      ValueError: If there is no such split, or the index does not fit it.
+      ValueError: If there is no such manifest or split, a manifest was changed, or the
+        index does not fit the records.
     """
-    return Source(folder, split)
+    return Source(folder, split, manifest)
+
+
+def describe(folder: PathLike, manifest: str = "") -> dict[str, Any]:
+    """What a work folder must keep to know its data again.
+
+    Returns:
+      What `preparation.json` holds and, where the folder has manifests,
+      `splits_in_use`, as `manifests.describe` gives it.
+    """
+    folder = epath.Path(folder)
+    preparation = _read_json(folder / _PREPARATION)
+    chosen = manifests.read(folder, preparation, manifest)
+    if chosen is None:
+        return preparation
+    in_use = manifests.describe(chosen, manifests.read_index(folder))
+    return {**preparation, "splits_in_use": in_use}
 
 
 class Source:
@@ -94,45 +114,42 @@ class Source:
       name: Name of the set, for messages.
       metadata: Names of labels, mask classes and object classes.
       preparation: What `preparation.json` holds.
-      index: Rows of `index.csv` of this split; row i describes record i.
+      index: Rows of `index.csv` of this split; row i describes record i. A row's own
+        `split` and `record` say where it is stored.
     """
 
-    def __init__(self, folder: PathLike, split: str) -> None:
+    def __init__(self, folder: PathLike, split: str, manifest: str = "") -> None:
         self.folder = epath.Path(folder)
         self.split = split
         self.name = self.folder.parent.name
-        self.metadata = _read_metadata(self.folder)
-        self.preparation: dict[str, Any] = _read_json(self.folder / "preparation.json")
+        self.metadata = read_metadata(self.folder)
+        self.preparation: dict[str, Any] = _read_json(self.folder / _PREPARATION)
         builder = tfds.builder_from_directory(os.fspath(self.folder))
-        if split not in builder.info.splits:
-            raise ValueError(
-                f"Dataset {self.name!r} has no split {split!r}; it has "
-                f"{sorted(builder.info.splits)} (in {os.fspath(self.folder)})."
-            )
         features = builder.info.features
         if not isinstance(features, tfds.features.FeaturesDict):
             raise TypeError(
                 f"Dataset {self.name!r} does not hold named features but {features!r}. "
                 "Use one of the builders in tfds_builders."
             )
+        chosen = manifests.read(self.folder, self.preparation, manifest)
+        rows = manifests.read_index(self.folder)
+        counts = {name: part.num_examples for name, part in builder.info.splits.items()}
+        self.index = _members(self.name, chosen, split, rows, counts)
+        first = _first_positions(self.name, rows, counts)
+        self._positions = np.asarray(
+            [first[row["split"]] + int(row["record"]) for row in self.index], np.int64
+        )
         self._records = builder.as_data_source(
-            split,  # pyright: ignore[reportCallIssue]
+            "+".join(first),  # pyright: ignore[reportCallIssue]
             decoders={
                 name: tfds.decode.SkipDecoding()
                 for name in _PICTURES
                 if name in features
             },
         )
-        self.index = _read_index(self.folder / "index.csv", split)
-        if len(self.index) != len(self._records):
-            raise ValueError(
-                f"index.csv of dataset {self.name!r} lists {len(self.index)} records "
-                f"of split {split!r}, but the split holds {len(self._records)}. "
-                "Prepare the set again with --rebuild."
-            )
 
     def __len__(self) -> int:
-        return len(self._records)
+        return len(self.index)
 
     def __getitem__(self, record: int) -> types.Example:
         """Reads one record, decoding no picture.
@@ -143,7 +160,7 @@ class Source:
           `box` float32 [N, 4] as y0, x0, y1, x1 fractions of the stored picture,
           `box_class` int32 [N] and `box_known` bool [].
         """
-        stored = self._records[int(record)]
+        stored = self._records[int(self._positions[record])]
         example: types.Example = {"record": np.asarray(record, np.int32)}
         for name in _PICTURES:
             if name in stored:
@@ -159,7 +176,9 @@ class Source:
         return example
 
     def pixel_statistics(self) -> tuple[float, float]:
-        """Mean and standard deviation of the train split's pixels, in [0, 1].
+        """Mean and standard deviation of the pixels of the stored train split, [0, 1].
+
+        They do not depend on the manifest, so a model means the same under each.
 
         Raises:
           ValueError: If `preparation.json` does not hold two finite numbers.
@@ -178,7 +197,9 @@ class Source:
         return mean, deviation
 
 
-def task_examples(folder: PathLike, split: str, task: config.TaskConfig) -> np.ndarray:
+def task_examples(
+    folder: PathLike, split: str, task: config.TaskConfig, manifest: str = ""
+) -> np.ndarray:
     """Records of a split that the task can learn from, int32 [records], rising.
 
     Left out are, for classification, records whose label is wholly unknown; for
@@ -187,7 +208,7 @@ def task_examples(folder: PathLike, split: str, task: config.TaskConfig) -> np.n
     Raises:
       ValueError: If none is left, or the set has nothing for this kind of task.
     """
-    return usable_records(open_prepared(folder, split), task)
+    return usable_records(open_prepared(folder, split, manifest), task)
 
 
 def usable_records(source: Source, task: config.TaskConfig) -> np.ndarray:
@@ -245,8 +266,9 @@ def _read_json(path: epath.Path) -> dict[str, Any]:
     return json.loads(path.read_text())
 
 
-def _read_metadata(folder: epath.Path) -> Metadata:
-    stored = _read_json(folder / "metadata.json")
+def read_metadata(folder: PathLike) -> Metadata:
+    """Names of labels, mask classes and object classes of a prepared folder."""
+    stored = _read_json(epath.Path(folder) / "metadata.json")
     return Metadata(
         label_names={
             column: tuple(names)
@@ -257,22 +279,37 @@ def _read_metadata(folder: epath.Path) -> Metadata:
     )
 
 
-def _read_index(path: epath.Path, split: str) -> list[dict[str, str]]:
-    """Rows of one split, ordered by record, which must count up from 0."""
-    if not path.exists():
-        raise FileNotFoundError(
-            f"No {path.name} in {os.fspath(path.parent)}: expected a prepared folder. "
-            "Prepare the set again with --rebuild."
-        )
-    rows = [
-        row
-        for row in csv.DictReader(io.StringIO(path.read_text(), newline=""))
-        if row["split"] == split
-    ]
-    rows.sort(key=lambda row: int(row["record"]))
-    if [int(row["record"]) for row in rows] != list(range(len(rows))):
+def _members(
+    name: str,
+    chosen: manifests.Manifest | None,
+    split: str,
+    rows: list[manifests.Row],
+    counts: Mapping[str, int],
+) -> list[manifests.Row]:
+    """Rows of a split that must be there."""
+    found = manifests.members(chosen, rows)
+    there = counts if chosen is None else found
+    if split not in there:
+        under = "" if chosen is None else f" in its splits {chosen.name!r}"
         raise ValueError(
-            f"Records of split {split!r} in {os.fspath(path)} do not count up from 0. "
-            "Prepare the set again with --rebuild."
+            f"Dataset {name!r} has no split {split!r}{under}; it has {sorted(there)}."
         )
-    return rows
+    return found.get(split, [])
+
+
+def _first_positions(
+    name: str, rows: list[manifests.Row], counts: Mapping[str, int]
+) -> dict[str, int]:
+    """Where each stored split begins when all are read one after the other."""
+    first, listed, total = {}, collections.Counter(row["split"] for row in rows), 0
+    for split in manifests.in_order({*counts, *listed}):
+        count = counts.get(split, 0)
+        if listed[split] != count:
+            raise ValueError(
+                f"{manifests.INDEX} of dataset {name!r} lists {listed[split]} records "
+                f"of split {split!r}, but the split holds {count}. "
+                "Prepare the set again with --rebuild."
+            )
+        first[split] = total
+        total += count
+    return first

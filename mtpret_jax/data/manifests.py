@@ -1,0 +1,149 @@
+"""Which image is in which split: a prepared folder's manifests, and its index.
+
+A manifest, `splits/<name>.csv`, says the split of each image and may differ from the
+split in which the image is stored. Written in preparation; here they are only read.
+"""
+
+from __future__ import annotations
+
+import collections
+import csv
+import dataclasses
+import hashlib
+import io
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from etils import epath
+
+Row = dict[str, str]
+INDEX = "index.csv"
+_ORDER = ("train", "validation", "test")
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """Which image is in which split. An image that is not listed is in none.
+
+    Attributes:
+      name: For example "official", "muscle" or "grouped".
+      version: Of the rule behind the name.
+      sha256: Digest of the file.
+      split_of: Split of each image by its image_id.
+    """
+
+    name: str
+    version: int
+    sha256: str
+    split_of: Mapping[str, str]
+
+
+def read(
+    folder: epath.Path, preparation: Mapping[str, Any], name: str = ""
+) -> Manifest | None:
+    """Reads a manifest of a prepared folder.
+
+    Args:
+      folder: The prepared folder.
+      preparation: What its `preparation.json` holds.
+      name: Of the manifest; "" for the set's default one.
+
+    Returns:
+      The manifest; None where the folder has none, so that it is read as stored.
+
+    Raises:
+      FileNotFoundError: If the manifest's file is missing.
+      ValueError: If the folder has no such manifest, or the file was changed.
+    """
+    known = preparation.get("manifests", {})
+    if not known and not name:
+        return None
+    name = name or preparation.get("default_manifest", "")
+    if name not in known:
+        there = f"it has {sorted(known)}" if known else "it has one split only"
+        raise ValueError(
+            f"Dataset {folder.parent.name!r} has no splits {name!r}; {there} (in "
+            f"{os.fspath(folder)}). Correct config.datasets.{folder.parent.name}.splits"
+            f"{'' if known else ', or prepare the set again with --rebuild'}."
+        )
+    path = folder / "splits" / f"{name}.csv"
+    if not path.exists():
+        raise FileNotFoundError(
+            f"No {path.name} in {os.fspath(path.parent)}, which preparation.json "
+            "names. Prepare the set again with --rebuild."
+        )
+    content = path.read_bytes()
+    digest, wanted = hashlib.sha256(content).hexdigest(), known[name]["sha256"]
+    if digest != wanted:
+        raise ValueError(
+            f"{os.fspath(path)} was changed after preparation: its sha256 is {digest}, "
+            f"in preparation.json {wanted}. Prepare the set again with --rebuild."
+        )
+    rows = csv.DictReader(io.StringIO(content.decode(), newline=""))
+    split_of = {row["image_id"]: row["split"] for row in rows}
+    return Manifest(name, int(known[name]["version"]), digest, split_of)
+
+
+def read_index(folder: epath.Path) -> list[Row]:
+    """All rows of `index.csv` in stored order: split by split, record by record.
+
+    Raises:
+      FileNotFoundError: If there is no index.
+      ValueError: If the records of a stored split do not count up from 0.
+    """
+    path = folder / INDEX
+    if not path.exists():
+        raise FileNotFoundError(
+            f"No {INDEX} in {os.fspath(folder)}: expected a prepared folder. "
+            "Prepare the set again with --rebuild."
+        )
+    stored: dict[str, list[Row]] = {}
+    for row in csv.DictReader(io.StringIO(path.read_text(), newline="")):
+        stored.setdefault(row["split"], []).append(row)
+    for split, rows in stored.items():
+        rows.sort(key=lambda row: int(row["record"]))
+        if [int(row["record"]) for row in rows] != list(range(len(rows))):
+            raise ValueError(
+                f"Records of split {split!r} in {os.fspath(path)} do not count up from "
+                "0. Prepare the set again with --rebuild."
+            )
+    return [row for split in in_order(stored) for row in stored[split]]
+
+
+def in_order(found: Iterable[str]) -> list[str]:
+    """Names of splits: train, validation, test, then any others by name."""
+    rank = {split: place for place, split in enumerate(_ORDER)}
+    return sorted(found, key=lambda split: (rank.get(split, len(rank)), split))
+
+
+def members(manifest: Manifest | None, rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Rows of each split, in their order; without a manifest the stored splits."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        split = row["split"]
+        if manifest is not None:
+            split = manifest.split_of.get(row["image_id"], "")
+        if split:
+            found.setdefault(split, []).append(row)
+    return {split: found[split] for split in in_order(found)}
+
+
+def describe(manifest: Manifest, rows: Sequence[Row]) -> dict[str, Any]:
+    """What a report says of a manifest in use, as plain values.
+
+    Returns:
+      `name`, `version` and `sha256`; `images`: those there are of each split;
+      `groups_in_several_splits`: patients whose images are not all in one.
+    """
+    found = members(manifest, rows)
+    places = collections.Counter(
+        group for part in found.values() for group in {row["group"] for row in part}
+    )
+    return {
+        "name": manifest.name,
+        "version": manifest.version,
+        "sha256": manifest.sha256,
+        "images": {split: len(part) for split, part in found.items()},
+        "groups_in_several_splits": sum(count > 1 for count in places.values()),
+    }
