@@ -14,6 +14,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
@@ -120,6 +121,24 @@ class ReleaseBuilder(xray_builder.XrayBuilder, skip_registration=True):
     def leave_out(self, file: str, reason: str) -> None:
         """Notes a file, below the root, that `items` does not return."""
         self._left_out.append(xray_builder.Quarantined(file, reason))
+
+    def find_files(self, dl_manager: tfds.download.DownloadManager) -> None:
+        """See base class: without a `folder`, TFDS's manual folder is searched."""
+        if self.builder_config.folder:
+            return
+        try:
+            self.folder = dl_manager.manual_dir
+        except AssertionError as error:
+            raise FileNotFoundError(f"{self.name}: {error}") from error
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a worker elsewhere needs to make the same builder."""
+        return {**super().__getstate__(), "folder": self.folder}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Undoes `__getstate__`."""
+        super().__setstate__(state)
+        self.folder = state["folder"]
 
     @functools.cached_property
     def folder(self) -> epath.Path:
@@ -261,6 +280,38 @@ class ReleaseBuilder(xray_builder.XrayBuilder, skip_registration=True):
             np.asarray(item.box_labels, np.int64)[kept],
             dropped_boxes=int((~kept).sum()),
         )
+
+    def read_region(self, name: str, height: int, width: int) -> np.ndarray:
+        """Where a mask's file, named by its path below the root, is not 0.
+
+        A mask of another size is brought to that of the image, pixel by nearest pixel.
+
+        Returns:
+          bool [height, width].
+
+        Raises:
+          reader.UnreadableImage: If it can't be read, or has another aspect.
+        """
+        try:
+            inside = reader.read_mask(self.release.root / name) > 0
+        except FileNotFoundError as error:
+            raise reader.UnreadableImage(f"the mask {name} is not there") from error
+        except reader.UnreadableImage as error:
+            raise reader.UnreadableImage(f"the mask {name}: {error}") from error
+        if inside.shape == (height, width):
+            return inside
+        aspect = inside.shape[0] * width / (inside.shape[1] * height)
+        if not 0.98 < aspect < 1.02:
+            raise reader.UnreadableImage(
+                f"the mask {name} has {inside.shape[0]} x {inside.shape[1]} pixels, "
+                f"the image {height} x {width}"
+            )
+        resized = cv2.resize(
+            inside.astype(np.uint8),
+            (width, height),
+            interpolation=cv2.INTER_NEAREST_EXACT,
+        )
+        return np.asarray(resized) > 0
 
     def _read(self, name: str) -> np.ndarray:
         try:
