@@ -1,0 +1,251 @@
+"""TBX11K: chest X-rays of healthy, sick and tuberculous people, TB with boxes."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import ClassVar
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from tfds_builders import annotations, release, tables, xray_features
+
+LABELS = ("health", "sick", "tb")
+TUBERCULOSIS = ("absent", "present")
+OBJECTS = ("ActiveTuberculosis", "ObsoletePulmonaryTuberculosis")
+# A box of a kind that nobody could tell; the makers say that only test images have it.
+UNCERTAIN = "PulmonaryTuberculosis"
+
+# Lists, and JSON files of the same names, with the split they mean. Whole names: those
+# of "trainval" hold the words "train" and "val".
+_LISTS = {
+    "TBX11K_train": "train",
+    "all_train": "train",
+    "TBX11K_val": "validation",
+    "all_val": "validation",
+    "all_test": "test",
+}
+# In the order in which they are asked for boxes.
+_WITH_BOXES = (
+    "TBX11K_train",
+    "TBX11K_val",
+    "all_train",
+    "all_val",
+    "TBX11K_trainval",
+    "all_trainval",
+)
+_SUFFIXES = (".png", ".jpg", ".jpeg")
+# Montgomery and Shenzhen, as their makers name them; 1 is tuberculosis.
+_NLM = re.compile(r"(MCUCXR|CHNCXR)_(\d+)_([01])$", re.IGNORECASE)
+_NAMESPACES = {"MCUCXR": "montgomery", "CHNCXR": "shenzhen"}
+# Sets DA and DB: p1.jpg has tuberculosis, n1.jpg has not.
+_DADB = re.compile(r"([np])\D*\d+$", re.IGNORECASE)
+
+
+@dataclasses.dataclass
+class Tbx11kConfig(release.ReleaseConfig):
+    """How TBX11K is prepared.
+
+    Attributes:
+      only_tb: Leaves out all but the TB images of train and validation, the 800 that
+        can carry boxes.
+    """
+
+    only_tb: bool = False
+
+
+class Builder(release.ReleaseBuilder):
+    """TBX11K as released, `extra/` included."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First release."}
+    BUILDER_CONFIGS: ClassVar[list[Tbx11kConfig]] = [
+        Tbx11kConfig(name="full", description="as released"),
+        Tbx11kConfig(
+            name="px512", description="longest side 512 pixels", image_size=512
+        ),
+        Tbx11kConfig(name="tb", description="the 800 TB images alone", only_tb=True),
+    ]
+    MANUAL_DOWNLOAD_INSTRUCTIONS = (
+        "Get TBX11K.zip by way of https://mmcheng.net/tb/ (non-commercial research; "
+        "the pages say CC BY-NC-SA) and unpack it: the folder holds `imgs`, "
+        "`annotations` and `lists`. The repacked 'tbx11k-simplified' (`images` and "
+        "`data.csv`) lacks what is needed and is not read."
+    )
+
+    MARKERS = ("imgs", "annotations|lists")
+    # 8,976 + 3,302 images are in all_trainval and all_test.
+    EXPECTED: ClassVar[Mapping[str, int]] = {
+        "images": 12_278,
+        "label=health": 3_800,
+        "label=sick": 3_800,
+        "label=tb": 800,
+    }
+
+    builder_config: Tbx11kConfig
+
+    def layout(self) -> xray_features.Layout:
+        """Class of the image, whether it is TB, and boxes of two kinds of TB."""
+        return xray_features.Layout(
+            label_names={"label": LABELS, "tuberculosis": TUBERCULOSIS},
+            object_names=OBJECTS,
+            bit_depth=self.builder_config.bit_depth,
+        )
+
+    def items(self) -> Sequence[release.Item]:
+        """See base class."""
+        pictures = {
+            name.removeprefix("imgs/")
+            for name in self.release.sizes
+            if name.startswith("imgs/")
+            and pathlib.PurePosixPath(name).suffix.lower() in _SUFFIXES
+        }
+        splits = self._splits()
+        self._require_folders(pictures, splits)
+        found = self._boxes()
+        items = []
+        for name in sorted(pictures | splits.keys()):
+            if name not in pictures:
+                self.leave_out(f"imgs/{name}", "in a list but not there")
+            elif name not in splits:
+                self.leave_out(f"imgs/{name}", "in no list of a split")
+            else:
+                item = self._item(name, splits[name], found)
+                if _may_have_boxes(item) or not self.builder_config.only_tb:
+                    items.append(item)
+        return items
+
+    def muscle_members(self, found: Sequence[release.Item]) -> Sequence[release.Item]:
+        """The TB images of train and validation, 600 and 200."""
+        return [item for item in found if _may_have_boxes(item)]
+
+    def _item(
+        self, name: str, split: str, found: Mapping[str, annotations.Boxes]
+    ) -> release.Item:
+        kind = name.split("/")[0]
+        label = np.full(len(LABELS), xray_features.UNKNOWN_LABEL, np.int8)
+        if kind in LABELS:
+            label = (np.asarray(LABELS) == kind).astype(np.int8)
+        tuberculosis, patient = _of_name(name)
+        corners, classes, frame = self._objects(name, split, found)
+        return release.Item(
+            image_id=name,
+            image=f"imgs/{name}",
+            split=split,
+            patient=patient,
+            labels={"label": label, "tuberculosis": tuberculosis},
+            boxes=corners,
+            box_labels=classes,
+            box_frame=frame,
+            stratum=kind if kind in LABELS else "",
+        )
+
+    def _objects(
+        self, name: str, split: str, found: Mapping[str, annotations.Boxes]
+    ) -> tuple[np.ndarray | None, np.ndarray | None, annotations.Frame | None]:
+        """Corners, classes and frame; None where it is not known what there is.
+
+        Known are TB images with boxes, and healthy and sick ones, which have none. Not
+        known: test images, `extra/`, a TB image without a box, and one with a box of
+        an uncertain kind.
+        """
+        kind = name.split("/")[0]
+        if split == "test" or kind not in LABELS:
+            return None, None, None
+        boxes = found.get(name) or self._from_xml(name)
+        if kind == "tb" and (not boxes.names or UNCERTAIN in boxes.names):
+            return None, None, None
+        return *boxes.choose(OBJECTS, (), name), boxes.frame
+
+    def _from_xml(self, name: str) -> annotations.Boxes:
+        """Boxes of an image that no JSON lists; none without an XML.
+
+        Its coordinates are those of the image before the makers made it smaller, whose
+        size it tells.
+        """
+        path = f"annotations/xml/{pathlib.PurePosixPath(name).stem}.xml"
+        if path not in self.release.sizes:
+            return annotations.boxes([], [], None)
+        return annotations.voc((self.release.root / path).read_bytes(), path)
+
+    def _boxes(self) -> dict[str, annotations.Boxes]:
+        """What the JSON files say about each image; the first that lists it counts."""
+        result: dict[str, annotations.Boxes] = {}
+        for stem in _WITH_BOXES:
+            name = f"annotations/json/{stem}.json"
+            if name in self.release.sizes:
+                found = annotations.coco((self.release.root / name).read_bytes(), name)
+                result = {**{_plain(k): v for k, v in found.items()}, **result}
+        return result
+
+    def _require_folders(self, pictures: Iterable[str], listed: Iterable[str]) -> None:
+        """Refuses a copy in which a whole kind of image is missing."""
+        there, wanted = (
+            {name.split("/")[0] for name in names} for names in (pictures, listed)
+        )
+        needed = {"tb"} if self.builder_config.only_tb else {*LABELS}
+        for kind in sorted((needed & wanted) - there):
+            raise FileNotFoundError(
+                f"{self.name}: the lists name images of imgs/{kind}, but nothing is in "
+                f"imgs/{kind} of {str(self.release.root)!r}. Unpack TBX11K.zip anew."
+            )
+
+    def _splits(self) -> dict[str, str]:
+        """Split of each image that a list, or a JSON file in place of it, names."""
+        result: dict[str, str] = {}
+        for stem, split in _LISTS.items():
+            source, names = self._listed(stem)
+            for name in names:
+                if result.setdefault(name, split) != split:
+                    raise ValueError(
+                        f"{source} lists {name!r} for {split}, another list for "
+                        f"{result[name]}. Take the lists as they were released."
+                    )
+        if not result:
+            expected = ", ".join(f"{stem}.txt" for stem in _LISTS)
+            raise FileNotFoundError(
+                f"{self.name}: no list of a split in {str(self.release.root)!r}: "
+                f"expected some of {expected} in lists/, or JSON files of these names "
+                "in annotations/json/."
+            )
+        return result
+
+    def _listed(self, stem: str) -> tuple[str, list[str]]:
+        """The file of this name that lists images, and the images."""
+        name = f"lists/{stem}.txt"
+        if name in self.release.sizes:
+            lines = tables.lines((self.release.root / name).read_bytes(), name)
+            return name, [_plain(line) for line in lines]
+        name = f"annotations/json/{stem}.json"
+        if name in self.release.sizes:
+            found = annotations.coco((self.release.root / name).read_bytes(), name)
+            return name, [_plain(file_name) for file_name in found]
+        return name, []
+
+
+def _may_have_boxes(item: release.Item) -> bool:
+    return item.stratum == "tb" and item.split != "test"
+
+
+def _plain(name: str) -> str:
+    """The path below imgs/."""
+    return name.replace("\\", "/").removeprefix("./").removeprefix("imgs/")
+
+
+def _of_name(name: str) -> tuple[np.ndarray, str]:
+    """Whether it is tuberculosis, int8 [2], and the patient, "" where unknown."""
+    kind, stem = name.split("/")[0], pathlib.PurePosixPath(name).stem
+    present, patient = None, ""
+    if kind in LABELS:
+        present = kind == "tb"
+    elif kind == "extra" and (nlm := _NLM.match(stem)):
+        present = nlm[3] == "1"
+        patient = f"{_NAMESPACES[nlm[1].upper()]}:{int(nlm[2])}"
+    elif kind == "extra" and "/da+db/" in name and (dadb := _DADB.match(stem)):
+        present = dadb[1].lower() == "p"
+    if present is None:
+        return np.full(2, xray_features.UNKNOWN_LABEL, np.int8), patient
+    return np.array([not present, present], np.int8), patient

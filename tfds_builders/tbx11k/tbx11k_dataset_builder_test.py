@@ -1,0 +1,285 @@
+"""TBX11K from its stand-in: splits, labels, boxes and every quirk."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from etils import epath
+
+from tfds_builders import tbx11k
+from tfds_builders.tbx11k import dummy_data
+
+
+@pytest.fixture(scope="module")
+def dummy(tmp_path_factory) -> epath.Path:
+    folder = epath.Path(tmp_path_factory.mktemp("tbx11k"))
+    dummy_data.write(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def prepared(dummy: epath.Path, tmp_path_factory) -> epath.Path:
+    builder = _builder(dummy, tmp_path_factory.mktemp("data"))
+    builder.download_and_prepare()
+    return epath.Path(builder.data_path)
+
+
+def _builder(folder: Any, data: Any = "unused", **options: Any) -> tbx11k.Builder:
+    config = tbx11k.Config(name="t", folder=str(folder), **options)
+    return tbx11k.Builder(data_dir=data, config=config)
+
+
+def _examples(prepared: epath.Path) -> dict[str, dict[str, Any]]:
+    builder = tfds.builder_from_directory(str(prepared))
+    return {
+        example["image_id"].decode(): {**example, "split": split}
+        for split, source in builder.as_data_source().items()
+        for example in source
+    }
+
+
+@pytest.fixture(scope="module")
+def examples(prepared: epath.Path) -> dict[str, dict[str, Any]]:
+    return _examples(prepared)
+
+
+def _items(folder: Any, **options: Any) -> dict[str, Any]:
+    return {item.image_id: item for item in _builder(folder, **options).found}
+
+
+@pytest.fixture
+def changed(dummy: epath.Path, tmp_path) -> epath.Path:
+    """A copy that a test may change: the folder TBX11K."""
+    shutil.copytree(dummy / "TBX11K", tmp_path / "TBX11K")
+    return epath.Path(tmp_path / "TBX11K")
+
+
+def test_everything_is_read_as_released(examples: dict[str, dict[str, Any]]):
+    splits = [example["split"] for example in examples.values()]
+    kinds = [name.split("/")[0] for name in examples]
+
+    assert [splits.count(s) for s in ("train", "validation", "test")] == [17, 5, 2]
+    assert {kind: kinds.count(kind) for kind in kinds} == {
+        "extra": 5,
+        "health": 4,
+        "sick": 4,
+        "tb": 10,
+        "test": 1,
+    }
+    labels = {n: list(e["labels"]["label"]) for n, e in examples.items()}
+    assert labels["health/h0001.png"] == [1, 0, 0]
+    assert labels["sick/s0001.png"] == [0, 1, 0]
+    assert labels["tb/tb0001.png"] == [0, 0, 1]
+    assert list(examples["tb/tb0001.png"]["labels"]["tuberculosis"]) == [0, 1]
+    active, obsolete = (
+        examples[n]["objects"]["label"] for n in ("tb/tb0001.png", "tb/tb0002.png")
+    )
+    assert (list(active), list(obsolete)) == ([0], [1])
+
+
+def test_pictures_have_one_channel(examples: dict[str, dict[str, Any]]):
+    image = examples["tb/tb0001.png"]["image"]
+
+    assert (image.shape, image.dtype) == ((48, 48, 1), np.uint8)
+
+
+def test_boxes_lie_on_what_they_show(examples: dict[str, dict[str, Any]]):
+    example = examples["tb/tb0001.png"]
+    y0, x0, y1, x1 = (example["objects"]["bbox"][0] * 48).round().astype(int)
+
+    image = example["image"][..., 0].astype(float)
+    middle = image[y0:y1, x0:x1][(y1 - y0) // 2, (x1 - x0) // 2]
+
+    assert middle > np.median(image) + 40
+
+
+def test_objects_are_known_where_somebody_looked(examples: dict[str, dict[str, Any]]):
+    known = {name: bool(e["objects_known"]) for name, e in examples.items()}
+
+    assert all(
+        v for n, v in known.items() if n.startswith(("health", "sick", "tb/tb0"))
+    )
+    assert not any(v for n, v in known.items() if n.startswith(("test", "extra")))
+    assert not known["tb/tb1199.png"]  # without a box
+    assert not known["tb/tb1200.png"]  # one of its boxes is of an uncertain kind
+    assert len(examples["health/h0001.png"]["objects"]["bbox"]) == 0
+
+
+def test_what_is_withheld_is_unknown(examples: dict[str, dict[str, Any]]):
+    labels = examples["test/0001.png"]["labels"]
+
+    assert list(labels["label"]) == [-1, -1, -1]
+    assert list(labels["tuberculosis"]) == [-1, -1]
+
+
+def test_extra_keeps_its_patients(examples: dict[str, dict[str, Any]]):
+    extra = {
+        name.split("/")[-1]: (
+            example["patient_id"].decode(),
+            list(example["labels"]["tuberculosis"]),
+            list(example["labels"]["label"]),
+        )
+        for name, example in examples.items()
+        if name.startswith("extra")
+    }
+
+    unknown = [-1, -1, -1]
+    alone = "image:extra/da+db"
+    assert extra == {
+        "MCUCXR_0001_0.png": ("montgomery:1", [1, 0], unknown),
+        "MCUCXR_0104_1.png": ("montgomery:104", [0, 1], unknown),
+        "CHNCXR_0327_1.png": ("shenzhen:327", [0, 1], unknown),
+        "p1.jpg": (f"{alone}/train/p1.jpg", [0, 1], unknown),
+        "n2.jpg": (f"{alone}/test/n2.jpg", [1, 0], unknown),
+    }
+
+
+def test_what_is_left_out_is_told(prepared: epath.Path):
+    rows = csv.DictReader((prepared / "quarantine.csv").read_text().splitlines())
+    reasons = {row["file"]: row["reason"] for row in rows}
+
+    damaged = reasons.pop("health/h9999.png")
+    assert reasons == {
+        "imgs/health/h9998.png": "in a list but not there",
+        "imgs/sick/s9998.png": "in no list of a split",
+    }
+    assert "damaged" in damaged
+
+
+def test_lists_are_matched_by_their_whole_name(dummy: epath.Path):
+    items = _items(dummy)
+
+    validation = [name for name, item in items.items() if item.split == "validation"]
+    assert validation == [
+        "extra/mc+shenzhen/val/MCUCXR_0104_1.png",
+        "health/h0004.png",
+        "sick/s0004.png",
+        "tb/tb0007.png",
+        "tb/tb0008.png",
+    ]
+
+
+def test_json_serves_where_there_are_no_lists(changed: epath.Path, dummy: epath.Path):
+    (changed / "lists").rmtree()
+
+    found, expected = _items(changed), _items(dummy)
+
+    assert {n: i.split for n, i in found.items()} == {
+        n: i.split for n, i in expected.items()
+    }
+
+
+def test_boxes_come_from_xml_without_json(changed: epath.Path, dummy: epath.Path):
+    (changed / "annotations" / "json").rmtree()
+
+    found, expected = _items(changed), _items(dummy)
+
+    own, other = found["tb/tb0002.png"], expected["tb/tb0002.png"]
+    np.testing.assert_allclose(own.boxes / own.box_frame[0], other.boxes / 48)
+    np.testing.assert_array_equal(own.box_labels, other.box_labels)
+    assert found["tb/tb1199.png"].boxes is None
+    assert found["sick/s0001.png"].boxes.shape == (0, 4)
+
+
+def test_categories_are_matched_by_name(changed: epath.Path):
+    path = changed / "annotations" / "json" / "TBX11K_train.json"
+    data = json.loads(path.read_text())
+    first, second = data["categories"][:2]
+    first["name"], second["name"] = second["name"], first["name"]
+    path.write_text(json.dumps(data))
+
+    assert list(_items(changed)["tb/tb0001.png"].box_labels) == [1]
+
+
+@pytest.mark.parametrize("place", ["TBX11K", "", "TBX11K/TBX11K", "a/TBX11K/TBX11K"])
+def test_it_is_found_however_it_was_unpacked(place: str, dummy: epath.Path, tmp_path):
+    shutil.copytree(dummy / "TBX11K", tmp_path / "up" / place)
+
+    assert _items(tmp_path / "up").keys() == _items(dummy).keys()
+
+
+def test_only_tb_keeps_what_can_carry_boxes(dummy: epath.Path):
+    found = _items(dummy, only_tb=True)
+
+    assert len(found) == 10
+    assert {item.stratum for item in found.values()} == {"tb"}
+
+
+def test_muscle_splits_the_published_images_as_published(tmp_path):
+    names = {
+        "train": [f"tb/tb{i:04d}.png" for i in range(600)] + ["health/h0001.png"],
+        "val": [f"tb/tb{i:04d}.png" for i in range(600, 800)],
+    }
+    for folder in ("imgs/tb", "imgs/health", "annotations", "lists"):
+        (tmp_path / folder).mkdir(parents=True)
+    for split, found in names.items():
+        (tmp_path / "lists" / f"TBX11K_{split}.txt").write_text("\n".join(found))
+        for name in found:
+            (tmp_path / "imgs" / name).touch()
+
+    manifests = _builder(tmp_path).manifests()
+
+    assert list(manifests["muscle"].counts().values()) == [640, 80, 80]
+    assert set(manifests) == {"muscle", "grouped"}
+
+
+def test_every_split_of_a_larger_stand_in_has_every_class(tmp_path):
+    folder = epath.Path(tmp_path)
+    dummy_data.write(folder, images=48)
+
+    items = _items(folder)
+    split_of = _builder(folder).manifests()["grouped"].split_of
+
+    for split in ("train", "validation", "test"):
+        kinds = {items[n].stratum for n, s in split_of.items() if s == split}
+        assert kinds >= {"health", "sick", "tb"}
+
+
+def test_what_is_not_the_release_is_refused(changed: epath.Path, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"tbx11k: not found.*mmcheng\.net"):
+        _items(tmp_path / "nowhere")
+    simplified = tmp_path / "simplified"
+    (simplified / "images").mkdir(parents=True)
+    (simplified / "data.csv").touch()
+    with pytest.raises(FileNotFoundError, match=r"tbx11k-simplified.*is not read"):
+        _items(simplified)
+    (changed / "lists").rmtree()
+    (changed / "annotations" / "json").rmtree()
+    (changed / "lists").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"expected some of TBX11K_train\.txt"):
+        _items(changed)
+
+
+@pytest.mark.parametrize(("lost", "needed"), [("sick", False), ("tb", True)])
+def test_a_folder_that_is_missing_as_a_whole_is_an_error(
+    lost: str, needed: bool, changed: epath.Path
+):
+    (changed / "imgs" / lost).rmtree()
+
+    with pytest.raises(FileNotFoundError, match=f"nothing is in imgs/{lost}"):
+        _items(changed)
+    if not needed:
+        assert len(_items(changed, only_tb=True)) == 10
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("lists/all_val.txt", "tb/tb0001.png", "lists/all_val.txt lists 'tb/tb0001"),
+        ("lists/all_val.txt", "", "all_val.txt is empty"),
+        ("annotations/json/all_train.json", "{", "all_train.json is not JSON"),
+    ],
+)
+def test_a_damaged_table_is_refused(
+    file: str, content: str, message: str, changed: epath.Path
+):
+    (changed / file).write_text(content)
+
+    with pytest.raises(ValueError, match=message):
+        _items(changed)
