@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import collections
-import csv
 
 import pytest
-import tensorflow_datasets as tfds
 from etils import epath
 
-from tfds_builders import kermany_pneumonia, splits
+from tfds_builders import kermany_pneumonia, splits, testing
 from tfds_builders.kermany_pneumonia import dummy_data
 
 NORMAL, BACTERIA, VIRUS = [1, 0, 0], [0, 1, 0], [0, 0, 1]
@@ -18,11 +16,6 @@ NORMAL, BACTERIA, VIRUS = [1, 0, 0], [0, 1, 0], [0, 0, 1]
 def _builder(folder, data_dir):
     config = kermany_pneumonia.Config(name="t", folder=str(folder))
     return kermany_pneumonia.Builder(data_dir=data_dir, config=config)
-
-
-def _table(builder, name):
-    text = (epath.Path(builder.data_path) / name).read_text()
-    return list(csv.DictReader(text.splitlines()))
 
 
 @pytest.fixture(scope="module")
@@ -34,50 +27,37 @@ def dummy(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def prepared(dummy, tmp_path_factory):
-    builder = _builder(dummy, tmp_path_factory.mktemp("data"))
-    builder.download_and_prepare()
-    return builder
+    data_dir = tmp_path_factory.mktemp("data")
+    return testing.prepare(kermany_pneumonia.Builder, dummy, data_dir)
 
 
-@pytest.fixture(scope="module")
-def examples(prepared):
-    again = tfds.builder_from_directory(prepared.data_path)
-    found = {}
-    for split in again.info.splits:
-        for example in again.as_data_source(split):
-            found[example["image_id"].decode()] = example
-    return found
-
-
-def test_every_image_is_read_back_with_its_labels(prepared, examples) -> None:
-    counts = {name: info.num_examples for name, info in prepared.info.splits.items()}
-
-    assert sum(counts.values()) == len(examples) == 48
-    assert counts["validation"] == 2
-    for name, example in examples.items():
+def test_every_image_is_read_back_with_its_labels(prepared) -> None:
+    assert len(prepared.examples) == 48
+    assert list(prepared.split_of.values()).count("validation") == 2
+    for name, example in prepared.examples.items():
         label = example["labels"]["label"].tolist()
         assert label == ([1, 0] if "NORMAL" in name else [0, 1])
         assert (label == [1, 0]) == (example["labels"]["subtype"].tolist() == NORMAL)
 
 
-def test_a_nested_copy_is_not_read_twice(prepared, examples) -> None:
-    reasons = {row["file"]: row["reason"] for row in _table(prepared, "quarantine.csv")}
+def test_a_nested_copy_is_not_read_twice(prepared) -> None:
+    reasons = prepared.left_out
 
-    assert not any("chest_xray" in name for name in examples)
+    assert not any("chest_xray" in name for name in prepared.examples)
     assert "second copy" in reasons["chest_xray"]
     assert "48 files" in reasons["chest_xray"]
 
 
-def test_junk_of_macos_is_passed_over(prepared, examples) -> None:
-    files = [row["file"] for row in _table(prepared, "quarantine.csv")]
+def test_junk_of_macos_is_passed_over(prepared) -> None:
+    files = list(prepared.left_out)
 
-    assert not any("._" in name for name in [*examples, *files])
+    assert not any("._" in name for name in [*prepared.examples, *files])
     assert not any("MACOSX" in name or "DS_Store" in name for name in files)
 
 
-def test_names_tell_subtype_and_patient(examples, tmp_path) -> None:
-    virus = examples["test/PNEUMONIA/person1_virus_6"]
-    normal = examples["train/NORMAL/NORMAL2-IM-1427-0001"]
+def test_names_tell_subtype_and_patient(prepared, tmp_path) -> None:
+    virus = prepared.examples["test/PNEUMONIA/person1_virus_6"]
+    normal = prepared.examples["train/NORMAL/NORMAL2-IM-1427-0001"]
     dummy_data.write(epath.Path(tmp_path), mirror="mendeley")
 
     items = {item.image_id: item for item in _builder(tmp_path, tmp_path / "d").found}
@@ -90,39 +70,43 @@ def test_names_tell_subtype_and_patient(examples, tmp_path) -> None:
     assert newer.labels["subtype"].tolist() == BACTERIA
 
 
-def test_a_number_is_one_patient_everywhere(prepared, examples) -> None:
+def test_a_number_is_one_patient_everywhere(dummy, prepared, tmp_path) -> None:
     names = ["train/PNEUMONIA/person1_virus_6", "test/PNEUMONIA/person1_virus_6"]
-    split_of = prepared.manifests()["grouped"].split_of
+    split_of = _builder(dummy, tmp_path).manifests()["grouped"].split_of
 
-    assert {examples[name]["patient_id"] for name in names} == {b"kermany:person1"}
+    assert {prepared.examples[name]["patient_id"] for name in names} == {
+        b"kermany:person1"
+    }
     assert len({split_of[name] for name in names}) == 1
 
 
-def test_images_of_the_same_name_are_told_apart(examples) -> None:
-    first = examples["train/PNEUMONIA/person1_virus_6"]["image"]
-    second = examples["test/PNEUMONIA/person1_virus_6"]["image"]
+def test_images_of_the_same_name_are_told_apart(prepared) -> None:
+    first = prepared.examples["train/PNEUMONIA/person1_virus_6"]["image"]
+    second = prepared.examples["test/PNEUMONIA/person1_virus_6"]["image"]
 
     assert first.shape != second.shape or (first != second).any()
 
 
-def test_pictures_become_one_channel(examples) -> None:
-    assert {example["image"].shape[2] for example in examples.values()} == {1}
-    assert {example["image"].dtype.name for example in examples.values()} == {"uint8"}
+def test_pictures_become_one_channel(prepared) -> None:
+    assert {example["image"].shape[2] for example in prepared.examples.values()} == {1}
+    assert {example["image"].dtype.name for example in prepared.examples.values()} == {
+        "uint8"
+    }
 
 
 def test_bad_pictures_go_to_quarantine(prepared) -> None:
-    reasons = {row["file"]: row["reason"] for row in _table(prepared, "quarantine.csv")}
+    reasons = prepared.left_out
 
     assert "damaged" in reasons["train/PNEUMONIA/person900_virus_1"]
     assert reasons["train/NORMAL/IM-0900-0001"] == "the file is empty"
 
 
-def test_an_unknown_name_leaves_gaps(examples) -> None:
+def test_an_unknown_name_leaves_gaps(prepared) -> None:
     name = "train/PNEUMONIA/pneumonia_export_17"
 
-    assert examples[name]["labels"]["label"].tolist() == [0, 1]
-    assert examples[name]["labels"]["subtype"].tolist() == [-1, -1, -1]
-    assert examples[name]["patient_id"] == f"image:{name}".encode()
+    assert prepared.examples[name]["labels"]["label"].tolist() == [0, 1]
+    assert prepared.examples[name]["labels"]["subtype"].tolist() == [-1, -1, -1]
+    assert prepared.examples[name]["patient_id"] == f"image:{name}".encode()
 
 
 def test_without_val_validation_is_carved_by_patient(tmp_path) -> None:
@@ -139,8 +123,8 @@ def test_without_val_validation_is_carved_by_patient(tmp_path) -> None:
     assert official.counts()["test"] == 12
 
 
-def test_with_val_official_is_the_folders(prepared) -> None:
-    split_of = prepared.manifests()["official"].split_of
+def test_with_val_official_is_the_folders(dummy, tmp_path) -> None:
+    split_of = _builder(dummy, tmp_path).manifests()["official"].split_of
 
     assert split_of["train/NORMAL/NORMAL2-IM-1427-0001"] == "validation"
     assert split_of["test/PNEUMONIA/person1_virus_6"] == "test"
