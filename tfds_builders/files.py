@@ -6,10 +6,11 @@ import dataclasses
 import difflib
 import fnmatch
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from etils import epath
 
+_MANY = 1000  # entries of a folder that holds images, not releases
 _JUNK = ("__MACOSX", "Thumbs.db", "desktop.ini")
 
 
@@ -76,21 +77,36 @@ def find_root(
         or of paths such as "train/normal"; alternatives are separated by "|".
       depth: Levels to go down.
     """
+    for candidate in folders(folder, depth):
+        if not lacking(candidate, markers):
+            return candidate
+    return None
+
+
+def folders(folder: epath.Path, depth: int) -> Iterator[epath.Path]:
+    """Yields a folder and those below it, at most `depth` levels down, highest first.
+
+    Below a folder of very many entries, which holds images, nothing is looked for.
+    """
     level = [folder]
-    for _ in range(depth + 1):
+    for remaining in range(depth, -1, -1):
         below: list[epath.Path] = []
         for candidate in level:
-            there = _entries(candidate)
-            if all(
-                any(_holds(there, pattern) for pattern in marker.lower().split("|"))
-                for marker in markers
-            ):
-                return candidate
-            # A folder of very many entries holds images, not releases.
-            if len(there) <= 1000:
+            yield candidate
+            there = _entries(candidate) if remaining else []
+            if len(there) <= _MANY:
                 below.extend(path for path in there if path.is_dir())
         level = below
-    return None
+
+
+def lacking(folder: epath.Path, markers: Sequence[str]) -> list[str]:
+    """The markers, as those of `find_root`, that do not lie in a folder."""
+    there = _entries(folder)
+    return [
+        marker
+        for marker in markers
+        if not any(_holds(there, pattern) for pattern in marker.lower().split("|"))
+    ]
 
 
 def _entries(folder: epath.Path) -> list[epath.Path]:
