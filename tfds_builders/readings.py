@@ -1,0 +1,130 @@
+"""Clinical readings of the two tuberculosis sets of the NLM: sex, age, same patient.
+
+Shenzhen's begin "male 45yrs", Montgomery's "Patient's Sex: F", "Patient's Age: 027Y";
+mirrors have tables instead.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Mapping
+
+from tfds_builders import tables, xray_features
+
+_LABELLED_SEX = re.compile(r"\bsex\s*:[ \t]*([a-z]?)")
+_LABELLED_AGE = re.compile(r"\bage\s*:[ \t]*(\d+)[ \t]*([a-z]*)")
+_AGE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
+# First letter of a unit, and how many are in a year; "yrs" where there is none.
+_IN_A_YEAR = {"": 1.0, "y": 1.0, "m": 12.0, "w": 365.25 / 7, "d": 365.25}
+_OTHER = re.compile(r"same\s+patient\s+as\s+([a-z]+_\d+)_[01]", re.IGNORECASE)
+_SEX_COLUMNS = ("sex", "gender")
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """What a reading tells besides the findings.
+
+    Attributes:
+      sex: "F", "M", or "" where unknown or other.
+      age: Years; not a number where unknown.
+      same_as: Set and number of another image of the same patient, "MCUCXR_0162"; "".
+    """
+
+    sex: str = ""
+    age: float = math.nan
+    same_as: str = ""
+
+    def about(self) -> xray_features.About:
+        """As the features of an image."""
+        return xray_features.About(sex=self.sex, age=self.age)
+
+
+def parse(content: bytes) -> Reading:
+    """Reads a file of either set; what it does not tell is unknown, never an error."""
+    text = content.decode("latin-1").replace("\r", "\n")
+    lower = text.lower()
+    first = next((line for line in lower.splitlines() if line.strip()), "")
+    sex, age = _LABELLED_SEX.search(lower), _LABELLED_AGE.search(lower)
+    other = _OTHER.search(text)
+    return Reading(
+        sex=sex[1].upper().replace("O", "") if sex else _sex(first),
+        age=_years(age[1], age[2]) if age else _age(first),
+        same_as=other[1].upper() if other else "",
+    )
+
+
+def parse_table(content: bytes, name: str) -> dict[str, Reading]:
+    """Reads the table of a mirror: `study_id`, `sex` or `gender`, `age`.
+
+    Returns:
+      Reading of each image by its name without suffix.
+
+    Raises:
+      ValueError: If a column is missing, an image comes twice, or a cell that is not
+        empty holds no sex or age.
+    """
+    columns, rows = tables.parse(content, name, fallback="latin-1")
+    column = next((c for c in _SEX_COLUMNS if c in columns), _SEX_COLUMNS[0])
+    tables.require(columns, ["study_id", column, "age"], name)
+    found: dict[str, Reading] = {}
+    for number, row in enumerate(rows, start=2):
+        where = f"{name}: row {number}"
+        key = row["study_id"].rsplit(".", maxsplit=1)[0]
+        if key in found:
+            raise ValueError(f"{where}, study_id: {row['study_id']!r} comes twice.")
+        sex, age = _sex(row[column].lower()), _age(row["age"].lower())
+        if row[column] and not sex and row[column].lower() not in ("o", "other"):
+            raise ValueError(f"{where}, {column}: no sex in {row[column]!r}.")
+        if row["age"] and math.isnan(age):
+            raise ValueError(f"{where}, age: no age in {row['age']!r}.")
+        other = _OTHER.search(row.get("findings", ""))
+        found[key] = Reading(sex, age, other[1].upper() if other else "")
+    return found
+
+
+def patients(readings: Mapping[str, Reading]) -> dict[str, str]:
+    """Joins images of one patient by what the readings say.
+
+    Args:
+      readings: By name of the image without suffix, "MCUCXR_0001_0".
+
+    Returns:
+      Set and number, "MCUCXR_0001", that stands for the patient of each image: the
+      lowest of those that refer to each other.
+    """
+    parent: dict[str, str] = {}
+
+    def root(key: str) -> str:
+        while parent.setdefault(key, key) != key:
+            key = parent[key]
+        return key
+
+    for name, reading in readings.items():
+        if reading.same_as:
+            both = sorted((root(_number(name)), root(reading.same_as)))
+            parent[both[1]] = both[0]
+    return {name: root(_number(name)) for name in readings}
+
+
+def _number(name: str) -> str:
+    """Name of an image without the digit of its label."""
+    return name.rsplit("_", maxsplit=1)[0]
+
+
+def _sex(text: str) -> str:
+    """Sex in a line in lower case; "femal" holds "male" but for an e."""
+    if "fem" in text or text.strip() == "f":
+        return "F"
+    return "M" if "mal" in text or text.strip() == "m" else ""
+
+
+def _age(text: str) -> float:
+    match = _AGE.search(text)
+    return _years(match[1], match[2]) if match else math.nan
+
+
+def _years(number: str, unit: str) -> float:
+    in_a_year = _IN_A_YEAR.get(unit[:1])
+    return float(number) / in_a_year if in_a_year else math.nan
