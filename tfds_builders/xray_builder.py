@@ -1,78 +1,53 @@
 """The base of every builder: from loaded X-rays to a prepared folder.
 
 A set says which records it has and how one is loaded; this class decodes, shrinks and
-encodes on a pool of threads, sets unreadable files aside and writes, beside the
-ArrayRecord files, what later rooms need to know: `index.csv`, `preparation.json` and
-`quarantine.csv`.
+encodes on all cores, sets unreadable files aside and writes, beside the ArrayRecord
+files, what later rooms need to know: see `reports`. A preparation that was stopped
+goes on where it was: see `shards`.
 """
 
 from __future__ import annotations
 
 import abc
 import collections
-import concurrent.futures
-import csv
 import dataclasses
 import functools
-import io
-import itertools
+import hashlib
 import json
 import logging
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-import numpy as np
 import tensorflow_datasets as tfds
-import tqdm
+from etils import epath
+from tensorflow_datasets.core import (
+    dataset_builder,
+    example_serializer,
+    file_adapters,
+)
+from tensorflow_datasets.core import splits as tfds_splits
 
-from tfds_builders import reader, splits, statistics, xray_features
+from tfds_builders import (
+    beam,
+    examples,
+    pool,
+    reader,
+    records,
+    reports,
+    shards,
+    splits,
+    statistics,
+    xray_features,
+)
 
-INDEX = "index.csv"
-PREPARATION = "preparation.json"
-QUARANTINE = "quarantine.csv"
-# The columns of index.csv besides those of the labels.
-INDEX_START = ("split", "record", "image_id", "group")
-INDEX_END = ("has_mask", "n_boxes", *xray_features.ABOUT)
+INDEX = reports.INDEX
+PREPARATION = reports.PREPARATION
+QUARANTINE = reports.QUARANTINE
+Record = records.Record
+Quarantined = records.Quarantined
 
 RECORDS_PER_SHARD = 1000
-_THREADS = min(8, os.cpu_count() or 1)
-_LOOK_AHEAD = 4 * _THREADS  # images loaded but not yet written
-
-
-@dataclasses.dataclass(frozen=True)
-class Record:
-    """An image of a set before it is loaded.
-
-    Attributes:
-      image_id: Unique in the set; holds no path of this machine.
-      group: The patient, or the group of near copies, that must not cross splits.
-      source: What `load` needs; each set's own.
-      about: What is told about the image besides its labels.
-      stratum: What splits should share alike; "" for nothing.
-    """
-
-    image_id: str
-    group: str
-    source: Any = None
-    about: xray_features.About = xray_features.About()
-    stratum: str = ""
-
-
-@dataclasses.dataclass(frozen=True)
-class Quarantined:
-    """A file that was left out, and why."""
-
-    file: str
-    reason: str
-
-
-@dataclasses.dataclass(frozen=True)
-class _Encoded:
-    """A record ready to be written, with what the reports say about it."""
-
-    example: dict[str, Any]
-    xray: xray_features.Xray
 
 
 def option_names(config: type[tfds.core.BuilderConfig]) -> list[str]:
@@ -81,11 +56,13 @@ def option_names(config: type[tfds.core.BuilderConfig]) -> list[str]:
     return [f.name for f in dataclasses.fields(config) if f.name not in base]
 
 
-class XrayBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
+class XrayBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
     """Prepares a set of X-rays as ArrayRecord, without TensorFlow.
 
     Shards are written as examples come, so that memory does not grow with the set.
     (TFDS's `GeneratorBasedBuilder` would hold a gigabyte, then ask for TensorFlow.)
+    With `beam_runner` or `beam_options` in `tfds.download.DownloadConfig`, the shards
+    are written by Apache Beam.
 
     A subclass sets VERSION and a config (a dataclass derived from
     `tfds.core.BuilderConfig` with a field `image_size`: longest stored side in pixels,
@@ -98,9 +75,7 @@ class XrayBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
         """Passes `data_dir` and `config` on to TFDS; see `tfds.core.DatasetBuilder`."""
         options.setdefault("file_format", "array_record")
         super().__init__(**options)
-        self._rows: list[dict[str, Any]] = []
-        self._quarantined: list[Quarantined] = []
-        self._tally = statistics.Tally()
+        self._staging: shards.Staging | None = None
 
     @abc.abstractmethod
     def layout(self) -> xray_features.Layout:
@@ -156,7 +131,9 @@ class XrayBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
 
     def _info(self) -> tfds.core.DatasetInfo:
         layout = self.layout()
-        reserved = {*INDEX_START, *INDEX_END} & set(layout.label_names)
+        reserved = {*examples.INDEX_START, *examples.INDEX_END} & set(
+            layout.label_names
+        )
         if reserved:
             raise ValueError(
                 f"Label columns may not be called {sorted(reserved)}: these are "
@@ -168,131 +145,56 @@ class XrayBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
             disable_shuffling=True,
         )
 
-    def _shard_iterators_per_split(
-        self, dl_manager: tfds.download.DownloadManager
-    ) -> dict[str, list[Callable[[], Iterator[tuple[int, dict[str, Any]]]]]]:
-        del dl_manager  # The source is a folder or a simulator.
-        self._rows, self._quarantined = [], []
-        self._tally = statistics.Tally()
-        records = {name: list(found) for name, found in self.records().items() if found}
-        if not records:
-            raise ValueError(f"{self.name}/{self.builder_config.name}: no images.")
-        self._quarantined.extend(self.left_out())
-        shards: dict[str, list[Callable[[], Iterator[Any]]]] = {}
-        for name, found in records.items():
-            examples = self._examples(name, found)
-            count = -(-len(found) // RECORDS_PER_SHARD)
-            # All shards of a split draw from one stream, one after the other.
-            take = functools.partial(itertools.islice, examples, RECORDS_PER_SHARD)
-            # The last one draws to the end, so that the pool of threads is closed.
-            rest = functools.partial(iter, examples)
-            shards[name] = [*[take] * (count - 1), rest]
-        return shards
+    def find_files(self, dl_manager: tfds.download.DownloadManager) -> None:
+        """Learns where TFDS keeps files, or fetches them; called first of all."""
+        del dl_manager  # Most sources are a folder or a simulator.
 
-    def _examples(
-        self, split: str, records: Sequence[Record]
-    ) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Yields position and example of what can be read, in order."""
-        written = 0
-        for record, result in self._encoded(split, records):
-            if isinstance(result, Quarantined):
-                self._quarantined.append(result)
-                continue
-            self._rows.append(self._index_row(split, written, record, result.xray))
-            self._tally.add(result.xray, is_train=split == "train")
-            yield written, result.example
-            written += 1
-        if not written:
-            raise ValueError(
-                f"{self.name}/{self.builder_config.name}: none of the {len(records)} "
-                f"images of split {split!r} can be read; the last one: "
-                f"{self._quarantined[-1].file}: {self._quarantined[-1].reason}."
-            )
-
-    def _encoded(
-        self, split: str, records: Sequence[Record]
-    ) -> Iterator[tuple[Record, _Encoded | Quarantined]]:
-        """Loads on a pool, a bounded number ahead, and keeps the order."""
-        name = f"{self.name}/{self.builder_config.name} {split}"
-        waiting: collections.deque[
-            tuple[Record, concurrent.futures.Future[_Encoded | Quarantined]]
-        ] = collections.deque()
-        upcoming = iter(records)
-        with (
-            concurrent.futures.ThreadPoolExecutor(_THREADS) as pool,
-            tqdm.tqdm(
-                total=len(records), desc=name, unit=" images", disable=None
-            ) as progress,
-        ):
-            try:
-                while True:
-                    for record in upcoming:
-                        waiting.append((record, pool.submit(self._encode, record)))
-                        if len(waiting) >= _LOOK_AHEAD:
-                            break
-                    if not waiting:
-                        return
-                    record, future = waiting.popleft()
-                    yield record, future.result()
-                    progress.update()
-            finally:
-                pool.shutdown(cancel_futures=True)
-
-    def _encode(self, record: Record) -> _Encoded | Quarantined:
-        """Loads, shrinks and encodes one record; runs on the pool."""
+    def encode(self, split: str, record: Record) -> shards.Encoded | Quarantined:
+        """Loads, shrinks and encodes one record; called from several threads."""
         layout = self.layout()
         try:
             xray = self.load(record)
         except reader.UnreadableImage as error:
             return Quarantined(record.image_id, str(error))
-        size = self.builder_config.image_size
-        image = reader.shrink(xray.image, size, is_mask=False)
-        mask = xray.mask
-        if mask is not None:
-            mask = reader.shrink(mask, size, is_mask=True)
-        xray = dataclasses.replace(xray, image=image, mask=mask)
-        example: dict[str, Any] = {
-            "image": reader.encode_png(image),
-            "image_id": record.image_id,
-            "patient_id": record.group,
-        }
-        if layout.label_names:
-            example["labels"] = {
-                column: np.asarray(xray.labels[column], np.int8)
-                for column in layout.label_names
-            }
-        if layout.mask_names:
-            if mask is None:
-                mask = np.full(image.shape, xray_features.NOT_ANNOTATED, np.uint8)
-            example["mask"] = reader.encode_png(mask)
-        if layout.object_names:
-            example["objects"] = _objects(xray)
-            example["objects_known"] = xray.boxes is not None
-        for name in layout.about:
-            example[name] = getattr(record.about, name)
-        return _Encoded(example, xray)
+        xray = examples.shrink(xray, self.builder_config.image_size)
+        tally = statistics.Tally()
+        tally.add(xray, is_train=split == "train")
+        features, serializer = self._serializer
+        example = features.encode_example(examples.example(layout, record, xray))
+        return shards.Encoded(
+            serializer.serialize_example(example),
+            examples.index_row(layout, split, record, xray),
+            tally,
+        )
 
-    def _index_row(
-        self, split: str, position: int, record: Record, xray: xray_features.Xray
-    ) -> dict[str, Any]:
-        """Returns a row of index.csv.
+    @functools.cached_property
+    def _serializer(
+        self,
+    ) -> tuple[tfds.features.FeaturesDict, example_serializer.ExampleSerializer]:
+        features = xray_features.features(self.layout())
+        specs: Any = features.get_serialized_info()
+        return features, example_serializer.ExampleSerializer(specs)
 
-        A label column names the classes that are present, joined by "|": empty where
-        nothing is known, "(none)" where it is known that there is none.
+    def download_and_prepare(self, **options: Any) -> None:
+        """Prepares the set; goes on where an earlier call was stopped.
+
+        Args:
+          **options: Those of `tfds.core.DatasetBuilder.download_and_prepare`.
+
+        Raises:
+          OSError: If the disk is full or may not be written, say. What is finished is
+            kept, and the next call goes on from there.
         """
-        values = (split, position, record.image_id, record.group)
-        row: dict[str, Any] = dict(zip(INDEX_START, values, strict=True))
-        for column, names in self.layout().label_names.items():
-            label = xray.labels[column]
-            present = [n for n, v in zip(names, label, strict=True) if v == 1]
-            known = (label != xray_features.UNKNOWN_LABEL).any()
-            row[column] = "|".join(present) or ("(none)" if known else "")
-        row["has_mask"] = int(xray.mask is not None)
-        row["n_boxes"] = "" if xray.boxes is None else len(xray.boxes)
-        for name in xray_features.ABOUT:
-            value = getattr(record.about, name)
-            row[name] = "" if value != value else value
-        return row
+        try:
+            super().download_and_prepare(**options)
+        except (FileNotFoundError, BlockingIOError):
+            raise
+        except OSError as error:
+            raise OSError(
+                f"{self.name}/{self.builder_config.name}: preparing it in "
+                f"{self.data_dir} stopped: {error}. See that there is room and that "
+                "it may be written, then run the same again: finished parts are kept."
+            ) from error
 
     def _download_and_prepare(
         self,
@@ -300,49 +202,153 @@ class XrayBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
         download_config: tfds.download.DownloadConfig | None = None,
     ) -> None:
         """Writes the examples, then the reports, into the folder being prepared."""
-        super()._download_and_prepare(dl_manager, download_config)
-        columns = [*INDEX_START, *self.layout().label_names, *INDEX_END]
-        self._write_csv(INDEX, columns, self._rows)
-        files = [dataclasses.asdict(item) for item in self._quarantined]
-        self._write_csv(QUARANTINE, ["file", "reason"], files)
-        counts = collections.Counter(row["split"] for row in self._rows)
-        report = {
-            "builder": self.name,
-            "version": str(self.version),
-            "fingerprint": self.fingerprint(),
-            "options": self.options(),
-            "splits": dict(counts),
-            **self._tally.summary(self.layout()),
-            "quarantined": len(self._quarantined),
-        }
-        (self.data_path / PREPARATION).write_text(json.dumps(report, indent=2) + "\n")
-        if self._quarantined:
+        settings = download_config or tfds.download.DownloadConfig()
+        if settings.max_examples_per_split is not None:
+            raise ValueError(
+                f"{self.name}: max_examples_per_split is not supported; a set is "
+                "prepared whole, or not at all."
+            )
+        self.find_files(dl_manager)
+        found = {name: list(part) for name, part in self.records().items() if part}
+        self._check(found)
+        fingerprint = self.fingerprint()
+        self._staging = shards.Staging(
+            self.data_path.parent / str(self.version),
+            key=self._key(fingerprint, found),
+            file_format=self.info.file_format or file_adapters.DEFAULT_FILE_FORMAT,
+            keep=self.data_path.name,
+        )
+        try:
+            plan = shards.plan(found, size=RECORDS_PER_SHARD)
+            if settings.beam_runner is None and settings.beam_options is None:
+                pool.write(self, plan, self._staging)
+            else:
+                beam.write(
+                    self,
+                    plan,
+                    self._staging,
+                    runner=settings.beam_runner,
+                    options=settings.beam_options,
+                )
+            self._finish(plan, self._staging, fingerprint)
+        except BaseException:
+            self._staging.release()
+            raise
+
+    def _post_download_and_prepare_hook(self) -> None:
+        """Throws away what is needed no more; called when the set is in its place."""
+        if self._staging is not None:
+            self._staging.remove()
+
+    def _check(self, found: Mapping[str, Sequence[Record]]) -> None:
+        if not found:
+            raise ValueError(f"{self.name}/{self.builder_config.name}: no images.")
+        ids = collections.Counter(r.image_id for part in found.values() for r in part)
+        (name, count), *_ = ids.most_common(1)
+        if count > 1:
+            raise ValueError(
+                f"{self.name}/{self.builder_config.name}: {count} images have the "
+                f"image_id {name!r}; expected one."
+            )
+
+    def _key(self, fingerprint: str, found: Mapping[str, Sequence[Record]]) -> str:
+        """Digest of all that the content of the shards depends on, code included."""
+        parts = [
+            self.name,
+            str(self.version),
+            fingerprint,
+            json.dumps(self.options()),
+            repr(self.layout()),
+            str(self.info.file_format),
+            str(RECORDS_PER_SHARD),
+            records.digest(found),
+        ]
+        digest = hashlib.sha256("\0".join(parts).encode())
+        for path in _code(type(self)):
+            digest.update(path.read_bytes())
+        return digest.hexdigest()
+
+    def _finish(
+        self, plan: Sequence[shards.Shard], staging: shards.Staging, fingerprint: str
+    ) -> None:
+        """Makes the finished shards and their reports a prepared set."""
+        totals = reports.write_tables(
+            self.data_path,
+            self.layout(),
+            ((shard.split, staging.report(shard.number)) for shard in plan),
+            self.left_out(),
+        )
+        for split, count in totals.counts().items():
+            if count:
+                continue
+            emptied = [shard for shard in plan if shard.split == split]
+            for shard in emptied:
+                staging.forget(shard.number)
+            last = totals.last_left_out[split]
+            raise ValueError(
+                f"{self.name}/{self.builder_config.name}: none of the "
+                f"{sum(len(shard.records) for shard in emptied)} images of split "
+                f"{split!r} can be read; the last one: {last.file}: {last.reason}."
+            )
+        manifests = reports.write_manifests(self.data_path, self.manifests())
+        reports.write_preparation(
+            self.data_path,
+            {
+                "builder": self.name,
+                "version": str(self.version),
+                "fingerprint": fingerprint,
+                "options": self.options(),
+                "splits": totals.counts(),
+                "manifests": manifests,
+                "default_manifest": self.DEFAULT_MANIFEST,
+                **totals.tally.summary(self.layout()),
+                "quarantined": totals.left_out,
+            },
+        )
+        if totals.left_out:
             logging.getLogger(__name__).warning(
                 "%s/%s: %d files were left out, for example %s: %s. All are listed, "
                 "with their reasons, in %s of the prepared folder.",
                 self.name,
                 self.builder_config.name,
-                len(self._quarantined),
-                self._quarantined[0].file,
-                self._quarantined[0].reason,
+                totals.left_out,
+                totals.last_left_out[""].file,
+                totals.last_left_out[""].reason,
                 QUARANTINE,
             )
+        self._place(plan, staging, totals)
 
-    def _write_csv(
-        self, name: str, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]
+    def _place(
+        self,
+        plan: Sequence[shards.Shard],
+        staging: shards.Staging,
+        totals: reports.Totals,
     ) -> None:
-        text = io.StringIO()
-        writer = csv.DictWriter(text, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        (self.data_path / name).write_text(text.getvalue())
+        """Moves the shards to where TFDS looks for them."""
+        infos = []
+        for split, lengths in totals.lengths.items():
+            template = self._get_filename_template(split)
+            infos.append(
+                tfds.core.SplitInfo(
+                    name=split,
+                    shard_lengths=lengths,
+                    num_bytes=totals.bytes[split],
+                    filename_template=template,
+                )
+            )
+            files = [staging.path(s.number) for s in plan if s.split == split]
+            targets = template.sharded_filepaths(num_shards=len(lengths))
+            there = [file for file in files if file.exists()]
+            for file, target in zip(there, targets, strict=True):
+                file.replace(target)
+        self.info.set_splits(tfds_splits.SplitDict(infos))
 
 
-def _objects(xray: xray_features.Xray) -> list[dict[str, Any]]:
-    """Returns the boxes as TFDS stores them."""
-    if xray.boxes is None or xray.box_labels is None:
-        return []
-    return [
-        {"bbox": tfds.features.BBox(*map(float, box)), "label": int(label)}
-        for box, label in zip(xray.boxes, xray.box_labels, strict=True)
-    ]
+def _code(builder: type[XrayBuilder]) -> Sequence[epath.Path]:
+    """The files of this package, and those of a builder beside its own."""
+    found = list(epath.Path(__file__).parent.glob("*.py"))
+    module = sys.modules[builder.__module__]
+    if module.__file__ is not None:
+        own = epath.Path(module.__file__)
+        found += own.parent.glob("*.py") if module.__package__ else [own]
+    return sorted(path for path in found if not path.name.endswith("_test.py"))

@@ -1,0 +1,95 @@
+"""From a loaded X-ray to the example that is stored and its row of index.csv."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from tfds_builders import reader, records, xray_features
+
+# The columns of index.csv besides those of the labels.
+INDEX_START = ("split", "record", "image_id", "group")
+INDEX_END = ("has_mask", "n_boxes", *xray_features.ABOUT)
+
+
+def shrink(xray: xray_features.Xray, longest_side: int) -> xray_features.Xray:
+    """The X-ray at the size at which it is stored.
+
+    Args:
+      xray: As it was loaded.
+      longest_side: Pixels; 0 as it is.
+    """
+    mask = xray.mask
+    if mask is not None:
+        mask = reader.shrink(mask, longest_side, is_mask=True)
+    image = reader.shrink(xray.image, longest_side, is_mask=False)
+    return dataclasses.replace(xray, image=image, mask=mask)
+
+
+def example(
+    layout: xray_features.Layout, record: records.Record, xray: xray_features.Xray
+) -> dict[str, Any]:
+    """The features of an X-ray, pictures encoded, as TFDS takes them."""
+    found: dict[str, Any] = {
+        "image": reader.encode_png(xray.image),
+        "image_id": record.image_id,
+        "patient_id": record.group,
+    }
+    if layout.label_names:
+        found["labels"] = {
+            column: np.asarray(xray.labels[column], np.int8)
+            for column in layout.label_names
+        }
+    if layout.mask_names:
+        mask = xray.mask
+        if mask is None:
+            mask = np.full(xray.image.shape, xray_features.NOT_ANNOTATED, np.uint8)
+        found["mask"] = reader.encode_png(mask)
+    if layout.object_names:
+        found["objects"] = _objects(xray)
+        found["objects_known"] = xray.boxes is not None
+    for name in layout.about:
+        found[name] = getattr(record.about, name)
+    return found
+
+
+def index_row(
+    layout: xray_features.Layout,
+    split: str,
+    record: records.Record,
+    xray: xray_features.Xray,
+) -> dict[str, Any]:
+    """A row of index.csv, but for the position of the record.
+
+    A label column names the classes that are present, joined by "|": empty where
+    nothing is known, "(none)" where it is known that there is none.
+    """
+    row: dict[str, Any] = {
+        "split": split,
+        "image_id": record.image_id,
+        "group": record.group,
+    }
+    for column, names in layout.label_names.items():
+        label = xray.labels[column]
+        present = [n for n, v in zip(names, label, strict=True) if v == 1]
+        known = (label != xray_features.UNKNOWN_LABEL).any()
+        row[column] = "|".join(present) or ("(none)" if known else "")
+    row["has_mask"] = int(xray.mask is not None)
+    row["n_boxes"] = "" if xray.boxes is None else len(xray.boxes)
+    for name in xray_features.ABOUT:
+        value = getattr(record.about, name)
+        row[name] = "" if value != value else value
+    return row
+
+
+def _objects(xray: xray_features.Xray) -> list[dict[str, Any]]:
+    """The boxes as TFDS stores them."""
+    if xray.boxes is None or xray.box_labels is None:
+        return []
+    return [
+        {"bbox": tfds.features.BBox(*map(float, box)), "label": int(label)}
+        for box, label in zip(xray.boxes, xray.box_labels, strict=True)
+    ]

@@ -1,0 +1,119 @@
+"""What lies beside the records of a prepared set, for later rooms and for people.
+
+| file               | holds                                                         |
+|--------------------|---------------------------------------------------------------|
+| `index.csv`        | a row for each record: split, place in it, labels in words    |
+| `quarantine.csv`   | the files that were left out, and why                         |
+| `splits/<name>.csv`| which image is in which split, in each way to split the set   |
+| `preparation.json` | what the set was made from, and its counts                    |
+"""
+
+from __future__ import annotations
+
+import collections
+import csv
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from etils import epath
+
+from tfds_builders import examples, records, shards, splits, statistics, xray_features
+
+INDEX = "index.csv"
+PREPARATION = "preparation.json"
+QUARANTINE = "quarantine.csv"
+SPLITS = "splits"
+
+
+@dataclasses.dataclass
+class Totals:
+    """Sums over the shards of a set.
+
+    Attributes:
+      lengths: Examples of each shard that holds any, by split.
+      bytes: Size of the files of each split.
+      left_out: Number of files that were left out.
+      last_left_out: One of them for each split, and the last of all under "".
+      tally: Counts of the set.
+    """
+
+    lengths: dict[str, list[int]] = dataclasses.field(default_factory=dict)
+    bytes: collections.Counter[str] = dataclasses.field(
+        default_factory=collections.Counter
+    )
+    left_out: int = 0
+    last_left_out: dict[str, records.Quarantined] = dataclasses.field(
+        default_factory=dict
+    )
+    tally: statistics.Tally = dataclasses.field(default_factory=statistics.Tally)
+
+    def counts(self) -> dict[str, int]:
+        """Examples of each split."""
+        return {split: sum(lengths) for split, lengths in self.lengths.items()}
+
+
+def write_tables(
+    folder: epath.Path,
+    layout: xray_features.Layout,
+    finished: Iterable[tuple[str, shards.Report]],
+    left_out: Sequence[records.Quarantined],
+) -> Totals:
+    """Writes index.csv and quarantine.csv, one shard at a time.
+
+    Args:
+      folder: Where they go.
+      layout: Of the set.
+      finished: Split and report of each shard, in order.
+      left_out: Files that were left out before any was opened.
+    """
+    totals = Totals()
+    columns = [*examples.INDEX_START, *layout.label_names, *examples.INDEX_END]
+    with (folder / INDEX).open("w") as index, (folder / QUARANTINE).open("w") as files:
+        rows = csv.DictWriter(index, columns, lineterminator="\n")
+        rows.writeheader()
+        reasons = csv.writer(files, lineterminator="\n")
+        reasons.writerow(["file", "reason"])
+
+        def leave_out(split: str, found: Sequence[records.Quarantined]) -> None:
+            reasons.writerows([item.file, item.reason] for item in found)
+            totals.left_out += len(found)
+            if found:
+                totals.last_left_out.update({split: found[-1], "": found[-1]})
+
+        leave_out("", left_out)
+        for split, report in finished:
+            lengths = totals.lengths.setdefault(split, [])
+            start = sum(lengths)
+            rows.writerows(
+                {**row, "record": start + place}
+                for place, row in enumerate(report.rows)
+            )
+            if report.rows:
+                lengths.append(len(report.rows))
+            totals.bytes[split] += report.bytes
+            totals.tally.merge(report.tally)
+            leave_out(split, report.quarantined)
+    return totals
+
+
+def write_manifests(
+    folder: epath.Path, manifests: Mapping[str, splits.Manifest]
+) -> dict[str, Any]:
+    """Writes `splits/<name>.csv` and returns what `preparation.json` says of them."""
+    (folder / SPLITS).mkdir(exist_ok=True)
+    said = {}
+    for name, manifest in manifests.items():
+        (folder / SPLITS / f"{name}.csv").write_text(manifest.text())
+        said[name] = {
+            "version": manifest.version,
+            "sha256": manifest.sha256(),
+            "images": manifest.counts(),
+        }
+    return said
+
+
+def write_preparation(folder: epath.Path, content: Mapping[str, Any]) -> None:
+    """Writes `preparation.json`."""
+    (folder / PREPARATION).write_text(json.dumps(content, indent=2) + "\n")
