@@ -1,0 +1,251 @@
+"""GRAZPEDWRI-DX: X-rays of children's wrists with boxes of nine kinds."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from tfds_builders import annotations, files, release, tables, xray_features
+
+TABLE = "dataset.csv"
+LABELS = ("no_fracture", "fracture")
+FLAGS = ("initial_exam", "cast", "diagnosis_uncertain", "osteopenia", "metal")
+# In the order of YOLO's class numbers.
+OBJECTS = (
+    "boneanomaly",
+    "bonelesion",
+    "foreignbody",
+    "fracture",
+    "metal",
+    "periostealreaction",
+    "pronatorsign",
+    "softtissue",
+    "text",
+)
+ANNOTATIONS = ("yolov5", "pascalvoc", "supervisely")
+_FORMAT_SUFFIXES = {"yolov5": ".txt", "pascalvoc": ".xml", "supervisely": ".json"}
+_COLUMNS = (
+    "filestem",
+    "patient_id",
+    "study_number",
+    "gender",
+    "age",
+    "laterality",
+    "projection",
+    "fracture_visible",
+)
+_PROJECTIONS = {"1": "PA/AP", "2": "lateral", "3": "other", "": ""}
+_SIDES = {"L": "left wrist", "R": "right wrist", "": "wrist"}
+_PARTS = 4
+_SUFFIXES = (".png", ".jpg", ".jpeg")
+
+
+@dataclasses.dataclass
+class GrazpedwriDxConfig(release.ReleaseConfig):
+    """How GRAZPEDWRI-DX is prepared.
+
+    Attributes:
+      objects: Kinds of boxes to keep, some of `OBJECTS`; none means all. Others are
+        ignored, so that ("fracture",) makes a set for the detection of fractures.
+      annotations: "yolov5", "pascalvoc" or "supervisely"; "" for the first of them that
+        is there.
+    """
+
+    objects: tuple[str, ...] = ()
+    annotations: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuses kinds and formats that the release does not have."""
+        self.objects = tuple(self.objects)
+        for option, values, known in (
+            ("objects", self.objects, OBJECTS),
+            ("annotations", (self.annotations,), (*ANNOTATIONS, "")),
+        ):
+            for value in values:
+                if value not in known:
+                    expected = ", ".join(filter(None, known))
+                    raise ValueError(
+                        f"{self.name}: {option} holds {value!r}; expected one of "
+                        f"{expected}.{files.nearest(value, known)}"
+                    )
+
+
+class Builder(release.ReleaseBuilder):
+    """GRAZPEDWRI-DX as released."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First release."}
+    BUILDER_CONFIGS: ClassVar[list[GrazpedwriDxConfig]] = [
+        GrazpedwriDxConfig(name="full", description="as released"),
+        GrazpedwriDxConfig(
+            name="px512", description="longest side 512 pixels", image_size=512
+        ),
+        GrazpedwriDxConfig(
+            name="fractures_px512",
+            description="boxes of fractures alone, longest side 512 pixels",
+            image_size=512,
+            objects=("fracture",),
+        ),
+    ]
+    MANUAL_DOWNLOAD_INSTRUCTIONS = (
+        "Get dataset.csv, images_part1.zip to images_part4.zip and "
+        "folder_structure.zip from https://doi.org/10.6084/m9.figshare.14825193 "
+        "(CC BY 4.0) and unpack the archives beside dataset.csv."
+    )
+
+    MARKERS = (TABLE, "images_part*|folder_structure|yolov5|pascalvoc|supervisely")
+    EXPECTED: ClassVar[Mapping[str, int]] = {
+        "images": 20_327,
+        "patients": 6_091,
+        "label=no_fracture": 6_777,
+        "label=fracture": 13_550,
+    }
+
+    builder_config: GrazpedwriDxConfig
+
+    def layout(self) -> xray_features.Layout:
+        """Whether a fracture is seen, what else is, and boxes."""
+        return xray_features.Layout(
+            label_names={"label": LABELS, "flags": FLAGS},
+            object_names=self.builder_config.objects or OBJECTS,
+            bit_depth=self.builder_config.bit_depth,
+            about=("view", "age", "sex", "study_id", "body_part"),
+        )
+
+    def items(self) -> Sequence[release.Item]:
+        """See base class."""
+        self._require_parts()
+        content = (self.release.root / TABLE).read_bytes()
+        columns, rows = tables.parse(content, TABLE)
+        tables.require(columns, _COLUMNS, TABLE)
+        pictures = files.by_name(self.release, _SUFFIXES)
+        items, listed = [], set()
+        for number, row in enumerate(rows, start=2):
+            stem = row["filestem"]
+            if stem in listed:
+                raise ValueError(f"{TABLE}: row {number}: {stem!r} comes twice.")
+            listed.add(stem)
+            # Rows are checked even where the picture is missing.
+            item = self._item(row, pictures.get(stem, ""), f"{TABLE}: row {number}")
+            if item.image:
+                items.append(item)
+            else:
+                self.leave_out(f"{stem}.png", f"in {TABLE} but not there")
+        for stem in sorted(pictures.keys() - listed):
+            self.leave_out(pictures[stem], f"not in {TABLE}")
+        return items
+
+    def _item(self, row: Mapping[str, str], image: str, where: str) -> release.Item:
+        is_seen = bool(
+            tables.flag(row["fracture_visible"], f"{where}, fracture_visible")
+        )
+        flags = [bool(tables.flag(row.get(f, ""), f"{where}, {f}")) for f in FLAGS]
+        if not row["patient_id"] or not row["filestem"]:
+            raise ValueError(f"{where} lacks its filestem or patient_id.")
+        corners, classes, frame = self._objects(row["filestem"], is_seen=is_seen)
+        patient = row["patient_id"]
+        study = row["study_number"]
+        return release.Item(
+            image_id=row["filestem"],
+            image=image,
+            patient=f"graz:{patient}",
+            labels={
+                "label": np.array([not is_seen, is_seen], np.int8),
+                "flags": np.array(flags, np.int8),
+            },
+            boxes=corners,
+            box_labels=classes,
+            box_frame=frame,
+            about=xray_features.About(
+                view=_code(row, "projection", _PROJECTIONS, where),
+                age=tables.number(row["age"], f"{where}, age")
+                if row["age"]
+                else math.nan,
+                sex=row["gender"] if row["gender"] in ("F", "M") else "",
+                study_id=f"{patient}-{study}" if study else "",
+                body_part=_code(row, "laterality", _SIDES, where),
+            ),
+            stratum=LABELS[is_seen],
+        )
+
+    def _objects(
+        self, stem: str, *, is_seen: bool
+    ) -> tuple[np.ndarray | None, np.ndarray | None, annotations.Frame | None]:
+        """Corners, classes and frame; None where it is not known what there is.
+
+        An image without a file has no boxes, but if the table sees a fracture in it the
+        file is missing.
+        """
+        source, paths = self._annotations
+        path = paths.get(stem)
+        if path is None:
+            if is_seen:
+                return None, None, None
+            boxes = annotations.boxes([], [], None)
+        else:
+            boxes = _read(source, (self.release.root / path).read_bytes(), path)
+        chosen = self.builder_config.objects or OBJECTS
+        ignored = [name for name in OBJECTS if name not in chosen]
+        return *boxes.choose(chosen, ignored, path or stem), boxes.frame
+
+    @functools.cached_property
+    def _annotations(self) -> tuple[str, dict[str, str]]:
+        """The format that is read and the file of each image in it."""
+        wanted = self.builder_config.annotations
+        for source in [wanted] if wanted else ANNOTATIONS:
+            found = files.by_name(self.release, (_FORMAT_SUFFIXES[source],))
+            # Supervisely's files keep the suffix of the picture: name.png.json.
+            paths = {
+                stem.removesuffix(".png"): path
+                for stem, path in found.items()
+                if source in path or _lies_in(path, "labels", "ann", "annotations")
+            }
+            if paths:
+                return source, paths
+        raise FileNotFoundError(
+            f"{self.name}: no annotations of {wanted or ', '.join(ANNOTATIONS)} in "
+            f"{str(self.release.root)!r}. Unpack folder_structure.zip there."
+        )
+
+    def _require_parts(self) -> None:
+        """Refuses a copy of which some parts were not unpacked."""
+        parts = [f"images_part{number}" for number in range(1, _PARTS + 1)]
+        there = {pathlib.PurePosixPath(n).parts[0] for n in self.release.sizes}
+        missing = [part for part in parts if part not in there]
+        if 0 < len(missing) < len(parts):
+            raise FileNotFoundError(
+                f"{self.name}: nothing is in {', '.join(missing)} of "
+                f"{str(self.release.root)!r}, though other parts are there. Unpack "
+                f"{', '.join(f'{part}.zip' for part in missing)} too."
+            )
+
+
+def _read(source: str, content: bytes, path: str) -> annotations.Boxes:
+    if source == "yolov5":
+        return annotations.yolo(content, path, OBJECTS)
+    if source == "pascalvoc":
+        return annotations.voc(content, path)
+    return annotations.supervisely(content, path)
+
+
+def _lies_in(path: str, *folders: str) -> bool:
+    return any(part in folders for part in pathlib.PurePosixPath(path).parts[:-1])
+
+
+def _code(
+    row: Mapping[str, str], column: str, words: Mapping[str, str], where: str
+) -> str:
+    """The word that a code stands for."""
+    if row[column] not in words:
+        raise ValueError(
+            f"{where}, {column}: expected one of {', '.join(filter(None, words))}, got "
+            f"{row[column]!r}."
+        )
+    return words[row[column]]

@@ -1,0 +1,255 @@
+"""GRAZPEDWRI-DX from its stand-in: table, boxes, depth and every quirk."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from etils import epath
+
+from tfds_builders import grazpedwri_dx
+from tfds_builders.grazpedwri_dx import dummy_data
+
+STEMS = [
+    f"{i // 2 + 1:04d}_{1297860395 + i}_01_WRI-L{i % 2 + 1}_M014" for i in range(12)
+]
+
+
+@pytest.fixture(scope="module")
+def dummy(tmp_path_factory) -> epath.Path:
+    folder = epath.Path(tmp_path_factory.mktemp("graz"))
+    dummy_data.write(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def prepared(dummy: epath.Path, tmp_path_factory) -> epath.Path:
+    builder = _builder(dummy, tmp_path_factory.mktemp("data"), bit_depth=16)
+    builder.download_and_prepare()
+    return epath.Path(builder.data_path)
+
+
+@pytest.fixture(scope="module")
+def examples(prepared: epath.Path) -> list[dict[str, Any]]:
+    builder = tfds.builder_from_directory(str(prepared))
+    return list(builder.as_data_source("train"))
+
+
+@pytest.fixture
+def changed(dummy: epath.Path, tmp_path) -> epath.Path:
+    """A copy that a test may change."""
+    return epath.Path(shutil.copytree(dummy, tmp_path / "graz"))
+
+
+def _builder(
+    folder: Any, data: Any = "unused", **options: Any
+) -> grazpedwri_dx.Builder:
+    config = grazpedwri_dx.Config(name="t", folder=str(folder), **options)
+    return grazpedwri_dx.Builder(data_dir=data, config=config)
+
+
+def _items(folder: Any, **options: Any) -> dict[str, Any]:
+    return {item.image_id: item for item in _builder(folder, **options).found}
+
+
+def test_everything_is_read_as_released(examples: list[dict[str, Any]]):
+    assert [example["image_id"].decode() for example in examples] == STEMS
+    assert [example["patient_id"].decode() for example in examples[:3]] == [
+        "graz:1",
+        "graz:1",
+        "graz:2",
+    ]
+    assert [list(example["labels"]["label"]) for example in examples[1:3]] == [
+        [1, 0],
+        [0, 1],
+    ]
+    assert list(examples[6]["objects"]["label"]) == [8, 3]
+
+
+def test_blank_flags_mean_no(examples: list[dict[str, Any]]):
+    assert list(examples[1]["labels"]["flags"]) == [1, 0, 0, 0, 0]
+    assert list(examples[2]["labels"]["flags"]) == [1, 1, 0, 0, 1]
+
+
+def test_sixteen_bits_are_kept_where_asked_for(
+    examples: list[dict[str, Any]], dummy: epath.Path
+):
+    path = dummy / "images_part2" / f"{STEMS[1]}.png"
+    stored = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    shallow = cv2.imread(
+        str(dummy / "images_part1" / f"{STEMS[0]}.png"), cv2.IMREAD_UNCHANGED
+    )
+
+    assert (stored.dtype, shallow.dtype) == (np.uint16, np.uint8)
+    np.testing.assert_array_equal(examples[1]["image"][..., 0], stored)
+    np.testing.assert_array_equal(
+        examples[0]["image"][..., 0], shallow.astype(np.uint16) * 257
+    )
+
+
+def test_what_is_told_about_an_image(examples: list[dict[str, Any]]):
+    told = [
+        tuple(e[k].decode() for k in ("view", "sex", "study_id", "body_part"))
+        for e in examples
+    ]
+
+    assert told[0] == ("PA/AP", "F", "1-1", "left wrist")
+    assert told[3] == ("lateral", "M", "2-1", "left wrist")
+    assert told[6] == ("PA/AP", "", "4-1", "left wrist")
+    assert told[8] == ("other", "F", "5-1", "wrist")
+    assert examples[0]["age"] == pytest.approx(5.1)
+    assert np.isnan(examples[8]["age"])
+
+
+@pytest.mark.parametrize("source", ["yolov5", "pascalvoc", "supervisely"])
+def test_all_formats_tell_the_same_boxes(source: str, dummy: epath.Path):
+    expected, found = _items(dummy), _items(dummy, annotations=source)
+
+    for stem in STEMS[1:]:
+        one, other = expected[stem], found[stem]
+        np.testing.assert_array_equal(one.box_labels, other.box_labels)
+        frame = other.box_frame or (1, 1)
+        scale = np.array([frame[1], frame[0]] * 2)
+        np.testing.assert_allclose(one.boxes, other.boxes / scale, atol=1e-5)
+
+
+@pytest.mark.parametrize("source", ["pascalvoc", "supervisely"])
+def test_other_formats_serve_where_the_first_is_missing(
+    source: str, changed: epath.Path, dummy: epath.Path
+):
+    for other in {"yolov5", "pascalvoc", "supervisely"} - {source}:
+        (changed / "folder_structure" / other).rmtree()
+
+    found = _items(changed)
+
+    assert list(found[STEMS[6]].box_labels) == [8, 3]
+    (changed / "folder_structure" / source).rmtree()
+    with pytest.raises(FileNotFoundError, match=r"Unpack folder_structure\.zip"):
+        _items(changed)
+
+
+def test_objects_are_known_where_somebody_looked(
+    dummy: epath.Path, changed: epath.Path
+):
+    (changed / "folder_structure" / "yolov5" / "labels" / f"{STEMS[2]}.txt").unlink()
+
+    found = _items(changed)
+
+    assert found[STEMS[0]].boxes.shape == (0, 4)  # no file
+    assert found[STEMS[4]].boxes.shape == (0, 4)  # an empty one
+    assert _items(dummy)[STEMS[2]].boxes.shape == (4, 4)
+    assert found[STEMS[2]].boxes is None  # a fracture is seen, so the file is missing
+
+
+def test_kinds_that_are_not_asked_for_are_ignored(dummy: epath.Path, tmp_path):
+    builder = _builder(dummy, tmp_path, objects=["fracture"], image_size=32)
+    builder.download_and_prepare()
+
+    found = tfds.builder_from_directory(str(builder.data_path)).as_data_source("train")
+
+    assert builder.info.features["objects"]["label"].names == ["fracture"]
+    boxes = [len(example["objects"]["label"]) for example in found]
+    assert boxes == [0, 0, 1, 1] * 3
+    assert all(example["objects_known"] for example in found)
+
+
+def test_boxes_are_clipped_to_the_image(
+    examples: list[dict[str, Any]], prepared: epath.Path
+):
+    objects = examples[2]["objects"]
+
+    # Of four boxes one has no area and one ends outside.
+    assert list(objects["label"]) == [8, 3, 4]
+    np.testing.assert_allclose(objects["bbox"][2], [50 / 64, 40 / 48, 1, 1], atol=1e-5)
+    assert '"dropped_boxes": 1' in (prepared / "preparation.json").read_text()
+
+
+def test_the_copy_nearest_to_the_root_is_read(dummy: epath.Path):
+    assert _items(dummy)[STEMS[1]].image == f"images_part2/{STEMS[1]}.png"
+
+
+def test_what_is_left_out_is_told(prepared: epath.Path):
+    rows = csv.DictReader((prepared / "quarantine.csv").read_text().splitlines())
+    reasons = {row["file"]: row["reason"] for row in rows}
+
+    assert "damaged" in reasons.pop("0900_1_01_WRI-R1_F009")
+    assert reasons == {
+        "0901_1_01_WRI-R1_F009.png": "in dataset.csv but not there",
+        "images_part1/stranger.png": "not in dataset.csv",
+    }
+
+
+@pytest.mark.parametrize("place", ["a", "a/GRAZPEDWRI-DX/GRAZPEDWRI-DX"])
+def test_it_is_found_however_it_was_unpacked(place: str, dummy: epath.Path, tmp_path):
+    shutil.copytree(dummy, tmp_path / place)
+
+    assert _items(tmp_path).keys() == _items(dummy).keys()
+
+
+def test_a_part_that_is_missing_is_an_error(changed: epath.Path, tmp_path):
+    (changed / "images_part3").rmtree()
+
+    with pytest.raises(FileNotFoundError, match=r"Unpack images_part3\.zip too"):
+        _items(changed)
+    (changed / "dataset.csv").unlink()
+    with pytest.raises(FileNotFoundError, match=r"grazpedwri_dx: not found.*figshare"):
+        _items(changed)
+    with pytest.raises(FileNotFoundError, match="grazpedwri_dx: not found"):
+        _items(tmp_path / "nowhere")
+
+
+def test_pictures_may_lie_in_one_folder(changed: epath.Path, dummy: epath.Path):
+    (changed / "images").mkdir()
+    for part in range(1, 5):
+        for path in (changed / f"images_part{part}").iterdir():
+            path.rename(changed / "images" / path.name)
+        (changed / f"images_part{part}").rmdir()
+
+    assert _items(changed).keys() == _items(dummy).keys()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("filestem", "file", r"has no column 'filestem'"),
+        (",5.1,", ",five,", r"row 2, age: expected a number, got 'five'"),
+        (",L,2,", ",L,7,", r"row 3, projection: expected one of 1, 2, 3, got '7'"),
+        (",L,1,", ",Q,1,", r"row 2, laterality: expected one of L, R, got 'Q'"),
+        (STEMS[1], STEMS[0], "row 3: .* comes twice"),
+        (",,1,,0.1", ",,x,,0.1", r"row 5, fracture_visible: expected one of"),
+    ],
+)
+def test_a_bad_cell_is_named(old: str, new: str, message: str, changed: epath.Path):
+    text = (changed / "dataset.csv").read_bytes().decode()
+    (changed / "dataset.csv").write_bytes(text.replace(old, new).encode())
+
+    with pytest.raises(ValueError, match=message):
+        _items(changed)
+
+
+def test_an_option_that_means_nothing_is_refused():
+    with pytest.raises(ValueError, match="Did you mean 'fracture'"):
+        grazpedwri_dx.Config(name="t", objects=("fractures",))
+    with pytest.raises(ValueError, match="Did you mean 'yolov5'"):
+        grazpedwri_dx.Config(name="t", annotations="yolo5")
+
+
+def test_grouped_keeps_patients_together(tmp_path):
+    folder = epath.Path(tmp_path)
+    dummy_data.write(folder, images=48)
+
+    items = _items(folder)
+    split_of = _builder(folder).manifests()["grouped"].split_of
+
+    splits: dict[str, set[str]] = {}
+    for name, split in split_of.items():
+        splits.setdefault(items[name].patient, set()).add(split)
+    assert all(len(found) == 1 for found in splits.values())
+    for split in ("train", "validation", "test"):
+        strata = {items[n].stratum for n, s in split_of.items() if s == split}
+        assert strata == {"no_fracture", "fracture"}
