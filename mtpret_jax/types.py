@@ -12,7 +12,9 @@ Arrays of a batch, by kind (`record` and `example_valid` are always there):
 |                | `example_valid` bool [B], false for padding                       |
 | contrastive    | `query`, `positive` float32 [B, H, W, 1], normalised              |
 | supervised     | `image` float32 [B, H, W, 1], normalised                          |
-| classification | `label` float32 [B, L] in {0, 1}; `label_known` bool [B, L]       |
+| classification | `label` float32 [B, L] in {0, 1}; `label_known` bool [B, L];      |
+|                | in evaluation of a set with studies also `study` int32 [B],       |
+|                | index of the study in the split, -1 for none                      |
 | segmentation   | `segmentation` int32 [B, H, W] class index;                       |
 |                | `pixel_known` bool [B, H, W]                                      |
 | detection      | `box` float32 [B, M, 4] as y0, x0, y1, x1, fractions of height    |

@@ -30,6 +30,7 @@ class TaskElement:
         self._task = task
         self._mode = settings.fit
         self._statistics = _statistics(source, settings)
+        self._study = _studies(source) if task.kind == "classification" else None
 
     def __call__(self, record: int) -> types.Example:
         """The element of evaluation."""
@@ -38,7 +39,10 @@ class TaskElement:
             return padding | {"record": np.asarray(-1, np.int32)}
         example, image = _read(self._source, int(record))
         view = transforms.plain_view(image, size=self._task.image_size, mode=self._mode)
-        return self._assemble(example, image.shape, view)
+        element = self._assemble(example, image.shape, view)
+        if self._study is not None:
+            element["study"] = self._study[record]
+        return element
 
     def random(self, record: int, rng: np.random.Generator) -> types.Example:
         """The element of training."""
@@ -114,6 +118,15 @@ def _statistics(
         f"config.input.normalisation is {settings.normalisation!r}; expected 'image' "
         "or 'dataset'."
     )
+
+
+def _studies(source: sources.Source) -> np.ndarray | None:
+    """Study of each record, int32 [records], -1 for none; None without any study."""
+    found = [row.get("study_id", "") for row in source.index]
+    number = {name: place for place, name in enumerate(dict.fromkeys(found)) if name}
+    if not number:
+        return None
+    return np.asarray([number.get(name, -1) for name in found], np.int32)
 
 
 def _read(source: sources.Source, record: int) -> tuple[types.Example, np.ndarray]:

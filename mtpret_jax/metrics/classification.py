@@ -1,7 +1,8 @@
-"""How well classes are told apart: AUROC, accuracy, sensitivity, specificity.
+"""How well classes are told apart: AUROC, accuracy, sensitivity, specificity, kappa.
 
 A decision is the largest probability where classes exclude each other, else 0.5 for
-each label alone. Thresholds fitted on validation do not live here.
+each label alone. Thresholds fitted on validation do not live here. Where images were
+taken together in studies, AUROC and kappa are measured for these too.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from mtpret_jax.metrics import ratios
+from mtpret_jax.metrics import ratios, studies
 
 
 def auroc(score: np.ndarray, positive: np.ndarray) -> float:
@@ -39,7 +40,8 @@ class ClassificationMetric:
     mean over classes (each against the rest) for which it is defined. With more than
     two classes, or labels that do not exclude each other, `sensitivity` and
     `specificity` are such means too, and `auroc/<class>` stands beside `auroc`.
-    Accuracy of labels that do not exclude each other is the mean over labels.
+    Accuracy and kappa of labels that do not exclude each other are means over labels.
+    `auroc_study` and `kappa_study` count each study once; see `studies.join`.
 
     Attributes:
       class_names: Names of the L classes or labels.
@@ -67,7 +69,8 @@ class ClassificationMetric:
 
         Args:
           outputs: `probability` float32 [B, L].
-          batch: `label` float32 [B, L], `label_known` bool [B, L], `record` int32 [B].
+          batch: `label` float32 [B, L], `label_known` bool [B, L], `record` int32 [B];
+            where the set has studies, `study` int32 [B], -1 for none.
         """
         probability = np.asarray(outputs["probability"], np.float32)
         expected = (len(batch["record"]), len(self.class_names))
@@ -76,19 +79,24 @@ class ClassificationMetric:
                 f"probability must have shape {expected} for classes "
                 f"{list(self.class_names)}, got {probability.shape}."
             )
-        return {
+        records = {
             "probability": probability,
             "label": np.asarray(batch["label"], np.float32),
             "label_known": np.asarray(batch["label_known"], bool),
             "record": np.asarray(batch["record"], np.int32),
         }
+        if "study" in batch:
+            records["study"] = np.asarray(batch["study"], np.int32)
+        return records
 
     def summarise(self, records: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Ranks the probabilities and takes the decisions.
 
         Returns:
           `rank` int32 [N, L], equal for equal probabilities; `positive`, `decided`
-          and `known` bool [N, L]; `record` int32 [N].
+          and `known` bool [N, L]; `record` int32 [N]. Where there are studies, the
+          first three for the study of each image, as `study_rank` and so on, and
+          `study_weight` float64 [N, L], the image's share of its study.
         """
         probability = np.asarray(records["probability"])
         if not np.isfinite(probability).all():
@@ -96,35 +104,43 @@ class ClassificationMetric:
                 "probability holds NaN or infinity; the model has diverged. "
                 "Lower the learning rate."
             )
-        rank = np.empty(probability.shape, np.int32)
-        for column in range(probability.shape[1]):
-            _, inverse = np.unique(probability[:, column], return_inverse=True)
-            rank[:, column] = inverse
         positive = np.asarray(records["label"]) > 0.5
         known = np.asarray(records["label_known"], bool)
         if self.exclusive:
-            classes = np.arange(probability.shape[1])
-            decided = probability.argmax(axis=1)[:, np.newaxis] == classes
             whole = known.all(axis=1) & (positive.sum(axis=1) == 1)
-            known = np.repeat(whole[:, np.newaxis], len(classes), axis=1)
-        else:
-            decided = probability >= 0.5
-        return {
-            "rank": rank,
+            known = np.repeat(whole[:, np.newaxis], known.shape[1], axis=1)
+        summary = {
+            "rank": _ranks(probability),
             "positive": positive,
-            "decided": decided,
+            "decided": self._decide(probability),
             "known": known,
             "record": np.asarray(records["record"], np.int32),
         }
+        study = np.asarray(records.get("study", ()), np.int32)
+        if not (study >= 0).any():
+            return summary
+        joined = studies.join(
+            study, probability, positive, known, exclusive=self.exclusive
+        )
+        defined = np.nan_to_num(joined.probability)
+        return summary | {
+            "study_rank": _ranks(defined),
+            "study_positive": joined.positive,
+            "study_decided": self._decide(defined),
+            "study_weight": joined.weight,
+        }
+
+    def _decide(self, probability: np.ndarray) -> np.ndarray:
+        """The decision on each label, bool [N, L]."""
+        if not self.exclusive:
+            return probability >= 0.5
+        classes = np.arange(probability.shape[1])
+        return probability.argmax(axis=1)[:, np.newaxis] == classes
 
     def compute(self, summary: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """AUROC, accuracy, sensitivity, specificity, each in [0, 1] or NaN."""
+        """All values, each in [0, 1] (kappa: [-1, 1]) or NaN."""
         positive, decided = summary["positive"], summary["decided"]
         known = summary["known"]
-        area = [
-            _auroc_of_ranks(summary["rank"][keep, c], positive[keep, c])
-            for c, keep in enumerate(known.T)
-        ]
         true = known & positive
         false = known & ~positive
         sensitivity = ratios.ratio((true & decided).sum(axis=0), true.sum(axis=0))
@@ -133,34 +149,98 @@ class ClassificationMetric:
         accuracy = ratios.ratio(right.sum(axis=0), known.sum(axis=0))
         if self.exclusive:
             accuracy = ratios.ratio(right.all(axis=1).sum(), known.all(axis=1).sum())
-        if self.exclusive and len(self.class_names) == 2:
-            return {
-                "auroc": area[1],
-                "accuracy": float(accuracy),
-                "sensitivity": float(sensitivity[1]),
-                "specificity": float(specificity[1]),
-            }
+        if self._one_area:
+            sensitivity, specificity = sensitivity[1], specificity[1]
+        area = self._areas("auroc", summary["rank"], positive, known)
         values = {
-            "auroc": ratios.mean(area),
+            "auroc": area.pop("auroc"),
             "accuracy": ratios.mean(accuracy),
             "sensitivity": ratios.mean(sensitivity),
             "specificity": ratios.mean(specificity),
+            "kappa": self._kappa(positive, decided, known),
         }
-        if len(self.class_names) > 1:
-            for name, value in zip(self.class_names, area, strict=True):
-                values[f"auroc/{name}"] = value
+        if "study_rank" in summary:
+            names = ("study_positive", "study_decided", "study_weight")
+            positive, decided, weight = (summary[name] for name in names)
+            area |= self._areas("auroc_study", summary["study_rank"], positive, weight)
+            values["auroc_study"] = area.pop("auroc_study")
+            values["kappa_study"] = self._kappa(positive, decided, weight)
+        return values | area
+
+    @property
+    def _one_area(self) -> bool:
+        """Whether the last class speaks for both."""
+        return self.exclusive and len(self.class_names) == 2
+
+    def _areas(
+        self, name: str, rank: np.ndarray, positive: np.ndarray, weight: np.ndarray
+    ) -> dict[str, float]:
+        """AUROC as `name`, and `name/<class>` where it is a mean over classes."""
+        area = [
+            _auroc_of_ranks(rank[keep, c], positive[keep, c], weight[keep, c])
+            for c, keep in enumerate(weight.T > 0)
+        ]
+        if self._one_area:
+            return {name: area[1]}
+        values = {name: ratios.mean(area)}
+        if len(area) > 1:
+            for part, value in zip(self.class_names, area, strict=True):
+                values[f"{name}/{part}"] = value
         return values
 
+    def _kappa(
+        self, positive: np.ndarray, decided: np.ndarray, weight: np.ndarray
+    ) -> float:
+        if self.exclusive:
+            return kappa(positive, decided, weight[:, 0])
+        both = [np.stack([~x, x], axis=2) for x in (positive, decided)]
+        columns = range(weight.shape[1])
+        found = [kappa(both[0][:, c], both[1][:, c], weight[:, c]) for c in columns]
+        return ratios.mean(found)
 
-def _auroc_of_ranks(rank: np.ndarray, positive: np.ndarray) -> float:
+
+def kappa(true: np.ndarray, decided: np.ndarray, weight: np.ndarray) -> float:
+    """Agreement beyond chance.
+
+    Args:
+      true: One-hot, bool [N, classes].
+      decided: One-hot, bool [N, classes].
+      weight: How much each row counts, at least 0, [N].
+
+    Returns:
+      At most 1; 0 is what chance gives. NaN unless two classes are true somewhere:
+      with one alone it would be 0 whatever is decided.
+
+    Source:
+      Cohen 1960.
+    """
+    weight = np.asarray(weight, float)
+    count_true, count_decided = weight @ true, weight @ decided
+    if (count_true > 0).sum() < 2:
+        return float("nan")
+    total = weight.sum()
+    agreed = weight @ (true & decided).any(axis=1) / total
+    by_chance = count_true @ count_decided / total**2
+    return float((agreed - by_chance) / (1 - by_chance))
+
+
+def _ranks(score: np.ndarray) -> np.ndarray:
+    """Dense rank of each entry in its column, int32 [N, L]; equal for equal scores."""
+    columns = [np.unique(column, return_inverse=True)[1] for column in score.T]
+    return np.stack(columns, axis=1).astype(np.int32)
+
+
+def _auroc_of_ranks(
+    rank: np.ndarray, positive: np.ndarray, weight: np.ndarray | None = None
+) -> float:
     """AUROC from dense integer ranks [N], without sorting, so resamples are cheap."""
-    n_positive = int(positive.sum())
-    n_negative = len(positive) - n_positive
-    if not n_positive or not n_negative:
+    if weight is None:
+        weight = np.ones(len(rank))
+    if not positive.any() or positive.all():
         return float("nan")
     bins = int(rank.max()) + 1
-    positives = np.bincount(rank[positive], minlength=bins)
-    negatives = np.bincount(rank[~positive], minlength=bins)
+    positives = np.bincount(rank[positive], weight[positive], minlength=bins)
+    negatives = np.bincount(rank[~positive], weight[~positive], minlength=bins)
     below = np.cumsum(negatives) - negatives
     wins = float(positives @ below) + 0.5 * float(positives @ negatives)
-    return wins / n_positive / n_negative
+    return wins / float(positives.sum()) / float(negatives.sum())

@@ -172,6 +172,28 @@ def test_streams_read_the_split_that_is_asked_for(folder):
         assert seen[seen >= 0].tolist() == expected
 
 
+def test_evaluation_tells_the_study_of_an_image_and_training_does_not(folder):
+    lines = (folder / "index.csv").read_text().splitlines()
+    studies = {"train-0": "b", "validation-1": "a", "validation-3": "b"}
+    told = [f"{line},{studies.get(line.split(',')[2], '')}" for line in lines[1:]]
+    (folder / "index.csv").write_text("\n".join([f"{lines[0]},study_id", *told]))
+    task = config.TaskConfig(target="finding", image_size=16, batch_size=3)
+    settings = config.InputConfig(threads=1, buffer=1)
+
+    with pipeline.eval_batches("x", task, settings, folder, "train") as stream:
+        found = np.concatenate([batch.arrays["study"] for batch in stream])
+    with pipeline.eval_batches("x", task, settings, folder, "test") as stream:
+        test_arrays = next(stream).arrays
+    with pipeline.train_stream("x", task, settings, folder, seed=0) as stream:
+        train_arrays = next(stream).arrays
+
+    # train-0, train-2, validation-1, validation-3, test-0, test-2 are the train split.
+    assert found[0] == found[3] != found[2]
+    assert (found[[1, 4, 5]] == -1).all()
+    assert "study" not in test_arrays
+    assert "study" not in train_arrays
+
+
 def test_pre_training_reads_the_train_split_that_is_asked_for(folder):
     settings = config.ContrastiveConfig(
         datasets={"tiny": 1.0}, image_size=16, batch_size=4

@@ -41,6 +41,7 @@ def test_two_classes_by_hand():
         "accuracy": 3 / 4,
         "sensitivity": 1 / 2,
         "specificity": 1.0,
+        "kappa": 1 / 2,
     }
     assert values == pytest.approx(expected)
 
