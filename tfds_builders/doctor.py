@@ -1,0 +1,146 @@
+"""Looks at a download folder and says what is there, what is not, and what to do.
+
+    python -m tfds_builders.doctor FOLDER [set ...] [--json] [--images all|some|none]
+
+Exit code: 0 if every named set, or every set that is there, would be prepared; 1 if
+not, or if nothing is there; 2 if the command line is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import logging
+import sys
+import textwrap
+from collections.abc import Sequence
+
+from etils import epath
+
+from tfds_builders import catalogue, diagnosis, files
+
+_IMAGES = {"all": None, "some": diagnosis.SAMPLE, "none": 0}
+_MOST_LINES = 10  # of unreadable files, say; JSON has them all
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Looks at the folder of the command line and returns the exit code."""
+    parser = _parser()
+    flags = parser.parse_intermixed_args(arguments)
+    try:
+        chosen = catalogue.choose(flags.sets, catalogue.released())
+    except ValueError as error:
+        parser.error(str(error))
+    folder = flags.folder.expanduser()
+    if not folder.is_dir():
+        parser.error(f"There is no folder {str(folder)!r}.")
+    # TFDS warns of every configuration that is not one of the builder's own.
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    archives = diagnosis.packed(folder)
+    found = [
+        diagnosis.examine(
+            builder_class,
+            folder,
+            images=_IMAGES[flags.images],
+            seed=flags.seed,
+            archives=archives,
+        )
+        for builder_class in chosen.values()
+    ]
+    asked = found if flags.sets else [d for d in found if d.status != diagnosis.MISSING]
+    would_prepare = bool(asked) and all(d.would_prepare for d in asked)
+    if flags.json:
+        report = {
+            "folder": str(folder),
+            "would_prepare": would_prepare,
+            "archives": archives,
+            "sets": [dataclasses.asdict(d) for d in found],
+        }
+        sys.stdout.write(json.dumps(report, indent=2) + "\n")
+    else:
+        sys.stdout.write(_text(folder, found, archives, would_prepare))
+    return 0 if would_prepare else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tfds_builders.doctor",
+        description="Says which released sets lie in a folder, and what they lack.",
+        epilog="Exit code 0: every named set, or every set there is, would be "
+        "prepared; 1: not so; 2: wrong use.",
+    )
+    parser.add_argument("folder", type=epath.Path, help="where downloads lie")
+    parser.add_argument("sets", nargs="*", metavar="set", help="all by default")
+    parser.add_argument("--json", action="store_true", help="for machines")
+    parser.add_argument(
+        "--images",
+        choices=_IMAGES,
+        default="some",
+        help=f"which pictures to read: some is {diagnosis.SAMPLE} of each set",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="draws which are read")
+    return parser
+
+
+def _text(
+    folder: epath.Path,
+    found: Sequence[diagnosis.Diagnosis],
+    archives: Sequence[str],
+    would_prepare: bool,
+) -> str:
+    """The report for people: what is there first, what is missing last."""
+    order = (diagnosis.FOUND, diagnosis.PARTLY, diagnosis.MISSING)
+    lines = [f"{folder}", ""]
+    for entry in sorted(found, key=lambda d: order.index(d.status)):
+        lines += [*_lines(entry), ""]
+    others = [a for a in archives if not any(a in d.archives for d in found)]
+    if others:
+        lines += [f"Archives that are not unpacked: {files.brief(others)}", ""]
+    there = sum(d.status == diagnosis.FOUND for d in found)
+    partly = sum(d.status == diagnosis.PARTLY for d in found)
+    verdict = "would" if would_prepare else "would not"
+    lines.append(
+        f"{there} found, {partly} partly there, {len(found) - there - partly} missing. "
+        f"Preparation {verdict} succeed."
+    )
+    return "\n".join(lines) + "\n"
+
+
+def _lines(entry: diagnosis.Diagnosis) -> list[str]:
+    lines = [f"{entry.name}: {entry.status}" + (f" in {entry.root}" * bool(entry.root))]
+    if entry.problem:
+        lines += _wrapped(f"problem: {entry.problem}")
+    for key, count in entry.counts.items():
+        of = "" if count.expected is None else f" of {count.expected:,} published"
+        lines.append(f"  {key}: {count.found:,}{of}")
+    for column, names in entry.labels.items():
+        if names["(unknown)"]:
+            lines.append(f"  {column} unknown: {names['(unknown)']:,}")
+    for group in entry.left_out:
+        names = files.brief(group.examples, 3)
+        lines += _wrapped(f"left out: {group.count:,} ({names}): {group.reason}")
+    if entry.read:
+        lines.append(
+            f"  tried to read: {entry.read:,}, {len(entry.unreadable):,} unreadable"
+        )
+    for file in entry.unreadable[:_MOST_LINES]:
+        lines += _wrapped(f"unreadable: {file.file}: {file.reason}")
+    if len(entry.unreadable) > _MOST_LINES:
+        lines.append(f"  and {len(entry.unreadable) - _MOST_LINES} more, see --json")
+    return [*lines, *_wrapped(f"next: {entry.next_step}")]
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(
+        text,
+        88,
+        initial_indent="  ",
+        subsequent_indent="    ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
