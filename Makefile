@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else "Python 3.11 to 3.13 is needed, this is %d.%d. Name another: make PYTHON=python3.12" % v)'
 	@begin=$$(date +%s); \
 	  { test -x $(RUN) || $(PYTHON) -m venv $(VENV); } && \
-	  $(RUN) -m pip install --quiet --editable '.[dev,dicom]' --constraint $(CONSTRAINTS) && \
+	  $(RUN) -m pip install --quiet --editable '.[dev,dicom,weights]' --constraint $(CONSTRAINTS) && \
 	  touch $@ && \
 	  echo "Installed into $(VENV) in $$(( $$(date +%s) - begin )) s."
 

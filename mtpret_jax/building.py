@@ -12,11 +12,11 @@ from etils import epath
 from jax.sharding import Mesh
 
 from mtpret_jax import config as schema
-from mtpret_jax import models, tasks, types
+from mtpret_jax import models, starting, tasks, types
 from mtpret_jax.data import pipeline, sources
 from mtpret_jax.models import heads
 from mtpret_jax.stages import continual, contrastive, finetune, supervised
-from mtpret_jax.training import checkpoint, optimizer, sharding
+from mtpret_jax.training import optimizer, sharding
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -30,6 +30,7 @@ class Workshop:
       mesh: Of all devices.
       tasks: Every task of the config.
       shard: This process's part of every batch.
+      weights: Files of weights that runs start from; see `starting.check`.
     """
 
     config: schema.ExperimentConfig
@@ -38,6 +39,7 @@ class Workshop:
     mesh: Mesh
     tasks: Mapping[str, types.Task]
     shard: pipeline.Shard
+    weights: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
     def run_folder(self, name: str) -> epath.Path:
         """Where a run keeps its files."""
@@ -82,11 +84,10 @@ def open_workshop(
         mesh=mesh,
         tasks=build_tasks(config, names),
         shard=pipeline.Shard(jax.process_index(), jax.process_count()),
+        weights=starting.check(config),
     )
     for row in config.runs.values():
         build_stage(config, row, shop.tasks)
-        if "/" in row.init_from:
-            checkpoint.read_description(row.init_from, description(config))
         _check_data(shop, row)
     return shop
 
@@ -134,16 +135,6 @@ def _check_split(shop: Workshop, name: str, split: str) -> None:
             raise ValueError(
                 f"config.tasks.{name}: no picture of split 'train' has a box."
             )
-
-
-def description(config: schema.ExperimentConfig) -> dict[str, Any]:
-    """What a run must share with a backbone that it starts from."""
-    return {
-        "backbone": config.backbone.name,
-        "width": config.backbone.width,
-        "in_channels": config.backbone.in_channels,
-        "normalisation": config.input.normalisation,
-    }
 
 
 def build_tasks(

@@ -194,7 +194,7 @@ class RunConfig:
 
     stage: str = "finetune"  # or contrastive, continual
     arm: str = ""  # fine-tuning: the row of the report this run belongs to
-    init_from: str = ""  # another run's name, a backbone folder, or nothing
+    init_from: str = ""  # another run, a backbone folder, a file of weights, or nothing
     steps: int = 1000  # optimiser steps; of each segment in stage 2
     log_every: int = 50  # steps
     checkpoint_every: int = 500  # steps

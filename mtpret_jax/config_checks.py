@@ -113,7 +113,9 @@ def _check_run(
 ) -> None:
     path = f"config.runs.{name}"
     _require_positive(row, path, "steps", "log_every", "checkpoint_every")
-    if row.init_from and "/" not in row.init_from:
+    if is_weights(row.init_from):
+        _check_weights(path, row)
+    elif row.init_from and "/" not in row.init_from:
         require_known(row.init_from, earlier, f"earlier run in {path}.init_from")
         _check_parent(config, path, row, config.runs[row.init_from])
     if row.optimizer.warmup_steps >= row.steps:
@@ -160,6 +162,27 @@ def _check_run(
         require_known(row.finetune.task, config.tasks, f"task in {path}.finetune.task")
         if row.finetune.head == "carried" and not row.init_from:
             raise ValueError(f"{path}.finetune.head: 'carried' needs init_from.")
+
+
+def is_weights(init_from: str) -> bool:
+    """Whether a run starts from a file of weights, told by its ending."""
+    return init_from.endswith((".safetensors", ".pth", ".pt"))
+
+
+def _check_weights(path: str, row: RunConfig) -> None:
+    """Checks that nothing is asked of a file of weights but a backbone."""
+    wanted = {
+        "finetune.head": row.stage == "finetune" and row.finetune.head == "carried",
+        "contrastive.carry_memory": (
+            row.stage == "contrastive" and row.contrastive.carry_memory
+        ),
+    }
+    for option, asked in wanted.items():
+        if asked:
+            raise ValueError(
+                f"{path}.{option}: asks for more than a backbone, but init_from "
+                f"'{row.init_from}' is a file of weights and holds no more."
+            )
 
 
 def _check_parent(

@@ -20,7 +20,7 @@ import numpy as np
 from etils import epath
 
 import mtpret_jax
-from mtpret_jax import building, models, recording, report, types
+from mtpret_jax import building, models, recording, report, starting, types
 from mtpret_jax import config as schema
 from mtpret_jax.data import pipeline, sources
 from mtpret_jax.metrics import segmentation
@@ -54,7 +54,7 @@ def run(
     workdir = epath.Path(workdir)
     shop = building.open_workshop(config, workdir, folders)
     files.wait_for_all("read the work folder")
-    claim_workdir(config, workdir, folders)
+    claim_workdir(config, workdir, folders, weights=shop.weights)
     for name in config.runs:
         if (shop.run_folder(name) / "run.json").exists():
             _LOG.info("Run '%s' has ended already.", name)
@@ -71,8 +71,12 @@ def claim_workdir(
     config: schema.ExperimentConfig,
     workdir: epath.Path,
     folders: Mapping[str, epath.PathLike],
+    *,
+    weights: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> None:
     """Writes config, data and versions into a new folder, or checks a used one.
+
+    Files of weights (`weights`, see `starting.check`) are told by their hash.
 
     Raises:
       ValueError: If the folder holds another config or was made from other data; the
@@ -82,6 +86,8 @@ def claim_workdir(
     for name, folder in folders.items():
         splits = config.datasets[name].splits
         facts["datasets.json"][name] = sources.describe(folder, splits)
+    if weights:
+        facts["weights.json"] = dict(weights)
     for file, wanted in facts.items():
         wanted = json.loads(json.dumps(wanted))
         path = workdir / file
@@ -189,7 +195,7 @@ def _start(
     checkpoints: checkpoint.RunCheckpoints,
 ) -> tuple[types.TrainState, int]:
     """The state to go on from, and the steps it has done."""
-    row = shop.config.runs[name]
+    config, row = shop.config, shop.config.runs[name]
     # 1. This run's own newest checkpoint.
     latest = checkpoints.latest()
     if latest is not None:
@@ -197,46 +203,15 @@ def _start(
         return checkpoints.restore(latest, _template(shop, stage, batches)), latest
     # 2. Fresh, and 3. another run's weights in place of the fresh ones.
     init = sharding.compile_init(lambda key: stage.init(key, batches), shop.mesh)
-    state = init(jax.random.key(shop.config.seed))
+    state = init(jax.random.key(config.seed))
     if row.init_from:
-        state = _carry(shop, name, state)
+        state = starting.carry(
+            config, name, state, runs=shop.workdir / "runs", weights=shop.weights
+        )
     # 4. Statistics of the new images, the same for every arm.
     if row.stage == "finetune" and row.finetune.batch_norm_batches:
         state = _reestimate(shop, row, state)
     return state, 0
-
-
-def _carry(
-    shop: building.Workshop, name: str, state: types.TrainState
-) -> types.TrainState:
-    """Puts another run's backbone, and what else is asked for, into `state`."""
-    row = shop.config.runs[name]
-    path = epath.Path(row.init_from)
-    if "/" not in row.init_from:
-        path = shop.run_folder(row.init_from) / "backbone"
-    tree, _ = checkpoint.load_backbone(path, building.description(shop.config))
-    where = f"config.runs.{name}.init_from ({row.init_from})"
-    parts = ["backbone"]
-    carried_head = row.stage == "finetune" and row.finetune.head == "carried"
-    carried_memory = row.stage == "contrastive" and row.contrastive.carry_memory
-    params, model_state = dict(state.params), dict(state.model_state)
-    if carried_head or carried_memory:
-        parts.append("heads")
-        tree["heads"] = {
-            kind: {task: trees[task] for task in state.params["heads"] if task in trees}
-            for kind, trees in tree["heads"].items()
-        }
-    for part in parts:
-        loaded = tree[part]
-        params[part] = checkpoint.graft(params[part], loaded["params"], where)
-        statistics = loaded.get("model_state", {})
-        model_state[part] = checkpoint.graft(model_state[part], statistics, where)
-    state = state.replace(params=params, model_state=model_state)
-    if carried_memory:
-        current = {name: getattr(state.memory, name) for name in vars(state.memory)}
-        memory = checkpoint.graft(current, tree.get("memory", {}), where)
-        state = state.replace(memory=state.memory.replace(**memory))
-    return state
 
 
 def _reestimate(
@@ -349,12 +324,12 @@ def _end(
     sizes = sizes or {"contrastive": row.contrastive.image_size}
     steps = int(jax.device_get(state.step))
     description = {
-        **building.description(config),
+        **starting.description(config),
         "image_size": sizes,
         "fit": config.input.fit,
         "run": name,
         "stage": row.stage,
-        "parent": row.init_from or None,
+        "parent": starting.parent(row, shop.weights),
         "steps": steps,
         "mtpret_jax": mtpret_jax.__version__,
     }
@@ -366,7 +341,7 @@ def _end(
         "arm": row.arm,
         "task": names[0] if row.stage == "finetune" else None,
         "tasks": list(names),
-        "parent": row.init_from or None,
+        "parent": starting.parent_name(row, shop.weights),
         "steps": sum(segment.steps for segment in stage.segments()),
         "parameters": sum(leaf.size for leaf in body),
         "finished": True,

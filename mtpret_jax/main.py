@@ -20,7 +20,7 @@ from jax.experimental import multihost_utils
 from ml_collections import config_flags
 
 from mtpret_jax import config as schema
-from mtpret_jax import experiment, preparation
+from mtpret_jax import experiment, preparation, starting
 
 _LOG = python_logging.getLogger("mtpret_jax.main")
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The config file.")
@@ -64,6 +64,7 @@ def main(arguments: list[str]) -> None:
         cache = str(workdir / "compilation_cache")
         jax.config.update("jax_compilation_cache_dir", cache)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    starting.check(config)  # Before sets are prepared, which may take hours.
     data_dir = epath.Path(str(_DATA_DIR.value)).expanduser()
     if jax.process_index() == 0:  # The others find the sets ready.
         folders = preparation.prepare(config.datasets, data_dir, rebuild=_REBUILD.value)

@@ -26,9 +26,10 @@ ROOMS: dict[str, set[str]] = {
     "tasks": {"models", "metrics", "ops", "types", "config"},
     "stages": {"ops", "types", "config"},
     "training": {"types", "config"},
+    "weights": set(),
     "report": {"types", "config", "metrics"},
     "preparation": {"types", "config", "data", "tfds_builders"},
-    "experiment": WINGS | {"training", "report"},
+    "experiment": WINGS | {"training", "report", "weights"},
     "main": {"experiment", "config", "preparation"},
 }
 # Files beside a room's own file that belong to the same room.
@@ -36,6 +37,7 @@ SAME_ROOM = {
     "config_checks": "config",
     "building": "experiment",
     "recording": "experiment",
+    "starting": "experiment",
 }
 
 # Libraries that a room must not import, in any file and at any depth.
@@ -54,6 +56,7 @@ FORBIDDEN: dict[str, set[str]] = {
     "tasks": DISK | READERS | CLOCK | DOOR,
     "stages": DISK | READERS | CLOCK | DOOR,
     "training": READERS | {"ml_collections"},
+    "weights": ACCELERATOR | READERS | CLOCK | DOOR | {"pickle"},
     "report": {"flax", "orbax", "optax", "grain", "ml_collections"},
     "preparation": ACCELERATOR,
     "experiment": READERS | {"ml_collections"},

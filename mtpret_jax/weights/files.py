@@ -1,0 +1,116 @@
+"""Opens a file of weights: safetensors or `torch.save`, by its ending."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from etils import epath
+
+from mtpret_jax.weights import pickled, torch_file
+
+_WRAPPERS = ("state_dict", "model")  # where training scripts keep the weights
+_SAFETENSORS_DTYPES: Mapping[str, Any] = {
+    "F64": np.float64,
+    "F32": np.float32,
+    "F16": np.float16,
+    "BF16": ml_dtypes.bfloat16,
+    "I64": np.int64,
+    "I32": np.int32,
+    "I16": np.int16,
+    "I8": np.int8,
+    "U8": np.uint8,
+    "BOOL": np.bool_,
+}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TensorFile:
+    """A file of named tensors.
+
+    Attributes:
+      name: Of the file, without its folder.
+      sha256: Of its bytes, hexadecimal.
+      tensors: As stored: any shape and dtype.
+    """
+
+    name: str
+    sha256: str
+    tensors: Mapping[str, np.ndarray]
+
+
+def read(path: epath.PathLike) -> TensorFile:
+    """Reads a whole file of weights; runs nothing of it.
+
+    Raises:
+      FileNotFoundError: If there is no such file.
+      ValueError: If it is damaged or holds anything but named tensors, or if the
+        library for safetensors is missing.
+    """
+    path = epath.Path(path)
+    where = os.fspath(path)
+    if not path.exists() or path.is_dir():
+        raise FileNotFoundError(f"No file of weights '{where}'.")
+    content = path.read_bytes()
+    try:
+        if path.suffix == ".safetensors":
+            tensors = _read_safetensors(content)
+        else:
+            tensors = _named_tensors(torch_file.load(content))
+    except pickled.Refused as error:
+        raise ValueError(
+            f"{where}: this file of weights was not read: {error}. Expected a .pth or "
+            ".pt of torch.save(model.state_dict(), path), or a .safetensors, with "
+            "tensors alone; nothing of the file was run."
+        ) from error
+    return TensorFile(path.name, hashlib.sha256(content).hexdigest(), tensors)
+
+
+def _read_safetensors(content: bytes) -> dict[str, np.ndarray]:
+    try:
+        import safetensors
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            "A .safetensors file needs the library 'safetensors': pip install "
+            "'mtpret_jax[weights]', or save the weights as a .pth."
+        ) from error
+    try:
+        parts = safetensors.deserialize(content)
+    except safetensors.SafetensorError as error:
+        raise pickled.Refused(f"it is no whole safetensors file ({error})") from error
+    tensors = {}
+    for name, part in parts:
+        if part["dtype"] not in _SAFETENSORS_DTYPES:
+            raise pickled.Refused(
+                f"'{name}' is of type {part['dtype']}; known are "
+                f"{sorted(_SAFETENSORS_DTYPES)}"
+            )
+        dtype = np.dtype(_SAFETENSORS_DTYPES[part["dtype"]])
+        flat = np.frombuffer(part["data"], dtype.newbyteorder("<"))
+        tensors[name] = flat.reshape(part["shape"])
+    return tensors
+
+
+def _named_tensors(value: Any) -> dict[str, np.ndarray]:
+    """The tensors by name, taken out of a training script's wrapper."""
+    for wrapper in _WRAPPERS:
+        if isinstance(value, dict) and isinstance(value.get(wrapper), dict):
+            value = value[wrapper]
+    if not isinstance(value, dict):
+        raise pickled.Refused(f"it holds a {type(value).__name__}, no table of names")
+    others = [
+        str(name)
+        for name, entry in value.items()
+        if not isinstance(name, str) or not isinstance(entry, np.ndarray)
+    ]
+    if others or not value:
+        raise pickled.Refused(
+            f"it holds {'no tensors' if not value else 'more than tensors: '}"
+            f"{others[:5] if others else ''}"
+        )
+    return value
