@@ -161,8 +161,10 @@ class XrayBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
         tally.add(xray, is_train=split == "train")
         features, serializer = self._serializer
         example = features.encode_example(examples.example(layout, record, xray))
+        proto: Any = serializer.get_tf_example(example)
         return shards.Encoded(
-            serializer.serialize_example(example),
+            # Else the order of features differs between processes.
+            proto.SerializeToString(deterministic=True),
             examples.index_row(layout, split, record, xray),
             tally,
         )
