@@ -1,0 +1,65 @@
+"""The list of training images that stage 1 must not read, and its file."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import hashlib
+import io
+from collections.abc import Iterable, Mapping, Sequence
+
+FILE = "exclusions.csv"
+SAME_PIXELS, NEAR_COPY, SAME_PATIENT = "same pixels", "near copy", "same patient"
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Exclusion:
+    """A training image that an evaluation would meet again.
+
+    Attributes:
+      dataset: Row of `config.datasets`.
+      image_id: Of the training image.
+      reason: "same pixels", "near copy" or "same patient".
+      other_dataset: Of the image for evaluation.
+      other_image_id: Likewise; of several the nearest.
+      other_split: Likewise: validation or test.
+      distance: Unequal bits of the two hashes; "" for a patient.
+    """
+
+    dataset: str
+    image_id: str
+    reason: str
+    other_dataset: str
+    other_image_id: str
+    other_split: str
+    distance: str
+
+
+def text(found: Iterable[Exclusion]) -> str:
+    """The list as CSV, sorted, so that equal lists are equal files."""
+    lines = io.StringIO()
+    columns = [field.name for field in dataclasses.fields(Exclusion)]
+    writer = csv.writer(lines, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(dataclasses.astuple(row) for row in sorted(found))
+    return lines.getvalue()
+
+
+def parse(content: str) -> list[Exclusion]:
+    """Reads what `text` wrote."""
+    rows = csv.DictReader(io.StringIO(content, newline=""))
+    return [Exclusion(**row) for row in rows]
+
+
+def digest(found: Iterable[Exclusion]) -> str:
+    """sha256 of the list's text."""
+    return hashlib.sha256(text(found).encode()).hexdigest()
+
+
+def by_dataset(found: Sequence[Exclusion]) -> Mapping[str, frozenset[str]]:
+    """Identifiers of the excluded images of each set that has any."""
+    names = {row.dataset for row in found}
+    return {
+        name: frozenset(row.image_id for row in found if row.dataset == name)
+        for name in names
+    }

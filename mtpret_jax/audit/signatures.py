@@ -1,0 +1,190 @@
+"""What the audit remembers of each picture, computed once for a prepared folder.
+
+A signature is small enough to be kept for hundreds of thousands of pictures: a digest
+of the pixels, a perceptual hash, and the picture's detail at 64 x 64 pixels.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import hashlib
+import io
+import logging
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import tensorflow_datasets as tfds
+from etils import epath
+
+from mtpret_jax.data import manifests, transforms
+
+VERSION = 1  # of the rule; another version computes anew
+SIDE = 64  # pixels of the detail kept
+HASH_BITS = 255  # 16 x 16 lowest frequencies without the mean
+WORDS = 4  # of 64 bits; the last bit is always 0
+
+_FREQUENCIES = 16
+_HASHED_SIDE = 32  # pixels of the picture that is hashed
+_FINE, _COARSE = 1.0, 4.0  # pixels of 64: details between these widths are kept
+_STEPS = 24.0  # a standard deviation of the detail, as stored
+_THREADS = min(8, os.cpu_count() or 1)
+_LOG = logging.getLogger(__name__)
+_LOG_EVERY = 20_000  # pictures
+
+
+@dataclasses.dataclass(frozen=True)
+class Signatures:
+    """Signatures of N pictures.
+
+    Attributes:
+      digest: Of shape, depth and pixels, uint8 [N, 16].
+      bits: Perceptual hash, uint64 [N, 4].
+      detail: Between fine and coarse, of mean 0 and unit deviation but for rounding,
+        times 24, int8 [N, 64, 64].
+      contrast: Standard deviation of that detail, grey levels of 255, float32 [N].
+    """
+
+    digest: np.ndarray
+    bits: np.ndarray
+    detail: np.ndarray
+    contrast: np.ndarray
+
+    def take(self, index: np.ndarray) -> Signatures:
+        """Those of some pictures, in the order of `index`, int [M]."""
+        fields = dataclasses.fields(self)
+        return Signatures(**{f.name: getattr(self, f.name)[index] for f in fields})
+
+
+def join(parts: Sequence[Signatures]) -> Signatures:
+    """Signatures of several folders, one after the other."""
+    names = [field.name for field in dataclasses.fields(Signatures)]
+    return Signatures(
+        **{n: np.concatenate([getattr(part, n) for part in parts]) for n in names}
+    )
+
+
+def of_pictures(pictures: Sequence[np.ndarray]) -> Signatures:
+    """Signatures of pictures, each uint8 or uint16 [H, W]; the sizes may differ."""
+    return _stack([_of_picture(picture) for picture in pictures])
+
+
+def open_folder(folder: epath.PathLike) -> Signatures:
+    """Signatures of all records of a prepared folder, as `manifests.read_index` lists.
+
+    They are kept beside the folder, under a key that changes with its content.
+    """
+    folder = epath.Path(folder)
+    path = _cache(folder)
+    if path.exists():
+        with path.open("rb") as file, np.load(file) as stored:
+            return Signatures(**{name: stored[name] for name in stored.files})
+    _LOG.info("Looking through the pictures of %s for the audit.", folder)
+    found = _compute(folder)
+    content = io.BytesIO()
+    np.savez(content, allow_pickle=False, **dataclasses.asdict(found))
+    outdated = [p for p in path.parent.iterdir() if _is_cache(p, folder)]
+    whole = path.with_name(path.name + ".new")
+    whole.write_bytes(content.getvalue())
+    whole.replace(path)
+    for old in outdated:
+        old.unlink()
+    return found
+
+
+def key(folder: epath.PathLike) -> str:
+    """A digest that changes with the content of a prepared folder, or the rule here."""
+    digest = hashlib.sha256(f"signatures {VERSION}\n".encode())
+    for name in ("preparation.json", manifests.INDEX):
+        path = epath.Path(folder) / name
+        if not path.exists():
+            raise FileNotFoundError(
+                f"No {name} in {os.fspath(folder)}: expected a prepared folder. "
+                "Prepare the set first, or again with --rebuild."
+            )
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _cache(folder: epath.Path) -> epath.Path:
+    return folder.parent / f"signatures-{folder.name}-{key(folder)[:16]}.npz"
+
+
+def _is_cache(path: epath.Path, folder: epath.Path) -> bool:
+    return path.name.startswith(f"signatures-{folder.name}-")
+
+
+def _compute(folder: epath.Path) -> Signatures:
+    """Decodes every picture on a pool of threads, a bounded number ahead."""
+    records = _encoded(folder)
+    cv2.setNumThreads(0)  # The pool already uses the cores.
+    found = []
+    with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
+        for first in range(0, len(records), 64 * _THREADS):
+            part = range(first, min(first + 64 * _THREADS, len(records)))
+            found.extend(pool.map(lambda i: _of_record(folder, records, i), part))
+            if len(found) // _LOG_EVERY > first // _LOG_EVERY:
+                _LOG.info("%d of %d pictures.", len(found), len(records))
+    return _stack(found)
+
+
+def _encoded(folder: epath.Path) -> Any:
+    """All records of a prepared folder, in the order of `manifests.read_index`."""
+    builder = tfds.builder_from_directory(os.fspath(folder))
+    features = builder.info.features
+    if not isinstance(features, tfds.features.FeaturesDict):
+        raise TypeError(
+            f"{os.fspath(folder)} does not hold named features but {features!r}. "
+            "Use a set that one of the builders in tfds_builders prepared."
+        )
+    pictures = [name for name in ("image", "mask") if name in features]
+    return builder.as_data_source(
+        "+".join(manifests.in_order(builder.info.splits)),  # pyright: ignore[reportCallIssue]
+        decoders={name: tfds.decode.SkipDecoding() for name in pictures},
+    )
+
+
+def _of_record(folder: epath.Path, records: Any, index: int) -> tuple[Any, ...]:
+    try:
+        encoded = np.frombuffer(records[index]["image"], np.uint8)
+        return _of_picture(transforms.decode(encoded))
+    except Exception as error:
+        error.add_note(f"While reading record {index} of all in {os.fspath(folder)}.")
+        raise
+
+
+def _of_picture(picture: np.ndarray) -> tuple[Any, ...]:
+    """Digest, hash, detail and contrast of one picture."""
+    header = f"{picture.dtype} {picture.shape} ".encode()
+    pixels = np.ascontiguousarray(picture)
+    digest = hashlib.blake2b(header + pixels.tobytes(), digest_size=16).digest()
+    small = _shrink(transforms.to_intensity(picture), SIDE)
+    hashed = _shrink(small, _HASHED_SIDE)
+    corner = cv2.dct(hashed)[:_FREQUENCIES, :_FREQUENCIES].ravel()[1:]
+    bits = np.packbits(np.append(corner > np.median(corner), False))
+    fine = cv2.GaussianBlur(small, (0, 0), _FINE)
+    detail = fine - cv2.GaussianBlur(small, (0, 0), _COARSE)
+    detail -= detail.mean()
+    deviation = float(detail.std())
+    scaled = np.rint(detail * (_STEPS / (deviation + 1e-9))).clip(-127, 127)
+    return (
+        np.frombuffer(digest, np.uint8),
+        bits.view(np.uint64),
+        scaled.astype(np.int8),
+        np.float32(deviation * 255),
+    )
+
+
+def _shrink(image: np.ndarray, side: int) -> np.ndarray:
+    """A square of `side` pixels, whatever the shape: a copy may be squashed."""
+    is_large = min(image.shape) >= side
+    mode = cv2.INTER_AREA if is_large else cv2.INTER_LINEAR
+    return cv2.resize(image, (side, side), interpolation=mode)
+
+
+def _stack(found: Sequence[tuple[Any, ...]]) -> Signatures:
+    columns = zip(*found, strict=True)
+    return Signatures(*(np.stack(column) for column in columns))
