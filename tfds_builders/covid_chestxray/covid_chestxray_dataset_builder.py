@@ -1,0 +1,149 @@
+"""The COVID-19 image data collection of Cohen and others (covid-chestxray-dataset)."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from tfds_builders import release, tables, xray_features
+
+TABLE = "metadata.csv"
+LABELS = ("other", "covid")
+# Words of the findings, which are paths such as Pneumonia/Viral/COVID-19, and our class
+# of each; other words stay without a class.
+FINDINGS = {
+    "no finding": "no_finding",
+    "pneumonia": "pneumonia",
+    "viral": "viral",
+    "bacterial": "bacterial",
+    "fungal": "fungal",
+    "lipoid": "lipoid",
+    "aspiration": "aspiration",
+    "tuberculosis": "tuberculosis",
+    "covid-19": "covid_19",
+    "sars": "sars",
+}
+_COVID = "covid-19"
+_UNDECIDED = ("", "todo", "unknown")
+# What early tables call a view though it is a slice of a CT.
+_CT_VIEWS = ("ct", "axial", "coronal", "sagittal")
+_IMAGES = "images"
+_COLUMNS = ("patientid", "finding", "view", "filename")
+_NUMBER = re.compile(r"\d+(\.\d+)?")
+_OLDEST = 120  # years
+
+
+class Builder(release.ReleaseBuilder):
+    """The X-rays of the collection; its CT images and volumes are left out."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First release."}
+    BUILDER_CONFIGS: ClassVar[list[release.ReleaseConfig]] = [
+        release.ReleaseConfig(name="full", description="as released"),
+        release.ReleaseConfig(
+            name="px512", description="longest side 512 pixels", image_size=512
+        ),
+    ]
+    MANUAL_DOWNLOAD_INSTRUCTIONS = (
+        "Clone or download https://github.com/ieee8023/covid-chestxray-dataset (each "
+        "image has its own licence, in the column `license` of metadata.csv) and give "
+        "the folder that holds metadata.csv and images/."
+    )
+
+    MARKERS = (TABLE, _IMAGES)
+    # Rows of the last table that are X-rays, undecided findings included.
+    EXPECTED: ClassVar[Mapping[str, int]] = {"images": 866}
+
+    def layout(self) -> xray_features.Layout:
+        """Whether it is COVID-19, and the words of the finding."""
+        return xray_features.Layout(
+            label_names={"label": LABELS, "finding": tuple(FINDINGS.values())},
+            bit_depth=self.builder_config.bit_depth,
+            about=("view", "age", "sex", "study_id"),
+        )
+
+    def items(self) -> Sequence[release.Item]:
+        """See base class."""
+        content = (self.release.root / TABLE).read_bytes()
+        _, rows = tables.parse(content, TABLE, fallback="latin-1", is_ragged=True)
+        # Early tables say `Patientid` and ` url`.
+        rows = [{k.lower(): v for k, v in row.items()} for row in rows]
+        tables.require(rows[0], _COLUMNS, TABLE)
+        listed: dict[str, str] = {}
+        items = []
+        for number, row in enumerate(rows, start=2):
+            where = f"{TABLE}: row {number}"
+            name = row["filename"]
+            if not name:
+                raise ValueError(f"{where} names no file. Take the table as released.")
+            reason = self._why_not(row)
+            if name in listed and not reason:
+                if listed[name] != row["finding"]:
+                    raise ValueError(
+                        f"{where}: {name!r} comes twice, with the findings "
+                        f"{listed[name]!r} and {row['finding']!r}."
+                    )
+                reason = "listed twice"
+            if reason:
+                folder = row.get("folder") or _IMAGES
+                self.leave_out(f"{folder}/{name}", reason)
+                continue
+            listed[name] = row["finding"]
+            items.append(_item(row))
+        named = {f"{_IMAGES}/{row['filename']}" for row in rows}
+        for path in self.release.sizes:
+            if path.startswith(f"{_IMAGES}/") and path not in named:
+                self.leave_out(path, f"not in {TABLE}")
+        return items
+
+    def _why_not(self, row: Mapping[str, str]) -> str:
+        """Why an image is left out; "" if it is not."""
+        modality, folder = row.get("modality", "X-ray"), row.get("folder", _IMAGES)
+        if modality.lower() != "x-ray":
+            return f"not an X-ray but {modality or 'not told what'}"
+        if row["view"].lower() in _CT_VIEWS:
+            return f"not an X-ray but a view {row['view']}"
+        if folder != _IMAGES:
+            return f"in the folder {folder}, not in {_IMAGES}"
+        if row["finding"].lower() in _UNDECIDED:
+            return f"its finding is {row['finding'] or 'blank'}"
+        if f"{_IMAGES}/{row['filename']}" not in self.release.sizes:
+            return f"in {TABLE} but not there"
+        return ""
+
+
+def _item(row: Mapping[str, str]) -> release.Item:
+    # Early tables join findings by commas, as in "COVID-19, ARDS".
+    words = [word.strip().lower() for word in re.split("[/,]", row["finding"])]
+    label = int(_COVID in words)
+    patient, offset = row["patientid"], row.get("offset", "")
+    sex = row.get("sex", "").upper()
+    return release.Item(
+        image_id=row["filename"],
+        image=f"{_IMAGES}/{row['filename']}",
+        patient=f"covid:{patient}" if patient else "",
+        labels={
+            "label": np.eye(len(LABELS), dtype=np.int8)[label],
+            "finding": np.array([word in words for word in FINDINGS], np.int8),
+        },
+        about=xray_features.About(
+            view=row["view"],
+            age=_age(row.get("age", "")),
+            sex=sex if sex in ("F", "M") else "",
+            # Days since the illness began: images of one day belong together.
+            study_id=f"{patient}-{offset}" if patient and offset else "",
+        ),
+        stratum=LABELS[label],
+    )
+
+
+def _age(cell: str) -> float:
+    """Years; not a number where the cell is blank or says something else."""
+    if not _NUMBER.fullmatch(cell) or float(cell) > _OLDEST:
+        return math.nan
+    return float(cell)

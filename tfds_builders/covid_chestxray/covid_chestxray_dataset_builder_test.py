@@ -1,0 +1,192 @@
+"""The COVID-19 image data collection from its stand-in: rows, labels, every quirk."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from etils import epath
+
+from tfds_builders import covid_chestxray
+from tfds_builders.covid_chestxray import (
+    covid_chestxray_dataset_builder,
+    dummy_data,
+)
+
+ROOT = "covid-chestxray-dataset"
+
+
+@pytest.fixture(scope="module")
+def dummy(tmp_path_factory) -> epath.Path:
+    folder = epath.Path(tmp_path_factory.mktemp("covid"))
+    dummy_data.write(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def prepared(dummy: epath.Path, tmp_path_factory) -> epath.Path:
+    builder = _builder(dummy, tmp_path_factory.mktemp("data"))
+    builder.download_and_prepare()
+    return epath.Path(builder.data_path)
+
+
+@pytest.fixture(scope="module")
+def examples(prepared: epath.Path) -> list[dict[str, Any]]:
+    builder = tfds.builder_from_directory(str(prepared))
+    return list(builder.as_data_source("train"))
+
+
+@pytest.fixture
+def changed(dummy: epath.Path, tmp_path) -> epath.Path:
+    """A copy that a test may change: the folder with the table."""
+    shutil.copytree(dummy, tmp_path / "copy")
+    return epath.Path(tmp_path / "copy" / ROOT)
+
+
+def _builder(folder: Any, data: Any = "unused") -> covid_chestxray.Builder:
+    config = covid_chestxray.Config(name="t", folder=str(folder))
+    return covid_chestxray.Builder(data_dir=data, config=config)
+
+
+def _items(folder: Any) -> dict[str, Any]:
+    return {item.image_id: item for item in _builder(folder).found}
+
+
+def _findings(example: dict[str, Any]) -> set[str]:
+    names = covid_chestxray_dataset_builder.FINDINGS.values()
+    return {n for n, v in zip(names, example["labels"]["finding"], strict=True) if v}
+
+
+def test_everything_is_read_as_released(examples: list[dict[str, Any]]):
+    ids = [example["image_id"].decode() for example in examples]
+    patients = [example["patient_id"].decode() for example in examples]
+
+    assert len(ids) == 12
+    assert ids[:3] == ["case-0-day0.jpg", "case-0-day1.png", "case-1-day0.PNG"]
+    assert patients[:3] == ["covid:0", "covid:0", "covid:1"]
+    assert [list(e["labels"]["label"]) for e in examples[1:3]] == [[0, 1], [1, 0]]
+
+
+def test_findings_are_read_as_paths(examples: list[dict[str, Any]]):
+    assert _findings(examples[0]) == {"pneumonia", "viral", "covid_19"}
+    assert _findings(examples[2]) == {"pneumonia"}
+    assert _findings(examples[6]) == {"no_finding"}
+    assert _findings(examples[10]) == {"pneumonia", "viral", "sars"}
+
+
+def test_what_is_told_about_an_image(examples: list[dict[str, Any]]):
+    told = [tuple(e[k].decode() for k in ("view", "sex", "study_id")) for e in examples]
+
+    assert told[0] == ("PA", "M", "0-0")
+    assert told[1] == ("L", "M", "0-4")
+    assert told[2] == ("AP Supine", "F", "1-0")
+    assert told[3] == ("AP", "F", "")
+    assert told[4] == ("PA", "", "2-0")
+    assert [examples[i]["age"] for i in (0, 2)] == [30, 31]
+    assert np.isnan(examples[4]["age"])
+
+
+def test_pictures_of_all_kinds_have_one_channel(examples: list[dict[str, Any]]):
+    shapes = [example["image"].shape for example in examples[:4]]
+
+    assert shapes == [(48, 48, 1), (48, 56, 1), (48, 64, 1), (48, 48, 1)]
+    assert all(example["image"].std() > 0 for example in examples)
+
+
+def test_what_is_left_out_is_told(prepared: epath.Path):
+    rows = csv.DictReader((prepared / "quarantine.csv").read_text().splitlines())
+    reasons = {row["file"]: row["reason"] for row in rows}
+
+    assert "damaged" in reasons.pop("damaged.jpg")
+    assert reasons == {
+        "images/ct.png": "not an X-ray but CT",
+        "volumes/v.nii.gz": "not an X-ray but CT",
+        "images/todo.png": "its finding is todo",
+        "images/unknown.png": "its finding is Unknown",
+        "images/gone.png": "in metadata.csv but not there",
+        "images/case-0-day0.jpg": "listed twice",
+        "images/stranger.png": "not in metadata.csv",
+    }
+
+
+def test_an_early_table_is_read(changed: epath.Path):
+    rows = [
+        "Patientid,offset,sex,age,finding,survival,view,date,location,filename,doi,"
+        " url",
+        "1, ,,,COVID-19,,PA,2019,,case-0-day0.jpg,,https://x",
+        '2,0,M,65,"COVID-19, ARDS",Y,AP,2020,,case-0-day1.png,,https://x',
+        "3,4,M,74,SARS,N,PA,2004,,case-1-day0.PNG,,https://x",
+        "17,9,M,54,COVID-19,Y,CT,2020,,case-1-day1.jpeg,,https://x",
+    ]
+    (changed / "metadata.csv").write_text("\r\n".join(rows))
+
+    found = _items(changed)
+
+    assert {n: int(i.labels["label"][1]) for n, i in found.items()} == {
+        "case-0-day0.jpg": 1,
+        "case-0-day1.png": 1,
+        "case-1-day0.PNG": 0,
+    }
+    assert found["case-0-day0.jpg"].patient == "covid:1"
+
+
+@pytest.mark.parametrize("place", ["x", "x/y/covid-chestxray-dataset-master"])
+def test_it_is_found_however_it_was_unpacked(place: str, dummy: epath.Path, tmp_path):
+    shutil.copytree(dummy / ROOT, tmp_path / place)
+
+    assert _items(tmp_path).keys() == _items(dummy).keys()
+
+
+def test_a_missing_table_or_folder_says_what_to_do(changed: epath.Path, tmp_path):
+    (changed / "metadata.csv").unlink()
+
+    with pytest.raises(FileNotFoundError, match=r"covid_chestxray: not found.*Clone"):
+        _items(changed)
+    with pytest.raises(FileNotFoundError, match=r"covid_chestxray: not found.*Clone"):
+        _items(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("finding", "found", "has no column 'finding'"),
+        ("gone.png", "", "row 18 names no file"),
+        ("ct.png", '"ct.png', "metadata.csv is damaged"),
+    ],
+)
+def test_a_bad_table_is_refused(old: str, new: str, message: str, changed: epath.Path):
+    text = (changed / "metadata.csv").read_text()
+    (changed / "metadata.csv").write_text(text.replace(old, new))
+
+    with pytest.raises(ValueError, match=message):
+        _items(changed)
+
+
+def test_two_findings_of_one_image_are_refused(changed: epath.Path):
+    path = changed / "metadata.csv"
+    path.write_text(
+        path.read_text()[::-1].replace(dummy_data.COVID[::-1], "SRAS", 1)[::-1]
+    )
+
+    with pytest.raises(ValueError, match=r"row 20: 'case-0-day0\.jpg' comes twice"):
+        _items(changed)
+
+
+def test_grouped_keeps_patients_together(tmp_path):
+    folder = epath.Path(tmp_path)
+    dummy_data.write(folder, images=48)
+
+    items = _items(folder)
+    split_of = _builder(folder).manifests()["grouped"].split_of
+
+    splits: dict[str, set[str]] = {}
+    for name, split in split_of.items():
+        splits.setdefault(items[name].patient, set()).add(split)
+    assert all(len(found) == 1 for found in splits.values())
+    for split in ("train", "validation", "test"):
+        strata = {items[n].stratum for n, s in split_of.items() if s == split}
+        assert strata == {"other", "covid"}

@@ -1,0 +1,136 @@
+"""A stand-in for the COVID-19 image data collection: tree, columns and quirks."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import cv2
+import numpy as np
+from etils import epath
+
+from tfds_builders import dummy_pictures
+
+SIDE = 48  # pixels; any size in the release
+
+QUIRKS: dict[str, str] = {
+    "a column without a name at the end": "test_everything_is_read_as_released",
+    "rows longer than the header": "test_everything_is_read_as_released",
+    "notes with commas, quotes and line ends": "test_everything_is_read_as_released",
+    "findings are paths": "test_findings_are_read_as_paths",
+    "findings todo and Unknown": "test_what_is_left_out_is_told",
+    "CT slices and volumes": "test_what_is_left_out_is_told",
+    "a listed image that is not there": "test_what_is_left_out_is_told",
+    "an image that is not in the table": "test_what_is_left_out_is_told",
+    "a row that comes twice": "test_what_is_left_out_is_told",
+    "a damaged JPEG": "test_what_is_left_out_is_told",
+    "PNG content under the name .jpg": "test_pictures_of_all_kinds_have_one_channel",
+    "RGB and RGBA pictures, suffix .PNG": (
+        "test_pictures_of_all_kinds_have_one_channel"
+    ),
+    "lateral views": "test_what_is_told_about_an_image",
+    "a day of illness that is a blank": "test_what_is_told_about_an_image",
+    "ages that are no numbers": "test_what_is_told_about_an_image",
+    "masks among the annotations": "test_what_is_left_out_is_told",
+    "early tables with other columns": "test_an_early_table_is_read",
+}
+
+HEADER = (
+    "patientid,offset,sex,age,finding,RT_PCR_positive,survival,intubated,"
+    "intubation_present,went_icu,in_icu,needed_supplemental_O2,extubated,temperature,"
+    "pO2_saturation,leukocyte_count,neutrophil_count,lymphocyte_count,view,modality,"
+    "date,location,folder,filename,doi,url,license,clinical_notes,other_notes"
+)
+COVID = "Pneumonia/Viral/COVID-19"
+_OTHERS = (
+    "Pneumonia",
+    "No Finding",
+    "Pneumonia/Viral/SARS",
+    "Pneumonia/Bacterial/Klebsiella",
+    "Tuberculosis",
+    "Pneumonia/Fungal/Pneumocystis",
+)
+_VIEWS = ("PA", "L", "AP Supine", "AP")
+_NOTES = 'Opacities, "patchy",\nin both lungs.'
+
+
+def write(folder: epath.Path, *, images: int = 12, seed: int = 0) -> None:
+    """Writes the tree below `folder`/covid-chestxray-dataset.
+
+    Args:
+      folder: Made if it is not there.
+      images: X-rays that can be read, two a patient; every other patient has COVID-19.
+        Nine more rows or files are left out.
+      seed: Another seed gives other pictures.
+    """
+    rng = np.random.default_rng(seed)
+    root = folder / "covid-chestxray-dataset"
+    rows: list[dict[str, str]] = []
+    for index in range(images):
+        patient = index // 2
+        is_covid = patient % 2 == 0
+        suffix = (".jpg", ".png", ".PNG", ".jpeg")[index % 4]
+        spots = [dummy_pictures.spot(rng, SIDE, SIDE)] if is_covid else []
+        picture = dummy_pictures.draw(rng, SIDE, SIDE + 8 * (index % 3), spots)
+        name = f"case-{patient}-day{index % 2}{suffix}"
+        _write(root / "images" / name, _content(picture, index))
+        rows.append(
+            {
+                "patientid": str(patient),
+                "offset": " " if index == 3 else str(index % 2 * 4),
+                "sex": ("M", "F", "")[patient % 3],
+                "age": "65+" if index == 4 else str(30 + patient),
+                "finding": COVID if is_covid else _OTHERS[patient // 2 % 6],
+                "view": _VIEWS[index % 4],
+                "modality": "X-ray",
+                "folder": "images",
+                "filename": name,
+                "clinical_notes": _NOTES,
+            }
+        )
+    rows += _odd_rows(root, rng, rows[0])
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    columns = HEADER.split(",")
+    # The header ends with a comma, the rows with two.
+    writer.writerow([*columns, ""])
+    writer.writerows([*(row.get(name, "") for name in columns), "", ""] for row in rows)
+    _write(root / "metadata.csv", text.getvalue().encode())
+    masks = root / "annotations" / "lungVAE-masks"
+    _write(masks / "case-0-day0_mask.png", _content(np.full((8, 8), 255, np.uint8), 1))
+
+
+def _odd_rows(
+    root: epath.Path, rng: np.random.Generator, usual: dict[str, str]
+) -> list[dict[str, str]]:
+    changes = [
+        {"filename": "ct.png", "modality": "CT", "view": "Axial"},
+        {"filename": "v.nii.gz", "modality": "CT", "folder": "volumes"},
+        {"filename": "todo.png", "finding": "todo"},
+        {"filename": "unknown.png", "finding": "Unknown"},
+        {"filename": "gone.png"},
+        {"filename": "damaged.jpg"},
+        {},  # the first row again
+    ]
+    for name in ("ct.png", "todo.png", "unknown.png", "stranger.png", "damaged.jpg"):
+        picture = dummy_pictures.draw(rng, SIDE, SIDE)
+        content = dummy_pictures.encode(name[-4:], picture)
+        cut = len(content) // 2 if name == "damaged.jpg" else len(content)
+        _write(root / "images" / name, content[:cut])
+    _write(root / "volumes" / "v.nii.gz", b"\x1f\x8bvolume")
+    return [{**usual, **change} for change in changes]
+
+
+def _content(picture: np.ndarray, index: int) -> bytes:
+    """In turn: PNG whatever the name says, gray, with transparency, and colour."""
+    if index % 4 == 2:
+        picture = cv2.cvtColor(picture, cv2.COLOR_GRAY2BGRA)
+    if index % 4 == 3:
+        picture = cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR)
+        return dummy_pictures.encode(".jpg", picture)
+    return dummy_pictures.encode(".png", picture)
+
+
+def _write(path: epath.Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
