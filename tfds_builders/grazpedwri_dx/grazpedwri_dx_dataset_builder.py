@@ -125,7 +125,7 @@ class Builder(release.ReleaseBuilder):
         content = (self.release.root / TABLE).read_bytes()
         columns, rows = tables.parse(content, TABLE)
         tables.require(columns, _COLUMNS, TABLE)
-        pictures = files.by_name(self.release, _SUFFIXES)
+        pictures = self._pictures
         items, listed = [], set()
         for number, row in enumerate(rows, start=2):
             stem = row["filestem"]
@@ -196,18 +196,20 @@ class Builder(release.ReleaseBuilder):
         return *boxes.choose(chosen, ignored, path or stem), boxes.frame
 
     @functools.cached_property
+    def _pictures(self) -> dict[str, str]:
+        """Path of each picture by its name without suffix, in whatever folder."""
+        return files.by_name(self.release, _SUFFIXES)
+
+    @functools.cached_property
     def _annotations(self) -> tuple[str, dict[str, str]]:
         """The format that is read and the file of each image in it."""
         wanted = self.builder_config.annotations
         for source in [wanted] if wanted else ANNOTATIONS:
             found = files.by_name(self.release, (_FORMAT_SUFFIXES[source],))
             # Supervisely's files keep the suffix of the picture: name.png.json.
-            paths = {
-                stem.removesuffix(".png"): path
-                for stem, path in found.items()
-                if source in path or _lies_in(path, "labels", "ann", "annotations")
-            }
-            if paths:
+            paths = {stem.removesuffix(".png"): path for stem, path in found.items()}
+            # Other files of the same kind, such as lists of classes, say nothing.
+            if paths := {k: v for k, v in paths.items() if k in self._pictures}:
                 return source, paths
         raise FileNotFoundError(
             f"{self.name}: no annotations of {wanted or ', '.join(ANNOTATIONS)} in "
@@ -233,10 +235,6 @@ def _read(source: str, content: bytes, path: str) -> annotations.Boxes:
     if source == "pascalvoc":
         return annotations.voc(content, path)
     return annotations.supervisely(content, path)
-
-
-def _lies_in(path: str, *folders: str) -> bool:
-    return any(part in folders for part in pathlib.PurePosixPath(path).parts[:-1])
 
 
 def _code(

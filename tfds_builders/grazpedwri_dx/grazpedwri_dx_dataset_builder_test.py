@@ -124,6 +124,7 @@ def test_other_formats_serve_where_the_first_is_missing(
 ):
     for other in {"yolov5", "pascalvoc", "supervisely"} - {source}:
         (changed / "folder_structure" / other).rmtree()
+    (changed / "folder_structure" / "classes.txt").write_text("text")
 
     found = _items(changed)
 

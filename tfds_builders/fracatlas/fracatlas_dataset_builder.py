@@ -1,0 +1,206 @@
+"""FracAtlas: X-rays of hands, legs, hips and shoulders with boxes of fractures."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from tfds_builders import annotations, files, release, tables, xray_features
+
+TABLE = "dataset.csv"
+LABELS = ("normal", "fractured")
+PARTS = ("hand", "leg", "hip", "shoulder", "mixed")
+VIEWS = ("frontal", "lateral", "oblique")
+FLAGS = ("hardware", "multiscan")
+OBJECTS = ("fractured",)
+# Folder and suffix of each format. YOLO's polygons are said to be incomplete: last.
+ANNOTATIONS = {
+    "coco": ("Annotations/COCO JSON/", ".json"),
+    "pascalvoc": ("Annotations/PASCAL VOC/", ".xml"),
+    "yolo": ("Annotations/YOLO/", ".txt"),
+}
+_FOLDERS = {"Fractured": True, "Non_fractured": False}
+_SUFFIXES = (".jpg", ".jpeg", ".png")
+
+
+@dataclasses.dataclass
+class FracatlasConfig(release.ReleaseConfig):
+    """How FracAtlas is prepared.
+
+    Attributes:
+      annotations: "coco", "pascalvoc" or "yolo"; "" for the first that is there.
+    """
+
+    annotations: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuses a format that the release does not have."""
+        if self.annotations not in ("", *ANNOTATIONS):
+            hint = files.nearest(self.annotations, ANNOTATIONS)
+            raise ValueError(
+                f"{self.name}: annotations is {self.annotations!r}; expected one of "
+                f"{', '.join(ANNOTATIONS)}.{hint}"
+            )
+
+
+class Builder(release.ReleaseBuilder):
+    """FracAtlas as released."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First release."}
+    BUILDER_CONFIGS: ClassVar[list[FracatlasConfig]] = [
+        FracatlasConfig(name="full", description="as released"),
+        FracatlasConfig(
+            name="px512", description="longest side 512 pixels", image_size=512
+        ),
+    ]
+    MANUAL_DOWNLOAD_INSTRUCTIONS = (
+        "Get FracAtlas.zip from https://doi.org/10.6084/m9.figshare.22363012 (CC BY "
+        "4.0) and unpack it: the folder holds dataset.csv, images/ and Annotations/."
+    )
+
+    MARKERS = (TABLE, "images", "annotations")
+    EXPECTED: ClassVar[Mapping[str, int]] = {
+        "images": 4_083,
+        "label=normal": 3_366,
+        "label=fractured": 717,
+        "boxes=fractured": 922,
+    }
+
+    builder_config: FracatlasConfig
+
+    def layout(self) -> xray_features.Layout:
+        """Whether there is a fracture, what is shown and how, and boxes."""
+        return xray_features.Layout(
+            label_names={
+                "label": LABELS,
+                "part": PARTS,
+                "projection": VIEWS,
+                "flags": FLAGS,
+            },
+            object_names=OBJECTS,
+            bit_depth=self.builder_config.bit_depth,
+            about=("view", "body_part"),
+        )
+
+    def items(self) -> Sequence[release.Item]:
+        """See base class."""
+        self._require_folders()
+        content = (self.release.root / TABLE).read_bytes()
+        columns, rows = tables.parse(content, TABLE)
+        tables.require(columns, ("image_id", "fractured"), TABLE)
+        pictures = files.by_name(self.release, _SUFFIXES, under="images/")
+        boxes = self._boxes(pictures)
+        items, listed = [], set()
+        for number, row in enumerate(rows, start=2):
+            where = f"{TABLE}: row {number}"
+            stem = pathlib.PurePosixPath(row["image_id"]).stem
+            if not stem or stem in listed:
+                raise ValueError(
+                    f"{where}, image_id: {row['image_id']!r} is blank or comes twice."
+                )
+            listed.add(stem)
+            item = _item(row, stem, pictures.get(stem, ""), boxes.get(stem), where)
+            if item.image:
+                items.append(item)
+            else:
+                self.leave_out(row["image_id"], f"in {TABLE} but not there")
+        for stem in sorted(pictures.keys() - listed):
+            self.leave_out(pictures[stem], f"not in {TABLE}")
+        return items
+
+    def _boxes(self, stems: Mapping[str, str]) -> Mapping[str, annotations.Boxes]:
+        """Boxes of each image that is annotated, by its name without suffix."""
+        source, paths = self._annotations
+        root = self.release.root
+        result: dict[str, annotations.Boxes] = {}
+        for stem, path in paths.items():
+            if source == "coco":
+                found = annotations.coco((root / path).read_bytes(), path)
+                for name, boxes in found.items():
+                    result[pathlib.PurePosixPath(name).stem] = boxes
+            elif stem in stems and source == "yolo":
+                content = (root / path).read_bytes()
+                result[stem] = annotations.yolo(content, path, OBJECTS)
+            elif stem in stems:
+                result[stem] = annotations.voc((root / path).read_bytes(), path)
+        return result
+
+    @functools.cached_property
+    def _annotations(self) -> tuple[str, dict[str, str]]:
+        """The format that is read, and its files by their names without suffix."""
+        wanted = self.builder_config.annotations
+        for source in [wanted] if wanted else ANNOTATIONS:
+            folder, suffix = ANNOTATIONS[source]
+            found = files.by_name(self.release, (suffix,), under=folder)
+            if found:
+                return source, found
+        raise FileNotFoundError(
+            f"{self.name}: no annotations of {wanted or ', '.join(ANNOTATIONS)} in "
+            f"{str(self.release.root / 'Annotations')!r}. Unpack FracAtlas.zip anew."
+        )
+
+    def _require_folders(self) -> None:
+        for folder in _FOLDERS:
+            start = f"images/{folder}/"
+            if not any(name.startswith(start) for name in self.release.sizes):
+                raise FileNotFoundError(
+                    f"{self.name}: nothing is in {start} of "
+                    f"{str(self.release.root)!r}. Unpack FracAtlas.zip anew."
+                )
+
+
+def _item(
+    row: Mapping[str, str],
+    stem: str,
+    image: str,
+    boxes: annotations.Boxes | None,
+    where: str,
+) -> release.Item:
+    """An image; its label is unknown where folder and table disagree."""
+
+    def flags(names: Sequence[str]) -> np.ndarray:
+        cells = [tables.flag(row.get(n, ""), f"{where}, {n}") for n in names]
+        return np.array([bool(cell) for cell in cells], np.int8)
+
+    is_fractured = tables.flag(row["fractured"], f"{where}, fractured")
+    if is_fractured is None:
+        raise ValueError(f"{where}, fractured: expected 0 or 1, got a blank cell.")
+    label = np.array([not is_fractured, is_fractured], np.int8)
+    folder = pathlib.PurePosixPath(image).parent.name
+    if _FOLDERS.get(folder, is_fractured) != is_fractured:
+        label = np.full(2, xray_features.UNKNOWN_LABEL, np.int8)
+    corners = classes = frame = None
+    if boxes is not None and boxes.names:
+        corners, classes = boxes.choose(OBJECTS, (), where)
+        frame = boxes.frame
+    elif label[0] == 1:
+        corners, classes = np.zeros((0, 4)), np.zeros(0, np.int64)
+    parts, views = flags(PARTS), flags(VIEWS)
+    return release.Item(
+        image_id=stem,
+        image=image,
+        labels={
+            "label": label,
+            "part": parts,
+            "projection": views,
+            "flags": flags(FLAGS),
+        },
+        boxes=corners,
+        box_labels=classes,
+        box_frame=frame,
+        about=xray_features.About(
+            view=_joined(VIEWS, views), body_part=_joined(PARTS, parts)
+        ),
+        stratum=LABELS[is_fractured] if label.max() == 1 else "",
+    )
+
+
+def _joined(names: Sequence[str], present: np.ndarray) -> str:
+    return "|".join(n for n, there in zip(names, present, strict=True) if there)

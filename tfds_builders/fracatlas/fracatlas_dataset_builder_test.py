@@ -1,0 +1,206 @@
+"""FracAtlas from its stand-in: table, boxes, damaged pictures and every quirk."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from etils import epath
+
+from tfds_builders import fracatlas
+from tfds_builders.fracatlas import dummy_data
+
+
+@pytest.fixture(scope="module")
+def dummy(tmp_path_factory) -> epath.Path:
+    folder = epath.Path(tmp_path_factory.mktemp("fracatlas"))
+    dummy_data.write(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def prepared(dummy: epath.Path, tmp_path_factory) -> epath.Path:
+    builder = _builder(dummy, tmp_path_factory.mktemp("data"))
+    builder.download_and_prepare()
+    return epath.Path(builder.data_path)
+
+
+@pytest.fixture(scope="module")
+def examples(prepared: epath.Path) -> dict[str, dict[str, Any]]:
+    builder = tfds.builder_from_directory(str(prepared))
+    found = builder.as_data_source("train")
+    return {example["image_id"].decode(): example for example in found}
+
+
+@pytest.fixture
+def changed(dummy: epath.Path, tmp_path) -> epath.Path:
+    """A copy that a test may change: the folder FracAtlas."""
+    shutil.copytree(dummy, tmp_path / "copy")
+    return epath.Path(tmp_path / "copy" / "FracAtlas")
+
+
+def _builder(folder: Any, data: Any = "unused", **options: Any) -> fracatlas.Builder:
+    config = fracatlas.Config(name="t", folder=str(folder), **options)
+    return fracatlas.Builder(data_dir=data, config=config)
+
+
+def _items(folder: Any, **options: Any) -> dict[str, Any]:
+    return {item.image_id: item for item in _builder(folder, **options).found}
+
+
+def test_everything_is_read_as_released(examples: dict[str, dict[str, Any]]):
+    labels = {name: list(e["labels"]["label"]) for name, e in examples.items()}
+
+    assert len(examples) == 14
+    assert labels["IMG0000000"] == [1, 0]
+    assert labels["IMG0000001"] == [0, 1]
+    assert list(examples["IMG0000001"]["labels"]["part"]) == [0, 1, 0, 0, 0]
+    assert list(examples["IMG0000001"]["labels"]["projection"]) == [1, 1, 0]
+    assert list(examples["IMG0000004"]["labels"]["flags"]) == [1, 0]
+    assert examples["IMG0000001"]["view"] == b"frontal|lateral"
+    assert examples["IMG0000001"]["body_part"] == b"leg"
+    assert examples["IMG0000001"]["patient_id"] == b"image:IMG0000001"
+    assert list(examples["IMG0000003"]["objects"]["label"]) == [0, 0]
+
+
+def test_pictures_have_one_channel(examples: dict[str, dict[str, Any]]):
+    assert {e["image"].shape for e in examples.values()} == {(48, 64, 1)}
+
+
+def test_boxes_lie_on_what_they_show(examples: dict[str, dict[str, Any]]):
+    example = examples["IMG0000001"]
+    sides = np.array([48, 64, 48, 64])
+    y0, x0, y1, x1 = (example["objects"]["bbox"][0] * sides).round().astype(int)
+
+    image = example["image"][..., 0].astype(float)
+
+    assert image[(y0 + y1) // 2, (x0 + x1) // 2] > np.median(image) + 40
+
+
+def test_boxes_are_clipped_to_the_image(
+    examples: dict[str, dict[str, Any]], prepared: epath.Path
+):
+    boxes = examples["IMG0000003"]["objects"]["bbox"]
+
+    # Of three boxes one has no area and one ends outside.
+    np.testing.assert_allclose(boxes[1], [30 / 48, 50 / 64, 44 / 48, 1], atol=1e-6)
+    report = json.loads((prepared / "preparation.json").read_text())
+    assert report["dropped_boxes"] == 1
+
+
+def test_objects_are_known_where_somebody_looked(examples: dict[str, dict[str, Any]]):
+    known = {name for name, e in examples.items() if not e["objects_known"]}
+
+    assert known == {"IMG0009000", "IMG0009001"}
+    assert len(examples["IMG0000000"]["objects"]["bbox"]) == 0
+
+
+def test_folder_and_table_may_disagree(examples: dict[str, dict[str, Any]]):
+    assert list(examples["IMG0009001"]["labels"]["label"]) == [-1, -1]
+
+
+def test_what_is_left_out_is_told(prepared: epath.Path):
+    rows = csv.DictReader((prepared / "quarantine.csv").read_text().splitlines())
+    reasons = {row["file"]: row["reason"] for row in rows}
+
+    for name in ("IMG0009002", "IMG0009003"):
+        assert "damaged" in reasons.pop(name)
+    assert reasons == {
+        "IMG0009004.jpg": "in dataset.csv but not there",
+        "images/Non_fractured/IMG0009005.jpg": "not in dataset.csv",
+    }
+
+
+@pytest.mark.parametrize("source", ["coco", "pascalvoc", "yolo"])
+def test_all_formats_tell_the_same_boxes(source: str, dummy: epath.Path):
+    expected, found = _items(dummy), _items(dummy, annotations=source)
+
+    for name, item in expected.items():
+        if item.boxes is None:
+            assert found[name].boxes is None
+            continue
+        height, width = found[name].box_frame or (1, 1)
+        boxes = found[name].boxes / [width, height, width, height]
+        np.testing.assert_allclose(boxes, item.boxes / [64, 48, 64, 48], atol=1e-5)
+
+
+def test_other_formats_serve_where_coco_is_missing(changed: epath.Path):
+    (changed / "Annotations" / "COCO JSON").rmtree()
+
+    assert len(_items(changed)["IMG0000003"].boxes) == 3
+    for folder in ("PASCAL VOC", "YOLO"):
+        (changed / "Annotations" / folder).rmtree()
+    with pytest.raises(FileNotFoundError, match="no annotations of coco, pascalvoc"):
+        _items(changed)
+
+
+def test_the_lists_of_splits_are_not_used(dummy: epath.Path):
+    builder = _builder(dummy)
+
+    assert {item.split for item in builder.found} == {"train"}
+    assert set(builder.manifests()) == {"muscle", "grouped"}
+
+
+@pytest.mark.parametrize("place", ["x", "x/FracAtlas/FracAtlas"])
+def test_it_is_found_however_it_was_unpacked(place: str, dummy: epath.Path, tmp_path):
+    shutil.copytree(dummy / "FracAtlas", tmp_path / place)
+
+    assert _items(tmp_path).keys() == _items(dummy).keys()
+
+
+def test_a_missing_table_or_folder_says_what_to_do(changed: epath.Path, tmp_path):
+    (changed / "images" / "Fractured").rmtree()
+    with pytest.raises(FileNotFoundError, match="nothing is in images/Fractured/"):
+        _items(changed)
+
+    (changed / "dataset.csv").unlink()
+    for folder in (changed, tmp_path / "nowhere"):
+        with pytest.raises(FileNotFoundError, match=r"fracatlas: not found.*figshare"):
+            _items(folder)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("fractured,", "broken,", "has no column 'fractured'"),
+        ("IMG0000001.jpg", "IMG0000000.jpg", "row 3, image_id: .* comes twice"),
+        ("IMG0000000.jpg,1", "IMG0000000.jpg,x", "row 2, hand: expected one of"),
+        (",0,0,1,0,0\r\n", ",,0,1,0,0\r\n", "row 2, fractured: expected 0 or 1"),
+    ],
+)
+def test_a_bad_cell_is_named(old: str, new: str, message: str, changed: epath.Path):
+    text = (changed / "dataset.csv").read_bytes().decode()
+    (changed / "dataset.csv").write_bytes(text.replace(old, new).encode())
+
+    with pytest.raises(ValueError, match=message):
+        _items(changed)
+
+
+def test_a_damaged_json_is_refused(changed: epath.Path):
+    path = changed / "Annotations" / "COCO JSON" / "COCO_fracture_masks.json"
+    path.write_text(path.read_text()[:-20])
+
+    with pytest.raises(ValueError, match=r"COCO_fracture_masks\.json is not JSON"):
+        _items(changed)
+
+
+def test_an_option_that_means_nothing_is_refused():
+    with pytest.raises(ValueError, match="Did you mean 'coco'"):
+        fracatlas.Config(name="t", annotations="cocos")
+
+
+def test_every_split_of_a_larger_stand_in_has_every_class(tmp_path):
+    folder = epath.Path(tmp_path)
+    dummy_data.write(folder, images=48)
+
+    items = _items(folder)
+    split_of = _builder(folder).manifests()["grouped"].split_of
+
+    for split in ("train", "validation", "test"):
+        strata = {items[n].stratum for n, s in split_of.items() if s == split}
+        assert strata >= {"normal", "fractured"}
