@@ -63,8 +63,8 @@ class DatasetConfig:
     """A prepared set: which builder makes it, and with which of its options."""
 
     builder: str = "phantom_xray"  # a module of tfds_builders
-    splits: str = ""  # official, muscle, grouped, as far as it has them; "": its own
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    splits: str = ""  # official, muscle, grouped, as far as it has them; "": its own
 
 
 @dataclasses.dataclass(frozen=True)

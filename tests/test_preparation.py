@@ -41,7 +41,7 @@ def test_a_set_goes_to_builder_name_and_version(folder: pathlib.Path):
 
     made = preparation.prepare({"mine": _row(folder)}, data)
 
-    assert made == {"mine": data / "xray_folder" / "mine" / "1.0.0"}
+    assert made == {"mine": data / "xray_folder" / "mine" / "2.0.0"}
     report = json.loads((made["mine"] / "preparation.json").read_text())
     assert report["splits"] == {"train": 8, "validation": 1, "test": 1}
     assert {path.name for path in data.iterdir()} == {"xray_folder", "downloads"}

@@ -35,7 +35,8 @@ class XrayFolderConfig(tfds.core.BuilderConfig):
         `split`; without one, images are shared out 80/10/10 by group.
       group_column: Holds the patient, or whatever must not cross splits. By default the
         first there is of `group`, `patient`, `patient_id`.
-      split_seed: Seed of the sharing out; unused where the table has splits.
+      split_seed: Seed of the sharing out; unused where the table has splits. Sets
+        made from one folder need the same one, or one trains on the other's test.
       labels: Label columns and their classes: `{column: [class, ...]}` where a cell
         holds the class's name, or `{column: {class: [value, ...]}}`. Wherever classes
         have values, pairs `[(class, [value, ...]), ...]` may be given instead, and

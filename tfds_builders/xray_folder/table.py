@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from etils import epath
 
 from tfds_builders import files, splits, xray_features
 from tfds_builders.xray_folder import configuration
@@ -19,6 +20,7 @@ _SPLITS = {
     "test": "test",
 }
 _GROUP_COLUMNS = ("group", "patient", "patient_id")
+_FEW = 20  # values of a column that splits can share alike
 
 
 def require_column(column: str, columns: Sequence[str], option: str, name: str) -> None:
@@ -98,15 +100,28 @@ def groups(
     return [group or f"image:{name}" for group, name in zip(found, ids, strict=True)]
 
 
+def strata(columns: Sequence[str], rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """What splits should share alike: all columns with few values, such as a diagnosis.
+
+    No option plays a part, so that two sets made from one folder with other labels
+    share its images out alike.
+    """
+    most = min(_FEW, len(rows) // 2)
+    few = [c for c in columns if 2 <= len({row[c] for row in rows}) <= most]
+    return ["|".join(row[column] for column in few) for row in rows]
+
+
 def assign_splits(
     config: configuration.XrayFolderConfig,
     columns: Sequence[str],
     rows: Sequence[Mapping[str, str]],
     ids: Sequence[str],
     group_of: Sequence[str],
-    strata: Sequence[str],
 ) -> list[str]:
     """Returns the split of each image: the table's, else shared out by group.
+
+    How images are shared out depends on the folder's name, the table, the groups and
+    `split_seed`, not on the name of the configuration or its labels.
 
     Raises:
       ValueError: If a value names no split, or a group crosses splits.
@@ -117,8 +132,10 @@ def assign_splits(
     elif "split" in columns:
         column = "split"
     if not column:
+        folder = epath.Path(config.folder).expanduser().resolve()
+        alike = strata(columns, rows)
         shares = splits.grouped(
-            ids, group_of, strata, seed=config.split_seed, name=config.name
+            ids, group_of, alike, seed=config.split_seed, name=folder.name
         )
         split_of = {i: split for split, found in shares.items() for i in found}
         return [split_of[i] for i in ids]

@@ -8,6 +8,7 @@ import functools
 import logging
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -30,7 +31,11 @@ class _Files:
 class Builder(xray_builder.XrayBuilder):
     """Reads `images/` and any of a table, `masks/` and COCO boxes."""
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version("2.0.0")
+    RELEASE_NOTES: ClassVar[dict[str, str]] = {
+        "2.0.0": "Images are shared out alike, whatever labels are asked for.",
+        "1.0.0": "First release.",
+    }
 
     builder_config: configuration.XrayFolderConfig
 
@@ -69,8 +74,7 @@ class Builder(xray_builder.XrayBuilder):
             self._leave_out(missing, f"in {config.annotations}, but no such image")
         mask_of = self._masks_of_images(columns, ids, rows)
         group_of = table.groups(config, columns, rows, ids)
-        strata = [_stratum(known, found, row, name) for row, name in enumerate(ids)]
-        split_of = table.assign_splits(config, columns, rows, ids, group_of, strata)
+        split_of = table.assign_splits(config, columns, rows, ids, group_of)
         result: dict[str, list[xray_builder.Record]] = {
             "train": [],
             "validation": [],
@@ -214,15 +218,3 @@ class Builder(xray_builder.XrayBuilder):
 
     def _leave_out(self, names: Sequence[str], reason: str) -> None:
         self._left_out.extend(xray_builder.Quarantined(n, reason) for n in names)
-
-
-def _stratum(
-    labels: Mapping[str, np.ndarray],
-    found: Mapping[str, boxes.ImageBoxes],
-    row: int,
-    name: str,
-) -> str:
-    """What splits should share alike: the first label column, else having boxes."""
-    for coded in labels.values():
-        return "".join(map(str, coded[row]))
-    return "" if name not in found else str(bool(len(found[name].labels)))
