@@ -156,7 +156,11 @@ def _last(name: str) -> str:
 
 
 def by_name(
-    listing: Listing, suffixes: Sequence[str], *, under: str = ""
+    listing: Listing,
+    suffixes: Sequence[str],
+    *,
+    under: str = "",
+    holders: Sequence[str] = (),
 ) -> dict[str, str]:
     """Path of each file by its name without suffix, wherever it lies.
 
@@ -167,10 +171,13 @@ def by_name(
       listing: Of the release.
       suffixes: Lower case, with the dot; case of the files does not matter.
       under: Start of the paths to look at, as "images/"; case does not matter.
+      holders: Names, lower case, of the folder in which the file lies; empty for any.
     """
     found: dict[str, list[tuple[bool, int, str]]] = {}
     for name, size in listing.sizes.items():
         path = pathlib.PurePosixPath(name)
+        if holders and path.parent.name.lower() not in holders:
+            continue
         if path.suffix.lower() in suffixes and name.lower().startswith(under.lower()):
             order = (size <= 0, len(path.parts), name)
             found.setdefault(path.stem, []).append(order)

@@ -49,7 +49,7 @@ def parse(content: bytes) -> Reading:
     sex, age = _LABELLED_SEX.search(lower), _LABELLED_AGE.search(lower)
     other = _OTHER.search(text)
     return Reading(
-        sex=sex[1].upper().replace("O", "") if sex else _sex(first),
+        sex=_sex(sex[1] if sex else first),
         age=_years(age[1], age[2]) if age else _age(first),
         same_as=other[1].upper() if other else "",
     )

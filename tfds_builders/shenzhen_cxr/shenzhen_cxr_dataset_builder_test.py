@@ -1,0 +1,170 @@
+"""Tests of the Shenzhen set on invented files."""
+
+from __future__ import annotations
+
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+from etils import epath
+
+from tfds_builders import reader, release, shenzhen_cxr, testing
+from tfds_builders.shenzhen_cxr import dummy_data
+
+IMAGES = 40
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> epath.Path:
+    folder = epath.Path(tmp_path_factory.mktemp("shenzhen"))
+    dummy_data.write(folder, images=IMAGES)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def prepared(
+    source: epath.Path, tmp_path_factory: pytest.TempPathFactory
+) -> testing.Prepared:
+    data = tmp_path_factory.mktemp("data")
+    return testing.prepare(shenzhen_cxr.Builder, source, data)
+
+
+@pytest.fixture
+def mine(source: epath.Path, tmp_path: pathlib.Path) -> epath.Path:
+    """A copy to change."""
+    shutil.copytree(source, tmp_path / "mine")
+    return epath.Path(tmp_path / "mine")
+
+
+def _builder(folder: epath.Path, data: pathlib.Path) -> shenzhen_cxr.Builder:
+    config = release.ReleaseConfig(name="test", folder=str(folder))
+    return shenzhen_cxr.Builder(data_dir=data, config=config)
+
+
+def test_labels_are_those_of_the_names(prepared: testing.Prepared):
+    assert list(prepared.examples) == dummy_data.names(IMAGES)
+    for name, example in prepared.examples.items():
+        assert list(example["labels"]["label"]) == (
+            [0, 1] if name[-1] == "1" else [1, 0]
+        )
+        assert example["patient_id"].decode() == f"shenzhen:{int(name[7:11])}"
+    assert prepared.report["splits"] == {"train": IMAGES}
+    assert prepared.left_out == {}
+
+
+def test_sex_and_age_in_every_spelling(prepared: testing.Prepared):
+    spellings = dummy_data.SPELLINGS
+    for number, name in enumerate(dummy_data.names(IMAGES)):
+        _, sex, age = spellings[number % len(spellings)]
+        assert prepared.about(name, "sex", "age") == (sex, pytest.approx(age))
+
+
+def test_the_mirror_gives_the_same(prepared: testing.Prepared, tmp_path: pathlib.Path):
+    folder = epath.Path(tmp_path / "raddar")
+    dummy_data.write(folder, images=IMAGES, layout="raddar")
+
+    made = testing.prepare(shenzhen_cxr.Builder, folder, tmp_path / "data")
+
+    assert not list((folder / "ClinicalReadings").iterdir())
+    assert made.index == prepared.index
+
+
+def test_masks_are_those_of_the_files(source: epath.Path, prepared: testing.Prepared):
+    smaller = 0
+    for number, (name, example) in enumerate(prepared.examples.items()):
+        mask = example["mask"][..., 0]
+        assert mask.shape == example["image"].shape[:2]
+        if number % 4 == 0:
+            assert set(np.unique(mask)) == {255}
+            continue
+        file = reader.read_mask(source / "mask" / "mask" / f"{name}_mask.png") > 0
+        smaller += file.shape != mask.shape
+        assert set(np.unique(mask)) == {0, 1}
+        assert mask.mean() == pytest.approx(file.mean(), abs=0.02)
+    assert smaller == IMAGES / 4
+    assert list(prepared.report["mask_pixel_counts"]) == ["lung"]
+
+
+def test_lesions_are_not_read(source: epath.Path, prepared: testing.Prepared):
+    assert (source / "Annotations-2" / "CHNCXR_0327_1.png").exists()
+    assert prepared.examples["CHNCXR_0327_1"]["image"].min() < 255
+    assert prepared.index["CHNCXR_0327_1"]["has_mask"] == "0"
+
+
+def test_images_become_one_channel(source: epath.Path, prepared: testing.Prepared):
+    content = (source / "CXR_png" / "CHNCXR_0006_0.PNG").read_bytes()
+
+    assert content[25] == 2  # colour, in the header of a PNG
+    shapes = {example["image"].shape for example in prepared.examples.values()}
+    assert shapes == {(40, 44, 1), (44, 44, 1), (48, 44, 1)}
+
+
+@pytest.mark.parametrize(
+    "wrapper", ["ChinaSet_AllFiles", "ChinaSet_AllFiles/ChinaSet_AllFiles", "a/b/c"]
+)
+def test_every_layout_of_the_archive_gives_the_same(
+    source: epath.Path, tmp_path: pathlib.Path, wrapper: str
+):
+    shutil.copytree(source, tmp_path / "data" / wrapper)
+    junk = tmp_path / "data" / "__MACOSX" / "CXR_png"
+    junk.mkdir(parents=True)
+    (junk / "CHNCXR_0001_0.png").write_bytes(b"junk")
+
+    made = _builder(epath.Path(tmp_path / "data"), tmp_path)
+
+    assert made.manifests() == _builder(source, tmp_path).manifests()
+    assert made.left_out() == []
+
+
+def test_every_class_is_in_every_split(source: epath.Path, tmp_path: pathlib.Path):
+    made = _builder(source, tmp_path)
+    split_of = made.manifests()["grouped"].split_of
+
+    seen = {(split_of[item.image_id], item.stratum) for item in made.found}
+
+    assert len(seen) == 6
+
+
+def test_what_cannot_be_used_is_left_out(mine: epath.Path, tmp_path: pathlib.Path):
+    (mine / "CXR_png" / "CHNCXR_0001_0.png").unlink()
+    (mine / "CXR_png" / "CHNCXR_0002_0.png").unlink()
+    (mine / "CXR_png" / "CHNCXR_0003_0.png").write_bytes(b"no picture")
+    (mine / "mask" / "mask" / "CHNCXR_0004_0_mask.png").write_bytes(b"\x89PNG")
+    (mine / "CXR_png" / "other.png").write_bytes(b"")
+    (mine / "ClinicalReadings" / "CHNCXR_0006_0.txt").unlink()
+
+    made = testing.prepare(shenzhen_cxr.Builder, mine, tmp_path / "data")
+
+    damaged = "not a PNG, JPEG, TIFF, BMP or DICOM file, or a damaged one"
+    assert made.left_out == {
+        "CHNCXR_0001_0.png": "has a reading, but the file is not there",
+        "CHNCXR_0002_0.png": "has a reading, but the file is not there",
+        "mask/mask/CHNCXR_0002_0_mask.png": "a mask without its image",
+        "CXR_png/other.png": "not named as CHNCXR_0001_0.png",
+        "CHNCXR_0003_0": damaged,
+        "CHNCXR_0004_0": f"the mask mask/mask/CHNCXR_0004_0_mask.png: {damaged}",
+    }
+    assert made.index["CHNCXR_0006_0"]["sex"] == ""
+
+
+def test_bad_cells_are_named(tmp_path: pathlib.Path):
+    folder = epath.Path(tmp_path / "raddar")
+    dummy_data.write(folder, images=8, layout="raddar")
+    table = folder / "shenzhen_metadata.csv"
+    table.write_text(table.read_text().replace("Female", "?", 1))
+
+    with pytest.raises(ValueError, match=r"shenzhen_metadata\.csv: row 3, sex: .*'\?'"):
+        _ = _builder(folder, tmp_path).found
+
+
+def test_missing_folders_say_how_to_get_them(mine: epath.Path, tmp_path: pathlib.Path):
+    with pytest.raises(FileNotFoundError, match=r"not found in .*ChinaSet_AllFiles"):
+        _ = _builder(epath.Path(tmp_path / "none"), tmp_path).found
+    (mine / "ClinicalReadings").rename(mine / "Readings")
+    with pytest.raises(FileNotFoundError, match=r"no file .*ChinaSet_AllFiles"):
+        _ = _builder(mine, tmp_path).found
+
+
+def test_each_quirk_has_its_test():
+    assert set(dummy_data.QUIRKS.values()) <= set(globals())
