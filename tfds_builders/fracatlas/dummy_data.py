@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import cv2
 import numpy as np
@@ -37,7 +37,7 @@ _HEADER = (
     "image_id,hand,leg,hip,shoulder,mixed,hardware,multiscan,fractured,fracture_count,"
     "frontal,lateral,oblique"
 )
-Boxes = list[tuple[float, float, float, float]]
+Boxes = list[dummy_pictures.Box]
 
 
 def write(folder: epath.Path, *, images: int = 12, seed: int = 0) -> None:
@@ -130,7 +130,7 @@ def _write_annotations(root: epath.Path, found: Mapping[str, Boxes]) -> None:
     _write(path, json.dumps(data).encode())
 
 
-def _xml_object(box: Sequence[float]) -> str:
+def _xml_object(box: dummy_pictures.Box) -> str:
     corners = zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True)
     cells = "".join(f"<{name}>{value}</{name}>" for name, value in corners)
     return f"<object><name>fractured</name><bndbox>{cells}</bndbox></object>"
@@ -145,8 +145,7 @@ def _write_picture(
     folder: str = "",
     is_colour: bool = False,
 ) -> epath.Path:
-    spots = [tuple(map(int, box)) for box in boxes[:1]]
-    picture = dummy_pictures.draw(rng, HEIGHT, WIDTH, spots)
+    picture = dummy_pictures.draw(rng, HEIGHT, WIDTH, boxes[:1])
     if is_colour:
         picture = cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR)
     folder = folder or ("Fractured" if boxes else "Non_fractured")

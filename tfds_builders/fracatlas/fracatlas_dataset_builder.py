@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
-from tfds_builders import annotations, files, release, tables, xray_features
+from tfds_builders import box_formats, files, release, tables, xray_features
 
 TABLE = "dataset.csv"
 LABELS = ("normal", "fractured")
@@ -115,21 +115,21 @@ class Builder(release.ReleaseBuilder):
             self.leave_out(pictures[stem], f"not in {TABLE}")
         return items
 
-    def _boxes(self, stems: Mapping[str, str]) -> Mapping[str, annotations.Boxes]:
+    def _boxes(self, stems: Mapping[str, str]) -> Mapping[str, box_formats.Boxes]:
         """Boxes of each image that is annotated, by its name without suffix."""
         source, paths = self._annotations
         root = self.release.root
-        result: dict[str, annotations.Boxes] = {}
+        result: dict[str, box_formats.Boxes] = {}
         for stem, path in paths.items():
             if source == "coco":
-                found = annotations.coco((root / path).read_bytes(), path)
+                found = box_formats.coco((root / path).read_bytes(), path)
                 for name, boxes in found.items():
                     result[pathlib.PurePosixPath(name).stem] = boxes
             elif stem in stems and source == "yolo":
                 content = (root / path).read_bytes()
-                result[stem] = annotations.yolo(content, path, OBJECTS)
+                result[stem] = box_formats.yolo(content, path, OBJECTS)
             elif stem in stems:
-                result[stem] = annotations.voc((root / path).read_bytes(), path)
+                result[stem] = box_formats.voc((root / path).read_bytes(), path)
         return result
 
     @functools.cached_property
@@ -160,7 +160,7 @@ def _item(
     row: Mapping[str, str],
     stem: str,
     image: str,
-    boxes: annotations.Boxes | None,
+    boxes: box_formats.Boxes | None,
     where: str,
 ) -> release.Item:
     """An image; its label is unknown where folder and table disagree."""

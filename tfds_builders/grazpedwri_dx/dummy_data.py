@@ -41,7 +41,7 @@ _CLASSES = (
     *("periostealreaction", "pronatorsign", "softtissue", "text"),
 )
 _TEXT: dummy_pictures.Box = (2, 2, 12, 10)
-Boxes = Sequence[tuple[Sequence[float], str]]
+Boxes = Sequence[tuple[dummy_pictures.Box, str]]
 
 
 def write(folder: epath.Path, *, images: int = 12, seed: int = 0) -> None:
@@ -122,7 +122,7 @@ def _write_boxes(folder: epath.Path, stem: str, found: Boxes) -> None:
 def _write_picture(
     path: epath.Path, rng: np.random.Generator, found: Boxes, *, is_deep: bool
 ) -> None:
-    spots = [tuple(map(int, box)) for box, name in found if name == "fracture"]
+    spots = [box for box, name in found if name == "fracture"]
     picture = dummy_pictures.draw(rng, HEIGHT, WIDTH, spots)
     if is_deep:
         picture = picture.astype(np.uint16) * 257 + 1

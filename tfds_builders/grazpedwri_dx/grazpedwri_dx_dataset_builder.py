@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
-from tfds_builders import annotations, files, release, tables, xray_features
+from tfds_builders import box_formats, files, release, tables, xray_features
 
 TABLE = "dataset.csv"
 LABELS = ("no_fracture", "fracture")
@@ -177,7 +177,7 @@ class Builder(release.ReleaseBuilder):
 
     def _objects(
         self, stem: str, *, is_seen: bool
-    ) -> tuple[np.ndarray | None, np.ndarray | None, annotations.Frame | None]:
+    ) -> tuple[np.ndarray | None, np.ndarray | None, box_formats.Frame | None]:
         """Corners, classes and frame; None where it is not known what there is.
 
         An image without a file has no boxes, but if the table sees a fracture in it the
@@ -188,12 +188,13 @@ class Builder(release.ReleaseBuilder):
         if path is None:
             if is_seen:
                 return None, None, None
-            boxes = annotations.boxes([], [], None)
+            boxes = box_formats.boxes([], [], None)
         else:
             boxes = _read(source, (self.release.root / path).read_bytes(), path)
         chosen = self.builder_config.objects or OBJECTS
         ignored = [name for name in OBJECTS if name not in chosen]
-        return *boxes.choose(chosen, ignored, path or stem), boxes.frame
+        corners, labels = boxes.choose(chosen, ignored, path or stem)
+        return corners, labels, boxes.frame
 
     @functools.cached_property
     def _pictures(self) -> dict[str, str]:
@@ -229,12 +230,12 @@ class Builder(release.ReleaseBuilder):
             )
 
 
-def _read(source: str, content: bytes, path: str) -> annotations.Boxes:
+def _read(source: str, content: bytes, path: str) -> box_formats.Boxes:
     if source == "yolov5":
-        return annotations.yolo(content, path, OBJECTS)
+        return box_formats.yolo(content, path, OBJECTS)
     if source == "pascalvoc":
-        return annotations.voc(content, path)
-    return annotations.supervisely(content, path)
+        return box_formats.voc(content, path)
+    return box_formats.supervisely(content, path)
 
 
 def _code(

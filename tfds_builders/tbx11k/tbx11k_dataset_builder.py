@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
-from tfds_builders import annotations, release, tables, xray_features
+from tfds_builders import box_formats, release, tables, xray_features
 
 LABELS = ("health", "sick", "tb")
 TUBERCULOSIS = ("absent", "present")
@@ -123,7 +123,7 @@ class Builder(release.ReleaseBuilder):
         return [item for item in found if _may_have_boxes(item)]
 
     def _item(
-        self, name: str, split: str, found: Mapping[str, annotations.Boxes]
+        self, name: str, split: str, found: Mapping[str, box_formats.Boxes]
     ) -> release.Item:
         kind = name.split("/")[0]
         label = np.full(len(LABELS), xray_features.UNKNOWN_LABEL, np.int8)
@@ -144,8 +144,8 @@ class Builder(release.ReleaseBuilder):
         )
 
     def _objects(
-        self, name: str, split: str, found: Mapping[str, annotations.Boxes]
-    ) -> tuple[np.ndarray | None, np.ndarray | None, annotations.Frame | None]:
+        self, name: str, split: str, found: Mapping[str, box_formats.Boxes]
+    ) -> tuple[np.ndarray | None, np.ndarray | None, box_formats.Frame | None]:
         """Corners, classes and frame; None where it is not known what there is.
 
         Known are TB images with boxes, and healthy and sick ones, which have none. Not
@@ -158,9 +158,10 @@ class Builder(release.ReleaseBuilder):
         boxes = found.get(name) or self._from_xml(name)
         if kind == "tb" and (not boxes.names or UNCERTAIN in boxes.names):
             return None, None, None
-        return *boxes.choose(OBJECTS, (), name), boxes.frame
+        corners, labels = boxes.choose(OBJECTS, (), name)
+        return corners, labels, boxes.frame
 
-    def _from_xml(self, name: str) -> annotations.Boxes:
+    def _from_xml(self, name: str) -> box_formats.Boxes:
         """Boxes of an image that no JSON lists; none without an XML.
 
         Its coordinates are those of the image before the makers made it smaller, whose
@@ -168,16 +169,16 @@ class Builder(release.ReleaseBuilder):
         """
         path = f"annotations/xml/{pathlib.PurePosixPath(name).stem}.xml"
         if path not in self.release.sizes:
-            return annotations.boxes([], [], None)
-        return annotations.voc((self.release.root / path).read_bytes(), path)
+            return box_formats.boxes([], [], None)
+        return box_formats.voc((self.release.root / path).read_bytes(), path)
 
-    def _boxes(self) -> dict[str, annotations.Boxes]:
+    def _boxes(self) -> dict[str, box_formats.Boxes]:
         """What the JSON files say about each image; the first that lists it counts."""
-        result: dict[str, annotations.Boxes] = {}
+        result: dict[str, box_formats.Boxes] = {}
         for stem in _WITH_BOXES:
             name = f"annotations/json/{stem}.json"
             if name in self.release.sizes:
-                found = annotations.coco((self.release.root / name).read_bytes(), name)
+                found = box_formats.coco((self.release.root / name).read_bytes(), name)
                 result = {**{_plain(k): v for k, v in found.items()}, **result}
         return result
 
@@ -221,7 +222,7 @@ class Builder(release.ReleaseBuilder):
             return name, [_plain(line) for line in lines]
         name = f"annotations/json/{stem}.json"
         if name in self.release.sizes:
-            found = annotations.coco((self.release.root / name).read_bytes(), name)
+            found = box_formats.coco((self.release.root / name).read_bytes(), name)
             return name, [_plain(file_name) for file_name in found]
         return name, []
 

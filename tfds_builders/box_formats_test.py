@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from tfds_builders import annotations
+from tfds_builders import box_formats
 
 COCO = {
     "categories": [{"id": 1, "name": "spot"}, {"id": 2, "name": "line"}],
@@ -33,11 +33,11 @@ def _coco(**parts: object) -> bytes:
 
 def test_all_formats_tell_the_same_box():
     found = [
-        annotations.coco(_coco(), "a.json")["a/b.png"],
-        annotations.voc(VOC.encode(), "a.xml"),
-        annotations.supervisely(json.dumps(SUPERVISELY).encode(), "a.json"),
+        box_formats.coco(_coco(), "a.json")["a/b.png"],
+        box_formats.voc(VOC.encode(), "a.xml"),
+        box_formats.supervisely(json.dumps(SUPERVISELY).encode(), "a.json"),
     ]
-    fractions = annotations.yolo(b"1 0.125 0.4 0.15 0.4\n", "a.txt", ("spot", "line"))
+    fractions = box_formats.yolo(b"1 0.125 0.4 0.15 0.4\n", "a.txt", ("spot", "line"))
 
     for boxes in found:
         np.testing.assert_allclose(boxes.corners, [[1, 2, 4, 6]])
@@ -47,23 +47,23 @@ def test_all_formats_tell_the_same_box():
 
 
 def test_a_polygon_of_yolo_gives_the_box_around_it():
-    found = annotations.yolo(b"0 0.1 0.2 0.5 0.4 0.3 0.9\n\n", "a.txt", ("spot",))
+    found = box_formats.yolo(b"0 0.1 0.2 0.5 0.4 0.3 0.9\n\n", "a.txt", ("spot",))
 
     np.testing.assert_allclose(found.corners, [[0.1, 0.2, 0.5, 0.9]])
 
 
 def test_an_empty_file_of_yolo_says_that_there_is_nothing():
-    assert annotations.yolo(b"", "a.txt", ("spot",)).corners.shape == (0, 4)
+    assert box_formats.yolo(b"", "a.txt", ("spot",)).corners.shape == (0, 4)
 
 
 def test_a_list_without_annotations_is_no_error():
     content = json.dumps({k: v for k, v in COCO.items() if k != "annotations"})
 
-    assert annotations.coco(content.encode(), "a.json")["a/b.png"].names == ()
+    assert box_formats.coco(content.encode(), "a.json")["a/b.png"].names == ()
 
 
 def test_classes_are_chosen_by_name():
-    found = annotations.boxes([[0, 0, 1, 1], [0, 0, 2, 2]], ["spot", "line"], None)
+    found = box_formats.boxes([[0, 0, 1, 1], [0, 0, 2, 2]], ["spot", "line"], None)
 
     corners, labels = found.choose(("line",), ("spot",), "a.json")
 
@@ -79,36 +79,36 @@ BOX = {"image_id": 7, "category_id": 1, "bbox": [0, 0, 1, 1]}
 @pytest.mark.parametrize(
     ("read", "content", "message"),
     [
-        (annotations.coco, b"{", "not JSON"),
-        (annotations.coco, b"[" * 100_000, "not JSON"),
-        (annotations.coco, b"[]", "must hold an object"),
-        (annotations.coco, b"{}", "needs a list 'images'"),
-        (annotations.coco, _coco(images=[3]), r"images\[0\] has no id"),
-        (annotations.coco, _coco(images=COCO["images"] * 2), "twice"),
-        (annotations.coco, _coco(annotations=[{}]), r"annotations\[0\] has no"),
+        (box_formats.coco, b"{", "not JSON"),
+        (box_formats.coco, b"[" * 100_000, "not JSON"),
+        (box_formats.coco, b"[]", "must hold an object"),
+        (box_formats.coco, b"{}", "needs a list 'images'"),
+        (box_formats.coco, _coco(images=[3]), r"images\[0\] has no id"),
+        (box_formats.coco, _coco(images=COCO["images"] * 2), "twice"),
+        (box_formats.coco, _coco(annotations=[{}]), r"annotations\[0\] has no"),
         (
-            annotations.coco,
+            box_formats.coco,
             _coco(annotations=[{**BOX, "category_id": 9}]),
             "category_id 9; the categories are 1 spot, 2 line",
         ),
-        (annotations.coco, _coco(annotations=[{**BOX, "image_id": 8}]), "example 8"),
-        (annotations.coco, _coco(annotations=[{**BOX, "bbox": [1]}]), "bbox must be"),
+        (box_formats.coco, _coco(annotations=[{**BOX, "image_id": 8}]), "example 8"),
+        (box_formats.coco, _coco(annotations=[{**BOX, "bbox": [1]}]), "bbox must be"),
         (
-            annotations.coco,
+            box_formats.coco,
             _coco(annotations=[{**BOX, "bbox": [0, 0, 10**400, 1]}]),
             "expected a number",
         ),
-        (annotations.voc, b"<annotation>", "not XML"),
-        (annotations.voc, b"<?xml version='1.0' encoding='x'?><a/>", "not XML"),
-        (annotations.voc, b"<a><object/></a>", "object 0 has no name"),
+        (box_formats.voc, b"<annotation>", "not XML"),
+        (box_formats.voc, b"<?xml version='1.0' encoding='x'?><a/>", "not XML"),
+        (box_formats.voc, b"<a><object/></a>", "object 0 has no name"),
         (
-            annotations.voc,
+            box_formats.voc,
             b"<a><object><name>x</name></object></a>",
             "object 0, xmin: expected a number",
         ),
-        (annotations.supervisely, b"{}", "needs a list 'objects'"),
+        (box_formats.supervisely, b"{}", "needs a list 'objects'"),
         (
-            annotations.supervisely,
+            box_formats.supervisely,
             b'{"objects": [{"classTitle": "x", "points": 3}]}',
             "points.exterior must be",
         ),
@@ -133,4 +133,4 @@ def test_other_content_is_refused(
 )
 def test_other_lines_of_yolo_are_refused(content: bytes, message: str):
     with pytest.raises(ValueError, match=message):
-        annotations.yolo(content, "a.txt", ("spot",))
+        box_formats.yolo(content, "a.txt", ("spot",))
