@@ -6,9 +6,14 @@ JPEG, TIFF, BMP and DICOM. Knows nothing about labels or data sets.
 
 from __future__ import annotations
 
+import contextlib
 import io
+import math
 import pathlib
+import struct
+import threading
 import warnings
+import zlib
 from typing import Any
 
 import cv2
@@ -17,9 +22,12 @@ from etils import epath
 from PIL import Image
 
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
+_JPEG_2000 = b"\xff\x4f\xff\x51"  # what its code stream begins with
 _DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 # Detectors deliver these depths, often inside a 16-bit file.
 _DEPTHS = (8, 10, 12, 14, 16)
+# The largest radiographs have a third of this; a damaged header may say anything.
+_MOST_PIXELS = 100_000_000
 
 
 class UnreadableImage(ValueError):
@@ -128,6 +136,35 @@ def shrink(array: np.ndarray, longest_side: int, *, is_mask: bool) -> np.ndarray
     return np.asarray(cv2.resize(array, size, interpolation=how))
 
 
+class _Quiet:
+    """Silences warnings while any thread is inside.
+
+    `warnings.catch_warnings` alone would restore the filters of one thread while
+    another is decoding, and leave them silent for good after that.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._silence = contextlib.ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._silence.enter_context(warnings.catch_warnings())
+                warnings.simplefilter("ignore")
+            self._inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._silence.close()
+
+
+_QUIET = _Quiet()
+
+
 def _content(source: epath.PathLike | bytes) -> tuple[bytes, str]:
     """Returns the bytes and the lower-case name of a file."""
     if isinstance(source, bytes):
@@ -151,27 +188,50 @@ def _is_dicom(content: bytes, name: str) -> bool:
 def _decode(content: bytes) -> Image.Image:
     """Decodes the whole picture, so that a file cut short is found out here."""
     try:
-        with warnings.catch_warnings():
-            # Odd tags and great size are no reason to give up a picture.
-            warnings.simplefilter("ignore")
+        # Odd tags and great size are no reason to give up a picture.
+        with _QUIET:
             picture = Image.open(io.BytesIO(content), formats=_FORMATS)
+            _check_size(*picture.size)
             picture.load()
     except Image.UnidentifiedImageError as error:
         raise UnreadableImage(
             f"not a {', '.join(_FORMATS)} or DICOM file, or a damaged one"
+        ) from error
+    except UnreadableImage:
+        raise
+    except Image.DecompressionBombError as error:
+        raise UnreadableImage(
+            f"its header says too large a picture: {error}"
         ) from error
     # What Pillow raises depends on the format and on where the damage is.
     except (
         OSError,
         SyntaxError,
         ValueError,
-        IndexError,
         TypeError,
         EOFError,
-        Image.DecompressionBombError,
+        ArithmeticError,
+        LookupError,
+        struct.error,
+        zlib.error,
     ) as error:
         raise UnreadableImage(f"damaged: {error}") from error
     return picture
+
+
+def _check_size(width: int, height: int, count: int = 1) -> None:
+    """Refuses what a header says before memory is asked for.
+
+    Args:
+      width: Pixels.
+      height: Pixels.
+      count: Channels times frames.
+    """
+    if width * height * count > _MOST_PIXELS or min(width, height) < 1:
+        raise UnreadableImage(
+            f"its header says {width} x {height} pixels, times {count} channels or "
+            f"frames; expected 1 to {_MOST_PIXELS:,} values"
+        )
 
 
 def _grey(picture: Image.Image) -> np.ndarray:
@@ -210,9 +270,9 @@ def _read_dicom(content: bytes) -> np.ndarray:
             'DICOM files need pydicom. Install it with: pip install "mtpret_jax[dicom]"'
         ) from error
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _QUIET:
             data = pydicom.dcmread(io.BytesIO(content), force=True)
+            _check_dicom_size(data)
             stored = np.asarray(data.pixel_array)
             if stored.ndim != 2:
                 raise UnreadableImage(
@@ -231,3 +291,20 @@ def _read_dicom(content: bytes) -> np.ndarray:
     if data.get("PhotometricInterpretation", "") == "MONOCHROME1":
         values = values.max() + values.min() - values
     return values
+
+
+def _check_dicom_size(data: Any) -> None:
+    """Refuses what the header, or that of JPEG 2000 inside, says before decoding."""
+    if not data.get("Rows") or not data.get("Columns"):
+        raise UnreadableImage("DICOM: it is damaged, or holds no picture")
+    counts = (data.get("SamplesPerPixel"), data.get("NumberOfFrames"))
+    _check_size(
+        int(data.Columns),
+        int(data.Rows),
+        math.prod(int(count or 1) for count in counts),
+    )
+    beginning = (data.get("PixelData") or b"")[:4096]
+    start = beginning.find(_JPEG_2000)
+    if start >= 0:
+        width, height, left, top = struct.unpack_from(">4I", beginning, start + 8)
+        _check_size(width - left, height - top)
