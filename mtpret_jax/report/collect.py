@@ -31,12 +31,14 @@ class Measured:
     Attributes:
       record: Position of each example in the split, rising, int [N].
       groups: Group of each example, [N].
+      studies: How many studies the examples belong to; 0 where none is known.
       values: The metric's values on all examples.
       draws: The same values on every resample, float64 [R].
     """
 
     record: np.ndarray
     groups: np.ndarray
+    studies: int
     values: dict[str, float]
     draws: dict[str, np.ndarray]
 
@@ -155,6 +157,7 @@ def _task(
             "run": run,
             "images": len(this.record),
             "groups": len(np.unique(this.groups)),
+            "studies": this.studies,
             "values": {name: _value(this, name) for name in this.values},
         }
         if baseline is not None and this is not baseline:
@@ -213,7 +216,14 @@ def _measure(
         resamples=config.report.bootstrap,
         seed=config.seed,
     )
-    return Measured(records["record"], groups, metric.compute(summary), draws)
+    study = records.get("study", np.empty(0, np.int32))
+    return Measured(
+        record=records["record"],
+        groups=groups,
+        studies=len(np.unique(study[study >= 0])),
+        values=metric.compute(summary),
+        draws=draws,
+    )
 
 
 def _value(measured: Measured, name: str) -> dict[str, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ def render(workdir: epath.PathLike, report: Report) -> str:
         "<main>",
         _arms(report),
         _differences(report),
+        _studies(report),
         _learning(report),
         _contrastive(report),
         _forgetting(report),
@@ -143,6 +144,25 @@ def _differences(report: Report) -> str:
     )
 
 
+def _studies(report: Report) -> str:
+    arms, rows = arm_names(report), []
+    for name, task in report["tasks"].items():
+        for arm, row in task["arms"].items():
+            if row["studies"]:
+                cells = "".join(_cell(row, value) for value in words.PER_STUDY)
+                rows.append(
+                    f"<tr><td>{_text(name)}</td><td>{_swatch(arms, arm)}</td>"
+                    f"<td>{row['images']}</td><td>{row['studies']}</td>{cells}</tr>"
+                )
+    if not rows:
+        return ""
+    head = _cells(("task", "arm", "images", "studies"), "th") + _cells(
+        ("AUROC per image", "AUROC per study", "kappa per image", "kappa per study"),
+        "th",
+    )
+    return f"<h2>Per image and per study</h2><p>{words.STUDIES}</p>{_table(head, rows)}"
+
+
 def _learning(report: Report) -> str:
     arms, parts = arm_names(report), []
     for name, task in report["tasks"].items():
@@ -207,10 +227,7 @@ def _forgetting(report: Report) -> str:
             + "</tr>"
             for task, row in matrix["summary"].items()
         ]
-        head = "".join(
-            f"<th>{word}</th>"
-            for word in ("task", "metric", "best", "at the end", "lost")
-        )
+        head = _cells(("task", "metric", "best", "at the end", "lost"), "th")
         parts.append(
             f"<h3>{_text(name)}</h3>{_figure(image, f'Forgetting in {name}.')}"
             + _table(head, rows)
@@ -295,20 +312,20 @@ def _all_values(report: Report) -> str:
 
 
 def _how(report: Report) -> str:
-    head = "".join(
-        f"<th>{word}</th>"
-        for word in ("run", "stage", "starts from", "steps", "time", "images/s")
-    )
+    head = _cells(("run", "stage", "starts from", "steps", "time", "images/s"), "th")
     rows = [
-        "<tr>"
-        + "".join(f"<td>{_text(cell)}</td>" for cell in words.run(n, r))
-        + "</tr>"
-        for n, r in report["runs"].items()
+        f"<tr>{_cells(words.run(n, r), 'td')}</tr>" for n, r in report["runs"].items()
     ]
     parts = [
         f"<h2>How it was made</h2><p>Seed {report['seed']}.</p>",
         _table(head, rows),
     ]
+    used = words.splits_in_use(report)
+    if used:
+        titles = ("set", "split", "train", "validation", "test")
+        head = _cells((*titles, "patients in several", "sha256 of the list"), "th")
+        rows = [f"<tr>{_cells(words.split(n, s), 'td')}</tr>" for n, s in used.items()]
+        parts.append(f"<h3>How images were shared out</h3>{_table(head, rows)}")
     if report["unfinished"]:
         names = ", ".join(report["unfinished"])
         parts.append(
@@ -349,6 +366,10 @@ def _table(head: str, rows: list[str]) -> str:
         f'<div class="scroll"><table><thead><tr>{head}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
+
+
+def _cells(values: Iterable[str], tag: str) -> str:
+    return "".join(f"<{tag}>{_text(value)}</{tag}>" for value in values)
 
 
 def _text(value: object) -> str:

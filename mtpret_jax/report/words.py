@@ -16,7 +16,15 @@ _METRICS = {
     "mean_iou": "mean IoU",
     "coco_ap": "COCO AP",
     "ap50": "AP50",
+    "auroc_study": "AUROC per study",
+    "kappa_study": "kappa per study",
 }
+PER_STUDY = ("auroc", "auroc_study", "kappa", "kappa_study")
+STUDIES = (
+    "A study is all pictures of one visit, and its probability the mean over them. "
+    "Cohen's kappa is agreement with the truth beyond chance, at the likeliest class "
+    "(at 0.5 where classes do not exclude each other): 0 is chance, 1 is perfect."
+)
 _MEANINGS = {
     "auroc": "How often a picture that shows the finding gets a higher score than one "
     "that does not: 0.5 is guessing, 1 is perfect.",
@@ -81,8 +89,10 @@ def size(task: Mapping[str, Any]) -> str:
     """How many test images, and of how many groups."""
     row = next(iter(task["arms"].values()))
     images = f"n = {row['images']} image{'s' if row['images'] != 1 else ''}"
+    if row.get("studies"):
+        images += f", {row['studies']} stud{'ies' if row['studies'] != 1 else 'y'},"
     if row["groups"] == row["images"]:
-        return images
+        return images.rstrip(",")
     return f"{images} of {row['groups']} group{'s' if row['groups'] != 1 else ''}"
 
 
@@ -102,7 +112,40 @@ def opening(report: Report) -> list[str]:
         "once, at the end."
     ]
     lines += findings(report)
+    return lines + crossing(report)
+
+
+def crossing(report: Report) -> list[str]:
+    """A warning for each set of a task that is not tested on unseen patients."""
+    used = splits_in_use(report)
+    lines = []
+    for name in dict.fromkeys(task["dataset"] for task in report["tasks"].values()):
+        count = used.get(name, {}).get("groups_in_several_splits", 0)
+        if count:
+            lines.append(
+                f"Caution: {_count(count, 'patient', capital=False)} of {name} "
+                f"{'has' if count == 1 else 'have'} pictures in several splits "
+                f"(“{used[name]['name']}”), so its test is not of unseen patients."
+            )
     return lines
+
+
+def splits_in_use(report: Report) -> dict[str, Mapping[str, Any]]:
+    """The manifest by which each set was read; sets without one are left out."""
+    found = (report["datasets"] or {}).items()
+    return {n: s["splits_in_use"] for n, s in found if s.get("splits_in_use")}
+
+
+def split(name: str, used: Mapping[str, Any]) -> tuple[str, ...]:
+    """The cells of a set's row: which splits, how many pictures, which manifest."""
+    images = used["images"]
+    return (
+        name,
+        f"{used['name']}, version {used['version']}",
+        *(str(images.get(part, 0)) for part in ("train", "validation", "test")),
+        str(used["groups_in_several_splits"]),
+        used["sha256"][:12],
+    )
 
 
 def findings(report: Report) -> list[str]:

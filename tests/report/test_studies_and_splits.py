@@ -1,0 +1,91 @@
+"""What the report says of studies, and of how images were shared out."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from mtpret_jax import report
+from mtpret_jax.report import collect, words
+
+SPLITS = {
+    "name": "muscle",
+    "version": 1,
+    "sha256": "0123456789abcdef",
+    "images": {"train": 480, "validation": 60, "test": 60},
+    "groups_in_several_splits": 1,
+}
+
+
+@pytest.fixture
+def studied(workdir):
+    """Image i is of patient i % 40; a patient's images make a study."""
+    for path in workdir.glob("runs/*_chest_cls/predictions/chest_cls/test.npz"):
+        with np.load(path) as arrays:
+            records = dict(arrays)
+        np.savez(path, study=(records["record"] % 40).astype(np.int32), **records)
+    return workdir
+
+
+def test_studies_are_measured_with_intervals_and_differences(studied, config, metrics):
+    built = collect.build(studied, config, metrics)
+
+    arms = built["tasks"]["chest_cls"]["arms"]
+    assert arms["mtpret"]["studies"] == 40
+    for name in ("auroc_study", "kappa_study"):
+        cell = arms["mtpret"]["values"][name]
+        assert cell["low"] <= cell["value"] <= cell["high"]
+        assert name in arms["mtpret"]["difference"]
+    assert arms["mtpret"]["values"]["auroc_study"]["value"] > 0.5
+    assert built["tasks"]["lung_seg"]["arms"]["mtpret"]["studies"] == 0
+
+
+def test_the_page_shows_studies_only_where_there_are_any(
+    studied, folder, config, metrics
+):
+    built = collect.build(studied, config, metrics)
+
+    page = report.html.render(studied, {**built, "samples": 0})
+    other = collect.build(folder, config, metrics)
+    plain = report.html.render(folder, {**other, "samples": 0})
+
+    part = page[page.index("Per image and per study") :].split("<h2>")[0]
+    assert part.count("<tr><td>chest_cls</td>") == 3
+    assert "lung_seg" not in part
+    assert "n = 60 images, 40 studies, of 40 groups" in page
+    assert "AUROC per study" in page
+    assert "per study" not in plain
+    assert "kappa" in plain  # of images
+
+
+def test_the_splits_in_use_are_named_and_shared_patients_are_a_caution(
+    workdir, config, metrics
+):
+    facts = {"chest": {"splits_in_use": SPLITS}, "old": {"splits": {"train": 3}}}
+    (workdir / "datasets.json").write_text(json.dumps(facts))
+
+    built = collect.build(workdir, config, metrics)
+    page = report.html.render(workdir, {**built, "samples": 0})
+
+    table = page[page.index("How images were shared out") :].split("</table>")[0]
+    cells = re.findall(r"<td>(.*?)</td>", table)
+    assert cells == [
+        "chest",
+        "muscle, version 1",
+        "480",
+        "60",
+        "60",
+        "1",
+        SPLITS["sha256"][:12],
+    ]
+    assert words.crossing(built) == [
+        "Caution: one patient of chest has pictures in several splits (“muscle”), so "
+        "its test is not of unseen patients."
+    ]
+    assert words.crossing(built)[0] in page
+    whole = {
+        **facts,
+        "chest": {"splits_in_use": SPLITS | {"groups_in_several_splits": 0}},
+    }
+    assert words.crossing({**built, "datasets": whole}) == []
