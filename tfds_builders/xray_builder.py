@@ -12,15 +12,12 @@ import abc
 import collections
 import dataclasses
 import functools
-import hashlib
 import json
 import logging
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
-from etils import epath
 from tensorflow_datasets.core import (
     dataset_builder,
     example_serializer,
@@ -30,6 +27,7 @@ from tensorflow_datasets.core import splits as tfds_splits
 
 from tfds_builders import (
     beam,
+    digests,
     examples,
     pool,
     reader,
@@ -38,6 +36,7 @@ from tfds_builders import (
     shards,
     splits,
     statistics,
+    tensorflow_reading,
     xray_features,
 )
 
@@ -237,6 +236,11 @@ class XrayBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
             self._staging.release()
             raise
 
+    def _as_dataset(self, split: Any, **options: Any) -> Any:
+        if self.info.file_format is file_adapters.FileFormat.ARRAY_RECORD:
+            return tensorflow_reading.dataset(self.info, split, **options)
+        return super()._as_dataset(split, **options)
+
     def _post_download_and_prepare_hook(self) -> None:
         """Throws away what is needed no more; called when the set is in its place."""
         if self._staging is not None:
@@ -255,7 +259,7 @@ class XrayBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
 
     def _key(self, fingerprint: str, found: Mapping[str, Sequence[Record]]) -> str:
         """Digest of all that the content of the shards depends on, code included."""
-        parts = [
+        return digests.of_texts(
             self.name,
             str(self.version),
             fingerprint,
@@ -263,12 +267,9 @@ class XrayBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
             repr(self.layout()),
             str(self.info.file_format),
             str(RECORDS_PER_SHARD),
-            records.digest(found),
-        ]
-        digest = hashlib.sha256("\0".join(parts).encode())
-        for path in _code(type(self)):
-            digest.update(path.read_bytes())
-        return digest.hexdigest()
+            digests.of_records(found),
+            digests.of_code(type(self)),
+        )
 
     def _finish(
         self, plan: Sequence[shards.Shard], staging: shards.Staging, fingerprint: str
@@ -344,13 +345,3 @@ class XrayBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
             for file, target in zip(there, targets, strict=True):
                 file.replace(target)
         self.info.set_splits(tfds_splits.SplitDict(infos))
-
-
-def _code(builder: type[XrayBuilder]) -> Sequence[epath.Path]:
-    """The files of this package, and those of a builder beside its own."""
-    found = list(epath.Path(__file__).parent.glob("*.py"))
-    module = sys.modules[builder.__module__]
-    if module.__file__ is not None:
-        own = epath.Path(module.__file__)
-        found += own.parent.glob("*.py") if module.__package__ else [own]
-    return sorted(path for path in found if not path.name.endswith("_test.py"))
