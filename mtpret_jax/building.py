@@ -12,7 +12,8 @@ from etils import epath
 from jax.sharding import Mesh
 
 from mtpret_jax import config as schema
-from mtpret_jax import models, starting, tasks, types
+from mtpret_jax import models, pool, starting, tasks, types
+from mtpret_jax.audit import overlaps
 from mtpret_jax.data import pipeline, sources
 from mtpret_jax.models import heads
 from mtpret_jax.stages import continual, contrastive, finetune, supervised
@@ -31,6 +32,7 @@ class Workshop:
       tasks: Every task of the config.
       shard: This process's part of every batch.
       weights: Files of weights that runs start from; see `starting.check`.
+      findings: What the audit found, if a run asks for a clean pool.
     """
 
     config: schema.ExperimentConfig
@@ -40,6 +42,7 @@ class Workshop:
     tasks: Mapping[str, types.Task]
     shard: pipeline.Shard
     weights: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    findings: overlaps.Findings | None = None
 
     def run_folder(self, name: str) -> epath.Path:
         """Where a run keeps its files."""
@@ -55,8 +58,11 @@ def open_workshop(
     config: schema.ExperimentConfig,
     workdir: epath.PathLike,
     folders: Mapping[str, epath.PathLike],
+    findings: overlaps.Findings | None = None,
 ) -> Workshop:
     """Reads the names in the prepared sets and builds every task.
+
+    `findings` are those of `pool.find`, which stage 1 obeys.
 
     Raises:
       FileNotFoundError: If a set is not prepared.
@@ -85,6 +91,7 @@ def open_workshop(
         tasks=build_tasks(config, names),
         shard=pipeline.Shard(jax.process_index(), jax.process_count()),
         weights=starting.check(config),
+        findings=findings,
     )
     for row in config.runs.values():
         build_stage(config, row, shop.tasks)
@@ -95,20 +102,26 @@ def open_workshop(
 def _check_data(shop: Workshop, row: schema.RunConfig) -> None:
     """Refuses, before anything runs, data that a later run could not use."""
     if row.stage == "contrastive":
-        pool = sum(
-            len(shop.open_set(name, "train")) for name in row.contrastive.datasets
-        )
-        if row.contrastive.queue_size > pool:
-            raise ValueError(
-                f"contrastive.queue_size: {row.contrastive.queue_size} negatives from "
-                f"a pool of {pool} images would hold every image's own copies; use at "
-                f"most {pool}, better a quarter of it."
-            )
+        _check_pool(shop, row)
         return
     splits = ("train", "validation") + (("test",) if row.stage == "finetune" else ())
     for name in run_tasks(row):
         for split in splits:
             _check_split(shop, name, split)
+
+
+def _check_pool(shop: Workshop, row: schema.RunConfig) -> None:
+    """Refuses a set of which nothing may be read, and more negatives than images."""
+    excluded, size = pool.excluded(row, shop.findings), 0
+    for name in row.contrastive.datasets:
+        source = shop.open_set(name, "train")
+        size += len(pipeline.pool_records(source, excluded.get(name, ())))
+    if row.contrastive.queue_size > size:
+        raise ValueError(
+            f"contrastive.queue_size: {row.contrastive.queue_size} negatives from "
+            f"a pool of {size} images would hold every image's own copies; use at "
+            f"most {size}, better a quarter of it."
+        )
 
 
 def _check_split(shop: Workshop, name: str, split: str) -> None:
@@ -264,6 +277,7 @@ def open_streams(
             shop.folders,
             seed=config.seed,
             splits={name: row.splits for name, row in config.datasets.items()},
+            excluded=pool.excluded(row, shop.findings),
             first_batch=first_batch[contrastive.TASK],
             shard=shop.shard,
         )

@@ -153,6 +153,7 @@ class ContrastiveConfig:
 
     datasets: Mapping[str, float] = dataclasses.field(default_factory=dict)
     # rows of config.datasets and their weight; times size to the power below
+    pool: str = "clean"  # or paper: also images that validation or test holds again
     size_exponent: float = 1.0  # 1: uniform over images; 0: over sets
     image_size: int = 224  # side of the square input, pixels
     batch_size: int = 256  # examples of the global batch
@@ -231,6 +232,7 @@ class ExperimentConfig:
 CHOICES: Mapping[tuple[type, str], tuple[str, ...]] = {
     (RunConfig, "stage"): ("contrastive", "continual", "finetune"),
     (TaskConfig, "kind"): ("classification", "segmentation", "detection"),
+    (ContrastiveConfig, "pool"): ("clean", "paper"),
     (FinetuneConfig, "head"): ("new", "carried"),
     (InputConfig, "fit"): ("pad", "crop", "stretch"),
     (InputConfig, "normalisation"): ("image", "dataset"),

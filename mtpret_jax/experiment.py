@@ -20,7 +20,7 @@ import numpy as np
 from etils import epath
 
 import mtpret_jax
-from mtpret_jax import building, models, recording, report, starting, types
+from mtpret_jax import building, models, pool, recording, report, starting, types
 from mtpret_jax import config as schema
 from mtpret_jax.data import pipeline, sources
 from mtpret_jax.metrics import segmentation
@@ -52,9 +52,11 @@ def run(
       FileNotFoundError: If a set is not prepared, or a start is missing.
     """
     workdir = epath.Path(workdir)
-    shop = building.open_workshop(config, workdir, folders)
+    findings = pool.find(config, workdir, folders)
+    shop = building.open_workshop(config, workdir, folders, findings)
     files.wait_for_all("read the work folder")
     claim_workdir(config, workdir, folders, weights=shop.weights)
+    pool.write(config, workdir, folders, findings)
     for name in config.runs:
         if (shop.run_folder(name) / "run.json").exists():
             _LOG.info("Run '%s' has ended already.", name)

@@ -30,7 +30,7 @@ ROOMS: dict[str, set[str]] = {
     "audit": {"types", "config", "data"},
     "report": {"types", "config", "metrics"},
     "preparation": {"types", "config", "data", "tfds_builders"},
-    "experiment": WINGS | {"training", "report", "weights"},
+    "experiment": WINGS | {"training", "report", "weights", "audit"},
     "main": {"experiment", "config", "preparation"},
 }
 # Files beside a room's own file that belong to the same room.
@@ -39,6 +39,7 @@ SAME_ROOM = {
     "building": "experiment",
     "recording": "experiment",
     "starting": "experiment",
+    "pool": "experiment",
 }
 
 # Libraries that a room must not import, in any file and at any depth.

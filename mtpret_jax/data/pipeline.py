@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import types as python_types
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import cv2
 import grain
@@ -156,6 +156,7 @@ def contrastive_stream(
     *,
     seed: int,
     splits: Mapping[str, str] = python_types.MappingProxyType({}),
+    excluded: Mapping[str, Collection[str]] = python_types.MappingProxyType({}),
     first_batch: int = 0,
     shard: Shard = Shard(),
 ) -> Stream:
@@ -164,7 +165,8 @@ def contrastive_stream(
     Sets are interleaved in fixed proportions, weight times size to the power
     `size_exponent` (to within a hundredth of the smallest); each is repeated before
     mixing, so a small set never ends the stream. Labels are not read. `record` is the
-    position in the train splits joined in the order of `settings.datasets`.
+    position in the train splits joined in the order of `settings.datasets`, counting
+    excluded images too; these are never read.
 
     Args:
       settings: Sets, weights, image size, batch size and augmentation.
@@ -172,12 +174,13 @@ def contrastive_stream(
       folders: Dataset name to its prepared folder.
       seed: Of shuffling and augmentation.
       splits: Dataset name to its `config.DatasetConfig.splits`, where not "".
+      excluded: Dataset name to the `image_id` of images that must not be read.
       first_batch: Index of the first batch to yield.
       shard: Part of each global batch to yield.
 
     Raises:
-      ValueError: If there is no set, a weight is not positive, a train split is empty,
-        or shards do not divide a batch.
+      ValueError: If there is no set, a weight is not positive, a train split is empty
+        or wholly excluded, or shards do not divide a batch.
     """
     rows = _rows_per_shard(settings.batch_size, shard, option="contrastive.batch_size")
     if not settings.datasets:
@@ -190,21 +193,44 @@ def contrastive_stream(
                 "0. Remove the row to leave the set out."
             )
         source = sources.open_prepared(folders[name], _TRAIN, splits.get(name, ""))
-        if not len(source):
-            raise ValueError(f"Split 'train' of dataset {name!r} is empty.")
+        records = pool_records(source, excluded.get(name, ()))
         views = elements.TwoViews(source, settings, input_config, first_record=first)
         part = (
-            grain.MapDataset.range(len(source))
+            grain.MapDataset.source(records)
             .shuffle(seed=_derive(seed, "shuffle", name))
             .repeat()
             .random_map(views, seed=_derive(seed, "augment", name))
         )
         parts.append(part)
-        proportions.append(weight * len(source) ** settings.size_exponent)
+        proportions.append(weight * len(records) ** settings.size_exponent)
         first += len(source)
     mixed = grain.MapDataset.mix(parts, proportions)
     batches = _global_batches(mixed, rows, shard, first_batch)
     return Stream(batches, task=CONTRASTIVE, settings=input_config)
+
+
+def pool_records(source: sources.Source, excluded: Collection[str]) -> list[int]:
+    """Records of a train split that stage 1 may read, rising.
+
+    Args:
+      source: The split.
+      excluded: The `image_id` of images that must not be read.
+
+    Raises:
+      ValueError: If the split is empty, or nothing of it is left.
+    """
+    if not len(source):
+        raise ValueError(f"Split 'train' of dataset {source.name!r} is empty.")
+    rows = enumerate(source.index)
+    records = [record for record, row in rows if row["image_id"] not in excluded]
+    if not records:
+        raise ValueError(
+            f"All {len(source)} training images of dataset {source.name!r} are "
+            "excluded, since validation or test splits hold them again. Take the set "
+            "out of contrastive.datasets, or set contrastive.pool to 'paper' to train "
+            "on them nevertheless."
+        )
+    return records
 
 
 def _rows_per_shard(batch_size: int, shard: Shard, *, option: str) -> int:

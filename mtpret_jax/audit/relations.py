@@ -1,0 +1,169 @@
+"""Which images belong together, as copies or by their patient, and how many.
+
+Knows images by their place in one long table; opens no file.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from mtpret_jax.audit import copies, exclusions
+
+_Cell = tuple[str, str]  # set and split
+
+
+@dataclasses.dataclass(frozen=True)
+class Records:
+    """Every image of every set that is in a split, one after the other.
+
+    Attributes:
+      dataset: Name of the set, of each image.
+      split: Likewise.
+      image_id: Likewise.
+      patient: Likewise, comparable between sets; "" where not known.
+    """
+
+    dataset: list[str]
+    split: list[str]
+    image_id: list[str]
+    patient: list[str]
+
+    def cell(self, index: int) -> _Cell:
+        """Set and split of an image."""
+        return self.dataset[index], self.split[index]
+
+
+@dataclasses.dataclass(frozen=True)
+class Relation:
+    """Images that show the same.
+
+    Attributes:
+      kind: As the reasons in `exclusions`.
+      one: Images, rising.
+      other: Images, each of which belongs to each of `one`; the same ones where all
+        images of the relation belong together.
+      distance: Unequal bits of the hashes; None for a patient.
+      agreement: Correlation of the details; 1 for equal pixels.
+    """
+
+    kind: str
+    one: tuple[int, ...]
+    other: tuple[int, ...]
+    distance: int | None = None
+    agreement: float = 1.0
+
+
+def of_copies(twins: copies.Copies) -> list[Relation]:
+    """Groups of images with equal pixels, then pairs of groups of near copies."""
+    members: list[list[int]] = [[] for _ in twins.first]
+    for image, number in enumerate(twins.same.tolist()):
+        members[number].append(image)
+    groups = [tuple(images) for images in members]
+    found = [
+        Relation(exclusions.SAME_PIXELS, images, images, 0)
+        for images in groups
+        if len(images) > 1
+    ]
+    measured = zip(twins.distance.tolist(), twins.agreement.tolist(), strict=True)
+    for (one, other), (distance, agreement) in zip(
+        twins.near.tolist(), measured, strict=True
+    ):
+        found.append(
+            Relation(
+                exclusions.NEAR_COPY, groups[one], groups[other], distance, agreement
+            )
+        )
+    return found
+
+
+def of_patients(records: Records) -> list[Relation]:
+    """Images of each patient who is in more than one split or set."""
+    found: dict[str, list[int]] = {}
+    for image, patient in enumerate(records.patient):
+        if patient:
+            found.setdefault(patient, []).append(image)
+    return [
+        Relation(exclusions.SAME_PATIENT, tuple(images), tuple(images))
+        for images in found.values()
+        if len({records.cell(image) for image in images}) > 1
+    ]
+
+
+def count(records: Records, relations: Sequence[Relation]) -> list[dict[str, Any]]:
+    """How many pairs of images each two splits of sets share, by kind.
+
+    Images of one patient in one split of one set are not counted.
+    """
+    pairs: collections.Counter[Any] = collections.Counter()
+    images: dict[Any, tuple[set[int], set[int]]] = {}
+    for relation in relations:
+        for a, b, ours, theirs in _between(records, relation):
+            if a != b or relation.one is not relation.other:
+                number = len(ours) * len(theirs)
+            elif relation.kind == exclusions.SAME_PATIENT:
+                continue
+            else:
+                number = len(ours) * (len(ours) - 1) // 2
+            if number:
+                place = (relation.kind, a, b)
+                pairs[place] += number
+                left, right = images.setdefault(place, (set(), set()))
+                # Within one split every image is on both sides.
+                left.update(ours, theirs if a == b else ())
+                right.update(theirs, ours if a == b else ())
+    return [
+        {
+            "kind": kind,
+            "dataset": a[0],
+            "split": a[1],
+            "other_dataset": b[0],
+            "other_split": b[1],
+            "pairs": number,
+            "images": len(images[kind, a, b][0]),
+            "other_images": len(images[kind, a, b][1]),
+        }
+        for (kind, a, b), number in sorted(pairs.items())
+    ]
+
+
+def _between(
+    records: Records, relation: Relation
+) -> Iterator[tuple[_Cell, _Cell, list[int], list[int]]]:
+    """Each two splits that a relation joins, the lower name first, and its images."""
+    ours, theirs = _by_cell(records, relation.one), _by_cell(records, relation.other)
+    if relation.one is relation.other:
+        cells = itertools.combinations_with_replacement(sorted(ours), 2)
+    else:
+        cells = itertools.product(ours, theirs)
+    for a, b in cells:
+        if a <= b:
+            yield a, b, ours[a], theirs[b]
+        else:
+            yield b, a, theirs[b], ours[a]
+
+
+def _by_cell(records: Records, images: Sequence[int]) -> dict[_Cell, list[int]]:
+    found: dict[_Cell, list[int]] = {}
+    for image in images:
+        found.setdefault(records.cell(image), []).append(image)
+    return found
+
+
+def listed(records: Records, relations: Sequence[Relation]) -> list[dict[str, Any]]:
+    """One row for each relation; equal pictures are each listed with the first."""
+    rows = []
+    for relation in relations:
+        together = relation.one is relation.other
+        for image in relation.one[1:] if together else relation.other[:1]:
+            row: dict[str, Any] = {}
+            for prefix, index in (("", relation.one[0]), ("other_", image)):
+                row[f"{prefix}dataset"] = records.dataset[index]
+                row[f"{prefix}split"] = records.split[index]
+                row[f"{prefix}image_id"] = records.image_id[index]
+            row["kind"], row["distance"] = relation.kind, relation.distance
+            rows.append({**row, "agreement": round(relation.agreement, 4)})
+    return rows
