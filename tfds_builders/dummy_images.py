@@ -48,6 +48,23 @@ def draw(
     return field.clip(1, 255).astype(np.uint8)
 
 
+def box(rng: np.random.Generator, height: int, width: int) -> tuple[int, int, int, int]:
+    """A box inside of a picture, a quarter to a half as large: x0, y0, x1, y1."""
+    w, h = (int(rng.integers(side // 4, side // 2)) for side in (width, height))
+    x, y = int(rng.integers(1, width - w)), int(rng.integers(1, height - h))
+    return (x, y, x + w, y + h)
+
+
+def fill(picture: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
+    """The picture, uint8 [H, W], with a bright ellipse in a box: x0, y0, x1, y1."""
+    height, width = picture.shape
+    x0, y0, x1, y1 = box
+    centre = ((y0 + y1) / 2 / height, (x0 + x1) / 2 / width)
+    axes = (max(1, y1 - y0) / 2 / height, max(1, x1 - x0) / 2 / width)
+    inside = ellipse(height, width, centre, axes)
+    return np.where(inside, np.minimum(picture, 145) + 110, picture).astype(np.uint8)
+
+
 def png(pixels: np.ndarray, mode: str = "") -> bytes:
     """Encodes uint8 or uint16 [H, W] as a PNG of a Pillow mode: L, RGB, RGBA, 1."""
     return encode(pixels, ".png", mode)

@@ -69,7 +69,7 @@ class Builder(release.ReleaseBuilder):
 
     def items(self) -> Sequence[release.Item]:
         """See base class."""
-        content = (self.release.root / TABLE).read_bytes()
+        content = self.content(TABLE)
         _, rows = tables.parse(content, TABLE, fallback="latin-1", is_ragged=True)
         # Early tables say `Patientid` and ` url`.
         rows = [{k.lower(): v for k, v in row.items()} for row in rows]

@@ -5,11 +5,10 @@ from __future__ import annotations
 import csv
 import io
 
-import cv2
 import numpy as np
 from etils import epath
 
-from tfds_builders import dummy_pictures
+from tfds_builders import dummy_images
 
 SIDE = 48  # pixels; any size in the release
 
@@ -70,8 +69,9 @@ def write(folder: epath.Path, *, images: int = 12, seed: int = 0) -> None:
         patient = index // 2
         is_covid = patient % 2 == 0
         suffix = (".jpg", ".png", ".PNG", ".jpeg")[index % 4]
-        spots = [dummy_pictures.spot(rng, SIDE, SIDE)] if is_covid else []
-        picture = dummy_pictures.draw(rng, SIDE, SIDE + 8 * (index % 3), spots)
+        picture = dummy_images.draw(rng, SIDE, SIDE + 8 * (index % 3))
+        if is_covid:
+            picture = dummy_images.fill(picture, dummy_images.box(rng, SIDE, SIDE))
         name = f"case-{patient}-day{index % 2}{suffix}"
         _write(root / "images" / name, _content(picture, index))
         rows.append(
@@ -113,8 +113,8 @@ def _odd_rows(
         {},  # the first row again
     ]
     for name in ("ct.png", "todo.png", "unknown.png", "stranger.png", "damaged.jpg"):
-        picture = dummy_pictures.draw(rng, SIDE, SIDE)
-        content = dummy_pictures.encode(name[-4:], picture)
+        picture = dummy_images.draw(rng, SIDE, SIDE)
+        content = dummy_images.encode(picture, name[-4:])
         cut = len(content) // 2 if name == "damaged.jpg" else len(content)
         _write(root / "images" / name, content[:cut])
     _write(root / "volumes" / "v.nii.gz", b"\x1f\x8bvolume")
@@ -123,12 +123,9 @@ def _odd_rows(
 
 def _content(picture: np.ndarray, index: int) -> bytes:
     """In turn: PNG whatever the name says, gray, with transparency, and colour."""
-    if index % 4 == 2:
-        picture = cv2.cvtColor(picture, cv2.COLOR_GRAY2BGRA)
     if index % 4 == 3:
-        picture = cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR)
-        return dummy_pictures.encode(".jpg", picture)
-    return dummy_pictures.encode(".png", picture)
+        return dummy_images.encode(picture, ".jpg", "RGB")
+    return dummy_images.encode(picture, ".png", "RGBA" if index % 4 == 2 else "")
 
 
 def _write(path: epath.Path, content: bytes) -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-import cv2
 import numpy as np
 from etils import epath
 
-from tfds_builders import dummy_pictures
+from tfds_builders import dummy_images
 
 HEIGHT, WIDTH = 48, 64  # pixels; 454x373 to 2880x2304 in the release
 
@@ -37,7 +36,8 @@ _HEADER = (
     "image_id,hand,leg,hip,shoulder,mixed,hardware,multiscan,fractured,fracture_count,"
     "frontal,lateral,oblique"
 )
-Boxes = list[dummy_pictures.Box]
+Box = tuple[int, int, int, int]  # x0, y0, x1, y1, pixels
+Boxes = list[Box]
 
 
 def write(folder: epath.Path, *, images: int = 12, seed: int = 0) -> None:
@@ -55,7 +55,7 @@ def write(folder: epath.Path, *, images: int = 12, seed: int = 0) -> None:
     for index in range(images):
         boxes: Boxes = []
         if index % 2:
-            boxes = [dummy_pictures.spot(rng, HEIGHT, WIDTH)]
+            boxes = [dummy_images.box(rng, HEIGHT, WIDTH)]
         if index == 3:
             boxes += [(50, 30, 80, 44), (5, 5, 5, 20)]
         name = f"IMG{index:07d}.jpg"
@@ -130,7 +130,7 @@ def _write_annotations(root: epath.Path, found: Mapping[str, Boxes]) -> None:
     _write(path, json.dumps(data).encode())
 
 
-def _xml_object(box: dummy_pictures.Box) -> str:
+def _xml_object(box: Box) -> str:
     corners = zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True)
     cells = "".join(f"<{name}>{value}</{name}>" for name, value in corners)
     return f"<object><name>fractured</name><bndbox>{cells}</bndbox></object>"
@@ -145,12 +145,12 @@ def _write_picture(
     folder: str = "",
     is_colour: bool = False,
 ) -> epath.Path:
-    picture = dummy_pictures.draw(rng, HEIGHT, WIDTH, boxes[:1])
-    if is_colour:
-        picture = cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR)
+    picture = dummy_images.draw(rng, HEIGHT, WIDTH)
+    for box in boxes[:1]:
+        picture = dummy_images.fill(picture, box)
     folder = folder or ("Fractured" if boxes else "Non_fractured")
     path = root / "images" / folder / name
-    _write(path, dummy_pictures.encode(".jpg", picture))
+    _write(path, dummy_images.encode(picture, ".jpg", "RGB" if is_colour else ""))
     return path
 
 

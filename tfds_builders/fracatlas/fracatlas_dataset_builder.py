@@ -92,7 +92,7 @@ class Builder(release.ReleaseBuilder):
     def items(self) -> Sequence[release.Item]:
         """See base class."""
         self._require_folders()
-        content = (self.release.root / TABLE).read_bytes()
+        content = self.content(TABLE)
         columns, rows = tables.parse(content, TABLE)
         tables.require(columns, ("image_id", "fractured"), TABLE)
         pictures = files.by_name(self.release, _SUFFIXES, under="images/")
@@ -118,18 +118,17 @@ class Builder(release.ReleaseBuilder):
     def _boxes(self, stems: Mapping[str, str]) -> Mapping[str, box_formats.Boxes]:
         """Boxes of each image that is annotated, by its name without suffix."""
         source, paths = self._annotations
-        root = self.release.root
         result: dict[str, box_formats.Boxes] = {}
         for stem, path in paths.items():
             if source == "coco":
-                found = box_formats.coco((root / path).read_bytes(), path)
+                found = box_formats.coco(self.content(path), path)
                 for name, boxes in found.items():
                     result[pathlib.PurePosixPath(name).stem] = boxes
             elif stem in stems and source == "yolo":
-                content = (root / path).read_bytes()
+                content = self.content(path)
                 result[stem] = box_formats.yolo(content, path, OBJECTS)
             elif stem in stems:
-                result[stem] = box_formats.voc((root / path).read_bytes(), path)
+                result[stem] = box_formats.voc(self.content(path), path)
         return result
 
     @functools.cached_property

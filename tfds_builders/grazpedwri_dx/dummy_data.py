@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from etils import epath
 
-from tfds_builders import dummy_pictures
+from tfds_builders import dummy_images
 
 HEIGHT, WIDTH = 64, 48  # pixels; around 1000 x 500 in the release
 
@@ -40,8 +40,9 @@ _CLASSES = (
     *("boneanomaly", "bonelesion", "foreignbody", "fracture", "metal"),
     *("periostealreaction", "pronatorsign", "softtissue", "text"),
 )
-_TEXT: dummy_pictures.Box = (2, 2, 12, 10)
-Boxes = Sequence[tuple[dummy_pictures.Box, str]]
+Box = tuple[int, int, int, int]  # x0, y0, x1, y1, pixels
+_TEXT: Box = (2, 2, 12, 10)
+Boxes = Sequence[tuple[Box, str]]
 
 
 def write(folder: epath.Path, *, images: int = 12, seed: int = 0) -> None:
@@ -61,7 +62,7 @@ def write(folder: epath.Path, *, images: int = 12, seed: int = 0) -> None:
         stem = f"{patient:04d}_{1297860395 + index}_01_WRI-L{view}_M014"
         found = [(_TEXT, "text")]
         if has_fracture:
-            found.append((dummy_pictures.spot(rng, HEIGHT, WIDTH), "fracture"))
+            found.append((dummy_images.box(rng, HEIGHT, WIDTH), "fracture"))
         if index == 2:
             found += [((40, 50, 60, 80), "metal"), ((9, 9, 9, 20), "bonelesion")]
         path = folder / f"images_part{index % 4 + 1}" / f"{stem}.png"
@@ -122,11 +123,13 @@ def _write_boxes(folder: epath.Path, stem: str, found: Boxes) -> None:
 def _write_picture(
     path: epath.Path, rng: np.random.Generator, found: Boxes, *, is_deep: bool
 ) -> None:
-    spots = [box for box, name in found if name == "fracture"]
-    picture = dummy_pictures.draw(rng, HEIGHT, WIDTH, spots)
+    picture = dummy_images.draw(rng, HEIGHT, WIDTH)
+    for box, name in found:
+        if name == "fracture":
+            picture = dummy_images.fill(picture, box)
     if is_deep:
         picture = picture.astype(np.uint16) * 257 + 1
-    _write(path, dummy_pictures.encode(path.suffix, picture))
+    _write(path, dummy_images.encode(picture, path.suffix))
 
 
 def _write(path: epath.Path, content: bytes) -> None:

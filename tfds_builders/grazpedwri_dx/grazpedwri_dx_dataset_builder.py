@@ -122,7 +122,7 @@ class Builder(release.ReleaseBuilder):
     def items(self) -> Sequence[release.Item]:
         """See base class."""
         self._require_parts()
-        content = (self.release.root / TABLE).read_bytes()
+        content = self.content(TABLE)
         columns, rows = tables.parse(content, TABLE)
         tables.require(columns, _COLUMNS, TABLE)
         pictures = self._pictures
@@ -190,7 +190,7 @@ class Builder(release.ReleaseBuilder):
                 return None, None, None
             boxes = box_formats.boxes([], [], None)
         else:
-            boxes = _read(source, (self.release.root / path).read_bytes(), path)
+            boxes = _read(source, self.content(path), path)
         chosen = self.builder_config.objects or OBJECTS
         ignored = [name for name in OBJECTS if name not in chosen]
         corners, labels = boxes.choose(chosen, ignored, path or stem)

@@ -6,11 +6,10 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import cv2
 import numpy as np
 from etils import epath
 
-from tfds_builders import dummy_pictures
+from tfds_builders import dummy_images
 
 SIDE = 48  # pixels; 512 in the release
 _LARGE = 6  # how many times larger the images were when the XML was written
@@ -48,7 +47,8 @@ _EXTRA = {
     "val": ("extra/mc+shenzhen/val/MCUCXR_0104_1.png",),
     "test": ("extra/da+db/test/n2.jpg",),
 }
-Boxes = list[tuple[dummy_pictures.Box, int]]
+Box = tuple[int, int, int, int]  # x0, y0, x1, y1, pixels
+Boxes = list[tuple[Box, int]]
 
 
 def write(folder: epath.Path, *, images: int = 16, seed: int = 0) -> None:
@@ -69,10 +69,10 @@ def write(folder: epath.Path, *, images: int = 16, seed: int = 0) -> None:
         name = {"tb": "tb{:04d}", "health": "h{:04d}", "sick": "s{:04d}"}[kind]
         spots: Boxes = []
         if kind == "tb":
-            spots = [(dummy_pictures.spot(rng, SIDE, SIDE), 1 + index % 4 // 2)]
+            spots = [(dummy_images.box(rng, SIDE, SIDE), 1 + index % 4 // 2)]
         split = "val" if place % 4 == 3 else "train"
         found[split][f"{kind}/{name.format(number)}.png"] = spots
-    spot = dummy_pictures.spot(rng, SIDE, SIDE)
+    spot = dummy_images.box(rng, SIDE, SIDE)
     found["train"]["tb/tb1199.png"] = []
     found["train"]["tb/tb1200.png"] = [(spot, 1), (spot, 3)]
     found["test"]["test/0001.png"] = [(spot, 1)]
@@ -159,12 +159,13 @@ def _xml(spots: Boxes) -> str:
 
 
 def _write_picture(
-    path: epath.Path, rng: np.random.Generator, spots: list[dummy_pictures.Box]
+    path: epath.Path, rng: np.random.Generator, spots: list[Box]
 ) -> None:
-    picture = dummy_pictures.draw(rng, SIDE, SIDE, spots)
+    picture = dummy_images.draw(rng, SIDE, SIDE)
+    for box in spots:
+        picture = dummy_images.fill(picture, box)
     path.parent.mkdir(parents=True, exist_ok=True)
-    colour = cv2.cvtColor(picture, cv2.COLOR_GRAY2RGB)
-    path.write_bytes(dummy_pictures.encode(path.suffix, colour))
+    path.write_bytes(dummy_images.encode(picture, path.suffix, "RGB"))
 
 
 def _write_text(path: epath.Path, text: str) -> None:

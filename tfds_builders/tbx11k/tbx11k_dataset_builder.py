@@ -170,7 +170,7 @@ class Builder(release.ReleaseBuilder):
         path = f"annotations/xml/{pathlib.PurePosixPath(name).stem}.xml"
         if path not in self.release.sizes:
             return box_formats.boxes([], [], None)
-        return box_formats.voc((self.release.root / path).read_bytes(), path)
+        return box_formats.voc(self.content(path), path)
 
     def _boxes(self) -> dict[str, box_formats.Boxes]:
         """What the JSON files say about each image; the first that lists it counts."""
@@ -178,7 +178,7 @@ class Builder(release.ReleaseBuilder):
         for stem in _WITH_BOXES:
             name = f"annotations/json/{stem}.json"
             if name in self.release.sizes:
-                found = box_formats.coco((self.release.root / name).read_bytes(), name)
+                found = box_formats.coco(self.content(name), name)
                 result = {**{_plain(k): v for k, v in found.items()}, **result}
         return result
 
@@ -218,11 +218,11 @@ class Builder(release.ReleaseBuilder):
         """The file of this name that lists images, and the images."""
         name = f"lists/{stem}.txt"
         if name in self.release.sizes:
-            lines = tables.lines((self.release.root / name).read_bytes(), name)
+            lines = tables.lines(self.content(name), name)
             return name, [_plain(line) for line in lines]
         name = f"annotations/json/{stem}.json"
         if name in self.release.sizes:
-            found = box_formats.coco((self.release.root / name).read_bytes(), name)
+            found = box_formats.coco(self.content(name), name)
             return name, [_plain(file_name) for file_name in found]
         return name, []
 
