@@ -186,21 +186,21 @@ def _constant(content: bytes) -> Damage:
     return lambda _, __: content
 
 
-ANY: Mapping[str, Damage] = {
+ANY: dict[str, Damage] = {
     "cut short": _half,
     "empty": _constant(b""),
     "a web page": _constant(b"<!DOCTYPE html><html>Please log in</html>"),
     "noise": _noise,
     "zeros": _constant(bytes(4096)),
 }
-PICTURE: Mapping[str, Damage] = {
+PICTURE: dict[str, Damage] = {
     "another format": _constant(b"GIF89a\1\0\1\0\0\0\0,\0\0\0\0\1\0\1\0\0\2\0;"),
     **{f"oversized {k}": _constant(oversized(k)) for k in ("PNG", "BMP", "TIFF")},
     **{f"oversized {k}": _constant(oversized(k)) for k in ("DICOM", "J2K")},
     "malformed DICOM": _constant(bytes(128) + b"DICM" + bytes(range(256))),
     "zeros within": _zeros_within,
 }
-TABLE: Mapping[str, Damage] = {
+TABLE: dict[str, Damage] = {
     "a cell": _cell,
     "another cell": _cell,
     "a third cell": _cell,
@@ -214,7 +214,7 @@ TABLE: Mapping[str, Damage] = {
     "rows twice": lambda content, _: content + content,
     "a picture": _constant(oversized("PNG", 4)),
 }
-JSON: Mapping[str, Damage] = {
+JSON: dict[str, Damage] = {
     "a value": _value,
     "another value": _value,
     "a third value": _value,
@@ -225,7 +225,7 @@ JSON: Mapping[str, Damage] = {
     "deep": _constant(b"[" * 100_000),
     "not UTF-8": _not_utf8_within,
 }
-XML: Mapping[str, Damage] = {
+XML: dict[str, Damage] = {
     "a tag": _tag,
     "another tag": _tag,
     "another root": _constant(b"<other/>"),

@@ -141,6 +141,25 @@ def brief(names: Iterable[str], limit: int = 12) -> str:
     return text + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
+def read(path: epath.Path) -> bytes:
+    """The content of a file.
+
+    Raises:
+      FileNotFoundError: If there is none, or a folder of that name.
+      ValueError: If it may not be read.
+    """
+    try:
+        return path.read_bytes()
+    except (IsADirectoryError, NotADirectoryError, FileNotFoundError) as error:
+        raise FileNotFoundError(
+            f"No file {str(path)!r}: {error.strerror}. Get it again."
+        ) from error
+    except PermissionError as error:
+        raise ValueError(
+            f"{str(path)!r} may not be read: {error.strerror}. Change who may."
+        ) from error
+
+
 def list_files(root: epath.Path) -> Listing:
     """Lists all files below a folder but those that systems leave behind."""
     sizes = dict(sorted(_walk(root, "")))

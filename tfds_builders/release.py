@@ -183,7 +183,7 @@ class ReleaseBuilder(xray_builder.XrayBuilder, skip_registration=True):
 
     def content(self, name: str) -> bytes:
         """The content of a file, by its path below the root."""
-        return (self.release.root / name).read_bytes()
+        return files.read(self.release.root / name)
 
     def fingerprint(self) -> str:
         """Hash over names and sizes of all files and the content of the tables."""
@@ -191,7 +191,7 @@ class ReleaseBuilder(xray_builder.XrayBuilder, skip_registration=True):
         for name, size in self.release.sizes.items():
             digest.update(f"{name}\0{size}\n".encode())
             if name.lower().endswith(_TABLES) and 0 <= size < _SMALL:
-                content = (self.release.root / name).read_bytes()
+                content = self.content(name)
                 digest.update(hashlib.sha256(content).digest())
         return digest.hexdigest()
 

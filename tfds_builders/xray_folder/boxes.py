@@ -60,9 +60,9 @@ def parse(
     found: dict[str, ImageBoxes] = {}
     missing = []
     for image in listed:
-        path = images.find(image["file_name"])
+        path = images.find(str(image["file_name"]))
         if path is None:
-            missing.append(image["file_name"])
+            missing.append(str(image["file_name"]))
             continue
         if path in found:
             raise ValueError(f"{name} lists the image {path!r} twice.")
@@ -114,7 +114,7 @@ def _lists(
     """Returns images, annotations and category names, checked for what is needed."""
     try:
         data = json.loads(content)
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{name} is not JSON: {error}.") from error
     needed = {
         "images": ("id", "file_name"),
@@ -129,9 +129,20 @@ def _lists(
                 f"and {part!r} is not one."
             )
         for place, entry in enumerate(entries):
-            absent = [key for key in keys if key not in entry]
+            is_object = isinstance(entry, dict)
+            absent = [key for key in keys if not is_object or key not in entry]
             if absent:
                 raise ValueError(f"{name}: {part}[{place}] has no {absent}.")
+            wrong = [
+                key
+                for key in keys
+                if key != "bbox" and not isinstance(entry[key], int | str)
+            ]
+            if wrong:
+                raise ValueError(
+                    f"{name}: {part}[{place}] holds {entry[wrong[0]]!r} as "
+                    f"{wrong[0]!r}; expected a number or text."
+                )
     categories = {entry["id"]: str(entry["name"]) for entry in data["categories"]}
     return data["images"], data["annotations"], categories
 
@@ -197,11 +208,23 @@ def _of_image(
         if annotation.get("iscrowd"):
             dropped += 1
             continue
-        corners.append([float(value) for value in box])
+        try:
+            corners.append([float(value) for value in box])
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ValueError(
+                f"{name}: a box of {image['file_name']!r} must hold four numbers, got "
+                f"{box!r}."
+            ) from error
         labels.append(label)
     size = None
-    if image.get("height") and image.get("width"):
-        size = (float(image["height"]), float(image["width"]))
+    height, width = image.get("height"), image.get("width")
+    if height and width:
+        if not all(isinstance(n, int | float) and 0 < n < 1e9 for n in (height, width)):
+            raise ValueError(
+                f"{name}: {image['file_name']!r} has height {height!r} and width "
+                f"{width!r}; expected pixels."
+            )
+        size = (float(height), float(width))
     return ImageBoxes(
         np.array(corners, np.float64).reshape(-1, 4),
         np.array(labels, np.int64),

@@ -64,7 +64,7 @@ def read_source(
         )
     there = sorted(path.name for path in folder.iterdir())
     for name, wanted in ((IMAGES, True), (MASKS, masks)):
-        if wanted and name not in there:
+        if wanted and not (folder / name).is_dir():
             raise FileNotFoundError(
                 f"No folder {name!r} in {str(folder)!r}, which holds: "
                 f"{files.brief(there)}."
@@ -87,7 +87,7 @@ def _read(
         return None
     path = folder / name
     if path.is_file():
-        return path.read_bytes()
+        return files.read(path)
     if may_be_absent:
         return None
     raise FileNotFoundError(
