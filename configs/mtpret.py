@@ -70,8 +70,10 @@ def get_config(arg: str = "") -> ConfigDict:
     config.backbone.update(name="resnet50", width=64, in_channels=3)
     config.input.normalisation = "image"  # ours: Z-score of each image
     config.input.fit = "pad"  # ours
-    # ours: of the nine kinds of object of this set, fractures alone
-    options = dict(grazpedwri_dx=dict(objects=("fracture",)))
+    options = dict(
+        tbx11k=dict(only_tb=True),  # published: its 800 images of tuberculosis
+        grazpedwri_dx=dict(objects=("fracture",)),  # ours: of nine kinds of object
+    )
     for name in (*PRETRAINING_SETS, *EXTERNAL_SETS):
         config.datasets[name] = schema.dataset(
             name, folder=folder, image_size=STORED, **options.get(name, {})
