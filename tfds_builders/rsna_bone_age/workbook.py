@@ -1,4 +1,4 @@
-"""Reads the first sheet of an Excel workbook (.xlsx) as a table of text.
+"""Reads the longest sheet of an Excel workbook (.xlsx) as a table of text.
 
 Enough for a plain table of numbers and words; formulas give their stored result.
 """
@@ -13,13 +13,14 @@ import zlib
 from xml.etree import ElementTree
 
 _MOST = 1 << 25  # bytes of one part; a table of some hundred rows has far less
-_SHEET = re.compile(r"xl/worksheets/sheet(\d+)\.xml", re.IGNORECASE)
+_WIDEST = 256  # columns
+_SHEET = re.compile(r"xl/worksheets/[^/]+\.xml", re.IGNORECASE)
 _STRINGS = "xl/sharedStrings.xml"
 _CELL = re.compile(r"([A-Z]{1,3})\d+")
 
 
 def to_csv(content: bytes, name: str) -> bytes:
-    """The first sheet as comma-separated UTF-8.
+    """The sheet with most rows as comma-separated UTF-8.
 
     Args:
       content: The file.
@@ -31,19 +32,15 @@ def to_csv(content: bytes, name: str) -> bytes:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             parts = {info.filename: info for info in archive.infolist()}
-            sheets = sorted(
-                (int(match[1]), part)
-                for part in parts
-                if (match := _SHEET.fullmatch(part))
-            )
+            sheets = [parts[name] for name in sorted(parts) if _SHEET.fullmatch(name)]
             if not sheets:
                 raise ValueError("it holds no sheet")
             strings = []
             if _STRINGS in parts:
                 shared = _part(archive, parts[_STRINGS])
                 strings = [_text(entry) for entry in shared if _tag(entry) == "si"]
-            sheet = _part(archive, parts[sheets[0][1]])
-        rows = [_cells(row, strings) for row in sheet.iter() if _tag(row) == "row"]
+            found = [_rows(_part(archive, sheet)) for sheet in sheets]
+        rows = [_cells(row, strings) for row in max(found, key=len)]
     except (
         zipfile.BadZipFile,
         zlib.error,
@@ -55,8 +52,8 @@ def to_csv(content: bytes, name: str) -> bytes:
         ValueError,
     ) as error:
         raise ValueError(
-            f"{name} is no Excel workbook that can be read: {error}. Save its first "
-            "sheet as CSV beside it."
+            f"{name} is no Excel workbook that can be read: {error}. Save its table as "
+            "CSV beside it."
         ) from error
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
@@ -73,6 +70,10 @@ def _part(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> ElementTree.Elemen
     return ElementTree.fromstring(content)
 
 
+def _rows(sheet: ElementTree.Element) -> list[ElementTree.Element]:
+    return [row for row in sheet.iter() if _tag(row) == "row"]
+
+
 def _cells(row: ElementTree.Element, strings: list[str]) -> list[str]:
     """Text of each cell; cells that are not stored are empty."""
     cells: list[str] = []
@@ -81,7 +82,10 @@ def _cells(row: ElementTree.Element, strings: list[str]) -> list[str]:
             continue
         place = _CELL.fullmatch(cell.get("r", ""))
         if place:
-            cells += [""] * (_index(place[1]) - len(cells))
+            index = _index(place[1])
+            if index >= _WIDEST:
+                raise ValueError(f"it has a cell {place[0]}")
+            cells += [""] * (index - len(cells))
         kind = cell.get("t", "n")
         value = next((child for child in cell if _tag(child) in ("v", "is")), None)
         text = "" if value is None else _text(value)
