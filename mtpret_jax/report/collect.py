@@ -57,8 +57,8 @@ def build(
 
     Returns:
       Title, settings, `tasks` (each with its `arms`), `curves` of every run,
-      `forgetting` of stage 2, `runs`, `unfinished`, `datasets`, `versions`, `config`.
-      What is undefined is NaN.
+      `forgetting` of stage 2, `runs`, `unfinished`, `audit` (what each pool of stage 1
+      lost, and why), `datasets`, `versions`, `config`. What is undefined is NaN.
 
     Raises:
       FileNotFoundError: If a finished run has no predictions.
@@ -102,6 +102,10 @@ def build(
         },
         "runs": runs,
         "unfinished": [name for name in config.runs if name not in finished],
+        "audit": {
+            "pools": _read_json(folder / "audit" / "pool.json") or {},
+            "findings": _read_json(folder / "audit" / "audit.json"),
+        },
         "datasets": _read_json(folder / "datasets.json"),
         "versions": _read_json(folder / "versions.json"),
         "config": _read_json(folder / "config.json"),

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import html
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from etils import epath
 
-from mtpret_jax.report import figures, pictures, style, words
+from mtpret_jax.report import audit, figures, markup, pictures, style, words
 
 Report = Mapping[str, Any]
 NOT_CLINICAL = (
@@ -34,6 +33,7 @@ def render(workdir: epath.PathLike, report: Report) -> str:
         _studies(report),
         _learning(report),
         _contrastive(report),
+        audit.section(report),
         _forgetting(report),
         _pictures(epath.Path(workdir), report),
         _all_values(report),
@@ -44,15 +44,15 @@ def render(workdir: epath.PathLike, report: Report) -> str:
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{_text(report['title'])}</title><style>{style.CSS}</style></head>"
+        f"<title>{markup.text(report['title'])}</title><style>{style.CSS}</style></head>"
         f"<body>\n{''.join(parts)}\n</body></html>\n"
     )
 
 
 def _header(report: Report) -> str:
-    sentences = "".join(f"<p>{_text(line)}</p>" for line in words.opening(report))
+    sentences = "".join(f"<p>{markup.text(line)}</p>" for line in words.opening(report))
     return (
-        f"<header><div><h1>{_text(report['title'])}</h1>{sentences}"
+        f"<header><div><h1>{markup.text(report['title'])}</h1>{sentences}"
         f'<p class="note">{NOT_CLINICAL}</p></div></header>'
     )
 
@@ -62,7 +62,7 @@ def _arms(report: Report) -> str:
     if not tasks:
         return "<h2>Results</h2><p>No fine-tuning run has finished yet.</p>"
     head = "".join(
-        f"<th>{_text(name)}<small>{words.metric(task['primary'])}, {task['kind']}"
+        f"<th>{markup.text(name)}<small>{words.metric(task['primary'])}, {task['kind']}"
         f"<br>{words.size(task)}</small></th>"
         for name, task in tasks.items()
     )
@@ -84,13 +84,13 @@ def _arms(report: Report) -> str:
             f"{cells}</tr>"
         )
     starts = "".join(
-        f"<dt>{_swatch(arms, arm)}</dt><dd>{_text(words.start(report, arm))}</dd>"
+        f"<dt>{_swatch(arms, arm)}</dt><dd>{markup.text(words.start(report, arm))}</dd>"
         for arm in arms
     )
     return (
         "<h2>Results on test images</h2><dl>" + starts + "</dl>"
-        f"{_table('<th>arm</th>' + head, rows)}"
-        f'<p class="soft">{_text(words.interval(report))}</p>'
+        f"{markup.table('<th>arm</th>' + head, rows)}"
+        f'<p class="soft">{markup.text(words.interval(report))}</p>'
         f'<dl class="soft">{_definitions(report)}</dl>'
     )
 
@@ -125,7 +125,7 @@ def _differences(report: Report) -> str:
             points.append((f"{name} ({words.metric(metric)})", arm, *numbers))
             verdict, mark = words.verdict(gap["low"], gap["high"])
             rows.append(
-                f"<tr><td>{_text(name)}</td><td>{words.metric(metric)}</td>"
+                f"<tr><td>{markup.text(name)}</td><td>{words.metric(metric)}</td>"
                 f"<td>{_swatch(arm_names(report), arm)}</td>"
                 f"<td><b>{words.signed(gap['difference'])}</b></td>"
                 f"<td>{words.signed_span(gap['low'], gap['high'])}</td>"
@@ -135,12 +135,12 @@ def _differences(report: Report) -> str:
         return ""
     image = figures.forest(points, arms=arm_names(report), baseline=baseline)
     head = "<th>task</th><th>metric</th><th>arm</th><th>difference</th>"
-    head += f"<th>95 % interval</th><th>against {_text(baseline)}</th>"
+    head += f"<th>95 % interval</th><th>against {markup.text(baseline)}</th>"
     return (
-        f"<h2>Against {_text(baseline)}, image by image</h2>"
-        f"<p>{_text(words.paired(report))}</p>"
+        f"<h2>Against {markup.text(baseline)}, image by image</h2>"
+        f"<p>{markup.text(words.paired(report))}</p>"
         + _figure(image, f"Differences to {baseline} with 95 % intervals.")
-        + _table(head, rows)
+        + markup.table(head, rows)
     )
 
 
@@ -151,16 +151,17 @@ def _studies(report: Report) -> str:
             if row["studies"]:
                 cells = "".join(_cell(row, value) for value in words.PER_STUDY)
                 rows.append(
-                    f"<tr><td>{_text(name)}</td><td>{_swatch(arms, arm)}</td>"
+                    f"<tr><td>{markup.text(name)}</td><td>{_swatch(arms, arm)}</td>"
                     f"<td>{row['images']}</td><td>{row['studies']}</td>{cells}</tr>"
                 )
     if not rows:
         return ""
-    head = _cells(("task", "arm", "images", "studies"), "th") + _cells(
+    head = markup.cells(("task", "arm", "images", "studies"), "th") + markup.cells(
         ("AUROC per image", "AUROC per study", "kappa per image", "kappa per study"),
         "th",
     )
-    return f"<h2>Per image and per study</h2><p>{words.STUDIES}</p>{_table(head, rows)}"
+    table = markup.table(head, rows)
+    return f"<h2>Per image and per study</h2><p>{words.STUDIES}</p>{table}"
 
 
 def _learning(report: Report) -> str:
@@ -184,7 +185,9 @@ def _learning(report: Report) -> str:
                 for arm, row in task["arms"].items()
             },
         )
-        parts.append(f"<h3>{_text(name)}</h3>{_figure(image, f'Learning of {name}.')}")
+        parts.append(
+            f"<h3>{markup.text(name)}</h3>{_figure(image, f'Learning of {name}.')}"
+        )
     return "<h2>Learning curves of fine-tuning</h2>" + "".join(parts) if parts else ""
 
 
@@ -202,7 +205,7 @@ def _contrastive(report: Report) -> str:
         if shown:
             image = figures.run_curves(shown)
             alt = f"Contrastive loss and accuracy of {name}."
-            parts.append(f"<h3>{_text(name)}</h3>{_figure(image, alt)}")
+            parts.append(f"<h3>{markup.text(name)}</h3>{_figure(image, alt)}")
     if not parts:
         return ""
     return (
@@ -218,7 +221,7 @@ def _forgetting(report: Report) -> str:
             continue
         image = figures.forgetting(matrix)
         rows = [
-            f"<tr><td>{_text(task)}</td>"
+            f"<tr><td>{markup.text(task)}</td>"
             f"<td>{words.metric(matrix.get('metric', {}).get(task, ''))}</td>"
             + "".join(
                 f"<td>{words.number(row[key])}</td>"
@@ -227,10 +230,10 @@ def _forgetting(report: Report) -> str:
             + "</tr>"
             for task, row in matrix["summary"].items()
         ]
-        head = _cells(("task", "metric", "best", "at the end", "lost"), "th")
+        head = markup.cells(("task", "metric", "best", "at the end", "lost"), "th")
         parts.append(
-            f"<h3>{_text(name)}</h3>{_figure(image, f'Forgetting in {name}.')}"
-            + _table(head, rows)
+            f"<h3>{markup.text(name)}</h3>{_figure(image, f'Forgetting in {name}.')}"
+            + markup.table(head, rows)
         )
     if not parts:
         return ""
@@ -258,9 +261,8 @@ def _pictures(workdir: epath.Path, report: Report) -> str:
         if not samples or not report["samples"]:
             continue
         image, caption = _drawn(task, samples, report["samples"])
-        parts.append(
-            f"<h3>{_text(name)}</h3>{_figure(image, f'Samples of {name}.', caption)}"
-        )
+        figure = _figure(image, f"Samples of {name}.", caption)
+        parts.append(f"<h3>{markup.text(name)}</h3>{figure}")
     if not parts:
         return ""
     return (
@@ -297,39 +299,50 @@ def _all_values(report: Report) -> str:
     for name, task in report["tasks"].items():
         arms = task["arms"]
         values = dict.fromkeys(v for row in arms.values() for v in row["values"])
-        head = "<th>value</th>" + "".join(f"<th>{_text(arm)}</th>" for arm in arms)
+        head = "<th>value</th>" + "".join(
+            f"<th>{markup.text(arm)}</th>" for arm in arms
+        )
         rows = []
         for value in values:
             cells = "".join(_cell(row, value) for row in arms.values())
-            rows.append(f"<tr><th>{_text(words.metric(value))}</th>{cells}</tr>")
-        kept = "".join(f"<td>{_text(words.kept(row))}</td>" for row in arms.values())
+            rows.append(f"<tr><th>{markup.text(words.metric(value))}</th>{cells}</tr>")
+        kept = "".join(
+            f"<td>{markup.text(words.kept(row))}</td>" for row in arms.values()
+        )
         rows.append(f'<tr class="aside"><th>model kept</th>{kept}</tr>')
         parts.append(
-            f"<details><summary>{_text(name)}, {words.size(task)}</summary>"
-            f"{_table(head, rows)}</details>"
+            f"<details><summary>{markup.text(name)}, {words.size(task)}</summary>"
+            f"{markup.table(head, rows)}</details>"
         )
     return "<h2>All values</h2>" + "".join(parts) if parts else ""
 
 
 def _how(report: Report) -> str:
-    head = _cells(("run", "stage", "starts from", "steps", "time", "images/s"), "th")
+    head = markup.cells(
+        ("run", "stage", "starts from", "steps", "time", "images/s"), "th"
+    )
     rows = [
-        f"<tr>{_cells(words.run(n, r), 'td')}</tr>" for n, r in report["runs"].items()
+        f"<tr>{markup.cells(words.run(n, r), 'td')}</tr>"
+        for n, r in report["runs"].items()
     ]
     parts = [
         f"<h2>How it was made</h2><p>Seed {report['seed']}.</p>",
-        _table(head, rows),
+        markup.table(head, rows),
     ]
     used = words.splits_in_use(report)
     if used:
         titles = ("set", "split", "train", "validation", "test")
-        head = _cells((*titles, "patients in several", "sha256 of the list"), "th")
-        rows = [f"<tr>{_cells(words.split(n, s), 'td')}</tr>" for n, s in used.items()]
-        parts.append(f"<h3>How images were shared out</h3>{_table(head, rows)}")
+        head = markup.cells(
+            (*titles, "patients in several", "sha256 of the list"), "th"
+        )
+        rows = [
+            f"<tr>{markup.cells(words.split(n, s), 'td')}</tr>" for n, s in used.items()
+        ]
+        parts.append(f"<h3>How images were shared out</h3>{markup.table(head, rows)}")
     if report["unfinished"]:
         names = ", ".join(report["unfinished"])
         parts.append(
-            f"<p><b>Not finished when this was written:</b> {_text(names)}.</p>"
+            f"<p><b>Not finished when this was written:</b> {markup.text(names)}.</p>"
         )
     for title, key in (
         ("Counts of the data sets", "datasets"),
@@ -339,7 +352,7 @@ def _how(report: Report) -> str:
         if report[key] is not None:
             text = json.dumps(report[key], indent=2, ensure_ascii=False)
             parts.append(
-                f"<details><summary>{title}</summary><pre>{_text(text)}</pre></details>"
+                f"<details><summary>{title}</summary><pre>{markup.text(text)}</pre></details>"
             )
     return "".join(parts)
 
@@ -353,24 +366,9 @@ def arm_names(report: Report) -> list[str]:
 
 def _swatch(arms: list[str], arm: str) -> str:
     colour = figures.style(arms.index(arm))["color"]
-    return f'<span class="swatch" style="background:{colour}"></span>{_text(arm)}'
+    return f'<span class="swatch" style="background:{colour}"></span>{markup.text(arm)}'
 
 
 def _figure(image: str, alt: str, caption: str = "") -> str:
-    below = f"<figcaption>{_text(caption)}</figcaption>" if caption else ""
-    return f'<figure><img src="{image}" alt="{_text(alt)}">{below}</figure>'
-
-
-def _table(head: str, rows: list[str]) -> str:
-    return (
-        f'<div class="scroll"><table><thead><tr>{head}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
-    )
-
-
-def _cells(values: Iterable[str], tag: str) -> str:
-    return "".join(f"<{tag}>{_text(value)}</{tag}>" for value in values)
-
-
-def _text(value: object) -> str:
-    return html.escape(str(value))
+    below = f"<figcaption>{markup.text(caption)}</figcaption>" if caption else ""
+    return f'<figure><img src="{image}" alt="{markup.text(alt)}">{below}</figure>'

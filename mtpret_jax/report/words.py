@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from mtpret_jax.report import audit
+
 Report = Mapping[str, Any]
 
 _METRICS = {
@@ -99,8 +101,10 @@ def size(task: Mapping[str, Any]) -> str:
 def opening(report: Report) -> list[str]:
     """The first sentences of the page."""
     tasks = report["tasks"]
+    warnings = audit.opening(report)
     if not tasks:
-        return ["Nothing to compare yet: no fine-tuning run has finished."]
+        nothing = "Nothing to compare yet: no fine-tuning run has finished."
+        return [*warnings, nothing]
     arms = {arm for task in tasks.values() for arm in task["arms"]}
     steps = [{row["steps"] for row in task["arms"].values()} for task in tasks.values()]
     same = ", with the same number of steps" if all(len(s) == 1 for s in steps) else ""
@@ -111,6 +115,7 @@ def opening(report: Report) -> list[str]:
         "of each run was chosen on validation images; the test images below were used "
         "once, at the end."
     ]
+    lines += warnings
     lines += findings(report)
     return lines + crossing(report)
 

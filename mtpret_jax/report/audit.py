@@ -1,0 +1,99 @@
+"""What stage 1 read and what was kept from it: sentences and a section of the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mtpret_jax.report import markup
+
+Report = Mapping[str, Any]
+
+_RISK = (
+    "The audit compares every two pictures of all sets and splits of this "
+    "configuration. It does not find mirrored, turned, cropped or inverted copies, "
+    "other exposures of the same visit, or patients whose ids differ between the sets."
+)
+
+
+def opening(report: Report) -> list[str]:
+    """A warning for each run of stage 1 that was not kept from images of evaluation."""
+    return [
+        f"Run {name} reproduces the published pool (contrastive.pool: paper): training "
+        "images that a validation or test split holds again, as copies or by the same "
+        "patient, were not removed. Arms that start from it may have seen test images, "
+        "without their labels, and their figures may be too good."
+        for name, run in report["audit"]["pools"].items()
+        if run["pool"] == "paper"
+    ]
+
+
+def section(report: Report) -> str:
+    """The section "Audit"; empty without stage 1."""
+    pools = report["audit"]["pools"]
+    if not pools:
+        return ""
+    parts = ["<h2>Audit</h2>"]
+    for name, run in pools.items():
+        parts.append(f"<h3>{markup.text(name)}</h3>{_pool(run)}")
+    findings = report["audit"]["findings"]
+    if findings is None:
+        return "".join([*parts, "<p>The sets were not audited.</p>"])
+    if findings["excluded"]:
+        names = ("set", "reason", "met again in", "split", "training images")
+        keys = ("dataset", "reason", "other_dataset", "other_split", "images")
+        rows = [[row[key] for key in keys] for row in findings["excluded"]]
+        parts.append("<p>Excluded, by the closest reason:</p>")
+        parts.append(markup.plain_table(names, rows))
+    for row in findings["nestings"]:
+        found = row["copies_found"]
+        outer, inner = markup.text(row["outer"]), markup.text(row["inner"])
+        parts.append(
+            f"<p>Documented: {outer} contains images of {inner} "
+            f"({markup.text(row['extent'])}); {found or 'no'} "
+            f"pair{'' if found == 1 else 's'} of copies found.</p>"
+        )
+    parts.append(_overlaps(findings["overlaps"]))
+    return "".join([*parts, f'<p class="soft">{_RISK}</p>'])
+
+
+def _pool(run: Mapping[str, Any]) -> str:
+    """What each set of a pool had and lost."""
+    if run["pool"] == "paper":
+        total = sum(one["images"] for one in run["sets"].values())
+        return f"<p><b>The published pool:</b> all {total} training images.</p>"
+    rows = [
+        (name, one["images"], one["removed"], one["images"] - one["removed"])
+        for name, one in run["sets"].items()
+    ]
+    removed = sum(row[2] for row in rows)
+    said = (
+        f"{removed} were removed, since a validation or test split holds them, or "
+        "their patient, again."
+        if removed
+        else "None of them is met again in a validation or test split."
+    )
+    names = ("set", "training images", "removed", "read")
+    total = sum(row[1] for row in rows)
+    table = markup.plain_table(names, rows)
+    return f"<p>{total} training images. {said}</p>{table}"
+
+
+def _overlaps(found: list[Mapping[str, Any]]) -> str:
+    """Every overlap, also those that exclude nothing."""
+    if not found:
+        return "<p>No image and no patient was found twice.</p>"
+    names = ("kind", "set", "split", "images", "set", "split", "images", "pairs")
+    rows = [
+        (
+            row["kind"],
+            *(row["dataset"], row["split"], row["images"]),
+            *(row["other_dataset"], row["other_split"], row["other_images"]),
+            row["pairs"],
+        )
+        for row in found
+    ]
+    return (
+        "<details><summary>All images and patients found twice, also within one "
+        f"split</summary>{markup.plain_table(names, rows)}</details>"
+    )
