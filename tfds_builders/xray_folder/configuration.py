@@ -35,6 +35,9 @@ class XrayFolderConfig(tfds.core.BuilderConfig):
         `split`; without one, images are shared out 80/10/10 by group.
       group_column: Holds the patient, or whatever must not cross splits. By default the
         first there is of `group`, `patient`, `patient_id`.
+      patients: Name of the collection that numbered the patients, for example "nih":
+        "13118" becomes "nih:13118". Only patients with such a name are compared with
+        those of other sets.
       split_seed: Seed of the sharing out; unused where the table has splits. Sets
         made from one folder need the same one, or one trains on the other's test.
       labels: Label columns and their classes: `{column: [class, ...]}` where a cell
@@ -70,6 +73,7 @@ class XrayFolderConfig(tfds.core.BuilderConfig):
     file_column: str = "file"
     split_column: str = ""
     group_column: str = ""
+    patients: str = ""
     split_seed: int = 0
     labels: Mapping[str, Sequence[str] | Classes] = dataclasses.field(
         default_factory=dict
@@ -96,6 +100,8 @@ class XrayFolderConfig(tfds.core.BuilderConfig):
         self._require(bool(self.folder), "folder", "the path of a folder")
         self._require(self.image_size >= 0, "image_size", "pixels, 0 or more")
         self._require(self.bit_depth in (8, 16), "bit_depth", "8 or 16")
+        is_name = ":" not in self.patients and self.patients != "image"
+        self._require(is_name, "patients", "a name without a colon, not 'image'")
         for option in ("multi_label", "unknown", "negative", "ignored_categories"):
             # A lone string would be taken for a list of its letters.
             is_list = not isinstance(getattr(self, option), str)

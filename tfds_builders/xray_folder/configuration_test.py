@@ -13,6 +13,7 @@ from tfds_builders import xray_folder
         ({"folder": ""}, "folder must be the path"),
         ({"bit_depth": 12}, "bit_depth must be 8 or 16"),
         ({"unknown": "none"}, "unknown must be a list of strings"),
+        ({"patients": "nih:"}, "patients must be a name without a colon"),
         ({"masks": "labels"}, "mask_classes must be classes if"),
         ({"masks": "colour"}, "masks must be one of"),
         ({"box_classes": ["crack"]}, "box_classes must be classes if"),

@@ -20,6 +20,7 @@ _SPLITS = {
     "test": "test",
 }
 _GROUP_COLUMNS = ("group", "patient", "patient_id")
+_ALONE = "image:"  # before the name of an image whose patient is not known
 _FEW = 20  # values of a column that splits can share alike
 
 
@@ -97,7 +98,17 @@ def groups(
             len(found),
             f"column {column!r} is empty" if column else "no such column",
         )
-    return [group or f"image:{name}" for group, name in zip(found, ids, strict=True)]
+    return [group or f"{_ALONE}{name}" for group, name in zip(found, ids, strict=True)]
+
+
+def named(config: configuration.XrayFolderConfig, groups: Sequence[str]) -> list[str]:
+    """The groups with option `patients` before them, but for images on their own."""
+    if not config.patients:
+        return list(groups)
+    return [
+        group if group.startswith(_ALONE) else f"{config.patients}:{group}"
+        for group in groups
+    ]
 
 
 def strata(columns: Sequence[str], rows: Sequence[Mapping[str, str]]) -> list[str]:

@@ -75,6 +75,7 @@ class Builder(xray_builder.XrayBuilder):
         mask_of = self._masks_of_images(columns, ids, rows)
         group_of = table.groups(config, columns, rows, ids)
         split_of = table.assign_splits(config, columns, rows, ids, group_of)
+        patient_of = table.named(config, group_of)  # plays no part in the splits
         result: dict[str, list[xray_builder.Record]] = {
             "train": [],
             "validation": [],
@@ -85,7 +86,7 @@ class Builder(xray_builder.XrayBuilder):
                 continue  # The table's mask is not there; already set aside.
             labels = {column: coded[row] for column, coded in known.items()}
             details = _Files(name, labels, mask_of.get(name), found.get(name))
-            record = xray_builder.Record(name, group_of[row], details)
+            record = xray_builder.Record(name, patient_of[row], details)
             result[split_of[row]].append(record)
         return result
 
