@@ -100,7 +100,7 @@ class Builder(release.ReleaseBuilder):
             self.release, (".png",), holders=("test",)
         ).items():
             if found.setdefault(key, path) != path:
-                self.leave_out(path, f"a second copy of {found[key]}")
+                self.leave_out(path, "a second copy of a file in CXR_png")
         return found
 
     def _masks(self) -> dict[str, str]:
@@ -112,7 +112,7 @@ class Builder(release.ReleaseBuilder):
         for stem, path in sorted(found.items()):
             key = stem.removesuffix(_MASK_SUFFIX)
             if masks.setdefault(key, path) != path:
-                self.leave_out(path, f"a second mask beside {masks[key]}")
+                self.leave_out(path, "a second mask of the same image")
         return masks
 
     def _readings(self) -> dict[str, readings.Reading]:

@@ -85,8 +85,7 @@ def test_the_folder_test_is_not_read_twice(prepared) -> None:
     copies = {k: v for k, v in prepared.left_out.items() if k.startswith("test/")}
 
     assert len(copies) == 8
-    for name, reason in copies.items():
-        assert reason == f"a second copy of CXR_png/{name.removeprefix('test/')}"
+    assert set(copies.values()) == {"a second copy of a file in CXR_png"}
 
 
 def test_only_one_root_is_read(dummy, prepared, tmp_path) -> None:

@@ -83,8 +83,7 @@ class Builder(release.ReleaseBuilder):
                 continue
             item = _item(name, part, label)
             if item.image_id in found:
-                first = found[item.image_id].image
-                self.leave_out(name, f"has the same name as {first}")
+                self.leave_out(name, "has the same name as another picture")
                 continue
             found[item.image_id] = item
         for folder, count in inner.items():

@@ -76,7 +76,7 @@ class Builder(release.ReleaseBuilder):
                         f"such as {_EXAMPLE.replace('train', part)}image1.png, got "
                         f"{path!r}."
                     )
-                item = self._item(match, f"{table}, row {row}")
+                item = self._item(match, table)
                 if item is None:
                     continue
                 listed.add(item.image)
@@ -108,7 +108,7 @@ class Builder(release.ReleaseBuilder):
             line.replace("\\", "/") for line in tables.lines(self.content(table), name)
         ]
 
-    def _item(self, match: re.Match[str], where: str) -> release.Item | None:
+    def _item(self, match: re.Match[str], table: str) -> release.Item | None:
         """The image of a row; None for a row without one."""
         study, name = match["study"], match["file"]
         if files.is_junk(name):
@@ -116,7 +116,7 @@ class Builder(release.ReleaseBuilder):
             return None
         image = self.release.find(f"{study}/{name}")
         if image is None:
-            self.leave_out(f"{study}/{name}", f"in {where}, but not there")
+            self.leave_out(f"{study}/{name}", f"in {table}, but not there")
             return None
         return release.Item(
             image_id=f"{study}/{match['stem']}",

@@ -89,8 +89,7 @@ class Builder(release.ReleaseBuilder):
             if path.suffix.lower() not in _SUFFIXES:
                 self.leave_out(name, "not a picture")
             elif path.stem in found[folder]:
-                first = found[folder][path.stem]
-                self.leave_out(name, f"has the same name as {first}")
+                self.leave_out(name, "has the same name as another picture")
             else:
                 found[folder][path.stem] = name
         for folder, names in found.items():

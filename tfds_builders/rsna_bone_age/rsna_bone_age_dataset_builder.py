@@ -124,17 +124,19 @@ class Builder(release.ReleaseBuilder):
             number = str(int(path.stem))
             first = found[split].setdefault(number, name)
             if first != name:
-                self.leave_out(name, f"a second copy of {first}")
+                self.leave_out(name, "a second copy of an image")
         return found
 
     def _refuse_packed(self, split: str, number: str) -> None:
         """Says which archive is to be unpacked, where images are missing."""
         for name in self.release.matching("boneage-*.zip"):
-            match = _FOLDER.search(_low(name.rsplit("/", maxsplit=1)[-1]))
-            if match and _SPLIT_OF[match[1] or match[2]] == split:
+            stem = pathlib.PurePosixPath(name).stem
+            match = _FOLDER.search(_low(stem))
+            unpacked = any(f"/{stem}/" in f"/{other}" for other in self.release.sizes)
+            if match and _SPLIT_OF.get(match[1]) == split and not unpacked:
                 raise FileNotFoundError(
                     f"{self.name}: image {number} of {split} is not there, but the "
-                    f"archive {name} is. Unpack it, or take it away if it is."
+                    f"archive {name} is. Unpack it; if you did, take it away."
                 )
 
     def _table(self, name: str) -> dict[str, xray_features.About]:

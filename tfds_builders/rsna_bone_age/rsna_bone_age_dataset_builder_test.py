@@ -129,6 +129,9 @@ def test_an_archive_still_packed_is_named(copy) -> None:
 
     with pytest.raises(FileNotFoundError, match=r"validation-dataset-1\.zip is\. Unp"):
         _builder(copy, copy / "data").download_and_prepare()
+    (copy / "away").rename(home / "boneage-validation-dataset-1")
+    (home / "boneage-validation-dataset-1" / "1386.png").unlink()
+    assert _builder(copy, copy / "data").found
 
 
 @pytest.mark.parametrize("around", ["", "rsna", "archive/rsna"])
