@@ -140,8 +140,8 @@ def test_a_split_without_examples_is_named_before_training(folders, tmp_path):
     config = without(small(), "segmentation", "detection")
 
     assert message(ValueError, building.open_workshop, config, tmp_path, folders) == (
-        "Dataset 'hand' has no split 'test'; it has ['train', 'validation'] "
-        f"(in {folders['hand']})."
+        "Dataset 'hand' has no split 'test' in its splits 'official'; it has "
+        f"['train', 'validation'] (in {folders['hand']})."
     )
 
 

@@ -134,7 +134,7 @@ class Source:
         chosen = manifests.read(self.folder, self.preparation, manifest)
         rows = manifests.read_index(self.folder)
         counts = {name: part.num_examples for name, part in builder.info.splits.items()}
-        self.index = _members(self.name, chosen, split, rows, counts)
+        self.index = _members(self.folder, chosen, split, rows, counts)
         first = _first_positions(self.name, rows, counts)
         self._positions = np.asarray(
             [first[row["split"]] + int(row["record"]) for row in self.index], np.int64
@@ -280,7 +280,7 @@ def read_metadata(folder: PathLike) -> Metadata:
 
 
 def _members(
-    name: str,
+    folder: epath.Path,
     chosen: manifests.Manifest | None,
     split: str,
     rows: list[manifests.Row],
@@ -292,7 +292,8 @@ def _members(
     if split not in there:
         under = "" if chosen is None else f" in its splits {chosen.name!r}"
         raise ValueError(
-            f"Dataset {name!r} has no split {split!r}{under}; it has {sorted(there)}."
+            f"Dataset {folder.parent.name!r} has no split {split!r}{under}; it has "
+            f"{sorted(there)} (in {os.fspath(folder)})."
         )
     return found.get(split, [])
 

@@ -7,7 +7,6 @@ import logging
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from etils import epath
 
 from tfds_builders import files, splits, xray_features
 from tfds_builders.xray_folder import configuration
@@ -131,8 +130,8 @@ def assign_splits(
 ) -> list[str]:
     """Returns the split of each image: the table's, else shared out by group.
 
-    How images are shared out depends on the folder's name, the table, the groups and
-    `split_seed`, not on the name of the configuration or its labels.
+    How images are shared out depends on the table, the groups and `split_seed`, not on
+    the configuration's name or labels, nor on where the folder lies.
 
     Raises:
       ValueError: If a value names no split, or a group crosses splits.
@@ -143,10 +142,9 @@ def assign_splits(
     elif "split" in columns:
         column = "split"
     if not column:
-        folder = epath.Path(config.folder).expanduser().resolve()
         alike = strata(columns, rows)
         shares = splits.grouped(
-            ids, group_of, alike, seed=config.split_seed, name=folder.name
+            ids, group_of, alike, seed=config.split_seed, name="xray_folder"
         )
         split_of = {i: split for split, found in shares.items() for i in found}
         return [split_of[i] for i in ids]

@@ -14,7 +14,6 @@ import pytest
 import tensorflow_datasets as tfds
 
 from tfds_builders import xray_builder, xray_folder
-from tfds_builders.xray_folder import table
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 Row = Mapping[str, str]
@@ -84,8 +83,7 @@ class Prepared:
     """A prepared folder, read back by TFDS without the builder."""
 
     def __init__(self, folder: pathlib.Path, **options: Any) -> None:
-        options = {"name": "mine", "folder": str(folder), **options}
-        config = xray_folder.Config(**options)
+        config = xray_folder.Config(name="mine", folder=str(folder), **options)
         builder = xray_folder.Builder(data_dir=folder.parent / "data", config=config)
         builder.download_and_prepare()
         self.path = pathlib.Path(builder.data_dir)
@@ -122,37 +120,6 @@ def test_a_bare_folder_is_shared_out_with_a_warning(
         "image_id",
         "patient_id",
     ]
-
-
-def test_two_sets_of_one_folder_share_it_out_alike(folder: pathlib.Path):
-    values = ["well", "well", "well", "sick"]
-    rows = _rows(label=lambda i: values[i % 4], side=lambda i: "R" if i % 3 else "L")
-    _table(folder, [{k: v for k, v in row.items() if k != "split"} for row in rows])
-    _json(folder, {f"a{i}.png": [(1, 1, 5, 5)] for i in range(5)})
-    options = [
-        {},
-        {"labels": {"label": ["well", "sick"]}, "name": "other"},
-        {"labels": {"side": ["L", "R"]}, "name": "third"},
-        {"annotations": "boxes.json", "box_classes": ["crack"], "name": "fourth"},
-    ]
-
-    made = [Prepared(folder, **changes).index for changes in options]
-
-    places = [{row["image_id"]: row["split"] for row in index} for index in made]
-    assert all(found == places[0] for found in places)
-    assert len(set(places[0].values())) == 3
-
-
-def test_sharing_out_is_alike_in_columns_of_few_values():
-    rows = [
-        {"file": f"a{i}", "age": str(i % 60), "label": ("well", "sick")[i % 5 == 0]}
-        for i in range(200)
-    ]
-
-    found = table.strata(["file", "age", "label"], rows)
-
-    assert found == [row["label"] for row in rows]
-    assert table.strata([], [{}, {}]) == ["", ""]
 
 
 def test_index_gives_the_position_at_which_a_record_is_read_back(folder: pathlib.Path):
