@@ -2,6 +2,8 @@
 # make test   the whole suite
 # make lint   ruff and pyright
 # make smoke  a small selection of the suite, for other versions of the libraries
+# make beam-test        preparing a set with Apache Beam
+# make tensorflow-test  our sets by tfds.load, with TFDS's own test of builders
 #
 # Each makes its own virtual environment when there is none. Only Python 3.11 to 3.13
 # and make are needed. Another Python, folder or set of versions:
@@ -12,11 +14,16 @@ VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
 PYTEST_ARGS ?= -n auto --maxprocesses 4 --dist loadfile
 DEMO_ARGS ?=
+# Beam and TensorFlow want their own versions of some libraries.
+BEAM_VENV ?= .venv-beam
+TENSORFLOW_VENV ?= .venv-tensorflow
+# Not the conftest.py of the suite: these tests need no JAX.
+ALONE := --noconftest --override-ini filterwarnings=default
 
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint smoke format install
+.PHONY: demo test lint smoke format install beam-test tensorflow-test
 .DELETE_ON_ERROR:
 
 install: $(STAMP)
@@ -48,3 +55,20 @@ lint: $(STAMP)
 format: $(STAMP)
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
+
+$(BEAM_VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(BEAM_VENV)
+	$(BEAM_VENV)/bin/python -m pip install --quiet --editable '.[beam]' pytest
+	touch $@
+
+beam-test: $(BEAM_VENV)/.installed
+	$(BEAM_VENV)/bin/python -m pytest $(ALONE) tests/beam
+
+$(TENSORFLOW_VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(TENSORFLOW_VENV)
+	$(TENSORFLOW_VENV)/bin/python -m pip install --quiet --editable . pytest tensorflow-cpu dill
+	touch $@
+
+# TensorFlow's base class has a test_session, which says "Not a test".
+tensorflow-test: $(TENSORFLOW_VENV)/.installed
+	$(TENSORFLOW_VENV)/bin/python -m pytest $(ALONE) -k 'not test_session' tests/tensorflow
