@@ -122,7 +122,9 @@ def test_second_copies_are_listed(copy) -> None:
     assert "a second copy" in " ".join(q.reason for q in builder.left_out())
 
 
-def test_an_archive_still_packed_is_named(copy) -> None:
+def test_an_archive_still_packed_is_named(tmp_path) -> None:
+    copy = epath.Path(tmp_path)
+    dummy_data.write(copy, images=40)
     home = copy / "Bone Age Validation Set"
     (home / "boneage-validation-dataset-1").rename(copy / "away")
     (home / "boneage-validation-dataset-1.zip").write_bytes(b"PK")
