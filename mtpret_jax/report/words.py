@@ -23,7 +23,7 @@ _METRICS = {
 }
 PER_STUDY = ("auroc", "auroc_study", "kappa", "kappa_study")
 STUDIES = (
-    "A study is all pictures of one visit, and its probability the mean over them. "
+    "A study is all test pictures of one visit; its probability is the mean over them. "
     "Cohen's kappa is agreement with the truth beyond chance, at the likeliest class "
     "(at 0.5 where classes do not exclude each other): 0 is chance, 1 is perfect."
 )
