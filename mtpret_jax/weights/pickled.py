@@ -9,7 +9,7 @@ answered by functions of the caller; a file that holds anything else is refused.
 from __future__ import annotations
 
 import pickletools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import IO, Any
 
 _MARK = object()
@@ -72,7 +72,8 @@ def load(
       persistent: Answers a reference to data outside the pickle.
 
     Returns:
-      Dicts, lists, tuples, numbers, text, bytes, `Name`s and results of the two above.
+      Dicts with plain keys, lists, tuples, numbers, text, bytes, `Name`s, and what the
+      two above gave.
 
     Raises:
       Refused: If it wants anything else, or is no whole pickle.
@@ -161,7 +162,7 @@ class _Machine:
 
     def _dict(self, _: None) -> None:
         values = self._from_mark()
-        self.stack.append(dict(zip(values[::2], values[1::2], strict=True)))
+        self.stack.append(table(zip(values[::2], values[1::2], strict=True)))
 
     def _append(self, _: None) -> None:
         value = self.stack.pop()
@@ -173,11 +174,11 @@ class _Machine:
 
     def _setitem(self, _: None) -> None:
         value, key = self.stack.pop(), self.stack.pop()
-        _require(self.stack[-1], dict)[key] = value
+        _require(self.stack[-1], dict).update(table([(key, value)]))
 
     def _setitems(self, _: None) -> None:
         values = self._from_mark()
-        found = dict(zip(values[::2], values[1::2], strict=True))
+        found = table(zip(values[::2], values[1::2], strict=True))
         _require(self.stack[-1], dict).update(found)
 
     def _binput(self, place: int) -> None:
@@ -197,7 +198,8 @@ class _Machine:
         self.stack.append(Name(name.replace(" ", ".")))
 
     def _stack_global(self, _: None) -> None:
-        attribute, module = self.stack.pop(), self.stack.pop()
+        attribute = _require(self.stack.pop(), str)
+        module = _require(self.stack.pop(), str)
         self.stack.append(Name(f"{module}.{attribute}"))
 
     def _binpersid(self, _: None) -> None:
@@ -219,9 +221,18 @@ class _Machine:
             raise Refused("it holds an object with attributes")
 
 
-def _require(value: Any, kind: type) -> Any:
+def table(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
+    """A dict with plain keys: hashing nested ones may take for ever.
+
+    Raises:
+      TypeError: If a key is neither text, bytes nor a number.
+    """
+    return {_require(key, (str, bytes, int, float)): value for key, value in pairs}
+
+
+def _require(value: Any, kind: type | tuple[type, ...]) -> Any:
     if not isinstance(value, kind):
-        raise TypeError(f"a {kind.__name__} was expected, not {type(value).__name__}")
+        raise TypeError(f"a {type(value).__name__} in a wrong place")
     return value
 
 

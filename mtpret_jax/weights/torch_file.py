@@ -122,15 +122,15 @@ def _load_legacy(content: bytes) -> Any:
         raise pickled.Refused("it is not a file of torch.save")
     version, system = _unpickle(stream), _unpickle(stream)
     if version != _LEGACY_VERSION or not isinstance(system, dict):
-        raise pickled.Refused(f"its format {version!r} is not known")
+        raise pickled.Refused("its format is not the known one")
     order = "little" if system.get("little_endian", True) else "big"
     value = _unpickle(stream)
     keys = _unpickle(stream)
-    if not isinstance(keys, list):
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
         raise pickled.Refused("its list of storages is damaged")
     storages = {storage.key: storage for storage in _storages(value)}
     parts = {}
-    for key in map(str, keys):
+    for key in keys:
         if key not in storages:
             raise pickled.Refused(f"its storage '{key}' belongs to no tensor")
         count = int.from_bytes(stream.read(8), order, signed=True)
@@ -148,7 +148,8 @@ def _storage(reference: Any) -> _Storage:
     """The storage that a pickle refers to."""
     kind, name, key, _, numel = reference[:5]
     whole = len(reference) == 5 or reference[5:] == (None,)
-    if kind != "storage" or not whole or not isinstance(name, pickled.Name):
+    plain = isinstance(key, (str, int)) and isinstance(name, pickled.Name)
+    if kind != "storage" or not whole or not plain:
         raise pickled.Refused("it refers to something other than a storage")
     if name.text not in DTYPES:
         raise pickled.Refused(
@@ -180,7 +181,7 @@ def _parameter(tensor: Any, *_: Any) -> Any:
 
 
 def _ordered(pairs: Any = ()) -> dict[Any, Any]:
-    return dict(pairs)
+    return pickled.table(pairs)
 
 
 def _size(sides: Any = ()) -> tuple[int, ...]:
@@ -197,8 +198,10 @@ _CALLS: Mapping[str, Callable[..., Any]] = {
 
 
 def _natural(value: Any) -> int:
-    if type(value) is not int or not 0 <= value < 2**62:
-        raise pickled.Refused(f"a size or place is {value!r}")
+    if type(value) is not int:  # What else it is may be too long to print.
+        raise pickled.Refused(f"a size or place is a {type(value).__name__}")
+    if not 0 <= value < 2**62:
+        raise pickled.Refused(f"a size or place is {value}")
     return value
 
 

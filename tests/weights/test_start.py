@@ -1,0 +1,203 @@
+"""A run of any stage starts from a file of weights, and says so afterwards."""
+
+import hashlib
+import json
+import struct
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mtpret_jax import building, experiment, models, preparation, starting, types
+from mtpret_jax import config as schema
+from mtpret_jax.training import checkpoint
+from mtpret_jax.weights import layout
+
+NAMES = {"hand": {"label_names": {"finding": ["normal", "fracture"]}}}
+
+
+def body_weights(*, name="resnet18", width=8, channels=3):
+    """Names and arrays of a narrow network of random numbers, as torchvision's."""
+    body = models.build_backbone(
+        schema.BackboneConfig(name=name, width=width, in_channels=channels)
+    )
+    drawn = jax.eval_shape(
+        lambda: body.init(jax.random.key(0), jnp.zeros((1, 32, 32, 1)))
+    )
+    rng = np.random.default_rng(0)
+    tree = jax.tree.map(
+        lambda leaf: rng.uniform(0.1, 0.2, leaf.shape).astype(np.float32),
+        {"params": drawn.params, "model_state": drawn.model_state},
+    )
+    return layout.to_torchvision(tree)
+
+
+def save(path, weights):
+    """Writes a safetensors file of float32 arrays."""
+    header, data = {}, b""
+    for name, array in weights.items():
+        places = [len(data), len(data) + array.nbytes]
+        header[name] = {
+            "dtype": "F32",
+            "shape": list(array.shape),
+            "data_offsets": places,
+        }
+        data += array.tobytes()
+    head = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(head)) + head + data)
+    return path
+
+
+def config(start, *, channels=3, **runs):
+    """One run of each stage from `start`; an option by path changes a run."""
+    made = schema.defaults()
+    made.backbone.update(name="resnet18", width=8, in_channels=channels)
+    made.datasets.hand = schema.dataset(
+        "phantom_xray", body="hand", image_size=32, train=16, validation=8, test=8
+    )
+    made.tasks.fracture = schema.task(
+        dataset="hand", target="finding", image_size=32, batch_size=8
+    )
+    common = dict(init_from=str(start), steps=1)
+    made.runs.contrastive = schema.run(
+        stage="contrastive",
+        contrastive=dict(datasets={"hand": 1.0}, batch_size=8, queue_size=16),
+        **common,
+    )
+    made.runs.continual = schema.run(
+        stage="continual", continual=dict(tasks=("fracture",), rounds=1), **common
+    )
+    made.runs.imagenet = schema.run(
+        stage="finetune",
+        arm="imagenet",
+        finetune=dict(task="fracture", batch_norm_batches=0),
+        **common,
+    )
+    for name, options in runs.items():
+        made.runs[name].update(options)
+    return made
+
+
+def message(call, *arguments, error=ValueError, **options):
+    with pytest.raises(error) as raised:
+        call(*arguments, **options)
+    return str(raised.value)
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """A file of a narrow ResNet-18 with a stem for three channels."""
+    return save(tmp_path / "narrow.safetensors", body_weights())
+
+
+@pytest.mark.parametrize("run", ["contrastive", "continual", "imagenet"])
+def test_every_stage_starts_from_the_file(run, weights, tmp_path):
+    parsed = schema.parse(config(weights))
+    tasks = building.build_tasks(parsed, NAMES)
+    stage = building.build_stage(parsed, parsed.runs[run], tasks)
+    batches = building.shape_batches(parsed, parsed.runs[run])
+    shapes = jax.eval_shape(lambda: stage.init(jax.random.key(0), batches))
+    state = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    facts = starting.check(parsed)
+
+    state = starting.carry(parsed, run, state, runs=tmp_path, weights=facts)
+
+    body = types.Variables(state.params["backbone"], state.model_state["backbone"])
+    out = layout.to_torchvision(
+        {"params": body.params, "model_state": body.model_state}
+    )
+    for name, array in body_weights().items():
+        np.testing.assert_array_equal(out[name], array)
+
+
+def test_the_facts_of_a_file_are_its_name_hash_and_stem(weights):
+    facts = starting.check(schema.parse(config(weights, channels=1)))
+
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert facts == {
+        str(weights): {
+            "file": "narrow.safetensors",
+            "sha256": digest,
+            "stem": "3 channels summed to 1",
+            "left_out": [],
+        }
+    }
+
+
+def test_a_file_that_does_not_fit_is_refused_before_anything_runs(tmp_path):
+    deep = save(tmp_path / "deep.safetensors", body_weights(name="resnet50"))
+    found = message(starting.check, schema.parse(config(deep)))
+    assert found.startswith(
+        f"config.runs.contrastive.init_from ({deep}): the file lacks ["
+    )
+    assert "ResNet-50 of width 8, the config wants ResNet-18 of width 8" in found
+
+    gone = schema.parse(config(tmp_path / "gone.pth"))
+    found = message(starting.check, gone, error=FileNotFoundError)
+    assert found == f"No file of weights '{tmp_path / 'gone.pth'}'."
+
+
+def test_a_file_has_no_head_and_no_queue_to_carry():
+    asked = config("resnet50.pth", imagenet={"finetune": {"head": "carried"}})
+    assert message(schema.parse, asked) == (
+        "config.runs.imagenet.finetune.head: asks for more than a backbone, but "
+        "init_from 'resnet50.pth' is a file of weights and holds no more."
+    )
+    asked = config("a.pt", contrastive={"contrastive": {"carry_memory": True}})
+    found = message(schema.parse, asked)
+    assert found.startswith("config.runs.contrastive.contrastive.carry_memory: asks")
+
+
+def test_a_file_that_changes_under_way_is_noticed(weights, tmp_path):
+    parsed = schema.parse(config(weights))
+    facts = starting.check(parsed)
+    changed = body_weights()
+    changed["bn1.bias"] = changed["bn1.bias"] + 1
+    save(weights, changed)
+
+    found = message(
+        starting.carry, parsed, "imagenet", None, runs=tmp_path, weights=facts
+    )
+
+    assert found.endswith("the file has changed since the command began.")
+    experiment.claim_workdir(parsed, tmp_path / "work", {}, weights=facts)
+    found = message(
+        experiment.claim_workdir,
+        parsed,
+        tmp_path / "work",
+        {},
+        weights=starting.check(parsed),
+    )
+    assert "weights.json differs from this call: " in found
+    assert ".sha256: was " in found
+
+
+@pytest.mark.slow
+def test_a_run_names_the_file_in_its_results(weights, tmp_path):
+    """From its start straight to its end, since compiling a step takes long."""
+    asked = config(weights)
+    with asked.unlocked():
+        del asked.runs["continual"]
+        del asked.runs["imagenet"]
+    parsed = schema.parse(asked)
+    row, work = parsed.runs["contrastive"], tmp_path / "work"
+    folders = preparation.prepare(parsed.datasets, tmp_path / "data")
+    shop = building.open_workshop(parsed, work, folders)
+    stage = building.build_stage(parsed, row, shop.tasks)
+    batches = building.shape_batches(parsed, row)
+    run = work / "runs" / "contrastive"
+    checkpoints = checkpoint.RunCheckpoints(run / "checkpoints")
+
+    state, start = experiment._start(shop, "contrastive", stage, batches, checkpoints)
+    experiment._end(shop, "contrastive", stage, state, {})
+
+    checkpoints.close()
+    facts = starting.check(parsed)[str(weights)]
+    tree, described = checkpoint.load_backbone(run / "backbone", {})
+    assert start == 0
+    assert described["parent"] == facts
+    said = f"narrow.safetensors (sha256 {facts['sha256'][:12]})"
+    assert json.loads((run / "run.json").read_text())["parent"] == said
+    out = layout.to_torchvision(tree["backbone"])
+    np.testing.assert_array_equal(out["conv1.weight"], body_weights()["conv1.weight"])
