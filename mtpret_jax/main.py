@@ -141,7 +141,7 @@ def run() -> None:
     """Runs `main`; a mistake in the input ends in one line, not a traceback."""
     try:
         app.run(main, flags_parser=_parse_flags)
-    except (ValueError, FileNotFoundError, TypeError, FloatingPointError) as error:
+    except (ValueError, OSError, TypeError, FloatingPointError) as error:
         if logging.level_debug():
             raise
         lines = [str(error), *getattr(error, "__notes__", [])]
