@@ -3,6 +3,7 @@
 import hashlib
 import json
 import struct
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -49,9 +50,9 @@ def save(path, weights):
     return path
 
 
-def config(start, *, channels=3, **runs):
+def config(start, *, channels=3, **runs) -> Any:
     """One run of each stage from `start`; an option by path changes a run."""
-    made = schema.defaults()
+    made: Any = schema.defaults()
     made.backbone.update(name="resnet18", width=8, in_channels=channels)
     made.datasets.hand = schema.dataset(
         "phantom_xray", body="hand", image_size=32, train=16, validation=8, test=8
