@@ -12,7 +12,7 @@ from tfds_builders import reader, records, xray_features
 
 # The columns of index.csv besides those of the labels.
 INDEX_START = ("split", "record", "image_id", "group")
-INDEX_END = ("has_mask", "n_boxes", *xray_features.ABOUT)
+INDEX_END = ("has_mask", "n_boxes", *xray_features.ABOUT, "looks_inverted")
 
 
 def shrink(xray: xray_features.Xray, longest_side: int) -> xray_features.Xray:
@@ -61,11 +61,20 @@ def index_row(
     split: str,
     record: records.Record,
     xray: xray_features.Xray,
+    *,
+    looks_inverted: bool,
 ) -> dict[str, Any]:
     """A row of index.csv, but for the position of the record.
 
     A label column names the classes that are present, joined by "|": empty where
     nothing is known, "(none)" where it is known that there is none.
+
+    Args:
+      layout: Of the set.
+      split: In which the record is stored.
+      record: What was known before it was loaded.
+      xray: As it is stored.
+      looks_inverted: Whether it seems to be dark where rays were stopped.
     """
     row: dict[str, Any] = {
         "split": split,
@@ -82,6 +91,7 @@ def index_row(
     for name in xray_features.ABOUT:
         value = getattr(record.about, name)
         row[name] = "" if value != value else value
+    row["looks_inverted"] = int(looks_inverted)
     return row
 
 

@@ -1,9 +1,14 @@
 """Which pictures look inverted, and turning them around."""
 
+import csv
+import json
+import pathlib
+from typing import Any
+
 import numpy as np
 import pytest
 
-from tfds_builders import polarity
+from tfds_builders import polarity, reader, xray_folder
 from tfds_builders.phantom_xray import simulator
 
 
@@ -87,3 +92,60 @@ def test_inverting_twice_gives_the_picture_back():
 )
 def test_patterns_name_images(pattern: str, named: bool):
     assert polarity.is_named("a/1.png", ("other", pattern)) is named
+
+
+@pytest.fixture
+def folder(tmp_path) -> pathlib.Path:
+    """Ten pictures, of which the last two are inverted."""
+    (tmp_path / "in" / "images").mkdir(parents=True)
+    for number in range(10):
+        image = _body(60 + number, 50)
+        content = reader.encode_png(polarity.invert(image) if number > 7 else image)
+        (tmp_path / "in" / "images" / f"{number}.png").write_bytes(content)
+    return tmp_path
+
+
+def _prepare(folder: pathlib.Path, **options: Any) -> Any:
+    config = xray_folder.Config(name="t", folder=str(folder / "in"), **options)
+    builder = xray_folder.Builder(data_dir=folder / "out", config=config)
+    builder.download_and_prepare()
+    path = pathlib.Path(builder.data_dir)
+    report = json.loads((path / "preparation.json").read_text())
+    with (path / "index.csv").open(newline="") as file:
+        flagged = {
+            row["image_id"]
+            for row in csv.DictReader(file)
+            if row["looks_inverted"] == "1"
+        }
+    images = {
+        example["image_id"].decode(): example["image"][..., 0]
+        for split in builder.info.splits
+        for example in builder.as_data_source(split)
+    }
+    return report, flagged, images
+
+
+def test_pictures_that_look_inverted_are_listed_and_kept(folder, caplog):
+    report, flagged, images = _prepare(folder)
+
+    assert report["polarity_warnings"] == 2
+    assert flagged == {"8.png", "9.png"}
+    assert "2 of 10 images look inverted" in caplog.text
+    np.testing.assert_array_equal(images["9.png"], polarity.invert(_body(69, 50)))
+
+
+def test_named_pictures_are_turned_around_and_not_flagged(folder, caplog):
+    report, flagged, images = _prepare(folder, invert=["8.png", "9*"])
+
+    np.testing.assert_array_equal(images["0.png"], _body(60, 50))
+    np.testing.assert_array_equal(images["9.png"], _body(69, 50))
+    assert report["polarity_warnings"] == 0
+    assert not flagged
+    assert "look inverted" not in caplog.text
+
+
+def test_an_option_that_names_no_picture_is_refused(folder):
+    with pytest.raises(ValueError, match=r"no image is called '10\.png'.*Did you mean"):
+        _prepare(folder, invert=["10.png"])
+    with pytest.raises(ValueError, match="option invert must be a list"):
+        _prepare(folder, invert="1.png")

@@ -35,12 +35,15 @@ class ReleaseConfig(tfds.core.BuilderConfig):
       image_size: Longest stored side, pixels; 0 as released.
       bit_depth: Bits of a stored pixel, 8 or 16.
       seed: Of the splits `grouped` and `muscle`.
+      invert: The image_ids, or patterns of them, of pictures that are the wrong way
+        round in the release, dark where rays were stopped; they are turned around.
     """
 
     folder: str = ""
     image_size: int = 0
     bit_depth: int = 8
     seed: int = 0
+    invert: Sequence[str] = ()
 
 
 @dataclasses.dataclass(frozen=True)

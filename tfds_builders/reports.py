@@ -36,6 +36,8 @@ class Totals:
       bytes: Size of the files of each split.
       left_out: Number of files that were left out.
       last_left_out: One of them for each split, and the last of all under "".
+      look_inverted: Images that seem to be dark where rays were stopped.
+      an_inverted: The image_id of one of them.
       tally: Counts of the set.
     """
 
@@ -47,6 +49,8 @@ class Totals:
     last_left_out: dict[str, records.Quarantined] = dataclasses.field(
         default_factory=dict
     )
+    look_inverted: int = 0
+    an_inverted: str = ""
     tally: statistics.Tally = dataclasses.field(default_factory=statistics.Tally)
 
     def counts(self) -> dict[str, int]:
@@ -94,6 +98,9 @@ def write_tables(
                 lengths.append(len(report.rows))
             totals.bytes[split] += report.bytes
             totals.tally.merge(report.tally)
+            flagged = [r["image_id"] for r in report.rows if r["looks_inverted"]]
+            totals.look_inverted += len(flagged)
+            totals.an_inverted = (flagged or [totals.an_inverted])[-1]
             leave_out(split, report.quarantined)
     return totals
 

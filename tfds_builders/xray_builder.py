@@ -29,6 +29,7 @@ from tfds_builders import (
     beam,
     digests,
     examples,
+    polarity,
     pool,
     reader,
     records,
@@ -65,7 +66,9 @@ class XrayBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
 
     A subclass sets VERSION and a config (a dataclass derived from
     `tfds.core.BuilderConfig` with a field `image_size`: longest stored side in pixels,
-    0 as is) and says what its layout, records and fingerprint are.
+    0 as is) and says what its layout, records and fingerprint are. With a field
+    `invert` (patterns of image_ids), those images are turned around after reading, and
+    others that look inverted are pointed out.
     """
 
     builder_config: Any
@@ -155,7 +158,15 @@ class XrayBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
             xray = self.load(record)
         except reader.UnreadableImage as error:
             return Quarantined(record.image_id, str(error))
+        invert = getattr(self.builder_config, "invert", None)
+        is_named = polarity.is_named(record.image_id, invert or ())
+        if is_named:
+            image = polarity.invert(xray.image)
+            xray = dataclasses.replace(xray, image=image)
         xray = examples.shrink(xray, self.builder_config.image_size)
+        # Whoever named it has looked at it; a simulator has no such option.
+        is_checked = invert is not None and not is_named
+        flag = is_checked and polarity.looks_inverted(xray.image)
         tally = statistics.Tally()
         tally.add(xray, is_train=split == "train")
         features, serializer = self._serializer
@@ -164,7 +175,7 @@ class XrayBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
         return shards.Encoded(
             # Else the order of features differs between processes.
             proto.SerializeToString(deterministic=True),
-            examples.index_row(layout, split, record, xray),
+            examples.index_row(layout, split, record, xray, looks_inverted=flag),
             tally,
         )
 
@@ -250,6 +261,8 @@ class XrayBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
         if not found:
             raise ValueError(f"{self.name}/{self.builder_config.name}: no images.")
         ids = collections.Counter(r.image_id for part in found.values() for r in part)
+        invert = getattr(self.builder_config, "invert", ())
+        polarity.check_names(invert, ids, f"{self.name}/{self.builder_config.name}")
         (name, count), *_ = ids.most_common(1)
         if count > 1:
             raise ValueError(
@@ -306,8 +319,14 @@ class XrayBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
                 "default_manifest": self.DEFAULT_MANIFEST,
                 **totals.tally.summary(self.layout()),
                 "quarantined": totals.left_out,
+                "polarity_warnings": totals.look_inverted,
             },
         )
+        self._warn(totals)
+        self._place(plan, staging, totals)
+
+    def _warn(self, totals: reports.Totals) -> None:
+        """Points out what somebody should look at."""
         if totals.left_out:
             logging.getLogger(__name__).warning(
                 "%s/%s: %d files were left out, for example %s: %s. All are listed, "
@@ -319,7 +338,19 @@ class XrayBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
                 totals.last_left_out[""].reason,
                 QUARANTINE,
             )
-        self._place(plan, staging, totals)
+        if totals.look_inverted:
+            logging.getLogger(__name__).warning(
+                "%s/%s: %d of %d images look inverted, dark where rays were stopped, "
+                "for example %s. None was changed. They have looks_inverted = 1 in %s "
+                "of the prepared folder: look at them, and name those that are in the "
+                "option `invert`.",
+                self.name,
+                self.builder_config.name,
+                totals.look_inverted,
+                sum(totals.counts().values()),
+                totals.an_inverted,
+                INDEX,
+            )
 
     def _place(
         self,

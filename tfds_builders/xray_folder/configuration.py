@@ -64,6 +64,8 @@ class XrayFolderConfig(tfds.core.BuilderConfig):
       box_classes: Classes of the boxes and the JSON's categories that belong to each:
         `{class: [category, ...]}`, or `[category, ...]` as they are.
       ignored_categories: Categories whose boxes are left out.
+      invert: The image_ids, or patterns of them such as "knee/*", of pictures that are
+        the wrong way round, dark where rays were stopped; they are turned around.
     """
 
     folder: str = ""
@@ -90,6 +92,7 @@ class XrayFolderConfig(tfds.core.BuilderConfig):
     annotations: str = ""
     box_classes: Sequence[str] | Classes = ()
     ignored_categories: Sequence[str] = ()
+    invert: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         """Refuses options that contradict each other.
@@ -102,7 +105,8 @@ class XrayFolderConfig(tfds.core.BuilderConfig):
         self._require(self.bit_depth in (8, 16), "bit_depth", "8 or 16")
         is_name = ":" not in self.patients and self.patients != "image"
         self._require(is_name, "patients", "a name without a colon, not 'image'")
-        for option in ("multi_label", "unknown", "negative", "ignored_categories"):
+        lists = ("multi_label", "unknown", "negative", "ignored_categories", "invert")
+        for option in lists:
             # A lone string would be taken for a list of its letters.
             is_list = not isinstance(getattr(self, option), str)
             self._require(is_list, option, "a list of strings")
