@@ -114,6 +114,8 @@ def main(arguments: list[str]) -> None:
     with tempfile.TemporaryDirectory(dir=_FOLDER.value or None) as name:
         folder, peaks = pathlib.Path(name), []
         print(f"{_SIDE.value} px, {len(os.sched_getaffinity(0))} cores")  # noqa: T201
+        source = whole = folder
+        count = 0
         for count in _COUNTS.value:
             source, whole = folder / f"source-{count}", folder / f"whole-{count}"
             _write(source, count, _SIDE.value)
