@@ -13,7 +13,7 @@ import os
 import pathlib
 import random
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 import tqdm
@@ -92,6 +92,7 @@ def examine(
     images: int | None = SAMPLE,
     seed: int = 0,
     archives: Sequence[str] = (),
+    taken: Collection[epath.Path] = (),
 ) -> Diagnosis:
     """Looks for a set in a folder.
 
@@ -101,6 +102,7 @@ def examine(
       images: How many pictures are read, drawn with `seed`; None for all.
       seed: Another seed draws others.
       archives: Packed files in the folder, as `packed` returns them.
+      taken: Folders that belong to other sets, as `roots` returns them.
     """
     name = builder_class.name
     config = dataclasses.replace(
@@ -113,7 +115,7 @@ def examine(
     unpack = f"Unpack {files.brief(mine, 5)}. " if mine else ""
     root = files.find_root(folder, builder.MARKERS, depth=_DEPTH)
     if root is None:
-        partial = _partial(folder, builder.MARKERS)
+        partial = _partial(folder, builder.MARKERS, taken)
         return Diagnosis(
             name=name,
             status=PARTLY if partial else MISSING,
@@ -124,6 +126,9 @@ def examine(
         )
     try:
         found, left_out = builder.found, builder.left_out()
+        builder.fingerprint()
+        builder.manifests()
+        read, unreadable, problem = _read(builder, images, seed)
     # What builders promise to raise about a release, and missing optional libraries.
     except (OSError, ValueError, ImportError) as error:
         return Diagnosis(
@@ -137,7 +142,6 @@ def examine(
         )
     counts = _counts(builder, found)
     lacking = [k for k, c in counts.items() if c.expected and c.found < c.expected]
-    read, unreadable, problem = _read(builder, images, seed)
     return Diagnosis(
         name=name,
         status=PARTLY if lacking else FOUND,
@@ -152,6 +156,14 @@ def examine(
         archives=mine,
         next_step=_next_step(name, folder, lacking, problem, unpack, instructions),
     )
+
+
+def roots(
+    builders: Iterable[type[release.ReleaseBuilder]], folder: epath.Path
+) -> set[epath.Path]:
+    """Folders of the sets that lie in a folder with all that marks them."""
+    found = (files.find_root(folder, b.MARKERS, depth=_DEPTH) for b in builders)
+    return {root for root in found if root is not None}
 
 
 def packed(folder: epath.Path) -> list[str]:
@@ -302,10 +314,14 @@ def _next_step(
     return prepare
 
 
-def _partial(folder: epath.Path, markers: Sequence[str]) -> str:
+def _partial(
+    folder: epath.Path, markers: Sequence[str], taken: Collection[epath.Path]
+) -> str:
     """Where most of several markers lie, and which lack; "" where few do."""
     best: tuple[list[str], str] = (list(markers), "")
     for place in files.folders(folder, _DEPTH):
+        if any(root == place or root in place.parents for root in taken):
+            continue
         lacking = files.lacking(place, markers)
         if len(lacking) < len(best[0]):
             best = (lacking, str(place))

@@ -2,19 +2,20 @@
 
     python -m tfds_builders.doctor FOLDER [set ...] [--json] [--images all|some|none]
 
-Exit code: 0 if every named set, or every set that is there, would be prepared; 1 if
-not, or if nothing is there; 2 if the command line is wrong.
+Exit code: 0 if every named set, or every set whose folder is there, would be prepared;
+1 if not, or if nothing is there; 2 if the command line is wrong.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import logging
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from etils import epath
 
@@ -28,27 +29,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Looks at the folder of the command line and returns the exit code."""
     parser = _parser()
     flags = parser.parse_intermixed_args(arguments)
+    known = catalogue.released()
     try:
-        chosen = catalogue.choose(flags.sets, catalogue.released())
+        chosen = catalogue.choose(flags.sets, known)
     except ValueError as error:
         parser.error(str(error))
     folder = flags.folder.expanduser()
     if not folder.is_dir():
         parser.error(f"There is no folder {str(folder)!r}.")
-    # TFDS warns of every configuration that is not one of the builder's own.
-    logging.getLogger("absl").setLevel(logging.ERROR)
     archives = diagnosis.packed(folder)
-    found = [
-        diagnosis.examine(
-            builder_class,
-            folder,
-            images=_IMAGES[flags.images],
-            seed=flags.seed,
-            archives=archives,
-        )
-        for builder_class in chosen.values()
-    ]
-    asked = found if flags.sets else [d for d in found if d.status != diagnosis.MISSING]
+    taken = diagnosis.roots(known.values(), folder)
+    with _quiet("absl", "tfds_builders"):
+        found = [
+            diagnosis.examine(
+                builder_class,
+                folder,
+                images=_IMAGES[flags.images],
+                seed=flags.seed,
+                archives=archives,
+                taken=taken,
+            )
+            for builder_class in chosen.values()
+        ]
+    # A part that nobody asked for may as well belong to something else.
+    asked = [d for d in found if d.root or flags.sets]
     would_prepare = bool(asked) and all(d.would_prepare for d in asked)
     if flags.json:
         report = {
@@ -61,6 +65,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         sys.stdout.write(_text(folder, found, archives, would_prepare))
     return 0 if would_prepare else 1
+
+
+@contextlib.contextmanager
+def _quiet(*names: str) -> Iterator[None]:
+    """Silences warnings of loggers, since the report says the same, and more."""
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _parser() -> argparse.ArgumentParser:

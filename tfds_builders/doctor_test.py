@@ -1,6 +1,7 @@
 """What the doctor says about whole, broken, missing and packed releases."""
 
 import json
+import pathlib
 import subprocess
 import sys
 from typing import Any, ClassVar
@@ -87,6 +88,32 @@ def test_sets_that_are_not_there_do_not_fail_those_that_are(release, capsys):
 
     assert everything == 0
     assert named == 1
+
+
+def test_every_set_is_found_in_its_own_folder(tmp_path, capsys):
+    dummy.main([str(tmp_path)])
+    capsys.readouterr()
+
+    code, report = _json(capsys, str(tmp_path), "--images", "none")
+
+    assert code == 0
+    assert {entry["name"] for entry in report["sets"]} == set(catalogue.released())
+    for entry in report["sets"]:
+        assert (tmp_path / entry["name"]) in [
+            pathlib.Path(entry["root"]),
+            *pathlib.Path(entry["root"]).parents,
+        ]
+
+
+def test_a_folder_with_images_is_not_taken_for_a_part_of_another_set(tmp_path, capsys):
+    dummy.write("fracatlas", epath.Path(tmp_path), images=None)
+
+    code, report = _json(capsys, str(tmp_path), "--images", "none")
+
+    assert code == 0
+    assert [e["name"] for e in report["sets"] if e["status"] != "missing"] == [
+        "fracatlas"
+    ]
 
 
 def test_a_missing_part_is_named(release, capsys):
