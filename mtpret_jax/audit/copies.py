@@ -18,9 +18,22 @@ from mtpret_jax.audit import signatures
 
 FARTHEST = 64  # of 255 bits: pairs with more unequal bits are not looked at
 LEAST_AGREEMENT = 0.95  # correlation of the details of two copies
-FAINT = 2.0  # grey levels of 255: less contrast, and rounding is part of the detail
-LEAST_AGREEMENT_FAINT = 0.925
+# Where the poorer of two pictures has less contrast or fewer pixels than this, rounding
+# and blur are part of its detail, and less agreement is asked for.
+FAINT = 2.0  # grey levels of 255
+NARROW = 48  # pixels of the shorter side
+LEAST_AGREEMENT_POOR = 0.925
 BLANK = 0.05  # grey levels: nothing to compare
+
+RULE = {
+    "farthest_hash": FARTHEST,
+    "hash_bits": signatures.HASH_BITS,
+    "least_agreement": LEAST_AGREEMENT,
+    "least_agreement_poor": LEAST_AGREEMENT_POOR,
+    "faint": FAINT,
+    "narrow": NARROW,
+    "blank": BLANK,
+}
 
 _ROWS, _COLUMNS = 64, 4096  # of a block of hashes; both stay in a core's cache
 _VERIFIED = 4096  # pairs at once
@@ -55,7 +68,8 @@ def find(found: signatures.Signatures) -> Copies:
     pairs, distance = close_pairs(different.bits, FARTHEST)
     agreement = agreements(different, pairs)
     fainter = different.contrast[pairs].min(axis=1)
-    least = np.where(fainter < FAINT, LEAST_AGREEMENT_FAINT, LEAST_AGREEMENT)
+    is_poor = (fainter < FAINT) | (different.side[pairs].min(axis=1) < NARROW)
+    least = np.where(is_poor, LEAST_AGREEMENT_POOR, LEAST_AGREEMENT)
     is_copy = (agreement >= least) & (fainter > BLANK)
     return Copies(same, first, pairs[is_copy], distance[is_copy], agreement[is_copy])
 

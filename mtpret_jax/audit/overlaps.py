@@ -59,8 +59,7 @@ class Findings:
 
 def key(sets: Mapping[str, Set]) -> str:
     """A digest that changes with the sets, their content, their splits and the rule."""
-    rule = [copies.FARTHEST, copies.LEAST_AGREEMENT, copies.LEAST_AGREEMENT_FAINT]
-    parts: list[Any] = [rule, copies.FAINT, copies.BLANK]
+    parts: list[Any] = [copies.RULE]
     for name, one in sets.items():
         manifest = _manifest(one)
         chosen = "" if manifest is None else manifest.sha256
@@ -88,12 +87,7 @@ def audit(sets: Mapping[str, Set]) -> Findings:
     overlapping = relations.count(records, everything)
     report = {
         "key": key(sets),
-        "rule": {
-            "farthest_hash": copies.FARTHEST,
-            "hash_bits": signatures.HASH_BITS,
-            "least_agreement": copies.LEAST_AGREEMENT,
-            "least_agreement_faint": copies.LEAST_AGREEMENT_FAINT,
-        },
+        "rule": copies.RULE,
         "sets": _describe(sets, records, builders),
         "overlaps": overlapping,
         "nestings": [

@@ -30,7 +30,8 @@ WORDS = 4  # of 64 bits; the last bit is always 0
 _FREQUENCIES = 16
 _HASHED_SIDE = 32  # pixels of the picture that is hashed
 _FINE, _COARSE = 1.0, 4.0  # pixels of 64: details between these widths are kept
-_STEPS = 24.0  # a standard deviation of the detail, as stored
+_STRONGEST = 2.0  # standard deviations: frames and letters count no more than bones
+_STEPS = 127 / _STRONGEST  # a standard deviation of the detail, as stored
 _THREADS = min(8, os.cpu_count() or 1)
 _LOG = logging.getLogger(__name__)
 _LOG_EVERY = 20_000  # pictures
@@ -43,15 +44,16 @@ class Signatures:
     Attributes:
       digest: Of shape, depth and pixels, uint8 [N, 16].
       bits: Perceptual hash, uint64 [N, 4].
-      detail: Between fine and coarse, of mean 0 and unit deviation but for rounding,
-        times 24, int8 [N, 64, 64].
+      detail: What lies between fine and coarse, in steps, int8 [N, 64, 64].
       contrast: Standard deviation of that detail, grey levels of 255, float32 [N].
+      side: Shorter side of the picture, pixels, int32 [N].
     """
 
     digest: np.ndarray
     bits: np.ndarray
     detail: np.ndarray
     contrast: np.ndarray
+    side: np.ndarray
 
     def take(self, index: np.ndarray) -> Signatures:
         """Those of some pictures, in the order of `index`, int [M]."""
@@ -97,7 +99,7 @@ def open_folder(folder: epath.PathLike) -> Signatures:
 
 def key(folder: epath.PathLike) -> str:
     """A digest that changes with the content of a prepared folder, or the rule here."""
-    digest = hashlib.sha256(f"signatures {VERSION}\n".encode())
+    digest = hashlib.sha256(f"signature {VERSION}\n".encode())
     for name in ("preparation.json", manifests.INDEX):
         path = epath.Path(folder) / name
         if not path.exists():
@@ -157,12 +159,12 @@ def _of_record(folder: epath.Path, records: Any, index: int) -> tuple[Any, ...]:
 
 
 def _of_picture(picture: np.ndarray) -> tuple[Any, ...]:
-    """Digest, hash, detail and contrast of one picture."""
+    """The fields of `Signatures` of one picture."""
     header = f"{picture.dtype} {picture.shape} ".encode()
     pixels = np.ascontiguousarray(picture)
     digest = hashlib.blake2b(header + pixels.tobytes(), digest_size=16).digest()
-    small = _shrink(transforms.to_intensity(picture), SIDE)
-    hashed = _shrink(small, _HASHED_SIDE)
+    small = _resize(transforms.to_intensity(picture), SIDE)
+    hashed = _resize(small, _HASHED_SIDE)
     corner = cv2.dct(hashed)[:_FREQUENCIES, :_FREQUENCIES].ravel()[1:]
     bits = np.packbits(np.append(corner > np.median(corner), False))
     fine = cv2.GaussianBlur(small, (0, 0), _FINE)
@@ -175,14 +177,20 @@ def _of_picture(picture: np.ndarray) -> tuple[Any, ...]:
         bits.view(np.uint64),
         scaled.astype(np.int8),
         np.float32(deviation * 255),
+        np.int32(min(picture.shape)),
     )
 
 
-def _shrink(image: np.ndarray, side: int) -> np.ndarray:
-    """A square of `side` pixels, whatever the shape: a copy may be squashed."""
-    is_large = min(image.shape) >= side
-    mode = cv2.INTER_AREA if is_large else cv2.INTER_LINEAR
-    return cv2.resize(image, (side, side), interpolation=mode)
+def _resize(image: np.ndarray, side: int) -> np.ndarray:
+    """A square of `side` pixels, whatever the shape: a copy may be squashed.
+
+    Each side is shrunk by areas or enlarged smoothly, so that a narrow picture and a
+    smaller copy of it come out alike.
+    """
+    height, width = image.shape
+    small = (min(width, side), min(height, side))
+    image = cv2.resize(image, small, interpolation=cv2.INTER_AREA)
+    return cv2.resize(image, (side, side), interpolation=cv2.INTER_CUBIC)
 
 
 def _stack(found: Sequence[tuple[Any, ...]]) -> Signatures:

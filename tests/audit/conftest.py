@@ -1,0 +1,54 @@
+"""Pictures to compare, and small prepared folders made from them."""
+
+from __future__ import annotations
+
+import csv
+import pathlib
+from collections.abc import Callable, Sequence
+
+import cv2
+import numpy as np
+import pytest
+
+from tfds_builders import xray_folder
+from tfds_builders.phantom_xray import simulator
+
+Row = tuple[str, np.ndarray, str, str]  # file, picture, split, group
+
+
+def phantoms(count: int, *, size: int, seed: int = 0) -> list[np.ndarray]:
+    """Radiographs of every body in turn, uint8 [H, W]."""
+    bodies = sorted(simulator.BODIES)
+    return [
+        simulator.simulate(
+            bodies[i % len(bodies)], size=size, seed=seed, split_index=0, index=i
+        ).image
+        for i in range(count)
+    ]
+
+
+@pytest.fixture(scope="session")
+def pictures() -> list[np.ndarray]:
+    """Sixty phantoms of 256 pixels."""
+    return phantoms(60, size=256)
+
+
+@pytest.fixture
+def prepare(tmp_path: pathlib.Path) -> Callable[..., pathlib.Path]:
+    """Prepares a set from rows of file, picture, split and group."""
+
+    def make(name: str, rows: Sequence[Row], **options: object) -> pathlib.Path:
+        source = tmp_path / "source" / name
+        (source / "images").mkdir(parents=True, exist_ok=True)
+        with (source / "labels.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["file", "split", "group"])
+            for image, picture, split, group in rows:
+                writer.writerow([image, split, group])
+                cv2.imwrite(str(source / "images" / image), picture)
+        config = xray_folder.Config(name=name, folder=str(source), **options)
+        builder = xray_folder.Builder(data_dir=tmp_path / "data", config=config)
+        builder.download_and_prepare()
+        return pathlib.Path(builder.data_dir)
+
+    return make
