@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 from absl import app, flags
 from etils import epath
@@ -18,46 +20,39 @@ from mtpret_jax import config as schema
 from mtpret_jax.audit import overlaps, words
 from mtpret_jax.data import sources
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "The config whose sets are audited, in the splits that it names."
-)
-_DATA_DIR = flags.DEFINE_string(
-    "data_dir",
-    os.path.join("~", "tensorflow_datasets"),
-    "With --config: folder of the prepared sets.",
-)
-_OUT = flags.DEFINE_string("out", None, "Folder for the list and the report.")
 
+def command(
+    folders: Sequence[str], config: Any, data_dir: str, out: str | None
+) -> list[str]:
+    """Audits the sets of a config, or prepared folders; returns what was found.
 
-def main(arguments: list[str]) -> None:
-    """Audits the sets of a config, or the prepared folders given as arguments."""
-    logging.basicConfig(format="%(message)s", level=logging.INFO)
-    logging.getLogger("absl").setLevel(logging.ERROR)
-    folders = arguments[1:]
-    if (_CONFIG.value is None) == (not folders):
+    Args:
+      folders: Prepared folders; none with a config.
+      config: A config file's result, or None.
+      data_dir: Of the prepared sets that the config names.
+      out: Folder to write to.
+    """
+    if (config is None) == (not folders) or not out:
         raise app.UsageError(
-            "Name either a config (--config=... --data_dir=...) or prepared folders."
+            "Name either a config (--config=... --data_dir=...) or prepared folders, "
+            "and a folder for the results: --out=..."
         )
-    if _OUT.value is None:
-        raise app.UsageError("Name a folder for the results: --out=...")
-    sets = _of_folders(folders) if folders else _of_config()
+    sets = _of_folders(folders) if folders else _of_config(config, data_dir)
     findings = overlaps.audit(sets)
-    out = epath.Path(_OUT.value).expanduser()
-    overlaps.write(out, findings)
-    lines = [*words.lines(findings.report), f"Written to {out}.", ""]
-    sys.stdout.write("\n".join(lines))
+    folder = epath.Path(out).expanduser()
+    overlaps.write(folder, findings)
+    return [*words.lines(findings.report), f"Written to {folder}."]
 
 
-def _of_config() -> dict[str, overlaps.Set]:
-    config = schema.parse(_CONFIG.value)
-    data_dir = epath.Path(str(_DATA_DIR.value)).expanduser()
+def _of_config(config: Any, data_dir: str) -> dict[str, overlaps.Set]:
+    root = epath.Path(data_dir).expanduser()
     return {
-        name: overlaps.Set(sources.locate(data_dir, name, row), row.splits)
-        for name, row in config.datasets.items()
+        name: overlaps.Set(sources.locate(root, name, row), row.splits)
+        for name, row in schema.parse(config).datasets.items()
     }
 
 
-def _of_folders(folders: list[str]) -> dict[str, overlaps.Set]:
+def _of_folders(folders: Sequence[str]) -> dict[str, overlaps.Set]:
     """Sets by the names of their rows, or by builder and name where these clash."""
     paths = [epath.Path(folder).expanduser() for folder in folders]
     names = [path.parent.name for path in paths]
@@ -67,7 +62,23 @@ def _of_folders(folders: list[str]) -> dict[str, overlaps.Set]:
 
 
 def run() -> None:
-    """Runs `main`; a mistake in the input ends in one line, not a traceback."""
+    """The command; a mistake in the input ends in one line, not a traceback."""
+    # Defined here, since the main command has flags of the same names.
+    config = config_flags.DEFINE_config_file(
+        "config", None, "The config whose sets are audited, in the splits it names."
+    )
+    data_dir = flags.DEFINE_string(
+        "data_dir",
+        os.path.join("~", "tensorflow_datasets"),
+        "With --config: folder of the prepared sets.",
+    )
+    out = flags.DEFINE_string("out", None, "Folder for the list and the report.")
+
+    def main(arguments: list[str]) -> None:
+        logging.basicConfig(format="%(message)s", level=logging.INFO)
+        found = command(arguments[1:], config.value, str(data_dir.value), out.value)
+        sys.stdout.write("\n".join([*found, ""]))
+
     try:
         app.run(main)
     except (ValueError, FileNotFoundError, TypeError) as error:

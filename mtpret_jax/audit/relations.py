@@ -56,6 +56,11 @@ class Relation:
     distance: int | None = None
     agreement: float = 1.0
 
+    @property
+    def together(self) -> bool:
+        """Whether all its images belong together."""
+        return self.one == self.other
+
 
 def of_copies(twins: copies.Copies) -> list[Relation]:
     """Groups of images with equal pixels, then pairs of groups of near copies."""
@@ -102,7 +107,7 @@ def count(records: Records, relations: Sequence[Relation]) -> list[dict[str, Any
     images: dict[Any, tuple[set[int], set[int]]] = {}
     for relation in relations:
         for a, b, ours, theirs in _between(records, relation):
-            if a != b or relation.one is not relation.other:
+            if a != b or not relation.together:
                 number = len(ours) * len(theirs)
             elif relation.kind == exclusions.SAME_PATIENT:
                 continue
@@ -135,7 +140,7 @@ def _between(
 ) -> Iterator[tuple[_Cell, _Cell, list[int], list[int]]]:
     """Each two splits that a relation joins, the lower name first, and its images."""
     ours, theirs = _by_cell(records, relation.one), _by_cell(records, relation.other)
-    if relation.one is relation.other:
+    if relation.together:
         cells = itertools.combinations_with_replacement(sorted(ours), 2)
     else:
         cells = itertools.product(ours, theirs)
@@ -157,8 +162,8 @@ def listed(records: Records, relations: Sequence[Relation]) -> list[dict[str, An
     """One row for each relation; equal pictures are each listed with the first."""
     rows = []
     for relation in relations:
-        together = relation.one is relation.other
-        for image in relation.one[1:] if together else relation.other[:1]:
+        partners = relation.one[1:] if relation.together else relation.other[:1]
+        for image in partners:
             row: dict[str, Any] = {}
             for prefix, index in (("", relation.one[0]), ("other_", image)):
                 row[f"{prefix}dataset"] = records.dataset[index]

@@ -1,0 +1,80 @@
+"""The command: by config, by folders, and its one-line errors."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import subprocess
+import sys
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from absl import app
+
+from mtpret_jax import config as schema
+from mtpret_jax.audit import __main__
+
+REPOSITORY = pathlib.Path(__file__).parents[2]
+
+
+def _call(*arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = dict(os.environ, PYTHONPATH=str(REPOSITORY))
+    return subprocess.run(
+        [sys.executable, "-m", "mtpret_jax.audit", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+    )
+
+
+@pytest.fixture
+def folder(
+    prepare: Callable[..., pathlib.Path], pictures: list[np.ndarray]
+) -> pathlib.Path:
+    rows = [
+        ("a.png", pictures[0], "train", "1"),
+        ("b.png", pictures[0], "test", "2"),
+        ("c.png", pictures[1], "val", "3"),
+    ]
+    return prepare("mine", rows)
+
+
+def test_folders_are_audited_and_the_list_written(
+    folder: pathlib.Path, tmp_path: pathlib.Path
+):
+    done = _call(f"--out={tmp_path / 'out'}", str(folder))
+
+    assert done.returncode == 0, done.stderr
+    assert "Excluded from the pool of stage 1: 1 training image." in done.stdout
+    assert "What it cannot find" in done.stdout
+    lines = (tmp_path / "out" / "exclusions.csv").read_text().splitlines()
+    assert lines[1] == "mine,a.png,same pixels,mine,b.png,test,0"
+
+
+def test_the_sets_of_a_config_are_audited(folder: pathlib.Path, tmp_path: pathlib.Path):
+    config = schema.defaults()
+    config.datasets.mine = schema.dataset("xray_folder", folder="x")
+    out = str(tmp_path / "out")
+
+    said = __main__.command([], config, str(folder.parents[2]), out)
+
+    assert "  mine (xray_folder, splits official): train 1, " in said[1]
+    with pytest.raises(FileNotFoundError, match="Dataset 'mine' is not prepared"):
+        __main__.command([], config, str(tmp_path), out)
+
+
+def test_sets_of_one_name_are_told_apart_by_their_builders(folder: pathlib.Path):
+    other = folder.parents[1] / "else" / "mine" / "1.0.0"
+
+    names = list(__main__._of_folders([str(folder), str(other)]))
+
+    assert names == [f"xray_folder/mine/{folder.name}", "else/mine/1.0.0"]
+
+
+def test_neither_config_nor_folders_is_a_usage_error(tmp_path: pathlib.Path):
+    with pytest.raises(app.UsageError, match="Name either a config"):
+        __main__.command([], None, "", str(tmp_path))
+    with pytest.raises(app.UsageError, match="a folder for the results"):
+        __main__.command(["folder"], None, "", None)
