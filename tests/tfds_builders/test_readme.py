@@ -1,0 +1,92 @@
+"""The README of the builders says what the builders are; quirks name real tests."""
+
+import ast
+import pathlib
+import re
+from typing import Any
+
+import pytest
+from etils import epath
+
+from tfds_builders import catalogue, dummy, overview
+
+REPOSITORY = pathlib.Path(__file__).parent.parent.parent
+# What releases have in plenty, and a word of the quirk that says so.
+COMMON = {
+    "byte order mark": "byte order mark",
+    "trailing comma": "trailing comma",
+    "leftovers of macOS": "._",
+    "nested copies": "nested",
+    "RGBA": "rgba",
+    "16 bits": "16-bit",
+    "MONOCHROME1": "monochrome1",
+    "boxes without area": "without area",
+    "boxes that leave the image": "leave the image",
+    "missing masks": "without a mask",
+    "the suffix _mask": "_mask",
+    "damaged JPEGs": "cut short",
+}
+
+
+def _tests(path: pathlib.Path) -> set[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+
+
+def test_the_tables_are_those_of_the_builders():
+    text = overview.README.read_text()
+
+    assert overview.filled(text) == text, "run: python -m tfds_builders.overview"
+
+
+@pytest.mark.parametrize("name", catalogue.released())
+def test_every_quirk_of_a_set_names_a_test_of_its_builder(name: str):
+    folder = REPOSITORY / "tfds_builders" / name
+    there = set().union(*(_tests(path) for path in folder.glob("*_test.py")))
+
+    named = set(overview.quirks(name).values())
+
+    assert named
+    assert named <= there
+
+
+def test_every_shared_quirk_names_a_test():
+    for file, test in overview.SHARED.values():
+        assert test in _tests(REPOSITORY / file)
+
+
+@pytest.mark.parametrize("quirk", COMMON)
+def test_common_quirks_are_in_the_table(quirk: str):
+    said = [*overview.SHARED]
+    for name in catalogue.released():
+        said += overview.quirks(name)
+
+    assert any(COMMON[quirk] in line.lower() for line in said)
+
+
+def test_the_code_of_the_readme_runs(tmp_path, monkeypatch):
+    dummy.write("mura", epath.Path(tmp_path) / "downloads", images=None)
+    blocks = re.findall(
+        r"^```python\n(.*?)^```", overview.README.read_text(), re.M | re.S
+    )
+    names: dict[str, Any] = {}
+    monkeypatch.chdir(tmp_path)
+
+    for block in blocks:
+        if "tfds.load" not in block:  # needs TensorFlow; tested in tests/tensorflow
+            exec(block, names)
+
+    assert len(blocks) == 5
+    assert names["found"]["train"][0]["image"].ndim == 3
+    assert {"index.csv", "quarantine.csv", "preparation.json", "splits"} <= {
+        path.name for path in (tmp_path / "data/mura/mine/1.0.0").iterdir()
+    }
+
+
+def test_a_readme_without_a_place_for_a_table_is_refused():
+    with pytest.raises(ValueError, match="lacks the lines"):
+        overview.filled("# tfds_builders\n")
+
+
+def test_there_are_thirteen_released_sets():
+    assert len(catalogue.released()) == 13
