@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import json
 import pathlib
+import resource
 import signal
 import zlib
 from collections.abc import Callable, Iterator
@@ -28,6 +29,7 @@ from tfds_builders import (
 )
 
 SECONDS = 10  # for one damaged release
+MEMORY = 300_000  # KiB by which all damaged releases of a set may let a process grow
 CASES = 26  # of each set, besides those of whole folders
 CLEAR = (ValueError, FileNotFoundError, reader.UnreadableImage)
 SETS = (*catalogue.released(), "xray_folder")
@@ -182,6 +184,7 @@ def test_a_damaged_file_ends_in_quarantine_or_a_clear_error(name, releases):
     assert _prepare(release) is not None
 
     faults = []
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     cases = _cases(name, release.folder)
     for number, (path, kind) in enumerate(cases):
         what = f"{name}, {path.relative_to(release.folder)}, {kind}, case {number}"
@@ -198,6 +201,8 @@ def test_a_damaged_file_ends_in_quarantine_or_a_clear_error(name, releases):
             if path.is_dir():
                 path.rmdir()
             path.write_bytes(content)
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown < MEMORY, f"{name}: memory grew by {grown} KiB"
     assert len(cases) >= 15
     assert not faults, "\n".join(faults)
 
