@@ -2,11 +2,13 @@
 
 import pathlib
 import pickle
+import pkgutil
 
 import pytest
 import tensorflow_datasets as tfds
 from etils import epath
 
+import tfds_builders
 from tfds_builders import mura
 from tfds_builders.mura import dummy_data
 
@@ -64,3 +66,13 @@ def test_a_worker_elsewhere_knows_the_folder(folder: pathlib.Path):
     other = pickle.loads(pickle.dumps(builder))
 
     assert other.encode("train", record) == builder.encode("train", record)
+
+
+def test_importing_the_package_makes_every_set_known_by_name(tmp_path: pathlib.Path):
+    folder = pathlib.Path(tfds_builders.__file__).parent
+    names = {
+        module.name for module in pkgutil.iter_modules([str(folder)]) if module.ispkg
+    }
+
+    assert names <= set(tfds.list_builders(with_community_datasets=False))
+    assert isinstance(tfds.builder("mura", data_dir=tmp_path), mura.Builder)
