@@ -25,6 +25,7 @@ FOUND, PARTLY, MISSING = "found", "partly there", "missing"
 SAMPLE = 200  # pictures that are read unless all are asked for
 _DEPTH = 3  # levels below the folder at which a release, or its archive, may lie
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".gz", ".7z", ".rar")
+_COMMON = ("images", "masks", "annotations", "train", "test")  # mark nobody's folder
 _EXAMPLES = 5
 _THREADS = min(8, os.cpu_count() or 1)
 
@@ -173,10 +174,9 @@ def packed(folder: epath.Path) -> list[str]:
     """
     found = []
     for place in files.folders(folder, _DEPTH):
-        there = {path.name for path in place.iterdir()}
+        there = {path.name for path in files.entries(place)}
         for name in sorted(there):
-            is_archive = name.lower().endswith(_ARCHIVES) and not files.is_junk(name)
-            if is_archive and _stem(name) not in there:
+            if name.lower().endswith(_ARCHIVES) and _stem(name) not in there:
                 found.append((place / name).relative_to(folder).as_posix())
     return sorted(found)
 
@@ -318,12 +318,17 @@ def _partial(
     folder: epath.Path, markers: Sequence[str], taken: Collection[epath.Path]
 ) -> str:
     """Where most of several markers lie, and which lack; "" where few do."""
+    telling = [
+        "|".join(other for other in marker.split("|") if other not in _COMMON)
+        for marker in markers
+    ]
+    telling = [marker for marker in telling if marker]
     best: tuple[list[str], str] = (list(markers), "")
     for place in files.folders(folder, _DEPTH):
         if any(root == place or root in place.parents for root in taken):
             continue
         lacking = files.lacking(place, markers)
-        if len(lacking) < len(best[0]):
+        if len(lacking) < len(best[0]) and files.lacking(place, telling) != telling:
             best = (lacking, str(place))
     lacking, place = best
     if 2 * len(lacking) > len(markers) or len(lacking) == len(markers):

@@ -37,8 +37,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder = flags.folder.expanduser()
     if not folder.is_dir():
         parser.error(f"There is no folder {str(folder)!r}.")
-    archives = diagnosis.packed(folder)
-    taken = diagnosis.roots(known.values(), folder)
+    try:
+        archives = diagnosis.packed(folder)
+        taken = diagnosis.roots(known.values(), folder)
+    except (ValueError, OSError) as error:
+        sys.stderr.write(f"{parser.prog}: {error}\n")
+        return 1
     with _quiet("absl", "tfds_builders"):
         found = [
             diagnosis.examine(

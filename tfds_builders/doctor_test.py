@@ -170,6 +170,29 @@ def test_an_archive_that_is_not_unpacked_is_told(tmp_path, capsys):
     assert "not unpacked: holiday.tar.gz" in text
 
 
+def test_a_folder_that_may_not_be_read_is_named(release, capsys, monkeypatch):
+    there = type(release).iterdir
+
+    def refuse(self):
+        if self.name == "here":
+            raise PermissionError(13, "Permission denied", str(self))
+        return there(self)
+
+    monkeypatch.setattr(type(release), "iterdir", refuse)
+
+    assert doctor.main([str(release)]) == 1
+    assert "here' may not be read: Permission denied" in capsys.readouterr().err
+
+
+def test_a_folder_called_images_is_no_part_of_a_release(tmp_path, capsys):
+    for name in ("images", "masks", "annotations"):
+        (tmp_path / "mine" / name).mkdir(parents=True)
+
+    _, report = _json(capsys, str(tmp_path))
+
+    assert {entry["status"] for entry in report["sets"]} == {"missing"}
+
+
 def test_the_text_says_what_is_there_first(release, capsys):
     code = doctor.main([str(release), "--images", "all"])
 

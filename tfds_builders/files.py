@@ -93,7 +93,7 @@ def folders(folder: epath.Path, depth: int) -> Iterator[epath.Path]:
         below: list[epath.Path] = []
         for candidate in level:
             yield candidate
-            there = _entries(candidate) if remaining else []
+            there = entries(candidate) if remaining else []
             if len(there) <= _MANY:
                 below.extend(path for path in there if path.is_dir())
         level = below
@@ -101,7 +101,7 @@ def folders(folder: epath.Path, depth: int) -> Iterator[epath.Path]:
 
 def lacking(folder: epath.Path, markers: Sequence[str]) -> list[str]:
     """The markers, as those of `find_root`, that do not lie in a folder."""
-    there = _entries(folder)
+    there = entries(folder)
     return [
         marker
         for marker in markers
@@ -109,9 +109,20 @@ def lacking(folder: epath.Path, markers: Sequence[str]) -> list[str]:
     ]
 
 
-def _entries(folder: epath.Path) -> list[epath.Path]:
-    """What lies in a folder, by name, without what systems leave behind."""
-    return [path for path in sorted(folder.iterdir()) if not is_junk(path.name)]
+def entries(folder: epath.Path) -> list[epath.Path]:
+    """What lies in a folder, by name, without what systems leave behind.
+
+    Raises:
+      ValueError: If the folder may not be read.
+    """
+    try:
+        there = sorted(folder.iterdir())
+    except PermissionError as error:
+        raise ValueError(
+            f"The folder {str(folder)!r} may not be read: {error.strerror}. Change who "
+            "may, or move it away."
+        ) from error
+    return [path for path in there if not is_junk(path.name)]
 
 
 def _holds(there: Sequence[epath.Path], pattern: str) -> bool:
@@ -120,7 +131,7 @@ def _holds(there: Sequence[epath.Path], pattern: str) -> bool:
     fitting = [path for path in there if fnmatch.fnmatch(path.name.lower(), first)]
     if not rest:
         return bool(fitting)
-    return any(path.is_dir() and _holds(_entries(path), rest) for path in fitting)
+    return any(path.is_dir() and _holds(entries(path), rest) for path in fitting)
 
 
 def is_junk(name: str) -> bool:
@@ -205,9 +216,7 @@ def by_name(
 
 def _walk(folder: epath.Path, prefix: str) -> Iterable[tuple[str, int]]:
     """Yields path and size of each file, without what systems leave behind."""
-    for path in folder.iterdir():
-        if is_junk(path.name):
-            continue
+    for path in entries(folder):
         name = f"{prefix}{path.name}"
         if path.is_dir():
             yield from _walk(path, f"{name}/")
