@@ -12,30 +12,28 @@ import concurrent.futures
 import dataclasses
 import os
 
+import cv2
 import numpy as np
 
 from mtpret_jax.audit import signatures
 
 FARTHEST = 64  # of 255 bits: pairs with more unequal bits are not looked at
 LEAST_AGREEMENT = 0.95  # correlation of the details of two copies
-# Where the poorer of two pictures has less contrast or fewer pixels than this, rounding
-# and blur are part of its detail, and less agreement is asked for.
-FAINT = 2.0  # grey levels of 255
-NARROW = 48  # pixels of the shorter side
-LEAST_AGREEMENT_POOR = 0.925
+FAINT = 2.0  # grey levels of 255: less contrast, and rounding is part of the detail
+LEAST_AGREEMENT_FAINT = 0.925
 BLANK = 0.05  # grey levels: nothing to compare
 
 RULE = {
     "farthest_hash": FARTHEST,
     "hash_bits": signatures.HASH_BITS,
     "least_agreement": LEAST_AGREEMENT,
-    "least_agreement_poor": LEAST_AGREEMENT_POOR,
+    "least_agreement_faint": LEAST_AGREEMENT_FAINT,
     "faint": FAINT,
-    "narrow": NARROW,
     "blank": BLANK,
 }
 
 _ROWS, _COLUMNS = 64, 4096  # of a block of hashes; both stay in a core's cache
+_BLUR = 0.8  # pixels of the smaller picture, standard deviation
 _VERIFIED = 4096  # pairs at once
 _THREADS = min(4, os.cpu_count() or 1)
 
@@ -68,8 +66,7 @@ def find(found: signatures.Signatures) -> Copies:
     pairs, distance = close_pairs(different.bits, FARTHEST)
     agreement = agreements(different, pairs)
     fainter = different.contrast[pairs].min(axis=1)
-    is_poor = (fainter < FAINT) | (different.side[pairs].min(axis=1) < NARROW)
-    least = np.where(is_poor, LEAST_AGREEMENT_POOR, LEAST_AGREEMENT)
+    least = np.where(fainter < FAINT, LEAST_AGREEMENT_FAINT, LEAST_AGREEMENT)
     is_copy = (agreement >= least) & (fainter > BLANK)
     return Copies(same, first, pairs[is_copy], distance[is_copy], agreement[is_copy])
 
@@ -110,28 +107,54 @@ def _strip(words: np.ndarray, row: int, farthest: int) -> np.ndarray:
     left = words[:, row : row + _ROWS, None]
     for column in range(row, words.shape[1], _COLUMNS):
         right = words[:, None, column : column + _COLUMNS]
-        unequal = np.bitwise_xor(left[0], right[0])
-        distance = np.bitwise_count(unequal)  # uint8: at most 255 bits in all
-        for word in range(1, signatures.WORDS):
-            np.bitwise_xor(left[word], right[word], out=unequal)
-            distance += np.bitwise_count(unequal)
+        distance = np.bitwise_count(left[0] ^ right[0])  # uint8: 255 bits in all
+        for word in range(1, signatures.WORDS - 1):
+            distance += np.bitwise_count(left[word] ^ right[word])
+        # Few pairs are so close in these words that the last one matters.
         i, j = np.nonzero(distance <= farthest)
-        upper = i + row < j + column
-        i, j = i[upper], j[upper]
-        found.append(np.stack([i + row, j + column, distance[i, j]], axis=1))
-    return np.concatenate(found).astype(np.int64)
+        last = np.bitwise_count(left[-1, i, 0] ^ right[-1, 0, j])
+        total = distance[i, j].astype(np.int64) + last
+        kept = (total <= farthest) & (i + row < j + column)
+        found.append(np.stack([i + row, j + column, total], axis=1)[kept])
+    return np.concatenate(found)
 
 
 def agreements(found: signatures.Signatures, pairs: np.ndarray) -> np.ndarray:
-    """Correlation of the details of pairs of pictures, int64 [P, 2]; float64 [P]."""
+    """How alike the details of pairs of pictures are, at the poorer one's resolution.
+
+    Args:
+      found: Signatures.
+      pairs: int64 [P, 2].
+
+    Returns:
+      Correlations, float64 [P].
+    """
     result = np.empty(len(pairs))
     for start in range(0, len(pairs), _VERIFIED):
         part = pairs[start : start + _VERIFIED]
-        left, right = (
-            found.detail[part[:, side]].reshape(len(part), -1).astype(np.float32)
-            for side in (0, 1)
-        )
-        product = np.einsum("pd,pd->p", left, right)
-        lengths = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
-        result[start : start + len(part)] = product / np.maximum(lengths, 1e-9)
+        left, right = (found.detail[part[:, k]].astype(np.float32) for k in (0, 1))
+        smallest = found.size[part].min(axis=1)
+        for place in np.flatnonzero((smallest < signatures.SIDE).any(axis=1)):
+            for detail in (left[place], right[place]):
+                detail[:] = _blur(detail, *smallest[place].tolist())
+        result[start : start + len(part)] = _correlate(left, right)
     return result
+
+
+def _blur(detail: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Takes from a detail what a picture of so few pixels cannot show."""
+    down, across = (
+        _BLUR * signatures.SIDE / side if side < signatures.SIDE else 1e-3
+        for side in (height, width)
+    )
+    return cv2.GaussianBlur(detail, (0, 0), sigmaX=across, sigmaY=down)
+
+
+def _correlate(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Correlation of each two details, both float32 [P, 64, 64]; float32 [P]."""
+    left, right = (detail.reshape(len(detail), -1) for detail in (left, right))
+    left = left - left.mean(axis=1, keepdims=True)
+    right = right - right.mean(axis=1, keepdims=True)
+    product = np.einsum("pd,pd->p", left, right)
+    lengths = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
+    return product / np.maximum(lengths, 1e-9)

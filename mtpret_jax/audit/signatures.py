@@ -46,14 +46,14 @@ class Signatures:
       bits: Perceptual hash, uint64 [N, 4].
       detail: What lies between fine and coarse, in steps, int8 [N, 64, 64].
       contrast: Standard deviation of that detail, grey levels of 255, float32 [N].
-      side: Shorter side of the picture, pixels, int32 [N].
+      size: Height and width of the picture, pixels, int32 [N, 2].
     """
 
     digest: np.ndarray
     bits: np.ndarray
     detail: np.ndarray
     contrast: np.ndarray
-    side: np.ndarray
+    size: np.ndarray
 
     def take(self, index: np.ndarray) -> Signatures:
         """Those of some pictures, in the order of `index`, int [M]."""
@@ -99,7 +99,7 @@ def open_folder(folder: epath.PathLike) -> Signatures:
 
 def key(folder: epath.PathLike) -> str:
     """A digest that changes with the content of a prepared folder, or the rule here."""
-    digest = hashlib.sha256(f"signature {VERSION}\n".encode())
+    digest = hashlib.sha256(f"signature of {VERSION}\n".encode())
     for name in ("preparation.json", manifests.INDEX):
         path = epath.Path(folder) / name
         if not path.exists():
@@ -177,7 +177,7 @@ def _of_picture(picture: np.ndarray) -> tuple[Any, ...]:
         bits.view(np.uint64),
         scaled.astype(np.int8),
         np.float32(deviation * 255),
-        np.int32(min(picture.shape)),
+        np.array(picture.shape, np.int32),
     )
 
 

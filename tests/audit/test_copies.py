@@ -73,7 +73,7 @@ def real(xray: pathlib.Path) -> list[np.ndarray]:
         for file in sorted((xray / name / "images").iterdir())[::20]
     ]
     found = [np.asarray(cv2.imread(str(f), cv2.IMREAD_GRAYSCALE)) for f in files]
-    return [picture for picture in found if min(picture.shape) >= 4 * copies.NARROW]
+    return [picture for picture in found if min(picture.shape) >= 4 * 32]
 
 
 @pytest.mark.parametrize("change", CHANGES)
