@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 RISK = (
-    "What it cannot find: mirrored, turned, cropped or inverted copies, another "
-    "exposure of the same visit, and patients without an id that both sets use."
+    "What it cannot find: mirrored, turned, cropped or inverted copies, copies below "
+    "about 32 pixels, another exposure of the same visit, and patients whose ids "
+    "differ between the sets."
 )
 
 

@@ -12,7 +12,8 @@ Report = Mapping[str, Any]
 _RISK = (
     "The audit compares every two pictures of all sets and splits of this "
     "configuration. It does not find mirrored, turned, cropped or inverted copies, "
-    "other exposures of the same visit, or patients whose ids differ between the sets."
+    "copies below about 32 pixels, other exposures of the same visit, or patients "
+    "whose ids differ between the sets."
 )
 
 
