@@ -6,8 +6,11 @@ import csv
 import dataclasses
 import io
 import json
+from collections.abc import Mapping
 from typing import Any
 
+import cv2
+import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
 
@@ -74,6 +77,45 @@ def prepare(
             row["file"]: row["reason"] for row in _rows(path / xray_builder.QUARANTINE)
         },
     )
+
+
+def kinds_of(
+    examples: Mapping[str, Mapping[str, Any]], files: Mapping[str, epath.Path]
+) -> set[str]:
+    """Compares images with the files they come from, decoded by another reader.
+
+    Args:
+      examples: With `image`, uint8 [H, W, 1], by image_id.
+      files: Path of each image's file. Pictures are grey, however they are stored;
+        those of 16 bits hold 12 or 16.
+
+    Returns:
+      Kinds of the files: "grey", "RGB", "RGBA", "16-bit".
+
+    Raises:
+      AssertionError: If an image does not show what is in its file.
+    """
+    kinds = set()
+    for name, path in files.items():
+        content = np.frombuffer(path.read_bytes(), np.uint8)
+        decoded = np.asarray(cv2.imdecode(content, cv2.IMREAD_UNCHANGED))
+        kind = {1: "grey", 3: "RGB", 4: "RGBA"}[decoded[0, 0].size]
+        # The last channel may be the alpha.
+        pixels = decoded if kind == "grey" else decoded[..., 0]
+        slack = 5 if content[0] == 0xFF else 1  # JPEG mixes colours, and rounds
+        if pixels.dtype == np.uint16:
+            kind = "16-bit"
+            bits = 12 if pixels.max() < 1 << 12 else 16
+            pixels = pixels / ((1 << bits) - 1) * 255
+        kinds.add(kind)
+        np.testing.assert_allclose(
+            examples[name]["image"][..., 0].astype(np.float64),
+            pixels,
+            rtol=0,
+            atol=slack,
+            err_msg=f"{name}, {kind}",
+        )
+    return kinds
 
 
 def _rows(path: epath.Path) -> list[dict[str, str]]:

@@ -74,11 +74,12 @@ def test_masks_of_any_kind_are_read(dummy, prepared) -> None:
     assert values == {0, 1, 255}
 
 
-def test_pictures_become_one_channel(prepared) -> None:
-    for example in prepared.examples.values():
-        assert example["image"].shape == (dummy_data.HEIGHT, dummy_data.WIDTH, 1)
-        assert example["image"].dtype == np.uint8
-        assert example["image"].max() > 60
+def test_pictures_become_one_channel(dummy, prepared) -> None:
+    paths = {name: dummy / ROOT / f"CXR_png/{name}.png" for name in prepared.examples}
+
+    kinds = testing.kinds_of(prepared.examples, paths)
+
+    assert kinds == {"grey", "RGB", "RGBA", "16-bit"}
 
 
 def test_the_folder_test_is_not_read_twice(prepared) -> None:

@@ -12,7 +12,7 @@ import pytest
 import tensorflow_datasets as tfds
 from etils import epath
 
-from tfds_builders import fracatlas
+from tfds_builders import fracatlas, testing
 from tfds_builders.fracatlas import dummy_data
 
 
@@ -68,8 +68,14 @@ def test_everything_is_read_as_released(examples: dict[str, dict[str, Any]]):
     assert list(examples["IMG0000003"]["objects"]["label"]) == [0, 0]
 
 
-def test_pictures_have_one_channel(examples: dict[str, dict[str, Any]]):
-    assert {e["image"].shape for e in examples.values()} == {(48, 64, 1)}
+def test_pictures_have_one_channel(
+    examples: dict[str, dict[str, Any]], dummy: epath.Path
+):
+    paths = {}
+    for name in examples:
+        (paths[name],) = dummy.glob(f"FracAtlas/images/*/{name}.jpg")
+
+    assert testing.kinds_of(examples, paths) == {"grey", "RGB"}
 
 
 def test_boxes_lie_on_what_they_show(examples: dict[str, dict[str, Any]]):

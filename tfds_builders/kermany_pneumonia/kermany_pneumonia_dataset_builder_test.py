@@ -87,11 +87,10 @@ def test_images_of_the_same_name_are_told_apart(prepared) -> None:
     assert first.shape != second.shape or (first != second).any()
 
 
-def test_pictures_become_one_channel(prepared) -> None:
-    assert {example["image"].shape[2] for example in prepared.examples.values()} == {1}
-    assert {example["image"].dtype.name for example in prepared.examples.values()} == {
-        "uint8"
-    }
+def test_pictures_become_one_channel(dummy, prepared) -> None:
+    paths = {name: dummy / "chest_xray" / f"{name}.jpeg" for name in prepared.examples}
+
+    assert testing.kinds_of(prepared.examples, paths) == {"grey", "RGB"}
 
 
 def test_bad_pictures_go_to_quarantine(prepared) -> None:

@@ -92,11 +92,10 @@ def test_a_wrong_suffix_does_not_matter(dummy, prepared) -> None:
     assert len(jpeg) >= 3
 
 
-def test_pictures_become_one_channel(prepared) -> None:
-    assert {example["image"].shape[2] for example in prepared.examples.values()} == {1}
-    assert {example["image"].dtype.name for example in prepared.examples.values()} == {
-        "uint8"
-    }
+def test_pictures_become_one_channel(dummy, prepared) -> None:
+    paths = {name: dummy / "MURA-v1.1" / f"{name}.png" for name in prepared.examples}
+
+    assert testing.kinds_of(prepared.examples, paths) == {"grey", "RGB", "RGBA"}
 
 
 def test_junk_of_macos_is_passed_over(prepared) -> None:

@@ -80,11 +80,11 @@ def test_masks_of_any_kind_are_read(prepared, truth) -> None:
         assert (mask & truth[name]).sum() > 0.8 * (mask | truth[name]).sum()
 
 
-def test_pictures_become_one_channel(prepared) -> None:
-    for example in prepared.examples.values():
-        assert example["image"].shape == (dummy_data.HEIGHT, dummy_data.WIDTH, 1)
-        assert example["image"].dtype == np.uint8
-        assert example["image"].max() > 100
+def test_pictures_become_one_channel(dummy, prepared) -> None:
+    folder = dummy / "DentalPanoramicXrays" / "Images"
+    paths = {name: folder / f"{name}.png" for name in prepared.examples}
+
+    assert testing.kinds_of(prepared.examples, paths) == {"grey", "RGB", "16-bit"}
 
 
 def test_the_expert_can_be_chosen(dummy, tmp_path) -> None:

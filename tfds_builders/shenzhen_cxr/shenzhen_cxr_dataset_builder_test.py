@@ -93,9 +93,10 @@ def test_lesions_are_not_read(source: epath.Path, prepared: testing.Prepared):
 
 
 def test_images_become_one_channel(source: epath.Path, prepared: testing.Prepared):
-    content = (source / "CXR_png" / "CHNCXR_0006_0.PNG").read_bytes()
+    paths = {path.stem: path for path in source.glob("CXR_png/CHNCXR_*")}
 
-    assert content[25] == 2  # colour, in the header of a PNG
+    assert {path.suffix for path in paths.values()} == {".png", ".PNG"}
+    assert testing.kinds_of(prepared.examples, paths) == {"RGB"}
     shapes = {example["image"].shape for example in prepared.examples.values()}
     assert shapes == {(40, 44, 1), (44, 44, 1), (48, 44, 1)}
 
