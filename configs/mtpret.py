@@ -35,18 +35,18 @@ PRETRAINING_SETS = (
 )
 EXTERNAL_SETS = ("covid_chestxray", "fracatlas")  # ours
 
-# ours: steps of fine-tuning, 20 to 100 epochs of a task's train split.
+# ours: steps of fine-tuning, about 20 (the large sets) to 100 epochs.
 FINETUNE_STEPS = {
     "findings": 24_000,
     "pneumonia": 3_000,
     "bone_abnormality": 15_000,
     "lungs": 3_000,
-    "mandible": 1_200,
+    "mandible": 600,
     "tuberculosis": 8_000,
-    "wrist_fracture": 24_000,
+    "wrist_fracture": 40_000,
     "covid": 1_000,
     "fracture": 2_500,
-    "fracture_boxes": 4_000,
+    "fracture_boxes": 10_000,
 }
 EXTERNAL_TASKS = ("covid", "fracture", "fracture_boxes")
 
@@ -149,7 +149,7 @@ def _add_detection(config: ConfigDict) -> None:
 def _add_pretraining(config: ConfigDict) -> None:
     config.runs.contrastive = schema.run(
         stage="contrastive",
-        steps=122_000,  # M: 200 epochs, of about 156,000 images
+        steps=116_000,  # M: 200 epochs, here of about 148,000 images
         log_every=100,
         checkpoint_every=2000,
         optimizer=dict(
@@ -165,8 +165,18 @@ def _add_pretraining(config: ConfigDict) -> None:
             temperature=0.2,  # M
             embedding_size=128,  # M
             batch_norm_groups=8,  # M, on eight devices
-            # M, without what makes no sense in grey; ours: rotation, noise, crop
-            augment=schema.augment("contrastive", crop_min_area=0.2),
+            augment=schema.augment(
+                "contrastive",
+                crop_min_area=0.2,  # M
+                flip_probability=0.5,  # M
+                rotation_degrees=10.0,  # ours
+                brightness=0.4,  # M
+                contrast=0.4,  # M
+                gamma=0.3,  # ours
+                blur_probability=0.5,  # M
+                blur_sigma=2.0,  # M
+                noise=0.03,  # ours
+            ),
         ),
     )
     tasks = tuple(name for name in FINETUNE_STEPS if name not in EXTERNAL_TASKS)

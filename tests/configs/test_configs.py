@@ -99,3 +99,34 @@ def test_a_users_own_set_and_task_are_a_few_lines():
     assert parsed.tasks["knees"].dataset == "ours"
     assert building.run_tasks(parsed.runs["continual"])[-1] == "knees"
     assert parsed.runs["contrastive"].contrastive.datasets["ours"] == 1.0
+
+
+def test_mtpret_trains_for_the_epochs_it_claims():
+    config = load("mtpret", "folder")
+    # Published numbers of images, times the share of the split that is trained on.
+    train = {
+        "nih_chest_xray14": 86_524 * 7 / 8,
+        "shenzhen_cxr": 662 * 0.8,
+        "montgomery_cxr": 138 * 0.8,
+        "indiana_cxr": 7_470 * 0.8,
+        "rsna_bone_age": 14_236 * 0.8,
+        "kermany_pneumonia": 5_856 * 0.8,
+        "mura": 40_005 * 0.8,
+        "chest_xray_masks": 800 * 0.8,
+        "panoramic_mandible": 116 * 0.8,
+        "tbx11k": 800 * 0.8,
+        "grazpedwri_dx": 20_327 * 0.8,
+        "covid_chestxray": 866 * 0.8,
+        "fracatlas": 4_083 * 0.8,
+    }
+
+    for row in config.runs.values():
+        if row.stage == "finetune" and row.arm == "scratch":
+            task = config.tasks[row.finetune.task]
+            epochs = row.steps * task.batch_size / train[task.dataset]
+            assert 19 < epochs < 105, row.finetune.task
+    stage = config.runs["contrastive"]
+    pool = sum(train[name] for name in stage.contrastive.datasets)
+    epochs = stage.steps * stage.contrastive.batch_size / pool
+    assert round(pool, -3) == 148_000
+    assert abs(epochs - 200) < 2
