@@ -88,7 +88,11 @@ def test_images_of_the_same_name_are_told_apart(prepared) -> None:
 
 
 def test_pictures_become_one_channel(dummy, prepared) -> None:
-    paths = {name: dummy / "chest_xray" / f"{name}.jpeg" for name in prepared.examples}
+    home = dummy / "chest_xray"
+    paths = {}
+    for name, split in prepared.split_of.items():
+        file = name.replace("train/", "val/") if split == "validation" else name
+        paths[name] = home / f"{file}.jpeg"
 
     assert testing.kinds_of(prepared.examples, paths) == {"grey", "RGB"}
 

@@ -36,7 +36,7 @@ def write(folder: epath.Path, *, images: int = 40, seed: int = 0) -> None:
         picture = dummy_images.draw(rng, HEIGHT, WIDTH) // 2 + 20
         picture[inside] += 90
         mode = "RGB" if number % 3 == 0 else ""
-        stored = picture.astype(np.uint16) * 257 if number % 10 == 4 else picture
+        stored = picture.astype(np.uint16) * 256 + 99 if number % 10 == 4 else picture
         _write(root / f"Images/{number}.png", dummy_images.png(stored, mode))
         wider = cv2.dilate(inside.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
         for expert, region in ((1, inside), (2, wider)):
