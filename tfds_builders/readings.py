@@ -15,7 +15,14 @@ from tfds_builders import tables, xray_features
 
 _LABELLED_SEX = re.compile(r"\bsex\s*:[ \t]*([a-z]?)")
 _LABELLED_AGE = re.compile(r"\bage\s*:[ \t]*(\d+)[ \t]*([a-z]*)")
-_AGE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
+_AGE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)")
+# The word that starts a line, and an age right behind: "femal 32yrs", "male , 29yrs".
+# "normal" and "femoral" tell no sex, "normal, 3 months of STB" no age.
+_PERSON = re.compile(
+    r"[^a-z]*(?:(?P<f>female?s?|fem|f)|male?s?|m)(?![a-z])"
+    r"(?:[\s,;:.-]*(?P<age>\d+(?:\.\d+)?)\s*(?P<unit>[a-z]*))?"
+)
+_OLDEST = 120.0  # years; a number above is something else
 # First letter of a unit, and how many are in a year; "yrs" where there is none.
 _IN_A_YEAR = {"": 1.0, "y": 1.0, "m": 12.0, "w": 365.25 / 7, "d": 365.25}
 _OTHER = re.compile(r"same\s+patient\s+as\s+([a-z]+_\d+)_[01]", re.IGNORECASE)
@@ -47,10 +54,14 @@ def parse(content: bytes) -> Reading:
     lower = text.lower()
     first = next((line for line in lower.splitlines() if line.strip()), "")
     sex, age = _LABELLED_SEX.search(lower), _LABELLED_AGE.search(lower)
-    other = _OTHER.search(text)
+    person, other = _PERSON.match(first), _OTHER.search(text)
+    if not age and person and person["age"]:
+        years = _years(person["age"], person["unit"])
+    else:
+        years = _years(age[1], age[2]) if age else math.nan
     return Reading(
         sex=_sex(sex[1] if sex else first),
-        age=_years(age[1], age[2]) if age else _age(first),
+        age=years,
         same_as=other[1].upper() if other else "",
     )
 
@@ -114,17 +125,21 @@ def _number(name: str) -> str:
 
 
 def _sex(text: str) -> str:
-    """Sex in a line in lower case; "femal" holds "male" but for an e."""
-    if "fem" in text or text.strip() == "f":
-        return "F"
-    return "M" if "mal" in text or text.strip() == "m" else ""
+    """Sex that a line in lower case starts with."""
+    person = _PERSON.match(text)
+    if not person:
+        return ""
+    return "F" if person["f"] else "M"
 
 
 def _age(text: str) -> float:
-    match = _AGE.search(text)
+    """Age that a cell in lower case starts with."""
+    match = _AGE.match(text)
     return _years(match[1], match[2]) if match else math.nan
 
 
 def _years(number: str, unit: str) -> float:
+    """Age in years; not a number for another unit, or where nobody is that old."""
     in_a_year = _IN_A_YEAR.get(unit[:1])
-    return float(number) / in_a_year if in_a_year else math.nan
+    years = float(number) / in_a_year if in_a_year else math.nan
+    return years if years <= _OLDEST else math.nan

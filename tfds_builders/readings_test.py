@@ -26,6 +26,19 @@ from tfds_builders import readings
         ("", "", math.nan),
         ("\xff\x00 nothing", "", math.nan),
         ("male 9xyz", "M", math.nan),
+        ("normal", "", math.nan),
+        ("abnormal, 3 nodules", "", math.nan),
+        ("malignant? 60yrs", "", math.nan),
+        ("femoral line, 24 cm", "", math.nan),
+        ("no report, same patient as MCUCXR_0162_1", "", math.nan),
+        ("STB 3 months", "", math.nan),
+        ("male STB since 3 months", "M", math.nan),
+        ("2012-04-03 male 45yrs", "M", 45),
+        ("2012-04-03", "", math.nan),
+        ("male 121yrs", "M", math.nan),
+        ("male 130 months", "M", 130 / 12),
+        ("Patient's Sex: M\nPatient's Age: 414Y\nnormal", "M", math.nan),
+        ("Patient's Sex: F\n3 nodules\n", "F", math.nan),
     ],
 )
 def test_sex_and_age_in_every_spelling(text: str, sex: str, age: float):
@@ -75,7 +88,9 @@ def test_tables_of_mirrors():
         ("study_id,age\na,1\n", "no column 'sex'"),
         ("study_id,sex,age\na,M,1\na,M,1\n", "row 3, study_id: 'a' comes twice"),
         ("study_id,sex,age\na,x,1\n", "row 2, sex: no sex in 'x'"),
+        ("study_id,sex,age\na,normal,1\n", "row 2, sex: no sex in 'normal'"),
         ("study_id,sex,age\na,M,old\n", "row 2, age: no age in 'old'"),
+        ("study_id,sex,age\na,M,2012-04-03\n", "no age in '2012-04-03'"),
     ],
 )
 def test_bad_cells_are_named(text: str, message: str):
