@@ -315,6 +315,21 @@ def test_zips_inside_are_unpacked_where_they_lie(tmp_path: pathlib.Path):
     assert not (tmp_path / "out/Set/part-1.zip").exists()
 
 
+def test_what_macos_adds_is_passed_over(tmp_path: pathlib.Path):
+    junk = b"\0\5\x16\7" + bytes(40)
+    files = {
+        "Set/part-1.zip": _zip({"a.png": b"a", "__MACOSX/._a.png": junk}),
+        "__MACOSX/Set/._part-1.zip": junk,
+        "Set/._b.zip": junk,
+    }
+    (tmp_path / "x.zip").write_bytes(_zip(files))
+
+    found = transfer.unpack(tmp_path / "x.zip", tmp_path / "out", inner=True)
+
+    there = [p for p in (tmp_path / "out").rglob("*") if p.is_file()]
+    assert there == found == [tmp_path / "out/Set/a.png"]
+
+
 @pytest.mark.parametrize("make", [_zip, _tgz])
 def test_a_path_that_leads_out_is_refused(tmp_path: pathlib.Path, make):
     (tmp_path / "x").write_bytes(make({"../evil.txt": b"x"}))
@@ -336,6 +351,37 @@ def test_a_damaged_archive_is_said(tmp_path: pathlib.Path, make):
         transfer.unpack(tmp_path / "x", tmp_path / "out")
 
     assert not (tmp_path / "out" / "a.bin").exists()
+
+
+@pytest.mark.parametrize("make", [_zip, _tgz])
+@pytest.mark.parametrize("mine", [b"mine", b"my own"])
+def test_a_damaged_archive_leaves_what_was_there(
+    tmp_path: pathlib.Path, make, mine: bytes
+):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(mine)
+    content = make({"a.png": b"a new", "b.png": b"b", "c.bin": _content()})
+    # The checksum at the end of the tar, the middle of the last file of the zip.
+    place = len(content) - 8 if make is _tgz else content.rfind(b"c.bin") - 1000
+    content = content[:place] + bytes(4) + content[place + 4 :]
+    (tmp_path / "x").write_bytes(content)
+
+    with pytest.raises(transfer.FetchError, match="is damaged"):
+        transfer.unpack(tmp_path / "x", folder)
+
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == {"a.png": mine}
+
+
+@pytest.mark.parametrize("make", [_zip, _tgz])
+def test_a_file_of_another_size_is_replaced(tmp_path: pathlib.Path, make):
+    (tmp_path / "a.png").write_bytes(b"half")
+    (tmp_path / "x").write_bytes(make({"a.png": b"all of it"}))
+
+    transfer.unpack(tmp_path / "x", tmp_path)
+
+    assert (tmp_path / "a.png").read_bytes() == b"all of it"
+    assert {p.name for p in tmp_path.iterdir()} == {"a.png", "x"}
 
 
 def test_what_is_fetched_is_what_the_builder_reads(

@@ -169,6 +169,9 @@ def unpack(
 ) -> list[pathlib.Path]:
     """Unpacks a zip or tar into a folder; files that are there already stay.
 
+    Those of another size are replaced, once the whole archive turned out sound.
+    What macOS adds to archives is passed over.
+
     Args:
       archive: A zip or a tar, compressed or not.
       folder: Where its content goes.
@@ -181,26 +184,40 @@ def unpack(
       FetchError: If it is damaged, holds a path that leads out of the folder, or the
         disk is full.
     """
-    found, top = [], folder.resolve()
+    found, written, top = [], [], folder.resolve()
+    waiting: dict[pathlib.Path, pathlib.Path] = {}
     progress = Progress(f"unpacking {archive.name}")
     try:
         for name, size, open_member in _members(archive):
+            progress.add(size)
+            if _is_junk(name):
+                continue
             target = (top / name).resolve()
             if not target.is_relative_to(top):
                 raise FetchError(f"{archive}: {name!r} leads out of the folder.")
-            if not target.is_file() or target.stat().st_size != size:
-                _write(target, size, open_member)
-            progress.add(size)
             found.append(target)
+            if target.is_file() and target.stat().st_size == size:
+                continue
+            part = target.with_name(f".{target.name}.part")
+            written.append(part)
+            _write(part, size, open_member)
+            if target.exists():
+                waiting[target] = part
+            else:
+                part.replace(target)
+                written.append(target)
     # The last is an unknown way of packing, or a password.
     except (*_DAMAGED, RuntimeError) as error:
         # A tar's damage may show at its end alone.
-        for path in found:
-            path.unlink()
+        for path in written:
+            path.unlink(missing_ok=True)
         raise FetchError(
             f"{archive} is damaged: {error}. Remove it and fetch it again."
         ) from error
     progress.show()
+    for target, part in waiting.items():
+        part.replace(target)
+    found = list(dict.fromkeys(found))  # a tar may hold a name twice
     for path in [p for p in found if inner and p.suffix.lower() == ".zip"]:
         found.remove(path)
         found.extend(unpack(path, path.parent, inner=True))
@@ -319,12 +336,13 @@ def _opener(function: Callable[[Any], Any], what: Any) -> Callable[[], IO[bytes]
     return lambda: function(what) or io.BytesIO()
 
 
-def _write(
-    target: pathlib.Path, size: int, open_member: Callable[[], IO[bytes]]
-) -> None:
-    """Writes a member beside its place, then moves it there."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.part")
-    with room(target.parent, size), open_member() as source, part.open("wb") as out:
+def _is_junk(name: str) -> bool:
+    """Whether macOS left a member of an archive behind."""
+    parts = pathlib.PurePosixPath(name).parts
+    return any(part == "__MACOSX" or part.startswith("._") for part in parts)
+
+
+def _write(part: pathlib.Path, size: int, open_member: Callable[[], IO[bytes]]) -> None:
+    part.parent.mkdir(parents=True, exist_ok=True)
+    with room(part.parent, size), open_member() as source, part.open("wb") as out:
         shutil.copyfileobj(source, out, _BLOCK)
-    part.replace(target)
