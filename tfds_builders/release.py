@@ -275,12 +275,14 @@ class ReleaseBuilder(xray_builder.XrayBuilder, skip_registration=True):
         if item.boxes is None or item.box_labels is None:
             return xray_features.Xray(image, item.labels, mask)
         fractions, kept = _fractions(item.boxes, item.box_frame or image.shape)
+        # There was something, and nobody can tell where: not an image without objects.
+        is_lost = len(kept) > 0 and not kept.any()
         return xray_features.Xray(
             image,
             item.labels,
             mask,
-            fractions,
-            np.asarray(item.box_labels, np.int64)[kept],
+            None if is_lost else fractions,
+            None if is_lost else np.asarray(item.box_labels, np.int64)[kept],
             dropped_boxes=int((~kept).sum()),
         )
 
