@@ -17,10 +17,14 @@ QUIRKS = {
     "ids of three shapes": "test_every_shape_of_an_id_is_read",
     "a mirror has other names and tables": "test_the_mirror_gives_the_same",
     "grey stored as RGB": "test_images_become_one_channel",
+    "DICOM, MONOCHROME1 and MONOCHROME2": "test_dicom_gives_the_same",
+    "a damaged report, or one in an unknown encoding": (
+        "test_what_cannot_be_used_is_left_out"
+    ),
     "pictures at the root of their archive": "test_every_layout_gives_the_same",
     "`._` files and `__MACOSX`": "test_every_layout_gives_the_same",
 }
-LAYOUTS = ("openi", "raddar")
+LAYOUTS = ("openi", "raddar", "dicom")
 
 # Major terms of reports in turn, and the label that they mean.
 TERMS = (
@@ -58,10 +62,11 @@ def write(
       folder: Becomes the root of the release.
       images: How many.
       seed: Another seed gives other pictures.
-      layout: "openi", or "raddar" for the mirror with tables.
+      layout: "openi", "dicom" for its DICOM files, every other one MONOCHROME1, or
+        "raddar" for the mirror with tables.
     """
     rng = np.random.default_rng(seed)
-    is_openi = layout == "openi"
+    is_openi = layout != "raddar"
     place = folder if is_openi else folder / "images" / "images_normalized"
     for path in (place, *([folder / "ecgen-radiology"] if is_openi else [])):
         path.mkdir(parents=True, exist_ok=True)
@@ -79,12 +84,21 @@ def write(
                 rng, 44 + 4 * (position % 2), 40, [spot] if is_ill else [], radius=0.15
             )
             name = f"{key}.png" if is_openi else _mirrored(key)
-            (place / name).write_bytes(dummy_images.png(pixels, "RGB"))
+            if layout == "dicom":
+                _write_dicom(folder / str(number) / _mirrored(key), pixels, position)
+            else:
+                (place / name).write_bytes(dummy_images.png(pixels, "RGB"))
             views.append(f"{number},{name},{('Frontal', 'Lateral')[position % 2]}")
     if not is_openi:
         (folder / "indiana_reports.csv").write_text("\n".join(rows) + "\n")
         (folder / "indiana_projections.csv").write_text("\n".join(views) + "\n")
     (place / "._CXR1_1_IM-0001-3001.png").write_bytes(dummy_images.apple_double())
+
+
+def _write_dicom(path: epath.Path, pixels: np.ndarray, position: int) -> None:
+    path.parent.mkdir(exist_ok=True)
+    content = dummy_images.dicom(pixels, is_inverted=position % 2 == 0)
+    path.with_suffix("").write_bytes(content)  # ".dcm" in place of ".dcm.png"
 
 
 def _id(report: int, image: int) -> str:

@@ -129,9 +129,11 @@ class Builder(release.ReleaseBuilder):
         """Yields id, report and label of each image; damaged reports are left out."""
         for name in sorted(paths, key=lambda name: (len(name), name)):
             path = paths[name]
+            content = self.content(path)
             try:
-                root = ElementTree.fromstring(self.content(path))
-            except ElementTree.ParseError as error:
+                root = ElementTree.fromstring(content)
+            # Of an encoding that it does not know, the parser raises the others.
+            except (ElementTree.ParseError, LookupError, ValueError) as error:
                 self.leave_out(path, f"not XML: {error}")
                 continue
             terms = [node.text or "" for node in root.findall("MeSH/major")]

@@ -104,6 +104,23 @@ def test_images_become_one_channel(source: epath.Path, prepared: testing.Prepare
     assert testing.kinds_of(prepared.examples, paths) == {"RGB"}
 
 
+def test_dicom_gives_the_same(prepared: testing.Prepared, tmp_path: pathlib.Path):
+    dummy_data.write(epath.Path(tmp_path / "dicom"), images=8, layout="dicom")
+
+    made = testing.prepare(
+        indiana_cxr.Builder, tmp_path / "dicom", tmp_path / "data", bit_depth=8
+    )
+
+    contents = [path.read_bytes() for path in (tmp_path / "dicom").glob("*/*.dcm")]
+    assert {content.count(b"MONOCHROME1") for content in contents} == {0, 1}
+    assert len(made.examples) == 8
+    for key, example in made.examples.items():
+        # Of DICOM the values are stretched over the whole range.
+        expected = prepared.examples[key]["image"].astype(np.float64)
+        expected = (expected - expected.min()) / np.ptp(expected) * 255
+        np.testing.assert_allclose(example["image"], expected, rtol=0, atol=1)
+
+
 @pytest.mark.parametrize("wrapper", ["", "NLMCXR", "a/b/c"])
 def test_every_layout_gives_the_same(
     source: epath.Path, tmp_path: pathlib.Path, wrapper: str
@@ -142,17 +159,23 @@ def test_what_cannot_be_used_is_left_out(mine: epath.Path, tmp_path: pathlib.Pat
     (mine / "CXR9999_IM-0001-0001.png").write_bytes(b"x")
     (mine / "scan.png").write_bytes(b"x")
     (mine / "ecgen-radiology" / "3.xml").write_text("<eCitation><MeSH>")
+    for number, encoding in ((5, "utf-9"), (7, "utf-32")):
+        xml = mine / "ecgen-radiology" / f"{number}.xml"
+        xml.write_text(xml.read_text().replace("utf-8", encoding))
     xml = mine / "ecgen-radiology" / "4.xml"
     xml.write_text(xml.read_text().replace('id="CXR4_IM-0004-1001"', 'id="CXR4"'))
 
     made = testing.prepare(indiana_cxr.Builder, mine, tmp_path / "data")
 
     reasons = dict(made.left_out)
-    assert reasons.pop("ecgen-radiology/3.xml").startswith("not XML: ")
+    ids_of = {number: ids for number, _, ids in dummy_data.reports(IMAGES)}
+    for number in (3, 5, 7):
+        assert reasons.pop(f"ecgen-radiology/{number}.xml").startswith("not XML: ")
+        for image in ids_of[number]:
+            assert reasons.pop(f"{_canonical(image)}.png") == "in no report"
     assert reasons == {
         "CXR1_IM-0001-3001.png": "in a report, but the file is not there",
         "CXR9999_IM-0001-0001.png": "in no report",
-        "CXR3_IM-0003-1001.png": "in no report",
         "CXR4_IM-0004-1001.png": "in no report",
         "ecgen-radiology/4.xml": "names an image 'CXR4'",
         "scan.png": "not named as CXR10_IM-0002-1001.png",

@@ -46,7 +46,7 @@ def to_csv(content: bytes, name: str) -> bytes:
         zlib.error,
         ElementTree.ParseError,
         EOFError,
-        IndexError,
+        LookupError,  # an unknown encoding, or a string that is not there
         NotImplementedError,
         RuntimeError,  # an archive with a password
         ValueError,
