@@ -220,6 +220,27 @@ def supervisely(content: bytes, name: str) -> Boxes:
     return boxes(corners, names, frame)
 
 
+def clip(
+    corners: np.ndarray, frame: tuple[float, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Clips boxes to the image and leaves out those without area.
+
+    Args:
+      corners: float [M, 4] as x0, y0, x1, y1, in any order of the two corners.
+      frame: Height and width in the same unit.
+
+    Returns:
+      float [K, 4] as y0, x0, y1, x1, fractions; bool [M], which boxes were kept.
+    """
+    x, y = np.asarray(corners, np.float64).reshape(-1, 2, 2).transpose(2, 0, 1)
+    height, width = frame
+    both = np.stack([np.sort(y) / height, np.sort(x) / width], axis=-1)
+    clipped = both.clip(0.0, 1.0).reshape(-1, 4)
+    finite = np.isfinite(clipped).all(axis=1)
+    kept = finite & (clipped[:, 2] > clipped[:, 0]) & (clipped[:, 3] > clipped[:, 1])
+    return clipped[kept], kept
+
+
 def _json(content: bytes, name: str) -> dict[str, Any]:
     try:
         data = json.loads(content)

@@ -6,7 +6,6 @@ can be read, and what to do next. Nothing is written and nothing is prepared.
 
 from __future__ import annotations
 
-import collections
 import concurrent.futures
 import dataclasses
 import os
@@ -100,7 +99,8 @@ def examine(
     Args:
       builder_class: Of the set.
       folder: Where downloads lie; those of several sets may lie side by side.
-      images: How many pictures are read, drawn with `seed`; None for all.
+      images: How many pictures are read, drawn with `seed`; None for all. Of a split
+        of which none of these can be read, more are tried until one can.
       seed: Another seed draws others.
       archives: Packed files in the folder, as `packed` returns them.
       taken: Folders that belong to other sets, as `roots` returns them.
@@ -257,8 +257,9 @@ def _read(
     if images is not None and images < len(everything):
         everything = random.Random(seed).sample(everything, images)
     unreadable: list[xray_builder.Quarantined] = []
-    good: collections.Counter[str] = collections.Counter()
-    looked: collections.Counter[str] = collections.Counter()
+    looked: dict[str, set[str]] = {}
+    last: dict[str, xray_builder.Quarantined] = {}
+    good: set[str] = set()
 
     def attempt(entry: tuple[str, xray_builder.Record]) -> str:
         try:
@@ -266,6 +267,14 @@ def _read(
         except reader.UnreadableImage as error:
             return str(error)
         return ""
+
+    def note(split: str, record: xray_builder.Record, reason: str) -> None:
+        looked.setdefault(split, set()).add(record.image_id)
+        if reason:
+            last[split] = xray_builder.Quarantined(record.image_id, reason)
+            unreadable.append(last[split])
+        else:
+            good.add(split)
 
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
         reasons = tqdm.tqdm(
@@ -277,19 +286,22 @@ def _read(
             leave=False,
         )
         for (split, record), reason in zip(everything, reasons, strict=True):
-            looked[split] += 1
-            good[split] += not reason
-            if reason:
-                unreadable.append(xray_builder.Quarantined(record.image_id, reason))
-    hopeless = [split for split in looked if not good[split]]
+            note(split, record, reason)
+    # One good image saves a split, and the sample may have missed it.
+    for split in sorted(looked):
+        for record in by_split[split]:
+            if split in good:
+                break
+            if record.image_id not in looked[split]:
+                note(split, record, attempt((split, record)))
     problem = ""
-    if hopeless:
+    if hopeless := sorted(set(looked) - good):
+        failure = last[hopeless[0]]
         problem = (
-            f"None of the {looked[hopeless[0]]} images of split {hopeless[0]!r} that "
-            f"were tried can be read; the last one: {unreadable[-1].file}: "
-            f"{unreadable[-1].reason}."
+            f"None of the {len(looked[hopeless[0]])} images of split {hopeless[0]!r} "
+            f"can be read; the last one: {failure.file}: {failure.reason}."
         )
-    return len(everything), unreadable, problem
+    return sum(map(len, looked.values())), unreadable, problem
 
 
 def _next_step(
@@ -318,6 +330,8 @@ def _partial(
     folder: epath.Path, markers: Sequence[str], taken: Collection[epath.Path]
 ) -> str:
     """Where most of several markers lie, and which lack; "" where few do."""
+    forbidden = [marker for marker in markers if marker.startswith("!")]
+    markers = [marker for marker in markers if marker not in forbidden]
     telling = [
         "|".join(other for other in marker.split("|") if other not in _COMMON)
         for marker in markers
@@ -326,6 +340,8 @@ def _partial(
     best: tuple[list[str], str] = (list(markers), "")
     for place in files.folders(folder, _DEPTH):
         if any(root == place or root in place.parents for root in taken):
+            continue
+        if files.lacking(place, forbidden):
             continue
         lacking = files.lacking(place, markers)
         if len(lacking) < len(best[0]) and files.lacking(place, telling) != telling:

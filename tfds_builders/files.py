@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from etils import epath
 
-_MANY = 1000  # entries of a folder that holds images, not releases
+_MANY = 1000  # folders in one that holds patients or studies, not releases
+_PICTURES = (".png", ".jpg", ".jpeg", ".dcm", ".tif", ".tiff", ".bmp")
 _JUNK = ("__MACOSX", "Thumbs.db", "desktop.ini")
 
 
@@ -74,7 +75,8 @@ def find_root(
     Args:
       folder: Where to look; it may be the root itself.
       markers: Patterns (`*`, `?`; case does not matter) of names of files or folders,
-        or of paths such as "train/normal"; alternatives are separated by "|".
+        or of paths such as "train/normal"; alternatives are separated by "|". One that
+        starts with "!" must not lie there.
       depth: Levels to go down.
     """
     for candidate in folders(folder, depth):
@@ -86,16 +88,21 @@ def find_root(
 def folders(folder: epath.Path, depth: int) -> Iterator[epath.Path]:
     """Yields a folder and those below it, at most `depth` levels down, highest first.
 
-    Below a folder of very many entries, which holds images, nothing is looked for.
+    What has the suffix of a picture is no folder. Below a folder of very many folders,
+    which hold studies, nothing is looked for.
     """
     level = [folder]
     for remaining in range(depth, -1, -1):
         below: list[epath.Path] = []
         for candidate in level:
             yield candidate
-            there = entries(candidate) if remaining else []
+            there = [
+                path
+                for path in (entries(candidate) if remaining else [])
+                if path.suffix.lower() not in _PICTURES and path.is_dir()
+            ]
             if len(there) <= _MANY:
-                below.extend(path for path in there if path.is_dir())
+                below.extend(there)
         level = below
 
 
@@ -105,8 +112,19 @@ def lacking(folder: epath.Path, markers: Sequence[str]) -> list[str]:
     return [
         marker
         for marker in markers
-        if not any(_holds(there, pattern) for pattern in marker.lower().split("|"))
+        if marker.startswith("!")
+        == any(
+            _holds(there, pattern)
+            for pattern in marker.removeprefix("!").lower().split("|")
+        )
     ]
+
+
+def told(markers: Iterable[str]) -> str:
+    """Markers, as those of `find_root`, for people to read."""
+    return ", ".join(
+        f"no {marker[1:]}" if marker.startswith("!") else marker for marker in markers
+    )
 
 
 def entries(folder: epath.Path) -> list[epath.Path]:
@@ -171,9 +189,15 @@ def read(path: epath.Path) -> bytes:
         ) from error
 
 
-def list_files(root: epath.Path) -> Listing:
-    """Lists all files below a folder but those that systems leave behind."""
-    sizes = dict(sorted(_walk(root, "")))
+def list_files(root: epath.Path, own: Sequence[str] = ()) -> Listing:
+    """Lists all files below a folder but those that systems leave behind.
+
+    Args:
+      root: The folder.
+      own: Patterns (`*`, `?`, `[...]`; case does not matter) of what lies right in it
+        and is listed, with all that is below; empty for everything.
+    """
+    sizes = dict(sorted(_walk(root, "", own)))
     by_stem: dict[str, tuple[str, ...]] = {}
     for name in sizes:
         stem = pathlib.PurePosixPath(name).with_suffix("").as_posix()
@@ -214,10 +238,19 @@ def by_name(
     return {stem: min(orders)[-1] for stem, orders in found.items()}
 
 
-def _walk(folder: epath.Path, prefix: str) -> Iterable[tuple[str, int]]:
+def fits(name: str, patterns: Iterable[str]) -> bool:
+    """Whether a name fits any of the patterns; case does not matter."""
+    return any(fnmatch.fnmatchcase(name.lower(), p.lower()) for p in patterns)
+
+
+def _walk(
+    folder: epath.Path, prefix: str, own: Sequence[str] = ()
+) -> Iterable[tuple[str, int]]:
     """Yields path and size of each file, without what systems leave behind."""
     for path in entries(folder):
         name = f"{prefix}{path.name}"
+        if own and not fits(path.name, own):
+            continue
         if path.is_dir():
             yield from _walk(path, f"{name}/")
         else:

@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from typing import Any, ClassVar
 
 import cv2
@@ -19,7 +19,14 @@ import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
 
-from tfds_builders import files, reader, splits, xray_builder, xray_features
+from tfds_builders import (
+    box_formats,
+    files,
+    reader,
+    splits,
+    xray_builder,
+    xray_features,
+)
 
 _TABLES = (".csv", ".json", ".txt", ".xml", ".xlsx")
 _SMALL = 1 << 26  # bytes; larger tables are known by name and size alone
@@ -89,6 +96,9 @@ class ReleaseBuilder(xray_builder.XrayBuilder, skip_registration=True):
 
     # Patterns of names that lie in the root; see `files.find_root`.
     MARKERS: ClassVar[tuple[str, ...]]
+    # Patterns of what in the root belongs to the set, where other sets may lie beside
+    # it; empty for all. The rest is neither listed nor part of the fingerprint.
+    OWN: ClassVar[tuple[str, ...]] = ()
     # Published counts; "images" must be there. Doctor compares `tally` with them.
     EXPECTED: ClassVar[Mapping[str, int]]
     # Whether the makers split the set so that it can be evaluated.
@@ -164,10 +174,36 @@ class ReleaseBuilder(xray_builder.XrayBuilder, skip_registration=True):
         if root is None:
             raise FileNotFoundError(
                 f"{self.name}: not found in {str(self.folder)!r}, nor up to three "
-                f"levels below it: {', '.join(self.MARKERS)}. "
-                f"{' '.join((self.MANUAL_DOWNLOAD_INSTRUCTIONS or '').split())}"
+                f"levels below it: {files.told(self.MARKERS)}. {self.how_to_get}"
             )
-        return files.list_files(root)
+        return files.list_files(root, self.OWN)
+
+    @property
+    def how_to_get(self) -> str:
+        """MANUAL_DOWNLOAD_INSTRUCTIONS on one line."""
+        return " ".join((self.MANUAL_DOWNLOAD_INSTRUCTIONS or "").split())
+
+    def require_pictures(
+        self, table: str, listed: Collection[str], there: Container[str]
+    ) -> None:
+        """Refuses a table or list none of whose pictures is there.
+
+        One may be lost; without any a folder was not fetched, or not unpacked.
+
+        Args:
+          table: Its name.
+          listed: The pictures that it names, in any form.
+          there: The pictures that are there, in the same form.
+
+        Raises:
+          FileNotFoundError: Says how to get them.
+        """
+        if listed and not any(name in there for name in listed):
+            raise FileNotFoundError(
+                f"{self.name}: none of the {len(listed)} images of {table}, such as "
+                f"{min(listed)}, is below {str(self.release.root)!r}: their folder is "
+                f"missing or not unpacked. {self.how_to_get}"
+            )
 
     def find_file(self, *patterns: str) -> str:
         """Path below the root of the file that fits the first pattern that any fits.
@@ -180,7 +216,7 @@ class ReleaseBuilder(xray_builder.XrayBuilder, skip_registration=True):
             raise FileNotFoundError(
                 f"{self.name}: no file {' or '.join(patterns)} below "
                 f"{str(self.release.root)!r}; it is part of the release. "
-                f"{' '.join((self.MANUAL_DOWNLOAD_INSTRUCTIONS or '').split())}"
+                f"{self.how_to_get}"
             )
         return found[0]
 
@@ -194,8 +230,7 @@ class ReleaseBuilder(xray_builder.XrayBuilder, skip_registration=True):
         for name, size in self.release.sizes.items():
             digest.update(f"{name}\0{size}\n".encode())
             if name.lower().endswith(_TABLES) and 0 <= size < _SMALL:
-                content = self.content(name)
-                digest.update(hashlib.sha256(content).digest())
+                digest.update(hashlib.sha256(self.content(name)).digest())
         return digest.hexdigest()
 
     def options(self) -> dict[str, Any]:
@@ -274,7 +309,8 @@ class ReleaseBuilder(xray_builder.XrayBuilder, skip_registration=True):
             mask = self.read_mask(item, *image.shape)
         if item.boxes is None or item.box_labels is None:
             return xray_features.Xray(image, item.labels, mask)
-        fractions, kept = _fractions(item.boxes, item.box_frame or image.shape)
+        frame = item.box_frame or image.shape
+        fractions, kept = box_formats.clip(item.boxes, frame)
         # There was something, and nobody can tell where: not an image without objects.
         is_lost = len(kept) > 0 and not kept.any()
         return xray_features.Xray(
@@ -362,24 +398,3 @@ def one_hot(classes: Sequence[str], chosen: str) -> np.ndarray:
 
 def _group(item: Item) -> str:
     return item.patient or f"image:{item.image_id}"
-
-
-def _fractions(
-    corners: np.ndarray, frame: tuple[float, ...]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Clips boxes to the image and leaves out those without area.
-
-    Args:
-      corners: float [M, 4] as x0, y0, x1, y1, in any order of the two corners.
-      frame: Height and width in the same unit.
-
-    Returns:
-      float [K, 4] as y0, x0, y1, x1, fractions; bool [M], which boxes were kept.
-    """
-    x, y = np.asarray(corners, np.float64).reshape(-1, 2, 2).transpose(2, 0, 1)
-    height, width = frame
-    both = np.stack([np.sort(y) / height, np.sort(x) / width], axis=-1)
-    clipped = both.clip(0.0, 1.0).reshape(-1, 4)
-    finite = np.isfinite(clipped).all(axis=1)
-    kept = finite & (clipped[:, 2] > clipped[:, 0]) & (clipped[:, 3] > clipped[:, 1])
-    return clipped[kept], kept
