@@ -36,7 +36,12 @@ class Builder(release.ReleaseBuilder):
     ClinicalReadings. The NLM asks to cite the papers and not to pass the images on;
     the masks of Shenzhen are CC BY-NC-SA 4.0.
     """
-    MARKERS: ClassVar[tuple[str, ...]] = ("cxr_png", "masks")
+    # Both sets are there: the release of Shenzhen has folders of the same names.
+    MARKERS: ClassVar[tuple[str, ...]] = (
+        "cxr_png/mcucxr_*",
+        "cxr_png/chncxr_*",
+        "masks",
+    )
     EXPECTED: ClassVar[Mapping[str, int]] = {
         "images": 800,
         "masks": 704,

@@ -34,7 +34,8 @@ class Builder(tuberculosis.TuberculosisBuilder):
     yoctoman/shcxr-lung-mask (CC BY-NC-SA 4.0), unpacked beside CXR_png. The NLM asks to
     cite the papers and not to pass the images on.
     """
-    MARKERS = ("cxr_png/chncxr_*|shenzhen_metadata.csv",)
+    # With images of Montgomery among them it is the set chest_xray_masks.
+    MARKERS = ("cxr_png/chncxr_*|shenzhen_metadata.csv", "!cxr_png/mcucxr_*")
     EXPECTED: ClassVar[Mapping[str, int]] = {
         "images": 662,
         "patients": 662,
