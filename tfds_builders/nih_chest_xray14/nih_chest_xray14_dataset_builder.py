@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import hashlib
 import math
+import pathlib
 import re
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
@@ -50,6 +51,8 @@ _OLDEST = 100.0  # years; ages above are slips of the pen
 _UNITS = {"Y": 1.0, "M": 12.0, "W": 365.25 / 7, "D": 365.25}  # in a year
 _AGE = re.compile(r"(\d+)(?:\.0*)?\s*([YMWD]?)", re.IGNORECASE)
 _SUFFIXES = (".png", ".jpg", ".jpeg")
+# Of the release; others, as images_224, hold smaller copies.
+_FOLDERS = ("images", "images_00[1-9]", "images_01[0-2]")
 _COUNTS = {
     "finding=Atelectasis": 11_559,
     "finding=Cardiomegaly": 2_776,
@@ -96,6 +99,14 @@ class Builder(release.ReleaseBuilder):
     2017), acknowledge the NIH Clinical Center.
     """
     MARKERS = ("data_entry_2017*.csv",)
+    OWN = (
+        *_FOLDERS,
+        "data_entry_2017*.csv",
+        "bbox_list_2017*.csv",
+        "train_val_list.txt",
+        "test_list.txt",
+        "????????_???.*",
+    )
     EXPECTED: ClassVar[Mapping[str, int]] = {
         "images": 112_120,
         "patients": 30_805,
@@ -120,8 +131,7 @@ class Builder(release.ReleaseBuilder):
         needed = [_ID, "Finding Labels", "Patient ID", "Patient Age", "Patient Gender"]
         tables.require(columns, [*needed, "View Position"], name)
         split_of, boxes = self._splits(), self._boxes()
-        # The twelve folders are one: whatever the layout, names are unique.
-        pictures = files.by_name(self.release, _SUFFIXES)
+        pictures = self._pictures()
         found = {}
         for number, row in enumerate(rows, start=2):
             where = f"{name}: row {number}"
@@ -147,6 +157,7 @@ class Builder(release.ReleaseBuilder):
                 about=_about(row, where),
                 stratum=stratum,
             )
+        self.require_pictures(name, found.keys(), pictures.keys())
         for key in sorted(pictures.keys() - found.keys()):
             self.leave_out(pictures[key], f"not in {name}")
         return [item for item in found.values() if self._is_whole(item)]
@@ -174,6 +185,24 @@ class Builder(release.ReleaseBuilder):
             else item.split
             for item in found
         }
+
+    def _pictures(self) -> dict[str, str]:
+        """Path of each image by its name, in the root or the folders of the release.
+
+        The twelve folders are one: whatever the layout, names are unique. Of copies the
+        largest file is taken, then that nearest to the root.
+        """
+        copies: dict[str, list[str]] = {}
+        for name in self.release.sizes:
+            path = pathlib.PurePosixPath(name)
+            is_ours = all(files.fits(part, _FOLDERS) for part in path.parts[:-1])
+            if is_ours and path.suffix.lower() in _SUFFIXES:
+                copies.setdefault(path.stem, []).append(name)
+        for names in copies.values():
+            names.sort(key=lambda n: (-self.release.sizes[n], n.count("/"), n))
+            for name in names[1:]:
+                self.leave_out(name, f"a second copy of {names[0]}")
+        return {key: names[0] for key, names in copies.items()}
 
     def _splits(self) -> dict[str, str]:
         """Stored split of each image in the two lists."""
