@@ -34,6 +34,9 @@ _OLDEST = 300.0  # months; the atlas ends at 228
 
 # A folder that tells the split of the pictures in it.
 _FOLDER = re.compile(r"bone.?age.?(training|validation|test)|(test).set.images")
+# Archives that hold a folder of their own name.
+_PART = re.compile(r"boneage-")
+_ANNOTATIONS = "annotations"
 _SPLIT_OF = {"training": "train", "validation": "validation", "test": "test"}
 
 
@@ -74,14 +77,17 @@ class Builder(release.ReleaseBuilder):
         found = []
         for split, patterns in _TABLES.items():
             there = pictures[split]
+            self._refuse_packed(split, there)
             # Mirrors lack validation or test, but not the table of what they have.
             if split != "train" and not there and not self.release.matching(*patterns):
+                self._refuse_beside(split)
                 continue
             table = self.find_file(*patterns)
             about = self._table(table)
             lacking = sorted(about.keys() - there.keys(), key=int)
             if lacking:
-                self._refuse_packed(split, lacking[0])
+                self._refuse_packed(split, there, lacking[0])
+            self.require_pictures(table, about.keys(), there)
             for number in lacking:
                 self.leave_out(f"{split}/{number}", f"in {table}, but not there")
             for number in sorted(there.keys() - about.keys(), key=int):
@@ -127,17 +133,52 @@ class Builder(release.ReleaseBuilder):
                 self.leave_out(name, "a second copy of an image")
         return found
 
-    def _refuse_packed(self, split: str, number: str) -> None:
-        """Says which archive is to be unpacked, where images are missing."""
-        for name in self.release.matching("boneage-*.zip"):
-            stem = pathlib.PurePosixPath(name).stem
-            match = _FOLDER.search(_low(stem))
-            unpacked = any(f"/{stem}/" in f"/{other}" for other in self.release.sizes)
-            if match and _SPLIT_OF.get(match[1]) == split and not unpacked:
-                raise FileNotFoundError(
-                    f"{self.name}: image {number} of {split} is not there, but the "
-                    f"archive {name} is. Unpack it; if you did, take it away."
-                )
+    def _refuse_packed(
+        self, split: str, there: Mapping[str, str], lacking: str = ""
+    ) -> None:
+        """Says which archive is to be unpacked, where images are missing.
+
+        Args:
+          split: The archives of this split are looked at.
+          there: Path of each image of the split by its number.
+          lacking: Number of an image that a table names; "" for none.
+        """
+        for name in self.release.sizes:
+            path = pathlib.PurePosixPath(name)
+            if path.suffix.lower() != ".zip" or _split(path.stem) != split:
+                continue
+            if _ANNOTATIONS in _low(path.stem) or (there and not lacking):
+                continue
+            # What the archives of RSNA hold is not in a folder of their name.
+            is_outer = not _PART.match(_low(path.stem))
+            folder = f"/{_low(path.stem)}/"
+            if (is_outer and there) or any(
+                folder in f"/{_low(other)}" for other in self.release.sizes
+            ):
+                continue
+            raise FileNotFoundError(
+                f"{self.name}: {f'image {lacking}' if lacking else 'any image'} of "
+                f"{split} is not there, but the archive {name} is. Unpack it; if you "
+                "did, take it away."
+            )
+
+    def _refuse_beside(self, split: str) -> None:
+        """Refuses a root beside which a split lies that it lacks itself."""
+        root = self.release.root
+        if root == self.folder:
+            return
+        for place in files.entries(root.parent):
+            if place == root:
+                continue
+            there = [place, *(files.entries(place) if place.is_dir() else [])]
+            is_copy = place.is_dir() and not files.lacking(place, self.MARKERS)
+            if is_copy or not any(_split(path.stem) == split for path in there):
+                continue
+            raise FileNotFoundError(
+                f"{self.name}: {str(root)!r} holds no {split} images, but "
+                f"{str(place)!r} beside it does. Move it into {str(root)!r}, or take "
+                "it away."
+            )
 
     def _table(self, name: str) -> dict[str, xray_features.About]:
         """What a table tells about each image, by its number."""
@@ -170,6 +211,12 @@ class Builder(release.ReleaseBuilder):
                 sex=_sex(row[sex], f"{place} {sex}", is_flag=_low(sex) == "male"),
             )
         return found
+
+
+def _split(name: str) -> str:
+    """The split that a folder or an archive tells; "" if none."""
+    match = _FOLDER.search(_low(name))
+    return _SPLIT_OF[match[1] or match[2]] if match else ""
 
 
 def _years(months: str, place: str) -> float:
