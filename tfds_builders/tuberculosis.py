@@ -32,6 +32,7 @@ class TuberculosisBuilder(release.ReleaseBuilder, skip_registration=True):
         """See base class."""
         pictures = files.by_name(self.release, (".png",), holders=_HOLDERS)
         told, masks = self._readings(), self.masks()
+        self.require_pictures("the readings", told.keys(), pictures.keys())
         patients = readings.patients({**dict.fromkeys(pictures, _SILENT), **told})
         found = []
         for key, path in sorted(pictures.items()):

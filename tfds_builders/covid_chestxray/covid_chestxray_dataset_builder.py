@@ -74,6 +74,12 @@ class Builder(release.ReleaseBuilder):
         # Early tables say `Patientid` and ` url`.
         rows = [{k.lower(): v for k, v in row.items()} for row in rows]
         tables.require(rows[0], _COLUMNS, TABLE)
+        paths = [
+            f"{_IMAGES}/{row['filename']}"
+            for row in rows
+            if row.get("folder", _IMAGES) == _IMAGES
+        ]
+        self.require_pictures(TABLE, paths, self.release.sizes)
         listed: dict[str, str] = {}
         items = []
         for number, row in enumerate(rows, start=2):

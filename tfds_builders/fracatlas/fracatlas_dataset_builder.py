@@ -96,6 +96,8 @@ class Builder(release.ReleaseBuilder):
         columns, rows = tables.parse(content, TABLE)
         tables.require(columns, ("image_id", "fractured"), TABLE)
         pictures = files.by_name(self.release, _SUFFIXES, under="images/")
+        stems = [pathlib.PurePosixPath(row["image_id"]).stem for row in rows]
+        self.require_pictures(TABLE, stems, pictures)
         boxes = self._boxes(pictures)
         items, listed = [], set()
         for number, row in enumerate(rows, start=2):

@@ -126,6 +126,7 @@ class Builder(release.ReleaseBuilder):
         columns, rows = tables.parse(content, TABLE)
         tables.require(columns, _COLUMNS, TABLE)
         pictures = self._pictures
+        self.require_pictures(TABLE, [row["filestem"] for row in rows], pictures)
         items, listed = [], set()
         for number, row in enumerate(rows, start=2):
             stem = row["filestem"]

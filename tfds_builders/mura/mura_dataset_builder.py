@@ -68,7 +68,9 @@ class Builder(release.ReleaseBuilder):
         for part in _SPLITS:
             table = self.find_file(f"{part}_image_paths.csv")
             label_of = self._labels(part)
-            for row, path in enumerate(self._lines(table), start=1):
+            lines = self._lines(table)
+            before = len(found)
+            for row, path in enumerate(lines, start=1):
                 match = _IMAGE_PATH.search(path)
                 if not match or match["part"] != part:
                     raise ValueError(
@@ -90,6 +92,8 @@ class Builder(release.ReleaseBuilder):
                     self.leave_out(path, f"listed twice in {table}")
                     continue
                 found[item.image_id] = item
+            there = lines if len(found) > before else ()
+            self.require_pictures(table, lines, there)
         self._note_unlisted(listed)
         return list(found.values())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -182,17 +182,14 @@ class Builder(release.ReleaseBuilder):
                 result = {**{_plain(k): v for k, v in found.items()}, **result}
         return result
 
-    def _require_folders(self, pictures: Iterable[str], listed: Iterable[str]) -> None:
+    def _require_folders(self, pictures: Container[str], listed: Iterable[str]) -> None:
         """Refuses a copy in which a whole kind of image is missing."""
-        there, wanted = (
-            {name.split("/")[0] for name in names} for names in (pictures, listed)
-        )
-        needed = {"tb"} if self.builder_config.only_tb else {*LABELS}
-        for kind in sorted((needed & wanted) - there):
-            raise FileNotFoundError(
-                f"{self.name}: the lists name images of imgs/{kind}, but nothing is in "
-                f"imgs/{kind} of {str(self.release.root)!r}. Unpack TBX11K.zip anew."
-            )
+        kinds: dict[str, list[str]] = {}
+        for name in listed:
+            kinds.setdefault(name.split("/")[0], []).append(name)
+        for kind, names in sorted(kinds.items()):
+            if kind == "tb" or not self.builder_config.only_tb:
+                self.require_pictures(f"the lists for imgs/{kind}", names, pictures)
 
     def _splits(self) -> dict[str, str]:
         """Split of each image that a list, or a JSON file in place of it, names."""
