@@ -10,6 +10,7 @@ from etils import epath
 
 from tfds_builders import chest_xray_masks, dummy_images, files, splits, testing
 from tfds_builders.chest_xray_masks import dummy_data
+from tfds_builders.shenzhen_cxr import dummy_data as shenzhen_data
 
 ROOT = "Lung Segmentation"
 
@@ -194,3 +195,23 @@ def test_missing_folders_are_named(tmp_path) -> None:
     (tmp_path / ROOT / "ClinicalReadings").rename(tmp_path / "away")
     with pytest.raises(FileNotFoundError, match="the folder ClinicalReadings"):
         _builder(tmp_path, tmp_path / "data").download_and_prepare()
+
+
+@pytest.mark.parametrize("with_lungs", [True, False])
+def test_the_release_of_shenzhen_is_not_taken_for_it(
+    with_lungs, dummy, tmp_path
+) -> None:
+    shenzhen = epath.Path(tmp_path / "ChinaSet_AllFiles")
+    shenzhen_data.write(shenzhen, images=8)
+    (shenzhen / "mask" / "mask").rename(shenzhen / "masks")
+    if with_lungs:
+        (tmp_path / ROOT).symlink_to(dummy / ROOT)
+
+    builder = _builder(tmp_path, tmp_path / "data")
+
+    if with_lungs:
+        assert builder.release.root == tmp_path / ROOT
+        assert len(builder.found) == 52
+    else:
+        with pytest.raises(FileNotFoundError, match=r"not found.*mcucxr_\*"):
+            _ = builder.found

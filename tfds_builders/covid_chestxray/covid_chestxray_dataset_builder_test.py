@@ -194,3 +194,11 @@ def test_grouped_keeps_patients_together(tmp_path):
     for split in ("train", "validation", "test"):
         strata = {items[n].stratum for n, s in split_of.items() if s == split}
         assert strata == {"other", "covid"}
+
+
+def test_a_table_without_any_image_is_refused(changed: epath.Path):
+    (changed / "images").rmtree()
+    (changed / "images").mkdir()
+
+    with pytest.raises(FileNotFoundError, match=r"none of the .* metadata\.csv.*Clone"):
+        _items(changed)

@@ -210,3 +210,13 @@ def test_every_split_of_a_larger_stand_in_has_every_class(tmp_path):
     for split in ("train", "validation", "test"):
         strata = {items[n].stratum for n, s in split_of.items() if s == split}
         assert strata >= {"normal", "fractured"}
+
+
+def test_a_table_without_any_image_is_refused(changed: epath.Path):
+    for folder in (changed / "images").iterdir():
+        for path in folder.iterdir():
+            path.unlink()
+        (folder / "list.txt").touch()
+
+    with pytest.raises(FileNotFoundError, match=r"none of the .* dataset\.csv.*figsh"):
+        _items(changed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import pathlib
 import shutil
 from typing import Any
 
@@ -254,3 +255,13 @@ def test_grouped_keeps_patients_together(tmp_path):
     for split in ("train", "validation", "test"):
         strata = {items[n].stratum for n, s in split_of.items() if s == split}
         assert strata == {"no_fracture", "fracture"}
+
+
+def test_a_table_without_any_image_is_refused(changed: epath.Path):
+    for part in range(1, 5):
+        (changed / f"images_part{part}").rmtree()
+    for path in list(pathlib.Path(changed).rglob("*.png")):
+        path.unlink()
+
+    with pytest.raises(FileNotFoundError, match=r"none of the .* dataset\.csv.*figsh"):
+        _items(changed)

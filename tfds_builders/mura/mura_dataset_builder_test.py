@@ -213,3 +213,12 @@ def test_a_bad_table_is_one_clear_error(
 
     with pytest.raises(ValueError, match=message):
         _builder(copy, tmp_path / "data").download_and_prepare()
+
+
+@pytest.mark.parametrize("part", ["train", "valid"])
+def test_a_whole_folder_that_is_missing_is_named(part, copy, tmp_path) -> None:
+    (copy / "MURA-v1.1" / part).rmtree()
+
+    message = rf"none of the \d+ images of {part}_image_paths.*MURA-v1\.1\.zip"
+    with pytest.raises(FileNotFoundError, match=message):
+        _ = _builder(copy, tmp_path / "data").found

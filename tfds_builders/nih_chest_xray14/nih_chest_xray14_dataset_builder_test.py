@@ -13,6 +13,7 @@ import pytest
 from etils import epath
 
 from tfds_builders import nih_chest_xray14, release, testing
+from tfds_builders.mura import dummy_data as mura_data
 from tfds_builders.nih_chest_xray14 import dummy_data
 from tfds_builders.nih_chest_xray14 import nih_chest_xray14_dataset_builder as builder
 
@@ -280,6 +281,42 @@ def test_a_missing_table_says_how_to_get_it(
 def test_a_missing_folder_says_how_to_get_it(tmp_path: pathlib.Path):
     with pytest.raises(FileNotFoundError, match=r"not found in .*nihcc\.app"):
         _ = _builder(epath.Path(tmp_path / "none"), tmp_path).found
+
+
+def test_smaller_copies_are_not_read(tmp_path: pathlib.Path):
+    folder = epath.Path(tmp_path / "nih")
+    dummy_data.write(folder, images=12, layout="kaggle")
+    originals = sorted(folder.glob("images_0*/images/*.png"))
+    small = b"\x89PNG"
+    for name in ("images_224", "images-224/images", "images"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / originals[0].name).write_bytes(small)
+
+    made = _builder(folder, tmp_path)
+
+    assert {folder / item.image for item in made.found} == set(originals)
+    (second,) = made.left_out()
+    assert second.file == f"images/{originals[0].name}"
+    assert second.reason.startswith("a second copy of images_001/images/")
+
+
+def test_a_set_beside_it_is_not_its_own(mine: epath.Path, tmp_path: pathlib.Path):
+    before = _builder(mine, tmp_path)
+    left_out, fingerprint = before.found and before.left_out(), before.fingerprint()
+    mura_data.write(mine, images=28)
+
+    made = _builder(mine, tmp_path)
+
+    assert len(made.found) == IMAGES
+    assert made.left_out() == left_out
+    assert made.fingerprint() == fingerprint
+
+
+def test_a_table_without_any_image_is_refused(mine: epath.Path, tmp_path: pathlib.Path):
+    (mine / "images").rename(mine / "images_224")
+
+    with pytest.raises(FileNotFoundError, match=r"none of the 42 images.*nihcc\.app"):
+        _ = _builder(mine, tmp_path).found
 
 
 def test_each_quirk_has_its_test():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import math
+import pathlib
 
 import pytest
 from etils import epath
@@ -211,3 +212,68 @@ def test_a_csv_beside_the_workbook_is_taken_first(copy) -> None:
 
     assert content.startswith(b"Case ID,Sex,Ground truth bone age (months)\n4360,M,")
     assert sum(item.split == "test" for item in found) == 2
+
+
+@pytest.mark.parametrize(
+    ("folder", "table"),
+    [
+        ("boneage-training-dataset", "train.csv"),
+        ("Bone Age Validation Set/boneage-validation-dataset-*", "Validation Dataset"),
+        ("Bone Age Test Set/Test Set Images", "Bone age ground truth.xlsx"),
+    ],
+)
+def test_a_table_without_its_images_is_refused(folder, table, copy) -> None:
+    for path in list(pathlib.Path(copy).glob(f"{folder}/**/*.png")):
+        path.unlink()
+
+    message = rf"none of the \d+ images of .*{table}.*Annotations\.zip"
+    with pytest.raises(FileNotFoundError, match=message):
+        _ = _builder(copy, copy / "data").found
+
+
+@pytest.mark.parametrize("split", ["Validation", "Test"])
+@pytest.mark.parametrize("between", [" ", "+"])
+def test_a_set_still_packed_as_a_whole_is_named(split, between, copy) -> None:
+    name = f"Bone Age {split} Set"
+    (copy / name).rmtree()
+    archive = copy / f"{name.replace(' ', between)}.zip"
+    archive.write_bytes(b"PK")
+
+    with pytest.raises(FileNotFoundError, match=rf"Age.{split}.Set\.zip is\. Unpack"):
+        _ = _builder(copy, copy / "data").found
+    archive.unlink()
+    assert _builder(copy, copy / "data").found
+
+
+def test_archives_that_were_unpacked_may_stay(copy) -> None:
+    for name in ("Training Set", "Validation Set", "Training Set Annotations"):
+        (copy / f"Bone Age {name}.zip").write_bytes(b"PK")
+
+    assert len(_builder(copy, copy / "data").found) == 20 + 2
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_splits_beside_the_root_are_not_lost(packed, copy) -> None:
+    (copy / "training").mkdir()
+    for name in ("boneage-training-dataset", "train.csv"):
+        (copy / name).rename(copy / "training" / name)
+    for split in ("Validation", "Test"):
+        place = copy / f"Bone Age {split} Set"
+        if packed:
+            place.rmtree()
+            (copy / f"Bone+Age+{split}+Set.zip").write_bytes(b"PK")
+        else:
+            (copy / split.lower()).mkdir()
+            place.rename(copy / split.lower() / place.name)
+
+    with pytest.raises(FileNotFoundError, match=r"no validation images, but .* beside"):
+        _ = _builder(copy, copy / "data").found
+    for path in copy.iterdir():
+        if path.name != "training" and not packed:
+            path.rename(copy / "training" / path.name)
+    if not packed:
+        assert {i.split for i in _builder(copy, copy / "data").found} == {
+            "train",
+            "validation",
+            "test",
+        }

@@ -10,6 +10,7 @@ import pytest
 from etils import epath
 
 from tfds_builders import reader, release, shenzhen_cxr, testing
+from tfds_builders.chest_xray_masks import dummy_data as repacked
 from tfds_builders.shenzhen_cxr import dummy_data
 
 IMAGES = 40
@@ -165,6 +166,24 @@ def test_missing_folders_say_how_to_get_them(mine: epath.Path, tmp_path: pathlib
     (mine / "ClinicalReadings").rename(mine / "Readings")
     with pytest.raises(FileNotFoundError, match=r"no file .*ChinaSet_AllFiles"):
         _ = _builder(mine, tmp_path).found
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_the_set_that_repacks_it_is_not_taken_for_it(
+    is_there: bool, source: epath.Path, tmp_path: pathlib.Path
+):
+    folder = epath.Path(tmp_path / "data")
+    repacked.write(folder / "A", images=24)
+    if is_there:
+        shutil.copytree(source, folder / "ChinaSet_AllFiles")
+
+    made = _builder(folder, tmp_path)
+
+    if is_there:
+        assert made.release.root == folder / "ChinaSet_AllFiles"
+    else:
+        with pytest.raises(FileNotFoundError, match=r"not found.*no cxr_png/mcucxr_"):
+            _ = made.found
 
 
 def test_each_quirk_has_its_test():

@@ -258,7 +258,10 @@ def test_what_is_not_the_release_is_refused(changed: epath.Path, tmp_path):
         _items(changed)
 
 
-@pytest.mark.parametrize(("lost", "needed"), [("sick", False), ("tb", True)])
+@pytest.mark.parametrize(
+    ("lost", "needed"),
+    [("sick", False), ("tb", True), ("test", False), ("extra", False)],
+)
 def test_a_folder_that_is_missing_as_a_whole_is_an_error(
     lost: str, needed: bool, changed: epath.Path
 ):
