@@ -142,7 +142,13 @@ def examine(
             next_step=unpack + (str(error) if not mine else instructions),
         )
     counts = _counts(builder, found)
-    lacking = [k for k, c in counts.items() if c.expected and c.found < c.expected]
+    lacking = [
+        key
+        for key, count in counts.items()
+        if count.expected
+        and count.found < count.expected
+        and (count.found or key not in builder.OPTIONAL)
+    ]
     return Diagnosis(
         name=name,
         status=PARTLY if lacking else FOUND,

@@ -101,6 +101,8 @@ class ReleaseBuilder(xray_builder.XrayBuilder, skip_registration=True):
     OWN: ClassVar[tuple[str, ...]] = ()
     # Published counts; "images" must be there. Doctor compares `tally` with them.
     EXPECTED: ClassVar[Mapping[str, int]]
+    # Keys of it that are a release of their own: none at all is no lack.
+    OPTIONAL: ClassVar[tuple[str, ...]] = ()
     # Whether the makers split the set so that it can be evaluated.
     HAS_OFFICIAL_SPLIT: ClassVar[bool] = False
     DEFAULT_MANIFEST: ClassVar[str] = "grouped"

@@ -97,12 +97,12 @@ def kinds_of(
     """
     kinds = set()
     for name, path in files.items():
-        content = np.frombuffer(path.read_bytes(), np.uint8)
-        decoded = np.asarray(cv2.imdecode(content, cv2.IMREAD_UNCHANGED))
+        decoded = decode(path)
         kind = {1: "grey", 3: "RGB", 4: "RGBA"}[decoded[0, 0].size]
         # The last channel may be the alpha.
         pixels = decoded if kind == "grey" else decoded[..., 0]
-        slack = 5 if content[0] == 0xFF else 1  # JPEG mixes colours, and rounds
+        is_jpeg = path.read_bytes()[:2] == b"\xff\xd8"
+        slack = 5 if is_jpeg else 1  # it mixes colours, and rounds
         if pixels.dtype == np.uint16:
             kind = "16-bit"
             bits = 12 if pixels.max() < 1 << 12 else 16
@@ -116,6 +116,12 @@ def kinds_of(
             err_msg=f"{name}, {kind}",
         )
     return kinds
+
+
+def decode(path: epath.Path) -> np.ndarray:
+    """The pixels of a file, [H, W] or [H, W, C], not read by `reader`."""
+    content = np.frombuffer(path.read_bytes(), np.uint8)
+    return np.asarray(cv2.imdecode(content, cv2.IMREAD_UNCHANGED))
 
 
 def _rows(path: epath.Path) -> list[dict[str, str]]:

@@ -67,13 +67,14 @@ def write(
         if number == images + AGAIN:
             note = f"no report, same patient as {every[number - 1]}"
         rows.append(f'{key}.png,{age},{sex.strip("O")},"{note}"')
+        for side, x in SIDES.items():
+            centre = (0.6 - x / 4, x)
+            lung = dummy_images.ellipse(height, width, centre, (0.35, 0.15))
+            pixels[lung] = pixels[lung] // 2 + 5
+            mask = dummy_images.png(lung * np.uint8(255), "1" if number % 3 else "")
+            if is_nlm and (number != HALF or side != "leftMask"):
+                (folder / "ManualMask" / side / f"{key}.png").write_bytes(mask)
         if is_nlm:
-            for side, x in SIDES.items():
-                lung = dummy_images.ellipse(height, width, (0.5, x), (0.35, 0.15))
-                pixels[lung] = pixels[lung] // 2 + 5
-                mask = dummy_images.png(lung * np.uint8(255), "1" if number % 3 else "")
-                if number != HALF or side != "leftMask":
-                    (folder / "ManualMask" / side / f"{key}.png").write_bytes(mask)
             text = f"Patient's Sex: {sex} \nPatient's Age: {age:03}Y \n{note}\n"
             (folder / "ClinicalReadings" / f"{key}.txt").write_text(text)
         (place / f"{key}.png").write_bytes(dummy_images.png(pixels))

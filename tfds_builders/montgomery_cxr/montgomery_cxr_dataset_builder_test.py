@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from etils import epath
 
-from tfds_builders import montgomery_cxr, reader, release, testing
+from tfds_builders import montgomery_cxr, release, testing
 from tfds_builders.montgomery_cxr import dummy_data
 
 IMAGES = 40
@@ -66,8 +66,10 @@ def test_masks_are_those_of_the_files(source: epath.Path, prepared: testing.Prep
         if number == dummy_data.HALF:
             continue
         for index, side in enumerate(dummy_data.SIDES, start=1):
-            file = reader.read_mask(source / "ManualMask" / side / f"{name}.png")
-            np.testing.assert_array_equal(mask == index, file > 0)
+            file = testing.decode(source / "ManualMask" / side / f"{name}.png") > 0
+            np.testing.assert_array_equal(mask == index, file)
+            for other in (file[::-1], file[:, ::-1], file[::-1, ::-1]):
+                assert (other != file).any()
     assert list(prepared.report["mask_pixel_counts"]) == ["left_lung", "right_lung"]
 
 

@@ -16,6 +16,7 @@ QUIRKS = {
         "test_masks_are_those_of_the_files"
     ),
     "a mask of another size than its image": "test_masks_are_those_of_the_files",
+    "masks beside the root": "test_masks_beside_the_root_are_found",
     "lesion masks beside": "test_lesions_are_not_read",
     "grey stored as RGB, sizes differ, suffix in capitals": (
         "test_images_become_one_channel"
@@ -101,7 +102,8 @@ def _picture(
     pixels = dummy_images.draw(rng, height, width, spots, radius=0.12)
     pixels[:2] = 1
     lungs = np.zeros((height, width), bool)
-    for x in (0.3, 0.7):
-        lungs |= dummy_images.ellipse(height, width, (0.5, x), (0.35, 0.15))
+    # One is higher and narrower, so that a mask turned around does not fit.
+    for y, x, wide in ((0.4, 0.3, 0.12), (0.55, 0.7, 0.18)):
+        lungs |= dummy_images.ellipse(height, width, (y, x), (0.33, wide))
     pixels[lungs] = pixels[lungs] // 2 + 5
     return pixels, lungs

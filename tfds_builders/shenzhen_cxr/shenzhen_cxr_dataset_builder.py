@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+import functools
+import re
+from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
+from etils import epath
 
 from tfds_builders import files, release, tuberculosis, xray_features
 
 _LUNG = "lung"
 _MASK_SUFFIX = "_mask"
+_MASK = re.compile(r"CHNCXR_\d{4}_[01]_mask\.png", re.IGNORECASE)
+_DEPTH = 3  # levels below the folder at which masks may lie
 
 
 class Builder(tuberculosis.TuberculosisBuilder):
@@ -31,8 +37,8 @@ class Builder(tuberculosis.TuberculosisBuilder):
     `python -m tfds_builders.fetch shenzhen_cxr --folder DIR` does it. Or the Kaggle
     mirrors kmader/pulmonary-chest-xray-abnormalities or
     raddar/tuberculosis-chest-xrays-shenzhen. Lung masks, if wanted, are Kaggle's
-    yoctoman/shcxr-lung-mask (CC BY-NC-SA 4.0), unpacked beside CXR_png. The NLM asks to
-    cite the papers and not to pass the images on.
+    yoctoman/shcxr-lung-mask (CC BY-NC-SA 4.0), unpacked beside CXR_png or beside the
+    folder that holds it. The NLM asks to cite the papers and not to pass the images on.
     """
     # With images of Montgomery among them it is the set chest_xray_masks.
     MARKERS = ("cxr_png/chncxr_*|shenzhen_metadata.csv", "!cxr_png/mcucxr_*")
@@ -41,7 +47,9 @@ class Builder(tuberculosis.TuberculosisBuilder):
         "patients": 662,
         "label=normal": 326,
         "label=tuberculosis": 336,
+        "masks": 566,
     }
+    OPTIONAL = ("masks",)
     PREFIX = "CHNCXR"
     NAMESPACE = "shenzhen"
     TABLE = "shenzhen_metadata.csv"
@@ -55,13 +63,58 @@ class Builder(tuberculosis.TuberculosisBuilder):
             about=("age", "sex"),
         )
 
+    @functools.cached_property
+    def release(self) -> files.Listing:
+        """See base class; masks that lie beside the root belong to it.
+
+        If there are any, and none in the root, paths are below the folder given.
+        """
+        listing = super().release
+        if any(_MASK.fullmatch(name.rsplit("/")[-1]) for name in listing.sizes):
+            return listing
+        beside = {
+            path.relative_to(self.folder).as_posix(): path.stat().length
+            for path in self._beside(listing.root)
+        }
+        if not beside:
+            return listing
+        before = listing.root.relative_to(self.folder).as_posix()
+        sizes = {f"{before}/{name}": size for name, size in listing.sizes.items()}
+        by_stem = {
+            f"{before}/{stem}": tuple(f"{before}/{name}" for name in names)
+            for stem, names in listing.by_stem.items()
+        }
+        by_stem |= {name.rsplit(".", maxsplit=1)[0]: (name,) for name in beside}
+        return dataclasses.replace(
+            listing,
+            root=self.folder,
+            sizes=dict(sorted((sizes | beside).items())),
+            by_stem=by_stem,
+        )
+
+    def _beside(self, root: epath.Path) -> Iterator[epath.Path]:
+        """Yields files of masks below the folder given that are in no other release."""
+        for place in files.folders(self.folder, _DEPTH):
+            if place in (self.folder, root) or root in place.parents:
+                continue
+            near = [*files.entries(place), *files.entries(place.parent)]
+            # The set chest_xray_masks has its own.
+            if any(path.name.lower() == "cxr_png" for path in near):
+                continue
+            for path in files.entries(place):
+                if _MASK.fullmatch(path.name) and path.exists():
+                    yield path
+
     def masks(self) -> Mapping[str, Mapping[str, str]]:
         """See base class; 566 of the images have one, in a release of its own."""
-        found = files.by_name(self.release, (".png",), holders=("mask", "masks"))
+        held = files.by_name(self.release, (".png",), holders=("mask", "masks"))
+        named = files.by_name(self.release, (".png",))
+        found = {
+            **{k: path for k, path in held.items() if k.startswith(self.PREFIX)},
+            **{k: path for k, path in named.items() if _MASK.fullmatch(f"{k}.png")},
+        }
         return {
-            key.removesuffix(_MASK_SUFFIX): {_LUNG: path}
-            for key, path in found.items()
-            if key.startswith(self.PREFIX)
+            key.removesuffix(_MASK_SUFFIX): {_LUNG: path} for key, path in found.items()
         }
 
     def read_mask(self, item: release.Item, height: int, width: int) -> np.ndarray:

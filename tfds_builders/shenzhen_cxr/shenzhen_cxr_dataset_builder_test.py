@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from etils import epath
 
-from tfds_builders import reader, release, shenzhen_cxr, testing
+from tfds_builders import diagnosis, release, shenzhen_cxr, testing
 from tfds_builders.chest_xray_masks import dummy_data as repacked
 from tfds_builders.shenzhen_cxr import dummy_data
 
@@ -79,12 +79,64 @@ def test_masks_are_those_of_the_files(source: epath.Path, prepared: testing.Prep
         if number % 4 == 0:
             assert set(np.unique(mask)) == {255}
             continue
-        file = reader.read_mask(source / "mask" / "mask" / f"{name}_mask.png") > 0
-        smaller += file.shape != mask.shape
-        assert set(np.unique(mask)) == {0, 1}
-        assert mask.mean() == pytest.approx(file.mean(), abs=0.02)
+        path = source / "mask" / "mask" / f"{name}_mask.png"
+        file = (testing.decode(path) > 0).astype(np.uint8)
+        for other in (file[::-1], file[:, ::-1], file[::-1, ::-1]):
+            assert (other != file).any()
+        if file.shape == mask.shape:
+            np.testing.assert_array_equal(mask, file)
+        else:
+            smaller += 1
+            np.testing.assert_array_equal(mask[::2, ::2], file)
+            np.testing.assert_array_equal(mask[1::2, 1::2], file)
     assert smaller == IMAGES / 4
     assert list(prepared.report["mask_pixel_counts"]) == ["lung"]
+
+
+@pytest.mark.parametrize("place", ["", "mask", "mask/mask", "shcxr-lung-mask/mask"])
+@pytest.mark.parametrize("wrapper", ["ChinaSet", "ChinaSet/ChinaSet"])
+def test_masks_beside_the_root_are_found(
+    mine: epath.Path,
+    prepared: testing.Prepared,
+    tmp_path: pathlib.Path,
+    place: str,
+    wrapper: str,
+):
+    folder = epath.Path(tmp_path / "data")
+    repacked.write(folder / "other", images=24)  # whose masks are its own
+    shutil.copytree(mine, folder / wrapper)
+    masks = folder / wrapper / "mask" / "mask"
+    home = folder / (place or "lungs of Shenzhen")
+    home.mkdir(parents=True)
+    for path in masks.iterdir():
+        path.rename(home / path.name)
+
+    made = _builder(folder, tmp_path)
+
+    assert [item.image_id for item in made.found if item.masks] == [
+        name for name, row in prepared.index.items() if row["has_mask"] == "1"
+    ]
+    assert len({str(item.masks) for item in made.found}) == 31
+    assert made.left_out() == []
+    before = made.fingerprint()
+    (record,) = (r for r in made.records()["train"] if r.image_id.endswith("0002_0"))
+    np.testing.assert_array_equal(
+        made.load(record).mask, prepared.examples[record.image_id]["mask"][..., 0]
+    )
+    next(iter(home.iterdir())).unlink()
+    assert _builder(folder, tmp_path).fingerprint() != before
+
+
+def test_masks_are_optional(mine: epath.Path, monkeypatch: pytest.MonkeyPatch):
+    expected = {"images": IMAGES, "masks": 566}
+    monkeypatch.setattr(shenzhen_cxr.Builder, "EXPECTED", expected)
+
+    some = diagnosis.examine(shenzhen_cxr.Builder, mine, images=0)
+    shutil.rmtree(mine / "mask")
+    none = diagnosis.examine(shenzhen_cxr.Builder, mine, images=0)
+
+    assert (some.status, none.status) == (diagnosis.PARTLY, diagnosis.FOUND)
+    assert "Fewer than were published: masks." in some.next_step
 
 
 def test_lesions_are_not_read(source: epath.Path, prepared: testing.Prepared):
@@ -175,12 +227,12 @@ def test_the_set_that_repacks_it_is_not_taken_for_it(
     folder = epath.Path(tmp_path / "data")
     repacked.write(folder / "A", images=24)
     if is_there:
-        shutil.copytree(source, folder / "ChinaSet_AllFiles")
+        shutil.copytree(source, folder / "B" / "ChinaSet_AllFiles")
 
     made = _builder(folder, tmp_path)
 
     if is_there:
-        assert made.release.root == folder / "ChinaSet_AllFiles"
+        assert made.release.root == folder / "B" / "ChinaSet_AllFiles"
     else:
         with pytest.raises(FileNotFoundError, match=r"not found.*no cxr_png/mcucxr_"):
             _ = made.found
