@@ -197,6 +197,8 @@ PICTURE: dict[str, Damage] = {
     "another format": _constant(b"GIF89a\1\0\1\0\0\0\0,\0\0\0\0\1\0\1\0\0\2\0;"),
     **{f"oversized {k}": _constant(oversized(k)) for k in ("PNG", "BMP", "TIFF")},
     **{f"oversized {k}": _constant(oversized(k)) for k in ("DICOM", "J2K")},
+    # Below the limit in pixels: in colour above that in values, in grey below it.
+    **{f"large {k}": _constant(oversized(k, 9_999)) for k in ("PNG", "BMP", "TIFF")},
     "malformed DICOM": _constant(bytes(128) + b"DICM" + bytes(range(256))),
     "zeros within": _zeros_within,
 }

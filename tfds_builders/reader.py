@@ -19,7 +19,7 @@ from typing import Any
 import cv2
 import numpy as np
 from etils import epath
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 _JPEG_2000 = b"\xff\x4f\xff\x51"  # what its code stream begins with
@@ -28,6 +28,11 @@ _DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 _DEPTHS = (8, 10, 12, 14, 16)
 # The largest radiographs have a third of this; a damaged header may say anything.
 _MOST_PIXELS = 100_000_000
+# Red, green and blue in grey, in 65536ths; Pillow's, so that 8 and 16 bits agree.
+_WEIGHTS = (19595, 38470, 7471)
+# Tags of TIFF and their values.
+_BITS, _PHOTOMETRIC, _PLANES = 258, 262, 284
+_WHITE_IS_ZERO, _SEPARATE = 0, 2
 
 
 class UnreadableImage(ValueError):
@@ -39,10 +44,11 @@ def read_image(
 ) -> np.ndarray:
     """Decodes a radiograph into one channel, bright where rays were stopped.
 
-    Integer pixels deeper than 8 bits are stretched from the smallest of 8, 10, 12, 14
-    and 16 bits that holds the brightest one, so that a 12-bit picture in a 16-bit file
-    keeps its detail. Of DICOM, the rescale and the first window are applied, and
-    MONOCHROME1 is inverted. An alpha channel and an orientation tag are ignored.
+    Integer pixels deeper than 8 bits, grey or RGB, are stretched from the smallest of
+    8, 10, 12, 14 and 16 bits that holds the brightest one, so that a 12-bit picture in
+    a 16-bit file keeps its detail. Of DICOM, the rescale and the first window are
+    applied. MONOCHROME1 of DICOM and WhiteIsZero of TIFF are inverted. An alpha channel
+    is ignored, and so is an orientation tag, but for that of TIFF, which is applied.
 
     Args:
       source: A file's path, or its content.
@@ -61,14 +67,19 @@ def read_image(
     content, name = _content(source)
     if _is_dicom(content, name):
         return _spread(_read_dicom(content), dtype)
-    values = _grey(_decode(content))
+    picture = _decode(content)
+    values = _grey(picture, content)
     if values.dtype == np.uint8:
         return values if dtype is np.uint8 else values.astype(np.uint16) * 257
+    # Pillow itself inverts 8 bits and fewer.
+    is_inverted = _tiff_tag(picture, _PHOTOMETRIC) == _WHITE_IS_ZERO
     if values.dtype.kind == "f" or values.min() < 0 or values.max() > 65535:
-        return _spread(values, dtype)
+        return _spread(-values if is_inverted else values, dtype)
     bits = next(b for b in _DEPTHS if int(values.max()) < 1 << b)
-    factor = np.iinfo(dtype).max / ((1 << bits) - 1)
-    return np.rint(values * factor).astype(dtype)
+    brightest = (1 << bits) - 1
+    if is_inverted:
+        values = brightest - values
+    return np.rint(values * (np.iinfo(dtype).max / brightest)).astype(dtype)
 
 
 def read_mask(source: epath.PathLike | bytes) -> np.ndarray:
@@ -88,7 +99,8 @@ def read_mask(source: epath.PathLike | bytes) -> np.ndarray:
     if _is_dicom(content, name):
         raise UnreadableImage("a mask must be PNG, TIFF, BMP or JPEG, not DICOM")
     picture = _decode(content)
-    values = np.asarray(picture)
+    deep = _is_deep_colour(picture, content)
+    values = _deep_colours(picture, content) if deep else np.asarray(picture)
     if picture.mode == "1":
         return values.astype(np.uint8)
     if values.ndim == 3:
@@ -191,7 +203,7 @@ def _decode(content: bytes) -> Image.Image:
         # Odd tags and great size are no reason to give up a picture.
         with _QUIET:
             picture = Image.open(io.BytesIO(content), formats=_FORMATS)
-            _check_size(*picture.size)
+            _check_size(*picture.size, len(picture.getbands()))
             picture.load()
     except Image.UnidentifiedImageError as error:
         raise UnreadableImage(
@@ -234,8 +246,48 @@ def _check_size(width: int, height: int, count: int = 1) -> None:
         )
 
 
-def _grey(picture: Image.Image) -> np.ndarray:
+def _tiff_tag(picture: Image.Image, tag: int) -> Any:
+    """The value of a tag; None where the picture lacks it, or is no TIFF."""
+    if not isinstance(picture, TiffImagePlugin.TiffImageFile):
+        return None
+    return picture.tag_v2.get(tag)
+
+
+def _is_deep_colour(picture: Image.Image, content: bytes) -> bool:
+    """Whether a file holds 16 bits of each colour, of which Pillow keeps 8."""
+    if picture.mode not in ("RGB", "RGBA"):
+        return False
+    if picture.format == "PNG":
+        return content[12:16] == b"IHDR" and content[24] == 16
+    return 16 in (_tiff_tag(picture, _BITS) or ())
+
+
+def _deep_colours(picture: Image.Image, content: bytes) -> np.ndarray:
+    """Decodes a deep PNG or TIFF that Pillow has found whole to uint16 [H, W, 3]."""
+    if _tiff_tag(picture, _PLANES) == _SEPARATE:
+        raise UnreadableImage(
+            "16 bits of each colour, in a plane each; expected the colours of a pixel "
+            "side by side (PlanarConfiguration 1)"
+        )
+    try:
+        values = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise UnreadableImage(f"damaged: {error}") from error
+    size = (picture.height, picture.width)
+    shapes = (size + (3,), size + (4,))
+    if values is None or values.dtype != np.uint16 or values.shape not in shapes:
+        raise UnreadableImage("damaged: 16 bits of each colour that can't be decoded")
+    return values[..., 2::-1]  # OpenCV keeps blue first and alpha last.
+
+
+def _grey(picture: Image.Image, content: bytes) -> np.ndarray:
     """Returns one channel: uint8, or integer or float of the file's own range."""
+    if _is_deep_colour(picture, content):
+        colours = _deep_colours(picture, content)
+        total = np.full(colours.shape[:2], 1 << 15, np.uint32)
+        for channel, weight in enumerate(_WEIGHTS):
+            total += colours[..., channel] * np.uint32(weight)
+        return (total >> 16).astype(np.int32)
     if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
         return np.asarray(picture).astype(
             np.float32 if picture.mode == "F" else np.int32

@@ -27,6 +27,13 @@ def test_a_header_that_says_too_much_is_refused(kind: str, size: int):
         reader.read_image(content, dtype=np.uint16)
 
 
+def test_channels_count_in_what_a_header_says():
+    below = damage.oversized("BMP", 9_999)  # pixels; it has three channels
+
+    with pytest.raises(reader.UnreadableImage, match="9999 pixels, times 3 channels"):
+        reader.read_image(below, dtype=np.uint8)
+
+
 def test_no_memory_is_asked_for_before_the_header_is_refused():
     program = (
         "import resource\n"
