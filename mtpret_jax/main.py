@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import logging as python_logging
 import os
-import sys
-import traceback
 
 import jax
 from absl import app, flags, logging
@@ -19,8 +17,8 @@ from etils import epath
 from jax.experimental import multihost_utils
 from ml_collections import config_flags
 
+from mtpret_jax import command, experiment, preparation, starting
 from mtpret_jax import config as schema
-from mtpret_jax import experiment, preparation, starting
 
 _LOG = python_logging.getLogger("mtpret_jax.main")
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The config file.")
@@ -89,63 +87,13 @@ def _set_up_logging() -> None:
         logger.propagate = False
 
 
-def _parse_flags(arguments: list[str]) -> list[str]:
-    """Reads flags and config file; gives back what is no flag."""
-    try:
-        rest = flags.FLAGS(arguments)
-        required = ("config", "workdir")
-        missing = [name for name in required if flags.FLAGS[name].value is None]
-        if missing:
-            raise flags.Error(
-                f"No --{' and no --'.join(missing)}. Usage: python -m mtpret_jax.main "
-                "--config=configs/demo.py --workdir=runs/demo (--help shows all flags)."
-            )
-        getattr(_CONFIG.value, "datasets", None)  # Raises what reading the file did.
-        return rest
-    except (flags.Error, AttributeError, KeyError, OSError, ValueError) as error:
-        if "--verbosity=1" in arguments:
-            raise
-        sys.exit(f"Error: {_explain(error, arguments)}")
-
-
-def _explain(error: BaseException, arguments: list[str]) -> str:
-    """One line for what a typo in a flag or a mistake in a config file raises."""
-    if isinstance(error, flags.Error):
-        # A config file's own message lies below one that quotes its traceback.
-        while "Traceback" in str(error) and error.__context__:
-            error = error.__context__
-        return str(error)
-    if isinstance(error, OSError):
-        return f"--config: {str(error).splitlines()[-1].strip()}."
-    if isinstance(error, ValueError):
-        return (
-            f"a --config.… flag can't be read ({error}). A name with a hyphen goes in "
-            "brackets: \"--config.runs['scratch-opacity'].steps=3\"."
-        )
-    frames = traceback.extract_tb(error.__traceback__)
-    while error.args and isinstance(error.args[0], Exception):
-        error = error.args[0]
-    name, _, advice = str(error.args[0] if error.args else error).partition("\n")
-    advice = " ".join(advice.split())
-    files = {frame.filename for frame in frames if frame.name == "get_config"}
-    for frame in reversed(frames):
-        if frame.filename in files:
-            return f"{frame.filename}, line {frame.lineno}: {name} {advice}"
-    for flag in arguments:
-        if name.strip("'") in flag.partition("=")[0].split("."):
-            return f"{flag}: no option {name}. {advice}".strip()
-    return f"{name} {advice}".strip()
-
-
 def run() -> None:
-    """Runs `main`; a mistake in the input ends in one line, not a traceback."""
-    try:
-        app.run(main, flags_parser=_parse_flags)
-    except (ValueError, OSError, TypeError, FloatingPointError) as error:
-        if logging.level_debug():
-            raise
-        lines = [str(error), *getattr(error, "__notes__", [])]
-        sys.exit(f"Error: {' '.join(lines)} (--verbosity=1 shows where.)")
+    """The command; a mistake in the input ends in one line, not a traceback."""
+    command.run(
+        main,
+        usage="python -m mtpret_jax.main --config=configs/demo.py --workdir=runs/demo",
+        required=("config", "workdir"),
+    )
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ import json
 import logging
 import os
 import pkgutil
-import sys
 import types as python_types
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -25,8 +24,10 @@ from etils import epath
 from ml_collections import config_flags
 
 import tfds_builders
+from mtpret_jax import command
 from mtpret_jax import config as schema
-from tfds_builders import xray_builder
+from mtpret_jax.data import manifests
+from tfds_builders import release, xray_builder
 
 _LOG = logging.getLogger(__name__)
 PathLike = str | os.PathLike[str]
@@ -49,15 +50,79 @@ def prepare(
       The prepared folder of each set.
 
     Raises:
-      ValueError: An unknown builder or option, a set prepared otherwise before, or a
-        source that contradicts its options.
+      ValueError: An unknown builder, option or splits, a set prepared otherwise
+        before, or a source that contradicts its options.
       FileNotFoundError: A source that is missing.
     """
     rows = {name: _make_config(name, row) for name, row in datasets.items()}
-    return {
-        name: _prepare_one(name, module, config, epath.Path(data_dir), rebuild=rebuild)
+    root = epath.Path(data_dir)
+    # All of them first: preparing the first set may take hours.
+    differences = {
+        name: _check(name, datasets[name].splits, module, config, root, rebuild=rebuild)
         for name, (module, config) in rows.items()
     }
+    return {
+        name: _prepare_one(name, module, config, root, differences[name])
+        for name, (module, config) in rows.items()
+    }
+
+
+def _check(
+    name: str,
+    splits: str,
+    module: python_types.ModuleType,
+    config: tfds.core.BuilderConfig,
+    data_dir: epath.Path,
+    *,
+    rebuild: bool,
+) -> str:
+    """Says why a set must be prepared; "" if it is ready. Changes nothing."""
+    folder = _folder(name, module, data_dir)
+    fresh = _open_fresh(module, config, data_dir)
+    difference = "nothing is there yet"
+    if folder.exists():
+        difference = _difference(folder, fresh, splits)
+        if not difference:
+            if splits:
+                _check_splits(name, splits, _read(folder)["manifests"])
+            return ""
+        if not rebuild:
+            raise ValueError(
+                f"Dataset {name!r} was prepared otherwise in {os.fspath(folder)}: "
+                f"{difference}. Run again with --rebuild to prepare it anew (which "
+                "deletes the old one), or give this one another name or --data_dir."
+            )
+    fresh.fingerprint()  # A missing source is found out before anything is deleted.
+    if splits:
+        _check_splits(name, splits, fresh.manifests())
+    return difference
+
+
+def _open_fresh(
+    module: python_types.ModuleType,
+    config: tfds.core.BuilderConfig,
+    data_dir: epath.Path,
+) -> xray_builder.XrayBuilder:
+    """A builder that knows nothing of what was prepared before."""
+    # Opened where nothing lies, or TFDS would mix in what an older set says of itself.
+    fresh = module.Builder(data_dir=os.fspath(data_dir / "none"), config=config)
+    if isinstance(fresh, release.ReleaseBuilder) and not fresh.builder_config.folder:
+        fresh.folder = data_dir / "downloads" / "manual"  # Where TFDS will look.
+    return fresh
+
+
+def _check_splits(name: str, splits: str, known: Iterable[str]) -> None:
+    if splits not in known:
+        raise ValueError(
+            f"config.datasets.{name}.splits: the set has no splits {splits!r}, it has "
+            f"{sorted(known)}.{_nearest(splits, known)}"
+        )
+
+
+def _folder(
+    name: str, module: python_types.ModuleType, data_dir: epath.Path
+) -> epath.Path:
+    return data_dir / module.Builder.name / name / str(module.Builder.VERSION)
 
 
 def _prepare_one(
@@ -65,26 +130,14 @@ def _prepare_one(
     module: python_types.ModuleType,
     config: tfds.core.BuilderConfig,
     data_dir: epath.Path,
-    *,
-    rebuild: bool,
+    difference: str,
 ) -> epath.Path:
-    builder_name = module.Builder.name
-    folder = data_dir / builder_name / name / str(module.Builder.VERSION)
-    is_there = folder.exists()
-    # Opened where nothing lies, or TFDS would mix in what an older set says of itself.
-    fresh = module.Builder(data_dir=os.fspath(data_dir / "none"), config=config)
-    difference = _difference(folder, fresh) if is_there else ""
-    if is_there and not difference:
+    """Prepares a set that differs from what is there; see `_check`."""
+    folder = _folder(name, module, data_dir)
+    if not difference:
         _LOG.info("%s is ready in %s.", name, folder)
         return folder
-    if is_there and not rebuild:
-        raise ValueError(
-            f"Dataset {name!r} was prepared otherwise in {os.fspath(folder)}: "
-            f"{difference}. Run again with --rebuild to prepare it anew (which deletes "
-            "the old one), or give this one another name or --data_dir."
-        )
-    fresh.fingerprint()  # A missing source is found out before anything is deleted.
-    if is_there:
+    if folder.exists():
         _LOG.info("%s: %s; preparing it anew.", name, difference)
         folder.rmtree()
     _LOG.info("Preparing %s in %s.", name, folder)
@@ -94,12 +147,14 @@ def _prepare_one(
     return folder
 
 
-def _difference(folder: epath.Path, fresh: xray_builder.XrayBuilder) -> str:
+def _difference(
+    folder: epath.Path, fresh: xray_builder.XrayBuilder, splits: str
+) -> str:
     """Says how a prepared folder differs from what is asked for; "" if it does not."""
     path = folder / xray_builder.PREPARATION
     if not path.exists():
         return f"it has no {path.name}, so it is not known what it was made from"
-    then: dict[str, Any] = json.loads(path.read_text())
+    then = _read(folder)
     options = fresh.options()
     changed = [
         f"{option} was {_short(then['options'].get(option))}, "
@@ -110,6 +165,10 @@ def _difference(folder: epath.Path, fresh: xray_builder.XrayBuilder) -> str:
     ]
     if changed:
         return "; ".join(changed)
+    if damage := manifests.damage(folder, then):
+        return damage
+    if splits and not then.get("manifests"):
+        return "it has one split only, from before there were several"
     try:
         fingerprint = fresh.fingerprint()
     except FileNotFoundError as error:
@@ -153,8 +212,12 @@ def _short(value: Any, limit: int = 80) -> str:
     return text if len(text) <= limit else f"{text[:limit]}…"
 
 
+def _read(folder: epath.Path) -> dict[str, Any]:
+    return json.loads((folder / xray_builder.PREPARATION).read_text())
+
+
 def _summary(folder: epath.Path) -> str:
-    made = json.loads((folder / xray_builder.PREPARATION).read_text())
+    made = _read(folder)
     counts = ", ".join(f"{split} {count}" for split, count in made["splits"].items())
     return f"{counts}; {made['quarantined']} files left out."
 
@@ -171,7 +234,6 @@ def run() -> None:
     rebuild = flags.DEFINE_bool(
         "rebuild", False, "Prepare sets again whose source or options have changed."
     )
-    flags.mark_flags_as_required(["config"])
 
     def main(arguments: list[str]) -> None:
         if len(arguments) > 1:
@@ -182,10 +244,12 @@ def run() -> None:
             datasets, epath.Path(data_dir.value).expanduser(), rebuild=rebuild.value
         )
 
-    try:
-        app.run(main)
-    except (ValueError, OSError, TypeError) as error:
-        sys.exit(f"Error: {error}")
+    command.run(
+        main,
+        usage="python -m mtpret_jax.preparation --config=configs/demo.py "
+        "--data_dir=data",
+        required=("config",),
+    )
 
 
 if __name__ == "__main__":

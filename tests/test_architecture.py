@@ -29,9 +29,10 @@ ROOMS: dict[str, set[str]] = {
     "weights": set(),
     "audit": {"types", "config", "data"},
     "report": {"types", "config", "metrics"},
-    "preparation": {"types", "config", "data", "tfds_builders"},
+    "command": set(),
+    "preparation": {"types", "config", "data", "tfds_builders", "command"},
     "experiment": WINGS | {"training", "report", "weights", "audit"},
-    "main": {"experiment", "config", "preparation"},
+    "main": {"experiment", "config", "preparation", "command"},
 }
 # Files beside a room's own file that belong to the same room.
 SAME_ROOM = {
@@ -61,6 +62,7 @@ FORBIDDEN: dict[str, set[str]] = {
     "weights": ACCELERATOR | READERS | CLOCK | DOOR | {"pickle"},
     "audit": ACCELERATOR | {"grain"},
     "report": {"flax", "orbax", "optax", "grain", "ml_collections"},
+    "command": ACCELERATOR | DISK | READERS,
     "preparation": ACCELERATOR,
     "experiment": READERS | {"ml_collections"},
     "main": READERS | {"orbax", "optax", "flax"},

@@ -283,10 +283,11 @@ WRONG_COMMANDS = {
 }
 
 
-@pytest.mark.smoke
-@pytest.mark.parametrize("case", WRONG_COMMANDS)
-def test_a_wrong_command_ends_in_one_line(case, tmp_path):
-    file = tmp_path / "mine.py"
+def run_command(
+    module: str, flags: list[str], folder: pathlib.Path
+) -> subprocess.CompletedProcess[str]:
+    """Runs a command, where {file} in a flag is a config file with a mistake."""
+    file = folder / "mine.py"
     file.write_text(
         "from mtpret_jax import config as schema\n"
         "def get_config():\n"
@@ -294,23 +295,65 @@ def test_a_wrong_command_ends_in_one_line(case, tmp_path):
         "    config.runs.first = schema.run(stepz=3)\n"
         "    return config\n"
     )
-    flags, expected = WRONG_COMMANDS[case]
     flags = [flag.format(file=file) for flag in flags]
-    if flags:
-        flags.append(f"--workdir={tmp_path / 'run'}")
-
-    done = subprocess.run(
-        [sys.executable, "-m", "mtpret_jax.main", *flags],
+    return subprocess.run(
+        [sys.executable, "-m", f"mtpret_jax.{module}", *flags],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
         timeout=120,
     )
 
+
+def assert_one_line(done: subprocess.CompletedProcess[str], expected: str) -> None:
+    """Checks that a command ended in one line that begins as expected."""
     assert done.returncode == 1
     assert done.stdout == ""
     # Grain warns of an old jaxlib when it is imported; that line is not ours.
     lines = [line for line in done.stderr.splitlines() if "WARNING:absl:" not in line]
     assert len(lines) == 1, done.stderr
     assert lines[0].startswith(expected)
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("case", WRONG_COMMANDS)
+def test_a_wrong_command_ends_in_one_line(case, tmp_path):
+    flags, expected = WRONG_COMMANDS[case]
+    if flags:
+        flags = [*flags, f"--workdir={tmp_path / 'run'}"]
+
+    done = run_command("main", flags, tmp_path)
+
+    assert_one_line(done, expected)
     assert not (tmp_path / "run").exists()
+
+
+WRONG_PREPARATIONS = {
+    "no flags": ([], "Error: No --config. Usage: python -m mtpret_jax.preparation "),
+    "a flag that is none": (
+        ["--confg=configs/tiny.py"],
+        "Error: Unknown command line flag 'confg'. Did you mean: config ?",
+    ),
+    "an option that is none": (
+        ["--config=configs/tiny.py:demo", "--config.datasets.hand.bilder=x"],
+        "Error: --config.datasets.hand.bilder=x: no option ",
+    ),
+    "a file that is not there": (
+        ["--config=configs/tinny.py"],
+        "Error: --config: ",
+    ),
+    "an option in a file": WRONG_COMMANDS["an option in a file"],
+}
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("case", WRONG_PREPARATIONS)
+def test_a_wrong_preparation_ends_in_one_line(case, tmp_path):
+    flags, expected = WRONG_PREPARATIONS[case]
+
+    done = run_command(
+        "preparation", [*flags, f"--data_dir={tmp_path / 'data'}"], tmp_path
+    )
+
+    assert_one_line(done, expected)
+    assert not (tmp_path / "data").exists()
