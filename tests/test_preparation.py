@@ -1,5 +1,6 @@
 """Preparing the sets of a config: once, anew only when asked, errors that advise."""
 
+import hashlib
 import json
 import logging
 import pathlib
@@ -9,8 +10,10 @@ import sys
 import cv2
 import numpy as np
 import pytest
+from etils import epath
 
 from mtpret_jax import config, preparation
+from tfds_builders.montgomery_cxr import dummy_data
 
 REPOSITORY = pathlib.Path(__file__).parent.parent
 
@@ -139,6 +142,54 @@ def test_one_wrong_row_stops_before_any_set_is_prepared(folder: pathlib.Path):
     with pytest.raises(ValueError, match="bit_depth must be 8 or 16"):
         preparation.prepare(rows, folder.parent / "data")
     assert not (folder.parent / "data").exists()
+
+
+def test_unknown_splits_are_refused_before_any_set_is_prepared(folder: pathlib.Path):
+    data = folder.parent / "data"
+    good = _row(folder)
+    wrong = config.DatasetConfig("xray_folder", good.options, splits="offical")
+    message = r"config\.datasets\.other\.splits.*\['official'\].*'official'\?"
+
+    with pytest.raises(ValueError, match=message):
+        preparation.prepare({"mine": good, "other": wrong}, data)
+    assert not (data / "xray_folder").exists()
+
+    preparation.prepare({"other": good}, data)  # Ready, and read otherwise.
+    with pytest.raises(ValueError, match=message):
+        preparation.prepare({"mine": good, "other": wrong}, data)
+    assert not (data / "xray_folder" / "mine").exists()
+
+
+@pytest.mark.parametrize("name", ["index.csv", "splits/official.csv"])
+def test_a_table_that_was_changed_is_made_anew_on_rebuild(
+    folder: pathlib.Path, name: str
+):
+    rows, data = {"mine": _row(folder)}, folder.parent / "data"
+    made = pathlib.Path(preparation.prepare(rows, data)["mine"])
+    path = made / "preparation.json"
+    whole = (made / name).read_bytes()
+    digest = hashlib.sha256((made / "index.csv").read_bytes()).hexdigest()
+    path.write_text(
+        json.dumps({**json.loads(path.read_text()), "index_sha256": digest})
+    )
+    preparation.prepare(rows, data)  # Nothing is wrong.
+    (made / name).write_bytes(whole.replace(b"train", b"test", 1))
+
+    with pytest.raises(ValueError, match=rf"{name} was changed.*--rebuild"):
+        preparation.prepare(rows, data)
+    preparation.prepare(rows, data, rebuild=True)
+
+    assert (made / name).read_bytes() == whole
+
+
+def test_a_release_in_the_manual_folder_of_tfds_is_found(tmp_path: pathlib.Path):
+    dummy_data.write(epath.Path(tmp_path) / "downloads" / "manual", images=20)
+    row = config.DatasetConfig("montgomery_cxr", {}, splits="grouped")
+
+    made = preparation.prepare({"mine": row}, tmp_path)
+    again = preparation.prepare({"mine": row}, tmp_path)
+
+    assert made == again == {"mine": tmp_path / "montgomery_cxr" / "mine" / "1.0.0"}
 
 
 def test_the_command_prepares_what_a_config_file_names(folder: pathlib.Path):

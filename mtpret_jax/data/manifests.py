@@ -11,6 +11,7 @@ import csv
 import dataclasses
 import hashlib
 import io
+import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -19,6 +20,8 @@ from etils import epath
 
 Row = dict[str, str]
 INDEX = "index.csv"
+PREPARATION = "preparation.json"
+_INDEX_DIGEST = "index_sha256"  # its name in preparation.json
 _ORDER = ("train", "validation", "test")
 
 
@@ -85,12 +88,28 @@ def read(
     return Manifest(name, int(known[name]["version"]), digest, split_of)
 
 
+def damage(folder: epath.Path, preparation: Mapping[str, Any]) -> str:
+    """Says which table of a prepared folder is not as prepared; "" if all are."""
+    wanted = {f"splits/{n}.csv": m for n, m in preparation.get("manifests", {}).items()}
+    digests = {name: row["sha256"] for name, row in wanted.items()}
+    if preparation.get(_INDEX_DIGEST):  # Older folders do not say it.
+        digests[INDEX] = preparation[_INDEX_DIGEST]
+    for name, digest in digests.items():
+        path = folder / name
+        if not path.exists():
+            return f"it has no {name}"
+        if hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+            return f"its {name} was changed after preparation"
+    return ""
+
+
 def read_index(folder: epath.Path) -> list[Row]:
     """All rows of `index.csv` in stored order: split by split, record by record.
 
     Raises:
       FileNotFoundError: If there is no index.
-      ValueError: If the records of a stored split do not count up from 0.
+      ValueError: If it was changed after preparation, or the records of a stored split
+        do not count up from 0.
     """
     path = folder / INDEX
     if not path.exists():
@@ -98,8 +117,15 @@ def read_index(folder: epath.Path) -> list[Row]:
             f"No {INDEX} in {os.fspath(folder)}: expected a prepared folder. "
             "Prepare the set again with --rebuild."
         )
+    content = path.read_bytes()
+    digest, wanted = hashlib.sha256(content).hexdigest(), _index_digest(folder)
+    if wanted and digest != wanted:
+        raise ValueError(
+            f"{os.fspath(path)} was changed after preparation: its sha256 is {digest}, "
+            f"in {PREPARATION} {wanted}. Prepare the set again with --rebuild."
+        )
     stored: dict[str, list[Row]] = {}
-    for row in csv.DictReader(io.StringIO(path.read_text(), newline="")):
+    for row in csv.DictReader(io.StringIO(content.decode(), newline="")):
         stored.setdefault(row["split"], []).append(row)
     for split, rows in stored.items():
         rows.sort(key=lambda row: int(row["record"]))
@@ -109,6 +135,14 @@ def read_index(folder: epath.Path) -> list[Row]:
                 "0. Prepare the set again with --rebuild."
             )
     return [row for split in in_order(stored) for row in stored[split]]
+
+
+def _index_digest(folder: epath.Path) -> str:
+    """The index's sha256 as prepared; "" in a folder that does not say it."""
+    path = folder / PREPARATION
+    if not path.exists():
+        return ""
+    return json.loads(path.read_text()).get(_INDEX_DIGEST, "")
 
 
 def in_order(found: Iterable[str]) -> list[str]:

@@ -1,5 +1,6 @@
 """Tests of splits as data: a set read in another split than the one it is stored in."""
 
+import hashlib
 import json
 import pathlib
 import pickle
@@ -205,3 +206,16 @@ def test_pre_training_reads_the_train_split_that_is_asked_for(folder):
         ) as stream:
             batches = [next(stream).arrays["record"] for _ in range(count // 2)]
         assert set(np.concatenate(batches).tolist()) == set(range(count))
+
+
+def test_an_index_that_was_changed_is_refused(folder):
+    path = folder / "preparation.json"
+    index = folder / "index.csv"
+    digest = hashlib.sha256(index.read_bytes()).hexdigest()
+    content = json.loads(path.read_text()) | {"index_sha256": digest}
+    path.write_text(json.dumps(content))
+    sources.open_prepared(folder, "train")  # Nothing is wrong.
+    index.write_text(index.read_text().replace("normal", "ill", 1))
+
+    with pytest.raises(ValueError, match=r"index.csv was changed .*--rebuild"):
+        sources.open_prepared(folder, "train")
