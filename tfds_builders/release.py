@@ -170,9 +170,8 @@ class ReleaseBuilder(xray_builder.XrayBuilder, skip_registration=True):
         Raises:
           FileNotFoundError: If it is not found; says how to get it.
         """
-        root = None
-        if self.folder.is_dir():
-            root = files.find_root(self.folder, self.MARKERS)
+        is_there = self.folder.is_dir()
+        root = files.find_root(self.folder, self.MARKERS) if is_there else None
         if root is None:
             raise FileNotFoundError(
                 f"{self.name}: not found in {str(self.folder)!r}, nor up to three "
@@ -293,13 +292,12 @@ class ReleaseBuilder(xray_builder.XrayBuilder, skip_registration=True):
             seed=seed,
             name=name,
         )
-        result = {
-            "muscle": splits.manifest("muscle", 1, muscle),
-            "grouped": splits.manifest("grouped", 1, grouped),
-        }
+        result: dict[str, splits.Manifest] = {}
         if self.HAS_OFFICIAL_SPLIT:
-            official = splits.Manifest("official", 1, self.official(self.found))
-            result = {"official": official, **result}
+            official = self.official(self.found)
+            result["official"] = splits.Manifest("official", 1, official)
+        result["muscle"] = splits.manifest("muscle", 1, muscle)
+        result["grouped"] = splits.manifest("grouped", 1, grouped)
         return result
 
     def load(self, record: xray_builder.Record) -> xray_features.Xray:
