@@ -16,7 +16,8 @@ _LARGE = 6  # how many times larger the images were when the XML was written
 
 QUIRKS: dict[str, str] = {
     "nested copy TBX11K/TBX11K": "test_it_is_found_however_it_was_unpacked",
-    "leftovers ._*, __MACOSX": "test_everything_is_read_as_released",
+    "leftovers ._*, __MACOSX": "test_what_is_left_out_is_told",
+    "folders in another case": "test_the_case_of_folders_does_not_matter",
     "gray pictures stored as RGB": "test_pictures_have_one_channel",
     "lists trainval beside train and val": "test_lists_are_matched_by_their_whole_name",
     "boxes of XML in pixels of the larger original": (

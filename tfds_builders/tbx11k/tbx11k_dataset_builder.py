@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import pathlib
 import re
 from collections.abc import Container, Iterable, Mapping, Sequence
@@ -76,7 +77,11 @@ class Builder(release.ReleaseBuilder):
         "`data.csv`) lacks what is needed and is not read."
     )
 
-    MARKERS = ("imgs", "annotations|lists")
+    MARKERS = (
+        "imgs/health|imgs/sick|imgs/tb|imgs/test|imgs/extra",
+        "annotations|lists",
+    )
+    OWN = ("imgs", "annotations", "lists")
     # 8,976 + 3,302 images are in all_trainval and all_test.
     EXPECTED: ClassVar[Mapping[str, int]] = {
         "images": 12_278,
@@ -98,32 +103,39 @@ class Builder(release.ReleaseBuilder):
     def items(self) -> Sequence[release.Item]:
         """See base class."""
         pictures = {
-            name.removeprefix("imgs/")
-            for name in self.release.sizes
-            if name.startswith("imgs/")
-            and pathlib.PurePosixPath(name).suffix.lower() in _SUFFIXES
+            lower.removeprefix("imgs/"): name
+            for lower, name in self._names.items()
+            if lower.startswith("imgs/")
+            and pathlib.PurePosixPath(lower).suffix in _SUFFIXES
         }
         splits = self._splits()
         self._require_folders(pictures, splits)
         found = self._boxes()
         items = []
-        for name in sorted(pictures | splits.keys()):
-            if name not in pictures:
+        for name, split in sorted(splits.items()):
+            image = pictures.pop(name.lower(), "")
+            if not image:
                 self.leave_out(f"imgs/{name}", "in a list but not there")
-            elif name not in splits:
-                self.leave_out(f"imgs/{name}", "in no list of a split")
-            else:
-                item = self._item(name, splits[name], found)
-                if _may_have_boxes(item) or not self.builder_config.only_tb:
-                    items.append(item)
+                continue
+            item = self._item(name, image, split, found)
+            if _may_have_boxes(item) or not self.builder_config.only_tb:
+                items.append(item)
+        for image in pictures.values():
+            self.leave_out(image, "in no list of a split")
+        self._require_boxes(items, found)
         return items
 
     def muscle_members(self, found: Sequence[release.Item]) -> Sequence[release.Item]:
         """The TB images of train and validation, 600 and 200."""
         return [item for item in found if _may_have_boxes(item)]
 
+    @functools.cached_property
+    def _names(self) -> dict[str, str]:
+        """Path of each file by itself in lower case: mirrors write `Annotations`."""
+        return {name.lower(): name for name in self.release.sizes}
+
     def _item(
-        self, name: str, split: str, found: Mapping[str, box_formats.Boxes]
+        self, name: str, image: str, split: str, found: Mapping[str, box_formats.Boxes]
     ) -> release.Item:
         kind = name.split("/")[0]
         label = np.full(len(LABELS), xray_features.UNKNOWN_LABEL, np.int8)
@@ -133,7 +145,7 @@ class Builder(release.ReleaseBuilder):
         corners, classes, frame = self._objects(name, split, found)
         return release.Item(
             image_id=name,
-            image=f"imgs/{name}",
+            image=image,
             split=split,
             patient=patient,
             labels={"label": label, "tuberculosis": tuberculosis},
@@ -167,8 +179,8 @@ class Builder(release.ReleaseBuilder):
         Its coordinates are those of the image before the makers made it smaller, whose
         size it tells.
         """
-        path = f"annotations/xml/{pathlib.PurePosixPath(name).stem}.xml"
-        if path not in self.release.sizes:
+        path = self._names.get(_xml_of(name), "")
+        if not path:
             return box_formats.boxes([], [], None)
         return box_formats.voc(self.content(path), path)
 
@@ -176,16 +188,33 @@ class Builder(release.ReleaseBuilder):
         """What the JSON files say about each image; the first that lists it counts."""
         result: dict[str, box_formats.Boxes] = {}
         for stem in _WITH_BOXES:
-            name = f"annotations/json/{stem}.json"
-            if name in self.release.sizes:
+            name = self._names.get(f"annotations/json/{stem}.json".lower(), "")
+            if name:
                 found = box_formats.coco(self.content(name), name)
                 result = {**{_plain(k): v for k, v in found.items()}, **result}
         return result
+
+    def _require_boxes(
+        self, items: Iterable[release.Item], found: Mapping[str, box_formats.Boxes]
+    ) -> None:
+        """Refuses a copy in which no file tells about the TB images of a split."""
+        told: dict[str, bool] = {}
+        for item in filter(_may_have_boxes, items):
+            is_told = item.image_id in found or _xml_of(item.image_id) in self._names
+            told[item.split] = told.get(item.split, False) or is_told
+        for split in sorted(split for split, is_told in told.items() if not is_told):
+            raise FileNotFoundError(
+                f"{self.name}: no file tells the boxes of the TB images of {split}: "
+                f"expected {', '.join(f'{stem}.json' for stem in _WITH_BOXES)} in "
+                "annotations/json/, or a file for each image in annotations/xml/, of "
+                f"{str(self.release.root)!r}. Unpack TBX11K.zip anew."
+            )
 
     def _require_folders(self, pictures: Container[str], listed: Iterable[str]) -> None:
         """Refuses a copy in which a whole kind of image is missing."""
         kinds: dict[str, list[str]] = {}
         for name in listed:
+            name = name.lower()
             kinds.setdefault(name.split("/")[0], []).append(name)
         for kind, names in sorted(kinds.items()):
             if kind == "tb" or not self.builder_config.only_tb:
@@ -213,12 +242,12 @@ class Builder(release.ReleaseBuilder):
 
     def _listed(self, stem: str) -> tuple[str, list[str]]:
         """The file of this name that lists images, and the images."""
-        name = f"lists/{stem}.txt"
-        if name in self.release.sizes:
+        name = self._names.get(f"lists/{stem}.txt".lower(), "")
+        if name:
             lines = tables.lines(self.content(name), name)
             return name, [_plain(line) for line in lines]
-        name = f"annotations/json/{stem}.json"
-        if name in self.release.sizes:
+        name = self._names.get(f"annotations/json/{stem}.json".lower(), "")
+        if name:
             found = box_formats.coco(self.content(name), name)
             return name, [_plain(file_name) for file_name in found]
         return name, []
@@ -226,6 +255,11 @@ class Builder(release.ReleaseBuilder):
 
 def _may_have_boxes(item: release.Item) -> bool:
     return item.stratum == "tb" and item.split != "test"
+
+
+def _xml_of(name: str) -> str:
+    """Where the XML of an image lies, in lower case."""
+    return f"annotations/xml/{pathlib.PurePosixPath(name).stem}.xml".lower()
 
 
 def _plain(name: str) -> str:

@@ -218,12 +218,15 @@ def test_muscle_splits_the_published_images_as_published(tmp_path):
         "train": [f"tb/tb{i:04d}.png" for i in range(600)] + ["health/h0001.png"],
         "val": [f"tb/tb{i:04d}.png" for i in range(600, 800)],
     }
-    for folder in ("imgs/tb", "imgs/health", "annotations", "lists"):
+    for folder in ("imgs/tb", "imgs/health", "annotations/xml", "lists"):
         (tmp_path / folder).mkdir(parents=True)
     for split, found in names.items():
         (tmp_path / "lists" / f"TBX11K_{split}.txt").write_text("\n".join(found))
         for name in found:
             (tmp_path / "imgs" / name).touch()
+    for stem in ("tb0000", "tb0600"):
+        path = tmp_path / "annotations" / "xml" / f"{stem}.xml"
+        path.write_text("<annotation/>")
 
     manifests = _builder(tmp_path).manifests()
 
@@ -256,6 +259,41 @@ def test_what_is_not_the_release_is_refused(changed: epath.Path, tmp_path):
     (changed / "lists").mkdir()
     with pytest.raises(FileNotFoundError, match=r"expected some of TBX11K_train\.txt"):
         _items(changed)
+
+
+@pytest.mark.parametrize("lost", ["annotations", "annotations/json|annotations/xml"])
+def test_boxes_that_are_missing_as_a_whole_are_an_error(lost: str, changed: epath.Path):
+    for folder in lost.split("|"):
+        (changed / folder).rmtree()
+
+    for only_tb in (False, True):
+        with pytest.raises(
+            FileNotFoundError, match=r"no file tells.*train.*Unpack TBX11K\.zip anew"
+        ):
+            _items(changed, only_tb=only_tb)
+
+
+def test_boxes_of_a_split_that_are_missing_are_an_error(changed: epath.Path):
+    (changed / "annotations" / "xml").rmtree()
+    for path in (changed / "annotations" / "json").glob("*_*val*.json"):
+        path.unlink()
+
+    with pytest.raises(FileNotFoundError, match="TB images of validation"):
+        _items(changed)
+
+
+def test_the_case_of_folders_does_not_matter(changed: epath.Path, dummy: epath.Path):
+    for name in ("imgs/tb", "imgs", "annotations/json", "annotations", "lists"):
+        path = changed / name
+        path.rename(path.parent / path.name.upper())
+
+    found, expected = _items(changed), _items(dummy)
+
+    assert found.keys() == expected.keys()
+    assert found["tb/tb0001.png"].image == "IMGS/TB/tb0001.png"
+    np.testing.assert_array_equal(
+        found["tb/tb0001.png"].boxes, expected["tb/tb0001.png"].boxes
+    )
 
 
 @pytest.mark.parametrize(
