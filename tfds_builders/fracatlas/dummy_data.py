@@ -26,6 +26,7 @@ QUIRKS: dict[str, str] = {
     ),
     "a fractured image without a box": "test_objects_are_known_where_somebody_looked",
     "folder and table that disagree": "test_folder_and_table_may_disagree",
+    "a table without the column mixed": "test_cells_that_say_nothing_are_unknown",
     "lists of splits that name fractured images alone": (
         "test_the_lists_of_splits_are_not_used"
     ),

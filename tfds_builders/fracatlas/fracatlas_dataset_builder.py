@@ -11,7 +11,14 @@ from typing import ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
-from tfds_builders import box_formats, files, release, tables, xray_features
+from tfds_builders import (
+    box_formats,
+    files,
+    release,
+    tables,
+    xray_builder,
+    xray_features,
+)
 
 TABLE = "dataset.csv"
 LABELS = ("normal", "fractured")
@@ -25,7 +32,10 @@ ANNOTATIONS = {
     "pascalvoc": ("Annotations/PASCAL VOC/", ".xml"),
     "yolo": ("Annotations/YOLO/", ".txt"),
 }
-_FOLDERS = {"Fractured": True, "Non_fractured": False}
+_FOLDERS = {"fractured": True, "non_fractured": False}
+_COLUMNS = ("image_id", "fractured", *PARTS[:-1], *VIEWS, *FLAGS)
+# A frame of boxes with another ratio of sides than the image is that of another image.
+_MAX_ASPECT = 1.02
 _SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
@@ -65,7 +75,8 @@ class Builder(release.ReleaseBuilder):
         "4.0) and unpack it: the folder holds dataset.csv, images/ and Annotations/."
     )
 
-    MARKERS = (TABLE, "images", "annotations")
+    MARKERS = (TABLE, "images/fractured|images/non_fractured")
+    OWN = (TABLE, "images", "annotations")
     EXPECTED: ClassVar[Mapping[str, int]] = {
         "images": 4_083,
         "label=normal": 3_366,
@@ -94,7 +105,7 @@ class Builder(release.ReleaseBuilder):
         self._require_folders()
         content = self.content(TABLE)
         columns, rows = tables.parse(content, TABLE)
-        tables.require(columns, ("image_id", "fractured"), TABLE)
+        tables.require(columns, _COLUMNS, TABLE)
         pictures = files.by_name(self.release, _SUFFIXES, under="images/")
         stems = [pathlib.PurePosixPath(row["image_id"]).stem for row in rows]
         self.require_pictures(TABLE, stems, pictures)
@@ -115,7 +126,33 @@ class Builder(release.ReleaseBuilder):
                 self.leave_out(row["image_id"], f"in {TABLE} but not there")
         for stem in sorted(pictures.keys() - listed):
             self.leave_out(pictures[stem], f"not in {TABLE}")
+        self._leave_out_others(pictures)
         return items
+
+    def load(self, record: xray_builder.Record) -> xray_features.Xray:
+        """See base class; boxes that were drawn in another frame are unknown."""
+        xray, frame = super().load(record), record.source.box_frame
+        if frame in (None, box_formats.FRACTIONS) or xray.boxes is None:
+            return xray
+        height, width = xray.image.shape
+        aspect = frame[0] * width / (frame[1] * height)
+        if 1 / _MAX_ASPECT <= aspect <= _MAX_ASPECT:
+            return xray
+        dropped = len(record.source.boxes)
+        return dataclasses.replace(
+            xray, boxes=None, box_labels=None, dropped_boxes=dropped
+        )
+
+    def _leave_out_others(self, pictures: Mapping[str, str]) -> None:
+        """Tells of pictures that have the name of one that is taken."""
+        for name in self.release.sizes:
+            path = pathlib.PurePosixPath(name)
+            is_picture = path.suffix.lower() in _SUFFIXES and path.stem in pictures
+            if not is_picture or not name.lower().startswith("images/"):
+                continue
+            if name != pictures[path.stem]:
+                reason = f"has the same name as {pictures[path.stem]}"
+                self.leave_out(name, reason)
 
     def _boxes(self, stems: Mapping[str, str]) -> Mapping[str, box_formats.Boxes]:
         """Boxes of each image that is annotated, by its name without suffix."""
@@ -149,8 +186,8 @@ class Builder(release.ReleaseBuilder):
 
     def _require_folders(self) -> None:
         for folder in _FOLDERS:
-            start = f"images/{folder}/"
-            if not any(name.startswith(start) for name in self.release.sizes):
+            start = f"images/{folder.capitalize()}/"
+            if not any(n.lower().startswith(start.lower()) for n in self.release.sizes):
                 raise FileNotFoundError(
                     f"{self.name}: nothing is in {start} of "
                     f"{str(self.release.root)!r}. Unpack FracAtlas.zip anew."
@@ -168,13 +205,14 @@ def _item(
 
     def flags(names: Sequence[str]) -> np.ndarray:
         cells = [tables.flag(row.get(n, ""), f"{where}, {n}") for n in names]
-        return np.array([bool(cell) for cell in cells], np.int8)
+        unknown = xray_features.UNKNOWN_LABEL
+        return np.array([unknown if c is None else c for c in cells], np.int8)
 
     is_fractured = tables.flag(row["fractured"], f"{where}, fractured")
     if is_fractured is None:
         raise ValueError(f"{where}, fractured: expected 0 or 1, got a blank cell.")
     label = np.array([not is_fractured, is_fractured], np.int8)
-    folder = pathlib.PurePosixPath(image).parent.name
+    folder = pathlib.PurePosixPath(image).parent.name.lower()
     if _FOLDERS.get(folder, is_fractured) != is_fractured:
         label = np.full(2, xray_features.UNKNOWN_LABEL, np.int8)
     corners = classes = frame = None
@@ -204,4 +242,4 @@ def _item(
 
 
 def _joined(names: Sequence[str], present: np.ndarray) -> str:
-    return "|".join(n for n, there in zip(names, present, strict=True) if there)
+    return "|".join(n for n, there in zip(names, present, strict=True) if there == 1)

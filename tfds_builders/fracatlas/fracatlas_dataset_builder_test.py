@@ -110,6 +110,67 @@ def test_folder_and_table_may_disagree(examples: dict[str, dict[str, Any]]):
     assert list(examples["IMG0009001"]["labels"]["label"]) == [-1, -1]
 
 
+def test_cells_that_say_nothing_are_unknown(changed: epath.Path):
+    path = changed / "dataset.csv"
+    text = path.read_bytes().decode().replace("mixed,", "others,")
+    path.write_text(text.replace("IMG0000001.jpg,0,1", "IMG0000001.jpg,0,"))
+
+    found = _items(changed)
+
+    assert list(found["IMG0000000"].labels["part"]) == [1, 0, 0, 0, -1]
+    assert list(found["IMG0000001"].labels["part"]) == [0, -1, 0, 0, -1]
+    assert found["IMG0000001"].about.body_part == ""
+
+
+@pytest.mark.parametrize(("width", "is_known"), [(64, True), (65, True), (80, False)])
+def test_boxes_in_the_frame_of_another_image_are_unknown(
+    width: int, is_known: bool, changed: epath.Path
+):
+    path = changed / "Annotations" / "COCO JSON" / "COCO_fracture_masks.json"
+    data = json.loads(path.read_text())
+    for image in data["images"]:
+        image["width"] = width
+    path.write_text(json.dumps(data))
+    builder = _builder(changed)
+    records = {record.image_id: record for record in builder.records()["train"]}
+
+    xray = builder.load(records["IMG0000003"])
+
+    assert (xray.boxes is not None) == is_known
+    assert xray.dropped_boxes == (1 if is_known else 3)
+    normal = builder.load(records["IMG0000000"])
+    assert normal.boxes is not None
+    assert len(normal.boxes) == 0
+
+
+def test_an_image_whose_boxes_are_all_without_area_is_unknown(changed: epath.Path):
+    path = changed / "Annotations" / "COCO JSON" / "COCO_fracture_masks.json"
+    data = json.loads(path.read_text())
+    for entry in data["annotations"]:
+        entry["bbox"][2] = 0
+    path.write_text(json.dumps(data))
+    builder = _builder(changed)
+    records = {record.image_id: record for record in builder.records()["train"]}
+
+    xray = builder.load(records["IMG0000003"])
+
+    assert (xray.boxes, xray.box_labels, xray.dropped_boxes) == (None, None, 3)
+
+
+def test_a_name_in_both_folders_is_told(changed: epath.Path):
+    other = changed / "images" / "Non_fractured" / "IMG0000001.jpg"
+    shutil.copy(changed / "images" / "Non_fractured" / "IMG0000000.jpg", other)
+    builder = _builder(changed)
+
+    images = {item.image_id: item.image for item in builder.found}
+
+    assert images["IMG0000001"] == "images/Fractured/IMG0000001.jpg"
+    reasons = {entry.file: entry.reason for entry in builder.left_out()}
+    assert reasons["images/Non_fractured/IMG0000001.jpg"] == (
+        "has the same name as images/Fractured/IMG0000001.jpg"
+    )
+
+
 def test_what_is_left_out_is_told(prepared: epath.Path):
     rows = csv.DictReader((prepared / "quarantine.csv").read_text().splitlines())
     reasons = {row["file"]: row["reason"] for row in rows}
@@ -174,6 +235,7 @@ def test_a_missing_table_or_folder_says_what_to_do(changed: epath.Path, tmp_path
     ("old", "new", "message"),
     [
         ("fractured,", "broken,", "has no column 'fractured'"),
+        ("hardware,", "metal,", "has no column 'hardware'"),
         ("IMG0000001.jpg", "IMG0000000.jpg", "row 3, image_id: .* comes twice"),
         ("IMG0000000.jpg,1", "IMG0000000.jpg,x", "row 2, hand: expected one of"),
         (",0,0,1,0,0\r\n", ",,0,1,0,0\r\n", "row 2, fractured: expected 0 or 1"),

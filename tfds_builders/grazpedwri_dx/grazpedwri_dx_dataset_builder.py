@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-import pathlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
@@ -44,6 +44,7 @@ _COLUMNS = (
 _PROJECTIONS = {"1": "PA/AP", "2": "lateral", "3": "other", "": ""}
 _SIDES = {"L": "left wrist", "R": "right wrist", "": "wrist"}
 _PARTS = 4
+_PART = re.compile(r"(?:^|/)images_part(\d+)/", re.IGNORECASE)
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
@@ -100,7 +101,16 @@ class Builder(release.ReleaseBuilder):
         "(CC BY 4.0) and unpack the archives beside dataset.csv."
     )
 
-    MARKERS = (TABLE, "images_part*|folder_structure|yolov5|pascalvoc|supervisely")
+    # Other sets have dataset.csv, images and labels too: there the names must fit.
+    MARKERS = (
+        TABLE,
+        "images_part*|folder_structure|yolov5|pascalvoc|supervisely|images/*_wri-*"
+        "|labels/*_wri-*",
+    )
+    OWN = (
+        *(TABLE, "images*", "labels*", "annotations*", "folder_structure*"),
+        *("yolov5*", "pascalvoc*", "supervisely*"),
+    )
     EXPECTED: ClassVar[Mapping[str, int]] = {
         "images": 20_327,
         "patients": 6_091,
@@ -124,7 +134,7 @@ class Builder(release.ReleaseBuilder):
         self._require_parts()
         content = self.content(TABLE)
         columns, rows = tables.parse(content, TABLE)
-        tables.require(columns, _COLUMNS, TABLE)
+        tables.require(columns, (*_COLUMNS, *FLAGS), TABLE)
         pictures = self._pictures
         self.require_pictures(TABLE, [row["filestem"] for row in rows], pictures)
         items, listed = [], set()
@@ -147,7 +157,7 @@ class Builder(release.ReleaseBuilder):
         is_seen = bool(
             tables.flag(row["fracture_visible"], f"{where}, fracture_visible")
         )
-        flags = [bool(tables.flag(row.get(f, ""), f"{where}, {f}")) for f in FLAGS]
+        flags = [bool(tables.flag(row[f], f"{where}, {f}")) for f in FLAGS]
         if not row["patient_id"] or not row["filestem"]:
             raise ValueError(f"{where} lacks its filestem or patient_id.")
         corners, classes, frame = self._objects(row["filestem"], is_seen=is_seen)
@@ -220,10 +230,15 @@ class Builder(release.ReleaseBuilder):
 
     def _require_parts(self) -> None:
         """Refuses a copy of which some parts were not unpacked."""
-        parts = [f"images_part{number}" for number in range(1, _PARTS + 1)]
-        there = {pathlib.PurePosixPath(n).parts[0] for n in self.release.sizes}
-        missing = [part for part in parts if part not in there]
-        if 0 < len(missing) < len(parts):
+        there = {
+            int(number)
+            for name in self.release.sizes
+            if name.lower().endswith(_SUFFIXES)
+            for number in _PART.findall(name)
+        }
+        wanted = range(1, _PARTS + 1)
+        missing = [f"images_part{n}" for n in wanted if n not in there]
+        if 0 < len(missing) < _PARTS:
             raise FileNotFoundError(
                 f"{self.name}: nothing is in {', '.join(missing)} of "
                 f"{str(self.release.root)!r}, though other parts are there. Unpack "

@@ -13,7 +13,8 @@ import pytest
 import tensorflow_datasets as tfds
 from etils import epath
 
-from tfds_builders import grazpedwri_dx
+from tfds_builders import fracatlas, grazpedwri_dx
+from tfds_builders.fracatlas import dummy_data as fracatlas_data
 from tfds_builders.grazpedwri_dx import dummy_data
 
 STEMS = [
@@ -205,20 +206,71 @@ def test_a_part_that_is_missing_is_an_error(changed: epath.Path, tmp_path):
         _items(tmp_path / "nowhere")
 
 
-def test_pictures_may_lie_in_one_folder(changed: epath.Path, dummy: epath.Path):
-    (changed / "images").mkdir()
+@pytest.mark.parametrize("around", ["images", "images/all"])
+@pytest.mark.parametrize("emptied", [False, True])
+def test_a_missing_part_is_noticed_at_any_depth(
+    around: str, emptied: bool, changed: epath.Path
+):
+    (changed / around).mkdir(parents=True)
     for part in range(1, 5):
-        for path in (changed / f"images_part{part}").iterdir():
-            path.rename(changed / "images" / path.name)
-        (changed / f"images_part{part}").rmdir()
+        (changed / f"images_part{part}").rename(changed / around / f"images_part{part}")
+    (changed / around / "images_part3").rmtree()
+    if emptied:
+        (changed / around / "images_part3").mkdir()
+        (changed / around / "images_part3" / "readme.txt").touch()
 
-    assert _items(changed).keys() == _items(dummy).keys()
+    with pytest.raises(FileNotFoundError, match=r"nothing is in images_part3 of"):
+        _items(changed)
+
+
+def test_labels_may_lie_beside_the_pictures(changed: epath.Path, dummy: epath.Path):
+    _gather(changed)
+    yolo = changed / "folder_structure" / "yolov5" / "labels"
+    yolo.rename(changed / "labels")
+    (changed / "folder_structure").rmtree()
+
+    found = _items(changed)
+
+    assert found.keys() == _items(dummy).keys()
+    assert list(found[STEMS[6]].box_labels) == [8, 3]
+
+
+def test_the_folder_of_another_set_is_not_taken(changed: epath.Path, tmp_path):
+    fracatlas_data.write(epath.Path(tmp_path / "a"))
+
+    with pytest.raises(FileNotFoundError, match="grazpedwri_dx: not found"):
+        _items(tmp_path / "a")
+    with pytest.raises(FileNotFoundError, match="fracatlas: not found"):
+        _fracatlas_images(_gather(changed))
+    assert len(_items(tmp_path)) == 13
+    assert _fracatlas_images(tmp_path) == 16
+
+
+def _fracatlas_images(folder: Any) -> int:
+    config = fracatlas.Config(name="t", folder=str(folder))
+    return len(fracatlas.Builder(data_dir="unused", config=config).found)
+
+
+def _gather(folder: epath.Path) -> epath.Path:
+    """Puts all pictures of a release into one folder beside one of annotations."""
+    for name in ("images", "annotations"):
+        (folder / name).mkdir()
+    for part in range(1, 5):
+        for path in (folder / f"images_part{part}").iterdir():
+            path.rename(folder / "images" / path.name)
+        (folder / f"images_part{part}").rmdir()
+    return folder
+
+
+def test_pictures_may_lie_in_one_folder(changed: epath.Path, dummy: epath.Path):
+    assert _items(_gather(changed)).keys() == _items(dummy).keys()
 
 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
         ("filestem", "file", r"has no column 'filestem'"),
+        (",cast,", ",plaster,", r"has no column 'cast'"),
         (",5.1,", ",five,", r"row 2, age: expected a number, got 'five'"),
         (",L,2,", ",L,7,", r"row 3, projection: expected one of 1, 2, 3, got '7'"),
         (",L,1,", ",Q,1,", r"row 2, laterality: expected one of L, R, got 'Q'"),

@@ -65,6 +65,7 @@ class Builder(release.ReleaseBuilder):
     Segmentation1 and Segmentation2.
     """
     MARKERS: ClassVar[tuple[str, ...]] = ("images", "segmentation1|segmentation2")
+    OWN: ClassVar[tuple[str, ...]] = ("images", "segmentation1", "segmentation2")
     EXPECTED: ClassVar[Mapping[str, int]] = {
         "images": 116,
         "masks": 116,
