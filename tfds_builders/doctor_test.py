@@ -9,7 +9,14 @@ from typing import Any, ClassVar
 import pytest
 from etils import epath
 
-from tfds_builders import catalogue, diagnosis, doctor, dummy, kermany_pneumonia
+from tfds_builders import (
+    catalogue,
+    diagnosis,
+    doctor,
+    dummy,
+    kermany_pneumonia,
+    overview,
+)
 
 SET = "kermany_pneumonia"
 
@@ -152,6 +159,36 @@ def test_pictures_that_are_all_damaged_would_fail(release, capsys):
     assert entry["next_step"].startswith("Get the files again.")
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_a_split_with_one_good_picture_is_not_condemned(release, seed):
+    pictures = sorted((release / "here" / "chest_xray" / "test").glob("*/*.jpeg"))
+    for picture in pictures[1:]:
+        picture.write_bytes(b"no picture")
+
+    entry = diagnosis.examine(Whole, release, images=12, seed=seed)
+
+    assert entry.would_prepare, entry.problem
+    assert entry.problem == ""
+    assert entry.read >= 12
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_problem_of_a_split_is_its_own(release, seed):
+    folder = release / "here" / "chest_xray"
+    bad = sorted((folder / "test").glob("*/*.jpeg"))
+    for picture in bad:
+        picture.write_bytes(b"no picture")
+    for picture in sorted((folder / "train").glob("*/*.jpeg"))[1:]:
+        picture.write_bytes(b"")
+
+    entry = diagnosis.examine(Whole, release, images=25, seed=seed)
+
+    assert not entry.would_prepare
+    assert f"None of the {len(bad)} images of split 'test'" in entry.problem
+    assert "not a PNG, JPEG" in entry.problem
+    assert "the file is empty" not in entry.problem
+
+
 def test_an_archive_that_is_not_unpacked_is_told(tmp_path, capsys):
     (tmp_path / "chest-xray-pneumonia.zip").write_bytes(b"PK")
     (tmp_path / "holiday.tar.gz").write_bytes(b"")
@@ -243,3 +280,30 @@ def test_dummy_releases_are_not_written_over(release, capsys):
         dummy.main([str(release.parent / "new"), SET])
     assert stopped.value.code == 2
     assert "is not empty" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("wrong", ["--images=0", "--images=-3", "--images=few"])
+def test_a_number_of_images_that_is_none_is_refused(wrong, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        dummy.main([str(tmp_path / "new"), SET, wrong])
+
+    assert stopped.value.code == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "argument --images: expected a whole number, 1 or more, got" in said
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(("argument", "code"), [("--help", 0), ("README.md", 2)])
+def test_the_overview_writes_only_when_nothing_is_asked(
+    argument, code, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(overview, "README", epath.Path(tmp_path) / "README.md")
+    overview.README.write_text("mine")
+
+    with pytest.raises(SystemExit) as stopped:
+        overview.main([argument])
+
+    assert stopped.value.code == code
+    said = capsys.readouterr()
+    assert "python -m tfds_builders.overview" in said.out + said.err
+    assert overview.README.read_text() == "mine"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from etils import epath
 
@@ -33,6 +33,19 @@ def write(name: str, folder: epath.Path, *, images: int | None, seed: int = 0) -
     module.write(folder, seed=seed, **options)
 
 
+def _at_least(smallest: int) -> Callable[[str], int]:
+    """Reads a whole number of the command line that is not below `smallest`."""
+
+    def read(text: str) -> int:
+        if not text.lstrip("-").isdecimal() or int(text) < smallest:
+            raise argparse.ArgumentTypeError(
+                f"expected a whole number, {smallest} or more, got {text!r}"
+            )
+        return int(text)
+
+    return read
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Writes what the command line names."""
     parser = argparse.ArgumentParser(
@@ -41,8 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("folder", type=epath.Path, help="gets the folders")
     parser.add_argument("sets", nargs="*", metavar="set", help="all by default")
-    parser.add_argument("--images", type=int, help="about how many of each set")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--images", type=_at_least(1), help="about how many of each set"
+    )
+    parser.add_argument("--seed", type=_at_least(0), default=0)
     flags = parser.parse_intermixed_args(arguments)
     try:
         chosen = catalogue.choose(flags.sets, catalogue.released())

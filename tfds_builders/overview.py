@@ -7,6 +7,7 @@ A test checks that they are as this would write them.
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import re
 import sys
@@ -137,8 +138,12 @@ def _table(rows: Sequence[Sequence[Any]]) -> str:
     return "\n".join([lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]])
 
 
-def main() -> None:
-    """Writes README.md anew."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Writes README.md anew; the command line takes nothing but `--help`."""
+    argparse.ArgumentParser(
+        prog="python -m tfds_builders.overview",
+        description=f"Writes the tables of {README} anew from the builders.",
+    ).parse_args(arguments)
     README.write_text(filled(README.read_text()))
     sys.stdout.write(f"{README}\n")
 
