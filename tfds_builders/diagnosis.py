@@ -26,6 +26,9 @@ _DEPTH = 3  # levels below the folder at which a release, or its archive, may li
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".gz", ".7z", ".rar")
 _COMMON = ("images", "masks", "annotations", "train", "test")  # mark nobody's folder
 _EXAMPLES = 5
+# Start of the reason of files that are there, and counted where the set was published,
+# but about which the makers had not decided.
+UNDECIDED = "undecided: "
 _THREADS = min(8, os.cpu_count() or 1)
 
 
@@ -142,11 +145,12 @@ def examine(
             next_step=unpack + (str(error) if not mine else instructions),
         )
     counts = _counts(builder, found)
+    undecided = sum(entry.reason.startswith(UNDECIDED) for entry in left_out)
     lacking = [
         key
         for key, count in counts.items()
         if count.expected
-        and count.found < count.expected
+        and count.found + undecided * (key == "images") < count.expected
         and (count.found or key not in builder.OPTIONAL)
     ]
     return Diagnosis(

@@ -29,6 +29,16 @@ FINDINGS = {
     "sars": "sars",
 }
 _COVID = "covid-19"
+_KINDS = ("viral", "bacterial", "fungal")
+# Early tables name a germ without the path to it: the words above it are not told.
+_GERMS = {
+    "viral": ("covid-19", "sars", "mers", "mers-cov", "influenza", "varicella"),
+    "bacterial": (
+        *("streptococcus", "klebsiella", "legionella", "mycoplasma", "e.coli"),
+        *("chlamydophila", "nocardia"),
+    ),
+    "fungal": ("pneumocystis", "aspergillosis"),
+}
 _UNDECIDED = ("", "todo", "unknown")
 # What early tables call a view though it is a slice of a CT.
 _CT_VIEWS = ("ct", "axial", "coronal", "sagittal")
@@ -55,8 +65,16 @@ class Builder(release.ReleaseBuilder):
         "the folder that holds metadata.csv and images/."
     )
 
-    MARKERS = (TABLE, _IMAGES)
-    # Rows of the last table that are X-rays, undecided findings included.
+    # Other sets have metadata.csv and images too; every state of this one has some of
+    # these.
+    MARKERS = (
+        TABLE,
+        _IMAGES,
+        "annotations/lungvae-masks|annotations/covid-severity-scores.csv|schema.md"
+        "|images/auntminnie-*|images/sars-10.1148*",
+    )
+    OWN = (TABLE, _IMAGES)
+    # X-rays of the last table, those with undecided findings included.
     EXPECTED: ClassVar[Mapping[str, int]] = {"images": 866}
 
     def layout(self) -> xray_features.Layout:
@@ -116,10 +134,11 @@ class Builder(release.ReleaseBuilder):
             return f"not an X-ray but a view {row['view']}"
         if folder != _IMAGES:
             return f"in the folder {folder}, not in {_IMAGES}"
-        if row["finding"].lower() in _UNDECIDED:
-            return f"its finding is {row['finding'] or 'blank'}"
         if f"{_IMAGES}/{row['filename']}" not in self.release.sizes:
             return f"in {TABLE} but not there"
+        if row["finding"].lower() in _UNDECIDED:
+            # What begins so counts as there; see `diagnosis`.
+            return f"undecided: its finding is {row['finding'] or 'blank'}"
         return ""
 
 
@@ -135,7 +154,7 @@ def _item(row: Mapping[str, str]) -> release.Item:
         patient=f"covid:{patient}" if patient else "",
         labels={
             "label": np.eye(len(LABELS), dtype=np.int8)[label],
-            "finding": np.array([word in words for word in FINDINGS], np.int8),
+            "finding": _finding(row["finding"], words),
         },
         about=xray_features.About(
             view=row["view"],
@@ -146,6 +165,17 @@ def _item(row: Mapping[str, str]) -> release.Item:
         ),
         stratum=LABELS[label],
     )
+
+
+def _finding(cell: str, words: Sequence[str]) -> np.ndarray:
+    """Which words of FINDINGS there are, int8; -1 for those above a germ alone."""
+    label = {word: int(word in words) for word in FINDINGS}
+    alone = [w.strip().lower() for w in cell.split(",") if "/" not in w]
+    for kind in _KINDS:
+        if any(germ in alone for germ in _GERMS[kind]):
+            for above in {kind, "pneumonia"} - {*words}:
+                label[above] = xray_features.UNKNOWN_LABEL
+    return np.array([*label.values()], np.int8)
 
 
 def _age(cell: str) -> float:

@@ -11,7 +11,7 @@ import pytest
 import tensorflow_datasets as tfds
 from etils import epath
 
-from tfds_builders import covid_chestxray, testing
+from tfds_builders import covid_chestxray, diagnosis, testing
 from tfds_builders.covid_chestxray import (
     covid_chestxray_dataset_builder,
     dummy_data,
@@ -109,12 +109,65 @@ def test_what_is_left_out_is_told(prepared: epath.Path):
     assert reasons == {
         "images/ct.png": "not an X-ray but CT",
         "volumes/v.nii.gz": "not an X-ray but CT",
-        "images/todo.png": "its finding is todo",
-        "images/unknown.png": "its finding is Unknown",
+        "images/todo.png": "undecided: its finding is todo",
+        "images/unknown.png": "undecided: its finding is Unknown",
         "images/gone.png": "in metadata.csv but not there",
+        "slices/elsewhere.png": "in the folder slices, not in images",
         "images/case-0-day0.jpg": "listed twice",
         "images/stranger.png": "not in metadata.csv",
     }
+
+
+@pytest.mark.parametrize(
+    ("published", "status"), [(15, diagnosis.FOUND), (16, diagnosis.PARTLY)]
+)
+def test_undecided_images_count_as_there(
+    published: int, status: str, dummy: epath.Path, monkeypatch
+):
+    # 13 are kept, one of them damaged, and 2 are undecided.
+    monkeypatch.setattr(covid_chestxray.Builder, "EXPECTED", {"images": published})
+
+    told = diagnosis.examine(covid_chestxray.Builder, dummy)
+
+    assert (told.status, told.counts["images"].found) == (status, 13)
+
+
+def test_germs_alone_tell_nothing_of_what_is_above(changed: epath.Path):
+    findings = {
+        "case-0-day0.jpg": "COVID-19",
+        "case-0-day1.png": '"SARS, Pneumonia"',
+        "case-1-day0.PNG": "Pneumocystis",
+        "case-1-day1.jpeg": "Pneumonia/Viral/SARS",
+        "case-2-day0.jpg": "No Finding",
+    }
+    rows = [f"{i},{f},PA,{n}" for i, (n, f) in enumerate(findings.items())]
+    text = "\n".join(["patientid,finding,view,filename", *rows])
+    (changed / "metadata.csv").write_text(text)
+    names = covid_chestxray_dataset_builder.FINDINGS.values()
+
+    told = []
+    for item in _items(changed).values():
+        values = zip(names, item.labels["finding"], strict=True)
+        told.append({name: int(value) for name, value in values if value})
+
+    assert told == [
+        {"covid_19": 1, "pneumonia": -1, "viral": -1},
+        {"sars": 1, "pneumonia": 1, "viral": -1},
+        {"pneumonia": -1, "fungal": -1},
+        {"sars": 1, "pneumonia": 1, "viral": 1},
+        {"no_finding": 1},
+    ]
+
+
+def test_the_folder_of_another_set_is_not_taken(changed: epath.Path, tmp_path):
+    other = tmp_path / "copy" / "another"
+    (other / "images").mkdir(parents=True)
+    (other / "metadata.csv").write_text("id,file\n1,a.png\n")
+
+    assert len(_items(tmp_path / "copy")) == 13
+    shutil.rmtree(changed)
+    with pytest.raises(FileNotFoundError, match="covid_chestxray: not found"):
+        _items(tmp_path / "copy")
 
 
 def test_an_early_table_is_read(changed: epath.Path):
@@ -176,7 +229,7 @@ def test_two_findings_of_one_image_are_refused(changed: epath.Path):
         path.read_text()[::-1].replace(dummy_data.COVID[::-1], "SRAS", 1)[::-1]
     )
 
-    with pytest.raises(ValueError, match=r"row 20: 'case-0-day0\.jpg' comes twice"):
+    with pytest.raises(ValueError, match=r"row 21: 'case-0-day0\.jpg' comes twice"):
         _items(changed)
 
 

@@ -19,6 +19,8 @@ QUIRKS: dict[str, str] = {
     "findings are paths": "test_findings_are_read_as_paths",
     "findings todo and Unknown": "test_what_is_left_out_is_told",
     "CT slices and volumes": "test_what_is_left_out_is_told",
+    "X-rays of another folder": "test_what_is_left_out_is_told",
+    "germs without the path to them": "test_germs_alone_tell_nothing_of_what_is_above",
     "a listed image that is not there": "test_what_is_left_out_is_told",
     "an image that is not in the table": "test_what_is_left_out_is_told",
     "a row that comes twice": "test_what_is_left_out_is_told",
@@ -59,7 +61,7 @@ def write(folder: epath.Path, *, images: int = 12, seed: int = 0) -> None:
     Args:
       folder: Made if it is not there.
       images: X-rays that can be read, two a patient; every other patient has COVID-19.
-        Nine more rows or files are left out.
+        Ten more rows or files are left out.
       seed: Another seed gives other pictures.
     """
     rng = np.random.default_rng(seed)
@@ -109,10 +111,12 @@ def _odd_rows(
         {"filename": "todo.png", "finding": "todo"},
         {"filename": "unknown.png", "finding": "Unknown"},
         {"filename": "gone.png"},
+        {"filename": "elsewhere.png", "folder": "slices"},
         {"filename": "damaged.jpg"},
         {},  # the first row again
     ]
-    for name in ("ct.png", "todo.png", "unknown.png", "stranger.png", "damaged.jpg"):
+    names = ("ct.png", "todo.png", "unknown.png", "stranger.png", "damaged.jpg")
+    for name in (*names, "elsewhere.png"):
         picture = dummy_images.draw(rng, SIDE, SIDE)
         content = dummy_images.encode(picture, name[-4:])
         cut = len(content) // 2 if name == "damaged.jpg" else len(content)
