@@ -106,14 +106,23 @@ def opening(report: Report) -> list[str]:
         nothing = "Nothing to compare yet: no fine-tuning run has finished."
         return [*warnings, nothing]
     arms = {arm for task in tasks.values() for arm in task["arms"]}
-    steps = [{row["steps"] for row in task["arms"].values()} for task in tasks.values()]
-    same = ", with the same number of steps" if all(len(s) == 1 for s in steps) else ""
+    longer = sorted(
+        {
+            arm
+            for task in tasks.values()
+            for arm, row in task["arms"].items()
+            if row["steps"] > min(other["steps"] for other in task["arms"].values())
+        }
+    )
+    budget = ", with the same number of steps; only the weights it starts from differ."
+    if longer:
+        names = ", ".join(longer)
+        budget = f", but not for as many steps: more were given to {names}."
     lines = [
         f"{_count(len(arms), 'way')} of starting a network (“arms”) compared on "
         f"{_count(len(tasks), 'X-ray task', capital=False)}. Within a task every arm "
-        f"is fine-tuned alike{same}; only the weights it starts from differ. The model "
-        "of each run was chosen on validation images; the test images below were used "
-        "once, at the end."
+        f"is fine-tuned alike{budget} The model of each run was chosen on validation "
+        "images; the test images below were used once, at the end."
     ]
     lines += warnings
     lines += findings(report)

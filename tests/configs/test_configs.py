@@ -58,6 +58,8 @@ def test_tiny_shrinks_every_config(name):
 
     assert all(row.image_size <= 64 for row in config.tasks.values())
     assert all(row.builder == "phantom_xray" for row in config.datasets.values())
+    steps = {row.arm: row.steps for row in config.runs.values() if row.arm}
+    assert {arm for arm, n in steps.items() if n > 4} <= {"contrastive_longer"}
     folder = ARGUMENTS.get(name, "").partition(",")[0]
     assert list(config.runs) == list(load(name, folder).runs)
 

@@ -1,5 +1,6 @@
 """The report says what the work folder holds, in one file that needs no other."""
 
+import copy
 import json
 import re
 import shutil
@@ -173,3 +174,17 @@ def test_numbers_have_a_true_minus_and_a_dash_for_nothing():
     assert words.number(float("nan")) == "–"
     assert words.signed(0.0321) == "+0.032"
     assert words.signed(-0.0321) == "−0.032"
+
+
+def test_an_arm_with_more_steps_is_named(built):
+    changed = copy.deepcopy(built)
+    arms = next(iter(changed["tasks"].values()))["arms"]
+    for task in changed["tasks"].values():
+        for row in task["arms"].values():
+            row["steps"] = 5
+    assert "with the same number of steps" in words.opening(changed)[0]
+
+    arm = sorted(arms)[0]
+    arms[arm]["steps"] = 6
+
+    assert f"more were given to {arm}." in words.opening(changed)[0]
