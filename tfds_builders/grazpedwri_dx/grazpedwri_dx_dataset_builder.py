@@ -101,11 +101,10 @@ class Builder(release.ReleaseBuilder):
         "(CC BY 4.0) and unpack the archives beside dataset.csv."
     )
 
-    # Other sets have dataset.csv, images and labels too: there the names must fit.
+    # Other sets have dataset.csv, images and labels too: there names must fit.
     MARKERS = (
         TABLE,
-        "images_part*|folder_structure|yolov5|pascalvoc|supervisely|images/*_wri-*"
-        "|labels/*_wri-*",
+        "images_part*|folder_structure|yolov5|pascalvoc|supervisely|images/*_wri-*",
     )
     OWN = (
         *(TABLE, "images*", "labels*", "annotations*", "folder_structure*"),
