@@ -81,7 +81,7 @@ def run() -> None:
 
     try:
         app.run(main)
-    except (ValueError, FileNotFoundError, TypeError) as error:
+    except (ValueError, OSError, TypeError) as error:
         sys.exit(f"Error: {error}")
 
 

@@ -24,6 +24,7 @@ LEAST_AGREEMENT_FAINT = 0.925
 BLANK = 0.05  # grey levels: nothing to compare
 
 RULE = {
+    "version": 2,  # of what follows from copies; another version is another audit
     "farthest_hash": FARTHEST,
     "hash_bits": signatures.HASH_BITS,
     "least_agreement": LEAST_AGREEMENT,

@@ -14,15 +14,18 @@ SAME_PIXELS, NEAR_COPY, SAME_PATIENT = "same pixels", "near copy", "same patient
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Exclusion:
-    """A training image that an evaluation would meet again.
+    """A training image that an evaluation would meet again, itself or by a detour.
+
+    A copy, or another image of the patient, of an excluded training image is excluded
+    too, with that one as its reason.
 
     Attributes:
       dataset: Row of `config.datasets`.
       image_id: Of the training image.
       reason: "same pixels", "near copy" or "same patient".
-      other_dataset: Of the image for evaluation.
+      other_dataset: Of the image for evaluation, or the excluded one.
       other_image_id: Likewise; of several the nearest.
-      other_split: Likewise: validation or test.
+      other_split: Likewise: validation or test, or train for an excluded one.
       distance: Unequal bits of the two hashes; "" for a patient.
     """
 

@@ -9,7 +9,7 @@ import hashlib
 import io
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -163,6 +163,7 @@ def _read(sets: Mapping[str, Set]) -> tuple[relations.Records, signatures.Signat
     records, parts = relations.Records([], [], [], []), []
     for name, one in sets.items():
         rows = manifests.read_index(epath.Path(one.folder))
+        has_namespace = bool(_preparation(one).get("has_patient_namespace"))
         position = {row["image_id"]: i for i, row in enumerate(rows)}
         kept = []
         for split, members in manifests.members(_manifest(one), rows).items():
@@ -171,37 +172,63 @@ def _read(sets: Mapping[str, Set]) -> tuple[relations.Records, signatures.Signat
                 records.dataset.append(name)
                 records.split.append(split)
                 records.image_id.append(row["image_id"])
-                records.patient.append(_patient(name, row["group"]))
+                records.patient.append(
+                    _patient(name, row["group"], has_namespace=has_namespace)
+                )
         parts.append(signatures.open_folder(one.folder).take(np.array(kept, np.int64)))
     return records, signatures.join(parts)
 
 
-def _patient(dataset: str, group: str) -> str:
+def _patient(dataset: str, group: str, *, has_namespace: bool) -> str:
     """A group as a name that may be compared between sets.
 
-    Only one with a namespace, such as "nih:13118", means the same in another set.
+    Only one with a namespace, such as "nih:13118", means the same in another set; that
+    a group has one is for the set to say, since a colon may stand for anything.
     """
     if not group or group.startswith(_ALONE):
         return ""
-    return group if ":" in group else f"{dataset}/{group}"
+    return group if has_namespace and ":" in group else f"{dataset}/{group}"
 
 
 def _exclusions(
-    records: relations.Records, found: Iterable[relations.Relation]
+    records: relations.Records, found: Sequence[relations.Relation]
 ) -> list[exclusions.Exclusion]:
-    """The closest reason to exclude each training image for which there is one."""
+    """The closest reason to exclude each training image for which there is one.
+
+    First what is related to an image of evaluation, then what is related to an
+    excluded image, and so on until nothing is added.
+    """
+    left = {i for i, split in enumerate(records.split) if split == TRAIN}
+    reached = set(range(len(records.split))) - left
+    excluded: list[exclusions.Exclusion] = []
+    while reached:
+        added = _related(records, found, left, reached)
+        excluded += added.values()
+        reached = set(added)
+        left -= reached
+        found = [r for r in found if not left.isdisjoint((*r.one, *r.other))]
+    return sorted(excluded)
+
+
+def _related(
+    records: relations.Records,
+    found: Sequence[relations.Relation],
+    left: Collection[int],
+    reached: Collection[int],
+) -> dict[int, exclusions.Exclusion]:
+    """The closest reason for each image in `left` related to one in `reached`."""
     best: dict[int, tuple[int, exclusions.Exclusion]] = {}
     for relation in found:
         rank = _RANK[relation.kind] + (relation.distance or 0)
         distance = "" if relation.distance is None else str(relation.distance)
         sides = ((relation.one, relation.other), (relation.other, relation.one))
         for images, others in sides:
-            other = next((i for i in others if records.split[i] != TRAIN), None)
+            other = next((i for i in others if i in reached), None)
             if other is None:
                 continue
             for image in images:
                 is_closer = image not in best or rank < best[image][0]
-                if records.split[image] == TRAIN and is_closer:
+                if image in left and is_closer:
                     row = exclusions.Exclusion(
                         records.dataset[image],
                         records.image_id[image],
@@ -212,7 +239,7 @@ def _exclusions(
                         distance,
                     )
                     best[image] = (rank, row)
-    return sorted(row for _, row in best.values())
+    return {image: row for image, (_, row) in best.items()}
 
 
 def _pairs_between(overlapping: list[dict[str, Any]], one: str, other: str) -> int:

@@ -86,7 +86,7 @@ def of_copies(twins: copies.Copies) -> list[Relation]:
 
 
 def of_patients(records: Records) -> list[Relation]:
-    """Images of each patient who is in more than one split or set."""
+    """Images of each patient who has more than one."""
     found: dict[str, list[int]] = {}
     for image, patient in enumerate(records.patient):
         if patient:
@@ -94,7 +94,7 @@ def of_patients(records: Records) -> list[Relation]:
     return [
         Relation(exclusions.SAME_PATIENT, tuple(images), tuple(images))
         for images in found.values()
-        if len({records.cell(image) for image in images}) > 1
+        if len(images) > 1
     ]
 
 

@@ -10,8 +10,11 @@ import concurrent.futures
 import dataclasses
 import hashlib
 import io
+import json
 import logging
 import os
+import uuid
+import zipfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,6 +30,7 @@ SIDE = 64  # pixels of the detail kept
 HASH_BITS = 255  # 16 x 16 lowest frequencies without the mean
 WORDS = 4  # of 64 bits; the last bit is always 0
 
+_CACHE = "signatures-"
 _FREQUENCIES = 16
 _HASHED_SIDE = 32  # pixels of the picture that is hashed
 _FINE, _COARSE = 1.0, 4.0  # pixels of 64: details between these widths are kept
@@ -77,46 +81,86 @@ def of_pictures(pictures: Sequence[np.ndarray]) -> Signatures:
 def open_folder(folder: epath.PathLike) -> Signatures:
     """Signatures of all records of a prepared folder, as `manifests.read_index` lists.
 
-    They are kept beside the folder, under a key that changes with its content.
+    They are kept in it, under a key that changes with its content; where it may not be
+    written, they are computed each time.
     """
     folder = epath.Path(folder)
-    path = _cache(folder)
-    if path.exists():
-        with path.open("rb") as file, np.load(file) as stored:
-            return Signatures(**{name: stored[name] for name in stored.files})
+    path = folder / f"{_CACHE}{key(folder)[:16]}.npz"
+    found = _load(path)
+    if found is not None:
+        return found
+    if not _records_digest(folder):
+        _LOG.warning(
+            "%s was prepared before the digest of its examples was kept; the audit "
+            "knows them by names, sizes and times of files. Delete the folder and "
+            "prepare the set again, to be sure that they are these.",
+            folder,
+        )
     _LOG.info("Looking through the pictures of %s for the audit.", folder)
     found = _compute(folder)
+    try:
+        _keep(path, found)
+    except OSError as error:
+        _LOG.warning(
+            "The audit's signatures can't be kept in %s (%s): another audit of this "
+            "set looks through all its pictures again.",
+            folder,
+            error,
+        )
+    return found
+
+
+def _load(path: epath.Path) -> Signatures | None:
+    """What `_keep` wrote; None where there is nothing or it can't be read."""
+    if not path.exists():
+        return None
+    try:
+        with path.open("rb") as file, np.load(file) as stored:
+            return Signatures(**{name: stored[name] for name in stored.files})
+    except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile) as error:
+        _LOG.warning("%s can't be read (%s) and is made anew.", path, error)
+        return None
+
+
+def _keep(path: epath.Path, found: Signatures) -> None:
+    """Writes signatures, whole or not at all, and removes those of other content."""
     content = io.BytesIO()
     np.savez(content, allow_pickle=False, **dataclasses.asdict(found))
-    outdated = [p for p in path.parent.iterdir() if _is_cache(p, folder)]
-    whole = path.with_name(path.name + ".new")
-    whole.write_bytes(content.getvalue())
-    whole.replace(path)
-    for old in outdated:
-        old.unlink()
-    return found
+    # Several processes may audit the same folder.
+    whole = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
+    try:
+        whole.write_bytes(content.getvalue())
+        whole.replace(path)
+    finally:
+        whole.unlink(missing_ok=True)
+    for old in path.parent.glob(f"{_CACHE}*.npz"):
+        if old.name != path.name:
+            old.unlink(missing_ok=True)
 
 
 def key(folder: epath.PathLike) -> str:
     """A digest that changes with the content of a prepared folder, or the rule here."""
+    folder = epath.Path(folder)
     digest = hashlib.sha256(f"signature of {VERSION}\n".encode())
-    for name in ("preparation.json", manifests.INDEX):
-        path = epath.Path(folder) / name
+    for name in (manifests.PREPARATION, manifests.INDEX):
+        path = folder / name
         if not path.exists():
             raise FileNotFoundError(
                 f"No {name} in {os.fspath(folder)}: expected a prepared folder. "
                 "Prepare the set first, or again with --rebuild."
             )
-        digest.update(path.read_bytes())
+        digest.update(path.read_bytes())  # The first tells the digest of the examples,
+    if not _records_digest(folder):  # in newer folders.
+        for path in sorted(folder.glob("*array_record*")):
+            found = path.stat()  # Files are filled up, so few sizes differ.
+            told = f"{path.name}\0{found.length}\0{found.mtime}\n"
+            digest.update(told.encode())
     return digest.hexdigest()
 
 
-def _cache(folder: epath.Path) -> epath.Path:
-    return folder.parent / f"signatures-{folder.name}-{key(folder)[:16]}.npz"
-
-
-def _is_cache(path: epath.Path, folder: epath.Path) -> bool:
-    return path.name.startswith(f"signatures-{folder.name}-")
+def _records_digest(folder: epath.Path) -> str:
+    preparation = json.loads((folder / manifests.PREPARATION).read_text())
+    return preparation.get("records_sha256", "")
 
 
 def _compute(folder: epath.Path) -> Signatures:

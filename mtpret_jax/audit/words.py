@@ -54,9 +54,17 @@ def excluded(report: Mapping[str, Any]) -> list[str]:
     for row in rows:
         found.append(
             f"  {row['dataset']}: {row['images']}, {row['reason']} as in "
-            f"{row['other_dataset']} {row['other_split']}"
+            f"{row['other_dataset']} {place(row['other_split'])}"
         )
     return found
+
+
+def place(split: str) -> str:
+    """The split in which an excluded image is met again, or which excluded one it is.
+
+    Of two training images neither leaks, unless one is itself met again elsewhere.
+    """
+    return "train, itself excluded" if split == "train" else split
 
 
 def _count(number: int, noun: str) -> str:

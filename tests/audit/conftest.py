@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import pathlib
 from collections.abc import Callable, Sequence
 
@@ -52,3 +53,16 @@ def prepare(tmp_path: pathlib.Path) -> Callable[..., pathlib.Path]:
         return pathlib.Path(builder.data_dir)
 
     return make
+
+
+@pytest.fixture
+def say() -> Callable[..., None]:
+    """Changes what the preparation.json of a folder says; None takes an entry away."""
+
+    def change(folder: object, **entries: object) -> None:
+        path = pathlib.Path(str(folder)) / "preparation.json"
+        content = json.loads(path.read_text()) | entries
+        kept = {name: value for name, value in content.items() if value is not None}
+        path.write_text(json.dumps(kept))
+
+    return change

@@ -53,6 +53,18 @@ def test_folders_are_audited_and_the_list_written(
     assert lines[1] == "mine,a.png,same pixels,mine,b.png,test,0"
 
 
+def test_a_folder_that_may_not_be_written_ends_in_one_line(
+    folder: pathlib.Path, tmp_path: pathlib.Path
+):
+    (tmp_path / "file").touch()
+
+    done = _call(f"--out={tmp_path / 'file' / 'out'}", str(folder))
+
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("Error: ")
+    assert "Traceback" not in done.stderr
+
+
 def test_the_sets_of_a_config_are_audited(folder: pathlib.Path, tmp_path: pathlib.Path):
     config = schema.defaults()
     config.datasets.mine = schema.dataset("xray_folder", folder="x")

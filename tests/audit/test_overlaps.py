@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import os
 import pathlib
+import shutil
 from collections.abc import Callable
 
 import cv2
@@ -13,10 +15,11 @@ import numpy as np
 import pytest
 from etils import epath
 
-from mtpret_jax.audit import exclusions, nestings, overlaps, signatures
+from mtpret_jax.audit import exclusions, nestings, overlaps, signatures, words
 from mtpret_jax.data import transforms
 
 Prepare = Callable[..., pathlib.Path]
+Say = Callable[..., None]
 
 
 def _smaller(picture: np.ndarray) -> np.ndarray:
@@ -24,7 +27,9 @@ def _smaller(picture: np.ndarray) -> np.ndarray:
 
 
 @pytest.fixture
-def leaky(prepare: Prepare, pictures: list[np.ndarray]) -> dict[str, overlaps.Set]:
+def leaky(
+    prepare: Prepare, say: Say, pictures: list[np.ndarray]
+) -> dict[str, overlaps.Set]:
     """Two sets: "one" trains on what "two" tests on, in every way there is."""
     p = pictures
     one = [
@@ -46,6 +51,8 @@ def leaky(prepare: Prepare, pictures: list[np.ndarray]) -> dict[str, overlaps.Se
         ("v.png", p[3], "test", "6"),
     ]
     folders = {"one": prepare("one", one), "two": prepare("two", two)}
+    for folder in folders.values():
+        say(folder, has_patient_namespace=True)
     return {name: overlaps.Set(folder) for name, folder in folders.items()}
 
 
@@ -118,8 +125,74 @@ def test_copies_within_a_set_count_too(prepare: Prepare, pictures: list[np.ndarr
     }
 
 
+def test_what_copies_an_excluded_image_is_excluded_too(
+    prepare: Prepare, say: Say, pictures: list[np.ndarray]
+):
+    """However long the way, through copies and through the patients they belong to."""
+    p = pictures
+    sets = {
+        "one": [
+            ("patient.png", p[2], "train", "nih:1"),
+            ("free.png", p[3], "train", "nih:3"),
+            ("left.png", p[1], "val", "nih:2"),
+        ],
+        "held": [
+            ("held.png", p[0], "test", "nih:1"),
+            ("rest.png", p[7], "train", "nih:4"),
+        ],
+        "two": [
+            ("copy.png", p[2], "train", ""),
+            ("smaller.png", _smaller(p[2]), "train", "7"),
+            ("visit.png", p[4], "train", "7"),
+            ("freed.png", p[3], "train", "8"),
+            ("other.png", p[5], "test", ""),
+        ],
+        "three": [
+            ("again.png", _smaller(p[4]), "train", ""),
+            ("other.png", p[6], "test", ""),
+        ],
+    }
+
+    folders = {name: prepare(name, rows) for name, rows in sets.items()}
+    for name in ("one", "held"):
+        say(folders[name], has_patient_namespace=True)
+
+    findings = overlaps.audit({n: overlaps.Set(f) for n, f in folders.items()})
+
+    found = {row.image_id: row for row in findings.excluded}
+    said = {
+        image: (row.reason, row.other_dataset, row.other_image_id, row.other_split)
+        for image, row in found.items()
+    }
+    assert said == {
+        "patient.png": ("same patient", "held", "held.png", "test"),
+        "copy.png": ("same pixels", "one", "patient.png", "train"),
+        "smaller.png": ("near copy", "one", "patient.png", "train"),
+        "visit.png": ("same patient", "two", "smaller.png", "train"),
+        "again.png": ("near copy", "two", "visit.png", "train"),
+    }
+    lines = words.excluded(findings.report)
+    assert "  two: 1, same pixels as in one train, itself excluded" in lines
+
+
+def test_a_colon_alone_makes_no_patient_known_elsewhere(
+    prepare: Prepare, say: Say, pictures: list[np.ndarray]
+):
+    one = [("a.png", pictures[0], "train", "2019:7"), ("b.png", pictures[1], "val", "")]
+    two = [("c.png", pictures[2], "test", "2019:7"), ("d.png", pictures[3], "val", "")]
+    sets = {"one": prepare("one", one), "two": prepare("two", two)}
+    audited = {name: overlaps.Set(folder) for name, folder in sets.items()}
+
+    for said in (None, False):
+        say(sets["one"], has_patient_namespace=said)
+        assert not overlaps.audit(audited).excluded
+    for folder in sets.values():
+        say(folder, has_patient_namespace=True)
+    assert len(overlaps.audit(audited).excluded) == 1
+
+
 def test_patients_are_compared_between_sets_by_their_full_name(
-    prepare: Prepare, pictures: list[np.ndarray]
+    prepare: Prepare, say: Say, pictures: list[np.ndarray]
 ):
     """Option `patients` gives the name; images on their own are nobody's."""
     train = [("a.png", pictures[0], "train", "7"), ("b.png", pictures[1], "train", "")]
@@ -130,6 +203,8 @@ def test_patients_are_compared_between_sets_by_their_full_name(
         "other": prepare("other", train, patients="mura"),
         "held": prepare("held", test, patients="nih"),
     }
+    for name, folder in sets.items():
+        say(folder, has_patient_namespace=name != "plain")
 
     found = overlaps.audit(
         {name: overlaps.Set(folder) for name, folder in sets.items()}
@@ -163,7 +238,7 @@ def test_signatures_are_kept_until_the_folder_changes(
 ):
     first = overlaps.audit(leaky)
     folder = epath.Path(leaky["one"].folder)
-    kept = list(folder.parent.glob("signatures-*.npz"))
+    kept = list(folder.glob("signatures-*.npz"))
     read = []
     decode = transforms.decode
     monkeypatch.setattr(
@@ -177,9 +252,92 @@ def test_signatures_are_kept_until_the_folder_changes(
     path.write_text(path.read_text() + "\n")
     overlaps.audit(leaky)
     assert len(read) == 7
-    now = list(folder.parent.glob("signatures-*.npz"))
+    now = list(folder.glob("signatures-*.npz"))
     assert len(kept) == len(now) == 1
     assert kept != now
+
+
+@pytest.mark.parametrize("is_old", [False, True])
+def test_other_examples_of_the_same_names_are_looked_at(
+    prepare: Prepare,
+    say: Say,
+    pictures: list[np.ndarray],
+    caplog: pytest.LogCaptureFixture,
+    is_old: bool,
+):
+    """Neither index nor source tell them apart; an old folder has but its shards."""
+
+    def make(name: str, last: np.ndarray) -> pathlib.Path:
+        rows = [("a.png", pictures[0], "train", "1"), ("b.png", last, "test", "2")]
+        folder = prepare(name, rows)
+        digest = None if is_old else hashlib.sha256(last.tobytes()).hexdigest()
+        say(folder, records_sha256=digest, fingerprint="same")
+        return folder
+
+    first, other = make("one", pictures[1]), make("other", pictures[0])
+    assert not overlaps.audit({"one": overlaps.Set(first)}).excluded
+    assert ("Delete the folder and prepare" in caplog.text) == is_old
+    report = other / "preparation.json"
+    report.write_text((first / "preparation.json").read_text())
+    for path in first.glob("signatures-*.npz"):
+        shutil.copy(path, other)
+    for path in other.glob("*array_record*"):
+        os.utime(path, (0, 0))  # Made at another time.
+    if not is_old:
+        digest = hashlib.sha256(pictures[0].tobytes()).hexdigest()
+        say(other, records_sha256=digest)
+
+    assert len(overlaps.audit({"one": overlaps.Set(other)}).excluded) == 1
+
+
+def test_a_folder_that_may_not_be_written_is_audited_all_the_same(
+    leaky: dict[str, overlaps.Set],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+):
+    def refuse(path: epath.Path, content: bytes) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(type(epath.Path("x")), "write_bytes", refuse)
+
+    assert len(overlaps.audit(leaky).excluded) == 5
+    assert "can't be kept" in caplog.text
+    assert not list(pathlib.Path(leaky["one"].folder).glob("signatures-*"))
+
+
+def test_damaged_signatures_are_made_anew(
+    leaky: dict[str, overlaps.Set], caplog: pytest.LogCaptureFixture
+):
+    first = overlaps.audit(leaky)
+    (kept,) = pathlib.Path(leaky["one"].folder).glob("signatures-*")
+    whole = kept.read_bytes()
+    for damaged in (b"", whole[: len(whole) // 2]):
+        kept.write_bytes(damaged)
+        assert overlaps.audit(leaky) == first
+        assert "can't be read" in caplog.text
+        assert kept.read_bytes() == whole
+
+
+def test_processes_that_audit_at_once_do_not_meet(
+    leaky: dict[str, overlaps.Set], monkeypatch: pytest.MonkeyPatch
+):
+    """Another one has written, and cleared away, what was there in the meantime."""
+    folder = pathlib.Path(leaky["one"].folder)
+    (folder / "signatures-old.npz").touch()
+    compute = signatures._compute
+    within: list[epath.Path] = []
+
+    def twice(path: epath.Path) -> signatures.Signatures:
+        if not within:
+            within.append(path)
+            signatures.open_folder(path)
+        return compute(path)
+
+    monkeypatch.setattr(signatures, "_compute", twice)
+
+    signatures.open_folder(folder)
+
+    assert len(list(folder.glob("signatures-*"))) == 1
 
 
 def test_what_is_written_is_read_again_unless_it_was_changed(
