@@ -95,19 +95,22 @@ def open_workshop(
     )
     for row in config.runs.values():
         build_stage(config, row, shop.tasks)
-        _check_data(shop, row)
+    _check_data(shop)
     return shop
 
 
-def _check_data(shop: Workshop, row: schema.RunConfig) -> None:
+def _check_data(shop: Workshop) -> None:
     """Refuses, before anything runs, data that a later run could not use."""
-    if row.stage == "contrastive":
-        _check_pool(shop, row)
-        return
-    splits = ("train", "validation") + (("test",) if row.stage == "finetune" else ())
-    for name in run_tasks(row):
-        for split in splits:
-            _check_split(shop, name, split)
+    checked = set()  # Runs share tasks; opening a large set takes seconds.
+    for row in shop.config.runs.values():
+        if row.stage == "contrastive":
+            _check_pool(shop, row)
+        tests = ("test",) if row.stage == "finetune" else ()
+        for name in run_tasks(row):
+            for split in ("train", "validation", *tests):
+                if (name, split) not in checked:
+                    _check_split(shop, name, split)
+                    checked.add((name, split))
 
 
 def _check_pool(shop: Workshop, row: schema.RunConfig) -> None:

@@ -325,6 +325,7 @@ def _end(
     sizes = {task: config.tasks[task].image_size for task in names}
     sizes = sizes or {"contrastive": row.contrastive.image_size}
     steps = int(jax.device_get(state.step))
+    pools = pool.lineage(config, name, shop.workdir / "runs", shop.findings)
     description = {
         **starting.description(config),
         "image_size": sizes,
@@ -332,6 +333,7 @@ def _end(
         "run": name,
         "stage": row.stage,
         "parent": starting.parent(row, shop.weights),
+        "pools": pools,
         "steps": steps,
         "mtpret_jax": mtpret_jax.__version__,
     }
@@ -344,6 +346,7 @@ def _end(
         "task": names[0] if row.stage == "finetune" else None,
         "tasks": list(names),
         "parent": starting.parent_name(row, shop.weights),
+        "pools": pools,
         "steps": sum(segment.steps for segment in stage.segments()),
         "parameters": sum(leaf.size for leaf in body),
         "finished": True,

@@ -6,6 +6,7 @@ a validation or test split, as a copy or as the same patient; "paper" reads them
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -14,12 +15,14 @@ import jax
 from etils import epath
 
 from mtpret_jax import config as schema
+from mtpret_jax import config_checks
 from mtpret_jax.audit import exclusions, overlaps, words
 from mtpret_jax.data import sources
-from mtpret_jax.training import files
+from mtpret_jax.training import checkpoint, files
 
 CLEAN = "clean"
 FOLDER, COUNTS = "audit", "pool.json"
+_DIGEST = "exclusions_sha256"
 _LOG = logging.getLogger(__name__)
 
 
@@ -34,7 +37,7 @@ def find(
       None if no run asks for a clean pool.
 
     Raises:
-      ValueError: If the work folder holds another list.
+      ValueError: If the work folder holds another list, or has lost its own.
     """
     rows = config.runs.values()
     if not any(r.stage == "contrastive" and r.contrastive.pool == CLEAN for r in rows):
@@ -56,6 +59,7 @@ def _find(
     folder: epath.Path, sets: Mapping[str, overlaps.Set]
 ) -> overlaps.Findings | None:
     kept = overlaps.read(folder)
+    _check_began(folder, kept)
     if kept is not None and kept.report["key"] == overlaps.key(sets):
         return kept
     found = overlaps.audit(sets)
@@ -68,6 +72,23 @@ def _find(
             "with. Use another --workdir, or give the same config and data."
         )
     return found
+
+
+def _check_began(folder: epath.Path, kept: overlaps.Findings | None) -> None:
+    """Refuses a folder whose runs began with a list that is there no more."""
+    path = folder / COUNTS
+    if not path.exists():
+        return
+    digest = None if kept is None else kept.report[_DIGEST]
+    for name, row in json.loads(path.read_text()).items():
+        began = row.get(_DIGEST, digest)
+        if row["pool"] == CLEAN and (kept is None or began != digest):
+            raise ValueError(
+                f"{path} says that run {name!r} began with the list of exclusions of "
+                f"sha256 {began}, but {folder / overlaps.REPORT} "
+                f"{'is missing' if kept is None else f'is of {digest}'}. Restore it "
+                f"and {exclusions.FILE}, or use another --workdir."
+            )
 
 
 def write(
@@ -86,9 +107,15 @@ def write(
             _LOG.info("Audit: %s", line.strip())
     if jax.process_index() == 0:
         folder.mkdir(parents=True, exist_ok=True)
-        if findings is not None:
+        if findings is not None and not _is_there(folder, findings):
             overlaps.write(folder, findings)
         files.write_json(folder / COUNTS, pools)
+
+
+def _is_there(folder: epath.Path, findings: overlaps.Findings) -> bool:
+    """Whether these findings are those that the folder holds."""
+    kept = overlaps.read(folder)
+    return kept is not None and kept.report == findings.report
 
 
 def counts(
@@ -112,8 +139,63 @@ def counts(
                     r["image_id"] in leaves.get(name, ()) for r in source.index
                 ),
             }
-        result[run] = {"pool": row.contrastive.pool, "sets": sets}
+        result[run] = {**_kind(row, findings), "sets": sets}
     return result
+
+
+def _kind(
+    row: schema.RunConfig, findings: overlaps.Findings | None
+) -> dict[str, str | None]:
+    """The kind of pool, and the list of exclusions that it obeys."""
+    pool = row.contrastive.pool
+    if pool != CLEAN or findings is None:
+        return {"pool": pool, _DIGEST: None}
+    return {"pool": pool, _DIGEST: findings.report[_DIGEST]}
+
+
+def lineage(
+    config: schema.ExperimentConfig,
+    run: str,
+    runs: epath.Path,
+    findings: overlaps.Findings | None,
+) -> list[dict[str, str | None]]:
+    """The pools that a run and all it descends from were pre-trained on.
+
+    Args:
+      config: The whole config.
+      run: Name of the run.
+      runs: Folder of all runs.
+      findings: What the audit found.
+
+    Returns:
+      For each pool, the oldest first: `run`; `pool`, "clean", "paper" or "unknown";
+      `exclusions_sha256`; `audit`, its key, as in `audit.json`; and for those of
+      another work folder `start`, the `init_from` that led there.
+    """
+    row, pools = config.runs[run], []
+    if row.init_from and not config_checks.is_weights(row.init_from):
+        is_path = "/" in row.init_from
+        folder = epath.Path(row.init_from)
+        folder = folder if is_path else runs / row.init_from / "backbone"
+        pools = _of_parent(checkpoint.read_description(folder, {}))
+        if is_path:
+            pools = [{**pool, "start": row.init_from} for pool in pools]
+    if row.stage == "contrastive":
+        kind = _kind(row, findings)
+        audit = findings.report["key"] if findings is not None else None
+        pools.append({"run": run, **kind, "audit": audit})
+    return pools
+
+
+def _of_parent(description: Mapping[str, Any]) -> list[dict[str, str | None]]:
+    """The pools in a backbone's description; older ones do not tell them."""
+    if "pools" in description:
+        return description["pools"]
+    stage, parent = (description.get(name, "") for name in ("stage", "parent"))
+    if stage != "contrastive" and parent is None:
+        return []
+    run = description.get("run", "?")
+    return [{"run": run, "pool": "unknown", _DIGEST: None, "audit": None}]
 
 
 def excluded(

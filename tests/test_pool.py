@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import hashlib
 import itertools
 import json
 import logging
@@ -183,6 +184,126 @@ def test_a_changed_list_is_refused(
     path.write_text("\n".join(path.read_text().splitlines()[:-1]) + "\n")
     with pytest.raises(ValueError, match=r"exclusions.csv was changed"):
         _open(_config(), tmp_path, folders)
+
+
+def test_what_an_audit_wrote_is_left_as_it_is(
+    folders: dict[str, epath.Path], tmp_path: pathlib.Path
+):
+    """The command's files, taken up by a run and by its resumption."""
+    folder = tmp_path / "audit"
+    sets = {name: overlaps.Set(path) for name, path in folders.items()}
+    overlaps.write(epath.Path(folder), overlaps.audit(sets))
+    written = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert len(written["copies.csv"].splitlines()) == 4
+
+    _open(_config(), tmp_path, folders)
+    _open(_config(), tmp_path, folders)
+
+    kept = {path.name: path.read_bytes() for path in folder.iterdir()}
+    digest = json.loads(written["audit.json"])["exclusions_sha256"]
+    assert json.loads(kept.pop("pool.json"))["first"]["exclusions_sha256"] == digest
+    assert kept == written
+
+
+def test_runs_go_on_only_with_the_audit_that_they_began_with(
+    folders: dict[str, epath.Path], tmp_path: pathlib.Path
+):
+    _open(_config(), tmp_path, folders)
+    report = tmp_path / "audit" / "audit.json"
+    listed = tmp_path / "audit" / "exclusions.csv"
+    content = json.loads(report.read_text())
+    empty = listed.read_text().splitlines()[0] + "\n"
+    listed.write_text(empty)
+
+    report.unlink()
+    with pytest.raises(ValueError, match=r"audit.json is missing.*another --workdir"):
+        _open(_config(), tmp_path, folders)
+    content["exclusions_sha256"] = hashlib.sha256(empty.encode()).hexdigest()
+    report.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"run 'first' began with .*audit.json is of"):
+        _open(_config(), tmp_path, folders)
+
+
+def _descend(
+    folders: dict[str, epath.Path],
+    path: pathlib.Path,
+    parent: dict[str, Any],
+) -> list[dict[str, Any]]:
+    """The pools of a run that starts from a backbone with this description."""
+    folder = path / "made" / "backbone"
+    folder.mkdir(parents=True)
+    (folder / "backbone.json").write_text(json.dumps(parent))
+    config = _config()
+    row = dataclasses.replace(config.runs["first"], init_from=str(folder))
+    config = dataclasses.replace(config, runs={"first": row})
+    findings = pool.find(config, epath.Path(path), folders)
+    pool.write(config, epath.Path(path), folders, findings)
+    pools = pool.lineage(config, "first", epath.Path(path) / "runs", findings)
+    run = path / "runs" / "first"
+    run.mkdir(parents=True)
+    ended = {"finished": True, "stage": "contrastive", "pools": pools}
+    (run / "run.json").write_text(json.dumps(ended))
+    return pools
+
+
+@pytest.mark.parametrize(
+    ("parent", "said"),
+    [
+        ({"pools": []}, None),
+        ({"stage": "finetune", "parent": None}, None),
+        ({"stage": "contrastive", "run": "old", "parent": None}, "did not say what it"),
+        ({"stage": "finetune", "run": "old", "parent": "x"}, "did not say what it"),
+        ({"pools": [{"run": "r", "pool": "paper", "audit": None}]}, "published pool"),
+        ({"pools": [{"run": "r", "pool": "clean", "audit": "5"}]}, "was not examined"),
+        ({"pools": [{"run": "r", "pool": "clean", "audit": "own"}]}, None),
+    ],
+)
+def test_the_pools_of_a_backbone_from_elsewhere_are_handed_on_and_told(
+    folders: dict[str, epath.Path],
+    tmp_path: pathlib.Path,
+    parent: dict[str, Any],
+    said: str | None,
+):
+    own = overlaps.key({name: overlaps.Set(path) for name, path in folders.items()})
+    parent = json.loads(json.dumps(parent).replace('"own"', f'"{own}"'))
+
+    *inherited, last = _descend(folders, tmp_path, parent)
+
+    assert (last["run"], last["pool"], last["audit"]) == ("first", "clean", own)
+    assert "start" not in last
+    assert all(one["start"].endswith("made/backbone") for one in inherited)
+    report = experiment.report.collect.build(tmp_path, _config(), {})
+    lines = audit_report.opening(report)
+    assert len(lines) == (said is not None)
+    if said is not None:
+        assert said in lines[0]
+        assert lines[0].startswith("first: the backbone that this run started from")
+
+
+def test_a_task_that_several_runs_share_is_looked_at_once(
+    folders: dict[str, epath.Path],
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    config: Any = schema.defaults()
+    config.backbone.update(name="resnet18", width=8, in_channels=1)
+    config.datasets.a = schema.dataset("xray_folder", folder="x")
+    config.tasks.t = schema.task(
+        kind="classification", dataset="a", target="label", image_size=32, batch_size=8
+    )
+    for name in ("one", "two"):
+        options = {"task": "t", "batch_norm_batches": 1}
+        config.runs[name] = schema.run(stage="finetune", steps=2, finetune=options)
+    seen = []
+    monkeypatch.setattr(building, "build_tasks", lambda *_: {})
+    monkeypatch.setattr(building, "build_stage", lambda *_: None)
+    monkeypatch.setattr(
+        building, "_check_split", lambda shop, name, split: seen.append((name, split))
+    )
+
+    building.open_workshop(schema.parse(config), tmp_path, folders)
+
+    assert seen == [("t", "train"), ("t", "validation"), ("t", "test")]
 
 
 def test_negatives_are_counted_against_what_is_left(

@@ -15,17 +15,45 @@ _RISK = (
     "copies below about 32 pixels, other exposures of the same visit, or patients "
     "whose ids differ between the sets."
 )
+_PAPER = (
+    "training images that a validation or test split holds again, as copies or by the "
+    "same patient, were not removed. Arms that start from it may have seen test "
+    "images, without their labels, and their figures may be too good."
+)
+_STARTS = {
+    "paper": f"which reproduces the published pool (contrastive.pool: paper): {_PAPER}",
+    "clean": "whose pool was kept from the evaluation images of that folder's sets. "
+    "Whether it holds test images of this configuration was not examined.",
+    "unknown": "which did not say what it was pre-trained on. Whether it has seen test "
+    "images of this configuration is not known.",
+}
 
 
 def opening(report: Report) -> list[str]:
     """A warning for each run of stage 1 that was not kept from images of evaluation."""
-    return [
-        f"Run {name} reproduces the published pool (contrastive.pool: paper): training "
-        "images that a validation or test split holds again, as copies or by the same "
-        "patient, were not removed. Arms that start from it may have seen test images, "
-        "without their labels, and their figures may be too good."
+    own = [
+        f"Run {name} reproduces the published pool (contrastive.pool: paper): {_PAPER}"
         for name, run in report["audit"]["pools"].items()
         if run["pool"] == "paper"
+    ]
+    return own + _starts(report)
+
+
+def _starts(report: Report) -> list[str]:
+    """The same for runs that start from a backbone of another work folder."""
+    found: dict[tuple[str, str, str], list[str]] = {}
+    audit = report["audit"]["findings"] or {}
+    for name, run in report["runs"].items():
+        for pool in run.get("pools", ()):
+            is_same = pool["pool"] == "clean" and pool["audit"] == audit.get("key")
+            if "start" in pool and not is_same:
+                place = (pool["start"], pool["run"], pool["pool"])
+                found.setdefault(place, []).append(name)
+    return [
+        f"{', '.join(names)}: the backbone that {'this run' if len(names) == 1 else ''}"
+        f"{'these runs' if len(names) > 1 else ''} started from ({start}) was made by "
+        f"run {run} of another work folder, {_STARTS[pool]}"
+        for (start, run, pool), names in found.items()
     ]
 
 
@@ -42,8 +70,14 @@ def section(report: Report) -> str:
         return "".join([*parts, "<p>The sets were not audited.</p>"])
     if findings["excluded"]:
         names = ("set", "reason", "met again in", "split", "training images")
-        keys = ("dataset", "reason", "other_dataset", "other_split", "images")
-        rows = [[row[key] for key in keys] for row in findings["excluded"]]
+        rows = [
+            (
+                *(row["dataset"], row["reason"], row["other_dataset"]),
+                _place(row["other_split"]),
+                row["images"],
+            )
+            for row in findings["excluded"]
+        ]
         parts.append("<p>Excluded, by the closest reason:</p>")
         parts.append(markup.plain_table(names, rows))
     for row in findings["nestings"]:
@@ -58,6 +92,11 @@ def section(report: Report) -> str:
     return "".join([*parts, f'<p class="soft">{_RISK}</p>'])
 
 
+def _place(split: str) -> str:
+    """Where an excluded image is met again; in train, only an excluded one counts."""
+    return "train, itself excluded" if split == "train" else split
+
+
 def _pool(run: Mapping[str, Any]) -> str:
     """What each set of a pool had and lost."""
     if run["pool"] == "paper":
@@ -70,7 +109,8 @@ def _pool(run: Mapping[str, Any]) -> str:
     removed = sum(row[2] for row in rows)
     said = (
         f"{removed} were removed, since a validation or test split holds them, or "
-        "their patient, again."
+        "their patient, again, or since they are copies, or of the patient, of removed "
+        "ones."
         if removed
         else "None of them is met again in a validation or test split."
     )
