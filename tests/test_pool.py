@@ -280,6 +280,23 @@ def test_the_pools_of_a_backbone_from_elsewhere_are_handed_on_and_told(
         assert lines[0].startswith("first: the backbone that this run started from")
 
 
+def test_runs_hand_their_pools_on_within_a_work_folder(
+    folders: dict[str, epath.Path], tmp_path: pathlib.Path
+):
+    config = _config(pool="paper")
+    row = config.runs["first"]
+    child = dataclasses.replace(row, stage="finetune", init_from="first")
+    config = dataclasses.replace(config, runs={"first": row, "child": child})
+    runs = epath.Path(tmp_path) / "runs"
+    own = pool.lineage(config, "first", runs, None)
+    (runs / "first" / "backbone").mkdir(parents=True)
+    description = runs / "first" / "backbone" / "backbone.json"
+    description.write_text(json.dumps({"pools": own}))
+
+    assert pool.lineage(config, "child", runs, None) == own
+    assert [(one["run"], one["pool"]) for one in own] == [("first", "paper")]
+
+
 def test_a_task_that_several_runs_share_is_looked_at_once(
     folders: dict[str, epath.Path],
     tmp_path: pathlib.Path,
