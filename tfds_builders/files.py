@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import errno
 import fnmatch
+import os
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -13,6 +15,13 @@ from etils import epath
 _MANY = 1000  # folders in one that holds patients or studies, not releases
 _PICTURES = (".png", ".jpg", ".jpeg", ".dcm", ".tif", ".tiff", ".bmp")
 _JUNK = ("__MACOSX", "Thumbs.db", "desktop.ini")
+
+
+class SourceLost(OSError):
+    """A file that was listed has vanished since, or may not be read.
+
+    Nothing is wrong with the file: its disk is gone, or somebody moved it.
+    """
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +37,10 @@ class Listing:
     root: epath.Path
     sizes: Mapping[str, int]
     by_stem: Mapping[str, tuple[str, ...]]
+
+    def holds(self, name: str) -> bool:
+        """Whether a file was there when the folder was listed; no dangling link."""
+        return self.sizes.get(name, -1) >= 0
 
     def find(self, name: str) -> str | None:
         """The file that a table or JSON means: its path, or its path without suffix.
@@ -254,4 +267,22 @@ def _walk(
         if path.is_dir():
             yield from _walk(path, f"{name}/")
         else:
-            yield name, path.stat().length if path.exists() else -1
+            yield name, _size(path)
+
+
+def _size(path: epath.Path) -> int:
+    """Size in bytes; -1 of a link that leads nowhere.
+
+    Raises:
+      SourceLost: If it cannot be told.
+    """
+    try:
+        return path.stat().length
+    except OSError as error:
+        nowhere = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+        if error.errno in nowhere and os.path.islink(path):
+            return -1
+        raise SourceLost(
+            f"The size of {os.fspath(path)!r} cannot be told: {error.strerror}. See "
+            "that its disk is there and that it may be read."
+        ) from error

@@ -31,7 +31,7 @@ from tfds_builders import (
 SECONDS = 10  # for one damaged release
 MEMORY = 300_000  # KiB by which all damaged releases of a set may let a process grow
 CASES = 26  # of each set, besides those of whole folders
-CLEAR = (ValueError, FileNotFoundError, reader.UnreadableImage)
+CLEAR = (ValueError, FileNotFoundError, PermissionError, reader.UnreadableImage)
 SETS = (*catalogue.released(), "xray_folder")
 
 

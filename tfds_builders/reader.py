@@ -60,7 +60,7 @@ def read_image(
     Raises:
       UnreadableImage: If the file is empty, cut short, of another format, or needs a
         decoder that is missing.
-      FileNotFoundError: If there is no such file.
+      OSError: If there is no such file, or it may not be read.
     """
     if np.dtype(dtype) not in (np.uint8, np.uint16):
         raise TypeError(f"dtype must be uint8 or uint16, got {np.dtype(dtype)}.")
@@ -93,7 +93,7 @@ def read_mask(source: epath.PathLike | bytes) -> np.ndarray:
 
     Raises:
       UnreadableImage: As `read_image`; also if the mask is in colour, or has fractions.
-      FileNotFoundError: If there is no such file.
+      OSError: If there is no such file, or it may not be read.
     """
     content, name = _content(source)
     if _is_dicom(content, name):
@@ -185,7 +185,7 @@ def _content(source: epath.PathLike | bytes) -> tuple[bytes, str]:
         path = epath.Path(source)
         try:
             content, name = path.read_bytes(), path.name.lower()
-        except (PermissionError, IsADirectoryError) as error:
+        except IsADirectoryError as error:
             raise UnreadableImage(f"cannot be opened: {error.strerror}") from error
     if not content:
         raise UnreadableImage("the file is empty")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import abc
 import dataclasses
 import functools
-import hashlib
 import logging
 from collections.abc import Collection, Container, Mapping, Sequence
 from typing import Any, ClassVar
@@ -21,6 +20,7 @@ from etils import epath
 
 from tfds_builders import (
     box_formats,
+    digests,
     files,
     reader,
     splits,
@@ -29,7 +29,7 @@ from tfds_builders import (
 )
 
 _TABLES = (".csv", ".json", ".txt", ".xml", ".xlsx")
-_SMALL = 1 << 26  # bytes; larger tables are known by name and size alone
+_SMALL = 1 << 26  # bytes; of larger tables both ends are read, as of pictures
 
 
 @dataclasses.dataclass
@@ -226,13 +226,12 @@ class ReleaseBuilder(xray_builder.XrayBuilder, skip_registration=True):
         return files.read(self.release.root / name)
 
     def fingerprint(self) -> str:
-        """Hash over names and sizes of all files and the content of the tables."""
-        digest = hashlib.sha256()
-        for name, size in self.release.sizes.items():
-            digest.update(f"{name}\0{size}\n".encode())
-            if name.lower().endswith(_TABLES) and 0 <= size < _SMALL:
-                digest.update(hashlib.sha256(self.content(name)).digest())
-        return digest.hexdigest()
+        """A digest of the files, tables read whole; see `digests.of_files`."""
+        return self._fingerprint
+
+    @functools.cached_property
+    def _fingerprint(self) -> str:
+        return digests.of_files(self.release, is_whole=_is_whole)
 
     def options(self) -> dict[str, Any]:
         """The configuration's own fields but for the folder, which may be moved."""
@@ -273,6 +272,11 @@ class ReleaseBuilder(xray_builder.XrayBuilder, skip_registration=True):
             )
             result[item.split].append(record)
         return result
+
+    @property
+    def has_patient_namespace(self) -> bool:
+        """See base class."""
+        return True
 
     def manifests(self) -> Mapping[str, splits.Manifest]:
         """See base class: `official` where there is one, `muscle` and `grouped`."""
@@ -332,10 +336,13 @@ class ReleaseBuilder(xray_builder.XrayBuilder, skip_registration=True):
 
         Raises:
           reader.UnreadableImage: If it can't be read, or has another aspect.
+          OSError: If it has vanished since it was listed.
         """
         try:
             inside = reader.read_mask(self.release.root / name) > 0
         except FileNotFoundError as error:
+            if self.release.holds(name):
+                raise
             raise reader.UnreadableImage(f"the mask {name} is not there") from error
         except reader.UnreadableImage as error:
             raise reader.UnreadableImage(f"the mask {name}: {error}") from error
@@ -360,6 +367,8 @@ class ReleaseBuilder(xray_builder.XrayBuilder, skip_registration=True):
                 self.release.root / name, dtype=self.layout().dtype
             )
         except FileNotFoundError as error:
+            if self.release.holds(name):
+                raise
             raise reader.UnreadableImage("a link that leads nowhere") from error
 
 
@@ -394,6 +403,10 @@ def one_hot(classes: Sequence[str], chosen: str) -> np.ndarray:
     label = np.zeros(len(classes), np.int8)
     label[list(classes).index(chosen)] = 1
     return label
+
+
+def _is_whole(name: str, size: int) -> bool:
+    return name.lower().endswith(_TABLES) and size < _SMALL
 
 
 def _group(item: Item) -> str:

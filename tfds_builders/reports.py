@@ -13,7 +13,9 @@ from __future__ import annotations
 import collections
 import csv
 import dataclasses
+import hashlib
 import json
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -39,6 +41,7 @@ class Totals:
       look_inverted: Images that seem to be dark where rays were stopped.
       an_inverted: The image_id of one of them.
       tally: Counts of the set.
+      records: Of the examples of all shards, in their order, with their splits.
     """
 
     lengths: dict[str, list[int]] = dataclasses.field(default_factory=dict)
@@ -52,6 +55,7 @@ class Totals:
     look_inverted: int = 0
     an_inverted: str = ""
     tally: statistics.Tally = dataclasses.field(default_factory=statistics.Tally)
+    records: Any = dataclasses.field(default_factory=hashlib.sha256)
 
     def counts(self) -> dict[str, int]:
         """Examples of each split."""
@@ -97,6 +101,7 @@ def write_tables(
             if report.rows:
                 lengths.append(len(report.rows))
             totals.bytes[split] += report.bytes
+            totals.records.update(f"{split}\0{report.sha256}\n".encode())
             totals.tally.merge(report.tally)
             flagged = [r["image_id"] for r in report.rows if r["looks_inverted"]]
             totals.look_inverted += len(flagged)
@@ -124,3 +129,35 @@ def write_manifests(
 def write_preparation(folder: epath.Path, content: Mapping[str, Any]) -> None:
     """Writes `preparation.json`."""
     (folder / PREPARATION).write_text(json.dumps(content, indent=2) + "\n")
+
+
+def warn(name: str, totals: Totals) -> None:
+    """Points out what somebody should look at.
+
+    Args:
+      name: Of the set and its config.
+      totals: Of the set.
+    """
+    log = logging.getLogger(__name__)
+    if totals.left_out:
+        log.warning(
+            "%s: %d files were left out, for example %s: %s. All are listed, with "
+            "their reasons, in %s of the prepared folder.",
+            name,
+            totals.left_out,
+            totals.last_left_out[""].file,
+            totals.last_left_out[""].reason,
+            QUARANTINE,
+        )
+    if totals.look_inverted:
+        log.warning(
+            "%s: %d of %d images look inverted, dark where rays were stopped, for "
+            "example %s. None was changed. They have looks_inverted = 1 in %s of the "
+            "prepared folder: look at them, and name those that are in the option "
+            "`invert`.",
+            name,
+            totals.look_inverted,
+            sum(totals.counts().values()),
+            totals.an_inverted,
+            INDEX,
+        )

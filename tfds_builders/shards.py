@@ -12,6 +12,7 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import json
 import os
 import pickle
@@ -69,12 +70,14 @@ class Report:
 
     Attributes:
       bytes: Size of its file; 0 if nothing could be read and there is none.
+      sha256: Digest of its examples, whatever file they are in.
       rows: A row of index.csv for each example, but for its position.
       quarantined: Files that could not be read.
       tally: Counts of the shard.
     """
 
     bytes: int
+    sha256: str
     rows: Sequence[Mapping[str, Any]]
     quarantined: Sequence[records.Quarantined]
     tally: statistics.Tally
@@ -143,10 +146,13 @@ class Staging:
         return self.folder / f"{shard:05d}.{self.file_format.file_suffix}"
 
     def is_finished(self, shard: int) -> bool:
-        """Whether the shard and its report are there."""
+        """Whether the shard and its report are there, and whole."""
         if not _report_path(self.path(shard)).exists():
             return False
-        size, file = self.report(shard).bytes, self.path(shard)
+        try:
+            size, file = self.report(shard).bytes, self.path(shard)
+        except (ValueError, LookupError, TypeError, AttributeError):
+            return False  # Empty or cut short, by a crash of the machine, say.
         return not size or (file.exists() and file.stat().length == size)
 
     def report(self, shard: int) -> Report:
@@ -154,6 +160,7 @@ class Staging:
         values = json.loads(_report_path(self.path(shard)).read_text())
         return Report(
             bytes=values["bytes"],
+            sha256=values["sha256"],
             rows=values["rows"],
             quarantined=[records.Quarantined(*pair) for pair in values["quarantined"]],
             tally=statistics.Tally.from_json(values["tally"]),
@@ -163,6 +170,18 @@ class Staging:
         """Puts a shard's records beside it, for another machine to write it."""
         with _whole_file(_plan_path(self.path(shard.number))) as unfinished:
             unfinished.write_bytes(pickle.dumps(shard))
+
+    def place(self, shard: int, target: epath.Path) -> None:
+        """Puts the records of a finished shard where they belong.
+
+        They stay here as well, as a link where the disk knows links, so that nothing
+        is lost if what comes after fails.
+        """
+        path = self.path(shard)
+        try:
+            os.link(path, target)
+        except OSError:  # In a bucket, on another disk, on one without links.
+            path.copy(target)
 
     def forget(self, shard: int) -> None:
         """Makes a shard unfinished."""
@@ -203,11 +222,12 @@ def write(
       look_ahead: Records encoded but not yet written, at most.
 
     Raises:
-      OSError: If the disk is full, say.
+      OSError: If the disk is full or the source has gone, say.
     """
     rows: list[Mapping[str, Any]] = []
     quarantined: list[records.Quarantined] = []
     tally = statistics.Tally()
+    digest = hashlib.sha256()
 
     def examples() -> Iterator[tuple[int, bytes]]:
         for result in _in_order(
@@ -217,6 +237,8 @@ def write(
                 quarantined.append(result)
             else:
                 yield len(rows), result.example
+                digest.update(len(result.example).to_bytes(8, "little"))
+                digest.update(result.example)
                 rows.append(result.row)
                 tally.merge(result.tally)
             done()
@@ -233,6 +255,7 @@ def write(
         size = 0
     content = {
         "bytes": size,
+        "sha256": digest.hexdigest(),
         "rows": rows,
         "quarantined": [[item.file, item.reason] for item in quarantined],
         "tally": tally.as_json(),
@@ -298,6 +321,8 @@ def _whole_file(path: epath.Path) -> Iterator[epath.Path]:
                 local.copy(unfinished)
         else:
             yield unfinished
+            with unfinished.open("ab") as file:
+                os.fsync(file.fileno())  # Or a crash leaves a name without content.
         unfinished.replace(path)
     except BaseException:
         unfinished.unlink(missing_ok=True)

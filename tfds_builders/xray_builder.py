@@ -13,7 +13,6 @@ import collections
 import dataclasses
 import functools
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -29,6 +28,7 @@ from tfds_builders import (
     beam,
     digests,
     examples,
+    files,
     polarity,
     pool,
     reader,
@@ -104,7 +104,14 @@ class XrayBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
 
         Raises:
           reader.UnreadableImage: If it can't be read; it then goes to quarantine.
+          OSError: If the source has gone; the preparation then stops. A file that was
+            there when the source was listed is never set aside for being away.
         """
+
+    @property
+    def has_patient_namespace(self) -> bool:
+        """Whether groups are patients as other sets may name them, "nih:13118"."""
+        return False
 
     def left_out(self) -> Sequence[Quarantined]:
         """Files that `records` already left out; asked after `records`."""
@@ -158,6 +165,8 @@ class XrayBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
             xray = self.load(record)
         except reader.UnreadableImage as error:
             return Quarantined(record.image_id, str(error))
+        except OSError as error:
+            raise files.SourceLost(f"{record.image_id}: {error}") from error
         invert = getattr(self.builder_config, "invert", None)
         is_named = polarity.is_named(record.image_id, invert or ())
         if is_named:
@@ -194,19 +203,29 @@ class XrayBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
           **options: Those of `tfds.core.DatasetBuilder.download_and_prepare`.
 
         Raises:
-          OSError: If the disk is full or may not be written, say. What is finished is
-            kept, and the next call goes on from there.
+          OSError: If the source has gone, or the disk is full or may not be written,
+            say. What is finished is kept, and the next call goes on from there.
         """
         try:
             super().download_and_prepare(**options)
         except (FileNotFoundError, BlockingIOError):
             raise
+        except files.SourceLost as error:
+            raise files.SourceLost(
+                f"{self.name}/{self.builder_config.name}: preparing it stopped, since "
+                f"its source, or a part of it, is gone or may not be read: {error}. "
+                "See that it is all there, then run the same again: finished parts are "
+                "kept."
+            ) from error
         except OSError as error:
             raise OSError(
                 f"{self.name}/{self.builder_config.name}: preparing it in "
                 f"{self.data_dir} stopped: {error}. See that there is room and that "
                 "it may be written, then run the same again: finished parts are kept."
             ) from error
+        finally:
+            if self._staging is not None:
+                self._staging.release()
 
     def _download_and_prepare(
         self,
@@ -230,22 +249,18 @@ class XrayBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
             file_format=self.info.file_format or file_adapters.DEFAULT_FILE_FORMAT,
             keep=self.data_path.name,
         )
-        try:
-            plan = shards.plan(found, size=RECORDS_PER_SHARD)
-            if settings.beam_runner is None and settings.beam_options is None:
-                pool.write(self, plan, self._staging)
-            else:
-                beam.write(
-                    self,
-                    plan,
-                    self._staging,
-                    runner=settings.beam_runner,
-                    options=settings.beam_options,
-                )
-            self._finish(plan, self._staging, fingerprint)
-        except BaseException:
-            self._staging.release()
-            raise
+        plan = shards.plan(found, size=RECORDS_PER_SHARD)
+        if settings.beam_runner is None and settings.beam_options is None:
+            pool.write(self, plan, self._staging)
+        else:
+            beam.write(
+                self,
+                plan,
+                self._staging,
+                runner=settings.beam_runner,
+                options=settings.beam_options,
+            )
+        self._finish(plan, self._staging, fingerprint)
 
     def _as_dataset(self, split: Any, **options: Any) -> Any:
         if self.info.file_format is file_adapters.FileFormat.ARRAY_RECORD:
@@ -294,18 +309,7 @@ class XrayBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
             ((shard.split, staging.report(shard.number)) for shard in plan),
             self.left_out(),
         )
-        for split, count in totals.counts().items():
-            if count:
-                continue
-            emptied = [shard for shard in plan if shard.split == split]
-            for shard in emptied:
-                staging.forget(shard.number)
-            last = totals.last_left_out[split]
-            raise ValueError(
-                f"{self.name}/{self.builder_config.name}: none of the "
-                f"{sum(len(shard.records) for shard in emptied)} images of split "
-                f"{split!r} can be read; the last one: {last.file}: {last.reason}."
-            )
+        self._refuse_emptied(plan, staging, totals)
         manifests = reports.write_manifests(self.data_path, self.manifests())
         reports.write_preparation(
             self.data_path,
@@ -315,6 +319,9 @@ class XrayBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
                 "fingerprint": fingerprint,
                 "options": self.options(),
                 "splits": totals.counts(),
+                "index_sha256": digests.of_file(self.data_path / INDEX),
+                "records_sha256": totals.records.hexdigest(),
+                "has_patient_namespace": self.has_patient_namespace,
                 "manifests": manifests,
                 "default_manifest": self.DEFAULT_MANIFEST,
                 **totals.tally.summary(self.layout()),
@@ -322,34 +329,32 @@ class XrayBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
                 "polarity_warnings": totals.look_inverted,
             },
         )
-        self._warn(totals)
+        reports.warn(f"{self.name}/{self.builder_config.name}", totals)
         self._place(plan, staging, totals)
 
-    def _warn(self, totals: reports.Totals) -> None:
-        """Points out what somebody should look at."""
-        if totals.left_out:
-            logging.getLogger(__name__).warning(
-                "%s/%s: %d files were left out, for example %s: %s. All are listed, "
-                "with their reasons, in %s of the prepared folder.",
-                self.name,
-                self.builder_config.name,
-                totals.left_out,
-                totals.last_left_out[""].file,
-                totals.last_left_out[""].reason,
-                QUARANTINE,
-            )
-        if totals.look_inverted:
-            logging.getLogger(__name__).warning(
-                "%s/%s: %d of %d images look inverted, dark where rays were stopped, "
-                "for example %s. None was changed. They have looks_inverted = 1 in %s "
-                "of the prepared folder: look at them, and name those that are in the "
-                "option `invert`.",
-                self.name,
-                self.builder_config.name,
-                totals.look_inverted,
-                sum(totals.counts().values()),
-                totals.an_inverted,
-                INDEX,
+    def _refuse_emptied(
+        self,
+        plan: Sequence[shards.Shard],
+        staging: shards.Staging,
+        totals: reports.Totals,
+    ) -> None:
+        """Refuses splits of which no image can be read; they will be read again.
+
+        Raises:
+          ValueError: If there is one.
+        """
+        counts = totals.counts()
+        emptied = [shard for shard in plan if not counts[shard.split]]
+        for shard in emptied:
+            staging.forget(shard.number)
+        if emptied:
+            split = emptied[0].split
+            images = sum(len(s.records) for s in emptied if s.split == split)
+            last = totals.last_left_out[split]
+            raise ValueError(
+                f"{self.name}/{self.builder_config.name}: none of the {images} images "
+                f"of split {split!r} can be read; the last one: {last.file}: "
+                f"{last.reason}."
             )
 
     def _place(
@@ -358,7 +363,7 @@ class XrayBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
         staging: shards.Staging,
         totals: reports.Totals,
     ) -> None:
-        """Moves the shards to where TFDS looks for them."""
+        """Puts the shards where TFDS looks for them."""
         infos = []
         for split, lengths in totals.lengths.items():
             template = self._get_filename_template(split)
@@ -370,9 +375,9 @@ class XrayBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
                     filename_template=template,
                 )
             )
-            files = [staging.path(s.number) for s in plan if s.split == split]
+            part = [shard.number for shard in plan if shard.split == split]
+            there = [number for number in part if staging.path(number).exists()]
             targets = template.sharded_filepaths(num_shards=len(lengths))
-            there = [file for file in files if file.exists()]
-            for file, target in zip(there, targets, strict=True):
-                file.replace(target)
+            for number, target in zip(there, targets, strict=True):
+                staging.place(number, target)
         self.info.set_splits(tfds_splits.SplitDict(infos))

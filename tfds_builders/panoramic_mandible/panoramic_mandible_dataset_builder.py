@@ -143,6 +143,8 @@ class Builder(release.ReleaseBuilder):
         try:
             values = reader.read_image(self.release.root / name, dtype=np.uint16)
         except FileNotFoundError as error:
+            if self.release.holds(name):
+                raise
             raise reader.UnreadableImage(f"mask {name}: a dead link") from error
         except reader.UnreadableImage as error:
             raise reader.UnreadableImage(f"mask {name}: {error}") from error

@@ -7,7 +7,7 @@ import hashlib
 
 from etils import epath
 
-from tfds_builders import files
+from tfds_builders import digests, files
 
 IMAGES = "images"
 MASKS = "masks"
@@ -32,12 +32,13 @@ class Source:
     annotations: bytes | None
 
     def fingerprint(self) -> str:
-        """Hash over names and sizes of pictures and the content of the other files."""
+        """A digest of the pictures, see `digests.of_files`, and of the other files.
+
+        Table and annotations count with their whole content.
+        """
         digest = hashlib.sha256()
         for listing in (self.images, self.masks):
-            for name, size in listing.sizes.items():
-                digest.update(f"{name}\0{size}\n".encode())
-            digest.update(b"\0")
+            digest.update(digests.of_files(listing).encode())
         for content in (self.table, self.annotations):
             digest.update(b"" if content is None else hashlib.sha256(content).digest())
             digest.update(b"\0")

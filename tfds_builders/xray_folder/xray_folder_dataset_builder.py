@@ -53,7 +53,16 @@ class Builder(xray_builder.XrayBuilder):
 
     def fingerprint(self) -> str:
         """See base class."""
+        return self._fingerprint
+
+    @functools.cached_property
+    def _fingerprint(self) -> str:
         return self._source.fingerprint()
+
+    @property
+    def has_patient_namespace(self) -> bool:
+        """See base class: whether the option `patients` names one."""
+        return bool(self.builder_config.patients)
 
     def left_out(self) -> Sequence[xray_builder.Quarantined]:
         """See base class."""
@@ -99,6 +108,8 @@ class Builder(xray_builder.XrayBuilder):
                 found_in.images.root / details.path, dtype=self.layout().dtype
             )
         except FileNotFoundError as error:
+            if found_in.images.holds(details.path):
+                raise
             raise reader.UnreadableImage("a link that leads nowhere") from error
         mask = None
         if details.mask is not None:
@@ -106,6 +117,8 @@ class Builder(xray_builder.XrayBuilder):
             try:
                 mask = masks.read(config, path, *image.shape)
             except FileNotFoundError as error:
+                if found_in.masks.holds(details.mask):
+                    raise
                 raise reader.UnreadableImage(
                     f"mask {details.mask}: a link that leads nowhere"
                 ) from error
