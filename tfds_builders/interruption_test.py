@@ -117,11 +117,15 @@ def test_a_folder_that_vanishes_half_way_stops_the_preparation(
 
 
 @pytest.mark.parametrize(
-    ("package", "data"),
-    [(shenzhen_cxr, shenzhen_data), (panoramic_mandible, panoramic_data)],
+    ("package", "data", "part"),
+    [
+        (shenzhen_cxr, shenzhen_data, ""),
+        (shenzhen_cxr, shenzhen_data, "mask"),
+        (panoramic_mandible, panoramic_data, "DentalPanoramicXrays/Segmentation1"),
+    ],
 )
 def test_a_release_that_vanishes_half_way_stops_the_preparation(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, package, data
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, package, data, part
 ):
     there, gone = tmp_path / "there", tmp_path / "gone"
     data.write(epath.Path(there), images=24)
@@ -139,8 +143,8 @@ def test_a_release_that_vanishes_half_way_stops_the_preparation(
     made = _lose(
         make,
         monkeypatch,
-        lose=lambda: there.rename(gone),
-        give_back=lambda: gone.rename(there),
+        lose=lambda: (there / part).rename(gone),
+        give_back=lambda: gone.rename(there / part),
     )
     for name in (xray_builder.PREPARATION, xray_builder.QUARANTINE, xray_builder.INDEX):
         content = (pathlib.Path(made.data_dir) / name).read_text()
