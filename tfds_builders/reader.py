@@ -177,6 +177,34 @@ class _Quiet:
 _QUIET = _Quiet()
 
 
+def fit_region(inside: np.ndarray, height: int, width: int, *, name: str) -> np.ndarray:
+    """Brings a region to the size of its image, pixel by nearest pixel.
+
+    Args:
+      inside: bool [h, w].
+      height: Of the image, pixels.
+      width: Likewise.
+      name: Of the mask's file, for the error.
+
+    Returns:
+      bool [height, width].
+
+    Raises:
+      UnreadableImage: If the aspects differ by more than a fiftieth.
+    """
+    if inside.shape == (height, width):
+        return inside
+    aspect = inside.shape[0] * width / (inside.shape[1] * height)
+    if not 0.98 < aspect < 1.02:
+        raise UnreadableImage(
+            f"the mask {name} has {inside.shape[0]} x {inside.shape[1]} pixels, "
+            f"the image {height} x {width}"
+        )
+    how = cv2.INTER_NEAREST_EXACT
+    resized = cv2.resize(inside.astype(np.uint8), (width, height), interpolation=how)
+    return np.asarray(resized) > 0
+
+
 def _content(source: epath.PathLike | bytes) -> tuple[bytes, str]:
     """Returns the bytes and the lower-case name of a file."""
     if isinstance(source, bytes):

@@ -13,7 +13,6 @@ import logging
 from collections.abc import Collection, Container, Mapping, Sequence
 from typing import Any, ClassVar
 
-import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
@@ -346,20 +345,7 @@ class ReleaseBuilder(xray_builder.XrayBuilder, skip_registration=True):
             raise reader.UnreadableImage(f"the mask {name} is not there") from error
         except reader.UnreadableImage as error:
             raise reader.UnreadableImage(f"the mask {name}: {error}") from error
-        if inside.shape == (height, width):
-            return inside
-        aspect = inside.shape[0] * width / (inside.shape[1] * height)
-        if not 0.98 < aspect < 1.02:
-            raise reader.UnreadableImage(
-                f"the mask {name} has {inside.shape[0]} x {inside.shape[1]} pixels, "
-                f"the image {height} x {width}"
-            )
-        resized = cv2.resize(
-            inside.astype(np.uint8),
-            (width, height),
-            interpolation=cv2.INTER_NEAREST_EXACT,
-        )
-        return np.asarray(resized) > 0
+        return reader.fit_region(inside, height, width, name=name)
 
     def _read(self, name: str) -> np.ndarray:
         try:
@@ -394,15 +380,6 @@ def carve_validation(found: Sequence[Item], name: str) -> Mapping[str, str]:
     )
     split_of = {item.image_id: item.split for item in found}
     return {**split_of, **dict.fromkeys(shares["validation"], "validation")}
-
-
-def one_hot(classes: Sequence[str], chosen: str) -> np.ndarray:
-    """The label of an exclusive class, int8 [L]; -1 everywhere for "", unknown."""
-    if not chosen:
-        return np.full(len(classes), xray_features.UNKNOWN_LABEL, np.int8)
-    label = np.zeros(len(classes), np.int8)
-    label[list(classes).index(chosen)] = 1
-    return label
 
 
 def _is_whole(name: str, size: int) -> bool:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from tfds_builders import files, readings, release
+from tfds_builders import files, readings, release, xray_features
 
 LABELS = ("normal", "tuberculosis")
 # Folders of images; others hold masks of the same names, or lesions.
@@ -45,7 +45,7 @@ class TuberculosisBuilder(release.ReleaseBuilder, skip_registration=True):
                 image_id=key,
                 image=path,
                 patient=f"{self.NAMESPACE}:{int(patients[key].split('_')[-1])}",
-                labels={"label": release.one_hot(LABELS, label)},
+                labels={"label": xray_features.one_hot(LABELS, label)},
                 masks=masks.get(key, {}),
                 about=told.get(key, _SILENT).about(),
                 stratum=label,

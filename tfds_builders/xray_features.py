@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -164,3 +164,12 @@ def metadata(layout: Layout) -> dict[str, Any]:
         "mask_names": masks,
         "object_names": list(layout.object_names),
     }
+
+
+def one_hot(classes: Sequence[str], chosen: str) -> np.ndarray:
+    """The label of an exclusive class, int8 [L]; -1 everywhere for "", unknown."""
+    if not chosen:
+        return np.full(len(classes), UNKNOWN_LABEL, np.int8)
+    label = np.zeros(len(classes), np.int8)
+    label[list(classes).index(chosen)] = 1
+    return label

@@ -75,7 +75,7 @@ class Builder(release.ReleaseBuilder):
                 image_id=key,
                 image=path,
                 patient=_patient(patients[key]),
-                labels={"label": release.one_hot(_LABELS, label)},
+                labels={"label": xray_features.one_hot(_LABELS, label)},
                 masks={_LUNG: masks[key]} if key in masks else {},
                 about=told.get(key, unread).about(),
                 # Splits share out images with a mask apart from those without.

@@ -84,7 +84,7 @@ class Builder(release.ReleaseBuilder):
                 image_id=key,
                 image=pictures[key],
                 patient=f"indiana:{about.report}",
-                labels={"label": release.one_hot(LABELS, about.label)},
+                labels={"label": xray_features.one_hot(LABELS, about.label)},
                 about=xray_features.About(
                     view=about.view, study_id=f"CXR{about.report}"
                 ),

@@ -122,8 +122,8 @@ def _item(name: str, part: str, label: str) -> release.Item:
         split=_SPLITS[part],
         patient=f"kermany:{patient}" if patient else "",
         labels={
-            "label": release.one_hot(_LABELS, label),
-            "subtype": release.one_hot(_SUBTYPES, subtype),
+            "label": xray_features.one_hot(_LABELS, label),
+            "subtype": xray_features.one_hot(_SUBTYPES, subtype),
         },
         stratum=label,
     )

@@ -127,7 +127,7 @@ class Builder(release.ReleaseBuilder):
             image=image,
             split=_SPLITS[match["part"]],
             patient=f"mura:{int(match['patient'])}",
-            labels={"label": release.one_hot(_LABELS, _OF_WORD[match["word"]])},
+            labels={"label": xray_features.one_hot(_LABELS, _OF_WORD[match["word"]])},
             about=xray_features.About(study_id=study, body_part=match["body"]),
             stratum=_stratum(match),
         )

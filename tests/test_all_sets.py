@@ -1,0 +1,71 @@
+"""The full config from stand-ins of the releases to the report, in a few steps."""
+
+import importlib
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from tfds_builders import catalogue
+
+REPOSITORY = pathlib.Path(__file__).parent.parent
+# One task of each kind, one with studies, and both external sets.
+FINETUNED = ("bone_abnormality", "lungs", "tuberculosis", "covid", "fracture_boxes")
+CONFIG = """
+import importlib.util
+spec = importlib.util.spec_from_file_location("tiny", {tiny!r})
+tiny = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(tiny)
+
+def get_config():
+    config = tiny.get_config("mtpret," + {releases!r})
+    with config.unlocked():
+        for name in set(config.runs) - {kept!r}:
+            del config.runs[name]
+    config.runs.continual.continual.rounds = 1
+    config.runs.continual.steps = 2
+    config.report.baseline = "mtpret"
+    return config
+"""
+
+
+@pytest.mark.slow
+def test_the_full_config_runs_on_dummy_releases(tmp_path):
+    releases = tmp_path / "releases"
+    for name in catalogue.released():
+        dummy_data = importlib.import_module(f"tfds_builders.{name}.dummy_data")
+        dummy_data.write(releases / name, images=120)
+    kept = {"contrastive", "continual", *(f"mtpret_{name}" for name in FINETUNED)}
+    tiny = str(REPOSITORY / "configs" / "tiny.py")
+    config = tmp_path / "all.py"
+    config.write_text(CONFIG.format(tiny=tiny, releases=str(releases), kept=kept))
+
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "mtpret_jax.main",
+            f"--config={config}",
+            f"--workdir={tmp_path / 'work'}",
+            f"--data_dir={tmp_path / 'data'}",
+        ],
+        env=dict(os.environ, XLA_FLAGS="", PYTHONPATH=str(REPOSITORY)),
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr[-3000:]
+    report = json.loads((tmp_path / "work" / "report.json").read_text())
+    assert set(FINETUNED) <= set(report["tasks"])
+    assert len(report["audit"]["pools"]["contrastive"]["sets"]) == 11
+    assert len(report["forgetting"]["continual"]["tasks"]) == 7
+    values = report["tasks"]["bone_abnormality"]["arms"]["mtpret"]["values"]
+    for metric in ("auroc", "auroc_study", "kappa", "kappa_study"):
+        assert values[metric]["value"] is not None, metric
+    page = (tmp_path / "work" / "report.html").read_text()
+    assert "Per image and per study" in page
