@@ -5,21 +5,17 @@ from __future__ import annotations
 import errno
 import hashlib
 import http.server
-import io
 import json
 import pathlib
-import tarfile
 import threading
-import zipfile
 from collections.abc import Iterator
 
 import pytest
 from etils import epath
 
 from tfds_builders import fetch, montgomery_cxr, transfer
+from tfds_builders import testing_archives as archives
 from tfds_builders.montgomery_cxr import dummy_data
-
-_SIZE = 50_000
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -96,30 +92,6 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         thread.join()
 
 
-def _content(size: int = _SIZE) -> bytes:
-    return b"".join(
-        hashlib.sha256(bytes([i % 256, i // 256])).digest() for i in range(size // 32)
-    )
-
-
-def _zip(files: dict[str, bytes]) -> bytes:
-    target = io.BytesIO()
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    return target.getvalue()
-
-
-def _tgz(files: dict[str, bytes]) -> bytes:
-    target = io.BytesIO()
-    with tarfile.open(fileobj=target, mode="w:gz") as archive:
-        for name, content in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-    return target.getvalue()
-
-
 def _source(*parts: fetch.Archive | fetch.Tree) -> fetch.Source:
     return fetch.Source(page="https://example.org/set", terms="Cite it.", ways=(parts,))
 
@@ -127,8 +99,11 @@ def _source(*parts: fetch.Archive | fetch.Tree) -> fetch.Source:
 def test_archives_are_fetched_unpacked_and_not_fetched_again(
     server: Server, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ):
-    content = _zip({"set/a.png": b"a", "set/b/c.txt": b"c"})
-    server.files = {"/x.zip": content, "/y.tgz": _tgz({"d.xml": b"<d/>"})}
+    content = archives.zipped({"set/a.png": b"a", "set/b/c.txt": b"c"})
+    server.files = {
+        "/x.zip": content,
+        "/y.tgz": archives.tarred({"d.xml": b"<d/>"}),
+    }
     digest = hashlib.sha256(content).hexdigest()
     source = _source(
         fetch.Archive(f"{server.address}/x.zip", digest),
@@ -151,22 +126,22 @@ def test_archives_are_fetched_unpacked_and_not_fetched_again(
 def test_a_broken_connection_goes_on_where_it_broke(
     server: Server, tmp_path: pathlib.Path
 ):
-    server.files = {"/x": _content()}
+    server.files = {"/x": archives.noise()}
     server.cut = [20_000, 10_000]
 
     digest = transfer.download(f"{server.address}/x", tmp_path / "x")
 
-    assert (tmp_path / "x").read_bytes() == _content()
-    assert digest == hashlib.sha256(_content()).hexdigest()
+    assert (tmp_path / "x").read_bytes() == archives.noise()
+    assert digest == hashlib.sha256(archives.noise()).hexdigest()
     ranges = [wanted for _, wanted in server.seen]
     assert ranges == ["", "bytes=20000-", "bytes=30000-"]
-    assert server.sent == len(_content())
+    assert server.sent == len(archives.noise())
     assert [p.name for p in tmp_path.iterdir()] == ["x"]
 
 
 def _stop_after(server: Server, tmp_path: pathlib.Path, size: int) -> None:
     """Fetches a part of a file, as a stopped process does."""
-    server.files = {"/x": _content()}
+    server.files = {"/x": archives.noise()}
     server.cut = [size]
     part = tmp_path / ".x.part"
     assert not transfer._continue(f"{server.address}/x", part, transfer.Progress("x"))
@@ -177,10 +152,10 @@ def _stop_after(server: Server, tmp_path: pathlib.Path, size: int) -> None:
 def test_a_later_process_goes_on_if_the_file_is_the_same(
     server: Server, tmp_path: pathlib.Path, change: str
 ):
-    expected = _content()
+    expected = archives.noise()
     _stop_after(server, tmp_path, 15_000)
     if change == "file":
-        server.tag, expected = '"two"', _content()[::-1]
+        server.tag, expected = '"two"', archives.noise()[::-1]
         server.files["/x"] = expected
     elif change == "no ranges":
         server.ranges = False
@@ -212,7 +187,7 @@ def test_another_file_than_expected_is_refused(server: Server, tmp_path: pathlib
 def test_a_connection_that_keeps_breaking_ends_with_what_to_do(
     server: Server, tmp_path: pathlib.Path
 ):
-    server.files = {"/x": _content()}
+    server.files = {"/x": archives.noise()}
     server.cut = [1_000] + [0] * 20
 
     with pytest.raises(transfer.FetchError, match="1000 bytes are kept; try again"):
@@ -287,7 +262,7 @@ def test_a_gone_archive_is_fetched_file_by_file(server: Server, tmp_path: pathli
 def test_a_full_disk_is_said_before_and_while_writing(
     server: Server, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ):
-    server.files = {"/x": _content()}
+    server.files = {"/x": archives.noise()}
     with (
         pytest.raises(transfer.FetchError, match=r"is full: .* Make room"),
         transfer.room(tmp_path, 10),
@@ -311,7 +286,7 @@ def test_what_is_fetched_is_what_the_builder_reads(
     dummy_data.write(epath.Path(made), images=4)
     names = [p.relative_to(made).as_posix() for p in made.rglob("*.*") if p.is_file()]
     files = {f"MontgomerySet/{n}": (made / n).read_bytes() for n in names}
-    server.files = {"/m.zip": _zip(files)}
+    server.files = {"/m.zip": archives.zipped(files)}
     source = _source(fetch.Archive(f"{server.address}/m.zip"))
     monkeypatch.setattr(fetch, "SETS", {"montgomery_cxr": source})
     folder = tmp_path / "data"

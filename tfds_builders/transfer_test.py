@@ -2,46 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import pathlib
-import tarfile
-import zipfile
 
 import pytest
 
+from tfds_builders import testing_archives as archives
 from tfds_builders import transfer
-
-_SIZE = 50_000
-
-
-def _content(size: int = _SIZE) -> bytes:
-    return b"".join(
-        hashlib.sha256(bytes([i % 256, i // 256])).digest() for i in range(size // 32)
-    )
-
-
-def _zip(files: dict[str, bytes]) -> bytes:
-    target = io.BytesIO()
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    return target.getvalue()
-
-
-def _tgz(files: dict[str, bytes]) -> bytes:
-    target = io.BytesIO()
-    with tarfile.open(fileobj=target, mode="w:gz") as archive:
-        for name, content in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-    return target.getvalue()
 
 
 def test_zips_inside_are_unpacked_where_they_lie(tmp_path: pathlib.Path):
-    inner = _zip({"part-1/1386.png": b"png"})
-    (tmp_path / "x.zip").write_bytes(_zip({"Set/part-1.zip": inner, "Set/a.csv": b"a"}))
+    inner = archives.zipped({"part-1/1386.png": b"png"})
+    (tmp_path / "x.zip").write_bytes(
+        archives.zipped({"Set/part-1.zip": inner, "Set/a.csv": b"a"})
+    )
 
     found = transfer.unpack(tmp_path / "x.zip", tmp_path / "out", inner=True)
 
@@ -53,11 +26,11 @@ def test_zips_inside_are_unpacked_where_they_lie(tmp_path: pathlib.Path):
 def test_what_macos_adds_is_passed_over(tmp_path: pathlib.Path):
     junk = b"\0\5\x16\7" + bytes(40)
     files = {
-        "Set/part-1.zip": _zip({"a.png": b"a", "__MACOSX/._a.png": junk}),
+        "Set/part-1.zip": archives.zipped({"a.png": b"a", "__MACOSX/._a.png": junk}),
         "__MACOSX/Set/._part-1.zip": junk,
         "Set/._b.zip": junk,
     }
-    (tmp_path / "x.zip").write_bytes(_zip(files))
+    (tmp_path / "x.zip").write_bytes(archives.zipped(files))
 
     found = transfer.unpack(tmp_path / "x.zip", tmp_path / "out", inner=True)
 
@@ -65,7 +38,7 @@ def test_what_macos_adds_is_passed_over(tmp_path: pathlib.Path):
     assert there == found == [tmp_path / "out/Set/a.png"]
 
 
-@pytest.mark.parametrize("make", [_zip, _tgz])
+@pytest.mark.parametrize("make", [archives.zipped, archives.tarred])
 def test_a_path_that_leads_out_is_refused(tmp_path: pathlib.Path, make):
     (tmp_path / "x").write_bytes(make({"../evil.txt": b"x"}))
 
@@ -75,9 +48,9 @@ def test_a_path_that_leads_out_is_refused(tmp_path: pathlib.Path, make):
     assert not (tmp_path / "evil.txt").exists()
 
 
-@pytest.mark.parametrize("make", [_zip, _tgz])
+@pytest.mark.parametrize("make", [archives.zipped, archives.tarred])
 def test_a_damaged_archive_is_said(tmp_path: pathlib.Path, make):
-    content = bytearray(make({"a.bin": _content()}))
+    content = bytearray(make({"a.bin": archives.noise()}))
     middle = len(content) // 2
     content[middle : middle + 50] = bytes(50)
     (tmp_path / "x").write_bytes(content)
@@ -88,7 +61,7 @@ def test_a_damaged_archive_is_said(tmp_path: pathlib.Path, make):
     assert not (tmp_path / "out" / "a.bin").exists()
 
 
-@pytest.mark.parametrize("make", [_zip, _tgz])
+@pytest.mark.parametrize("make", [archives.zipped, archives.tarred])
 @pytest.mark.parametrize("mine", [b"mine", b"my own"])
 def test_a_damaged_archive_leaves_what_was_there(
     tmp_path: pathlib.Path, make, mine: bytes
@@ -96,9 +69,11 @@ def test_a_damaged_archive_leaves_what_was_there(
     folder = tmp_path / "out"
     folder.mkdir()
     (folder / "a.png").write_bytes(mine)
-    content = make({"a.png": b"a new", "b.png": b"b", "c.bin": _content()})
+    content = make({"a.png": b"a new", "b.png": b"b", "c.bin": archives.noise()})
     # The checksum at the end of the tar, the middle of the last file of the zip.
-    place = len(content) - 8 if make is _tgz else content.rfind(b"c.bin") - 1000
+    place = (
+        len(content) - 8 if make is archives.tarred else content.rfind(b"c.bin") - 1000
+    )
     content = content[:place] + bytes(4) + content[place + 4 :]
     (tmp_path / "x").write_bytes(content)
 
@@ -108,7 +83,7 @@ def test_a_damaged_archive_leaves_what_was_there(
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == {"a.png": mine}
 
 
-@pytest.mark.parametrize("make", [_zip, _tgz])
+@pytest.mark.parametrize("make", [archives.zipped, archives.tarred])
 def test_a_file_of_another_size_is_replaced(tmp_path: pathlib.Path, make):
     (tmp_path / "a.png").write_bytes(b"half")
     (tmp_path / "x").write_bytes(make({"a.png": b"all of it"}))

@@ -197,9 +197,7 @@ class Source:
         return mean, deviation
 
 
-def task_examples(
-    folder: PathLike, split: str, task: config.TaskConfig, manifest: str = ""
-) -> np.ndarray:
+def usable_records(source: Source, task: config.TaskConfig) -> np.ndarray:
     """Records of a split that the task can learn from, int32 [records], rising.
 
     Left out are, for classification, records whose label is wholly unknown; for
@@ -208,11 +206,6 @@ def task_examples(
     Raises:
       ValueError: If none is left, or the set has nothing for this kind of task.
     """
-    return usable_records(open_prepared(folder, split, manifest), task)
-
-
-def usable_records(source: Source, task: config.TaskConfig) -> np.ndarray:
-    """`task_examples` of a source that is open already."""
     _check_annotated(source, task)
     is_usable = _USABLE[task.kind]
     records = [i for i, row in enumerate(source.index) if is_usable(row, task.target)]

@@ -17,76 +17,6 @@ from mtpret_jax import types
 LEVEL = 0.95
 
 
-def bootstrap(
-    metric: types.Metric,
-    summary: Mapping[str, np.ndarray],
-    groups: Sequence[str] | np.ndarray,
-    *,
-    resamples: int,
-    seed: int,
-) -> dict[str, tuple[float, float]]:
-    """95 % interval of every value of a metric.
-
-    Args:
-      metric: Turns a summary into values.
-      summary: What `metric.summarise` made; axis 0 of each array is the example.
-      groups: The group of each example, [N]. Whole groups are drawn.
-      resamples: Number of draws.
-      seed: Of the draws.
-
-    Returns:
-      Low and high end by value: percentiles 2.5 and 97.5 of the resamples. See
-      `interval` for when both are NaN.
-
-    Source:
-      Efron and Tibshirani 1993, chapter 13; groups after Field and Welsh 2007.
-    """
-    drawn = draws(metric, summary, groups, resamples=resamples, seed=seed)
-    return {name: interval(values) for name, values in drawn.items()}
-
-
-def paired_bootstrap(
-    metric: types.Metric,
-    summary_a: Mapping[str, np.ndarray],
-    summary_b: Mapping[str, np.ndarray],
-    groups: Sequence[str] | np.ndarray,
-    *,
-    resamples: int,
-    seed: int,
-) -> dict[str, tuple[float, float, float]]:
-    """Difference a - b of every value, with its 95 % interval.
-
-    Args:
-      metric: Turns a summary into values.
-      summary_a: Of one model.
-      summary_b: Of the other, on the same examples in the same order.
-      groups: The group of each example, [N].
-      resamples: Number of draws, the same ones for both models.
-      seed: Of the draws.
-
-    Returns:
-      Difference, low and high end, by value.
-
-    Raises:
-      ValueError: If the two summaries are not of the same examples in one order.
-    """
-    a, b = (np.asarray(s.get("record", ())) for s in (summary_a, summary_b))
-    if not a.size or not np.array_equal(a, b):
-        raise ValueError(
-            "A paired bootstrap needs two summaries with the same `record` array, got "
-            f"{a.size} and {b.size} records. Sort both by record, and keep only what "
-            "both have."
-        )
-    options = {"resamples": resamples, "seed": seed}
-    drawn_a = draws(metric, summary_a, groups, **options)
-    drawn_b = draws(metric, summary_b, groups, **options)
-    value_a, value_b = metric.compute(summary_a), metric.compute(summary_b)
-    return {
-        name: (value_a[name] - value_b[name], *interval(drawn_a[name] - drawn_b[name]))
-        for name in value_a
-    }
-
-
 def draws(
     metric: types.Metric,
     summary: Mapping[str, np.ndarray],
@@ -95,11 +25,22 @@ def draws(
     resamples: int,
     seed: int,
 ) -> dict[str, np.ndarray]:
-    """Every value on every resample, float64 [resamples].
+    """Every value on every bootstrap resample, float64 [resamples].
 
-    A value is NaN where a resample does not define it. A mean over classes is also NaN
-    where the resample lacks a class that the whole set has (its `value/<class>` is
-    NaN), since it would be a mean of something else.
+    Two models are compared on the same resamples: draw both with one seed and take the
+    difference of the draws. A value is NaN where a resample does not define it. A mean
+    over classes is also NaN where the resample lacks a class that the whole set has
+    (its `value/<class>` is NaN), since it would be a mean of something else.
+
+    Args:
+      metric: Turns a summary into values.
+      summary: What `metric.summarise` made; axis 0 of each array is the example.
+      groups: The group of each example, [N]. Whole groups are drawn.
+      resamples: Number of draws.
+      seed: Of the draws.
+
+    Source:
+      Efron and Tibshirani 1993, chapter 13; groups after Field and Welsh 2007.
     """
     whole = metric.compute(summary)
     drawn = {name: np.full(resamples, np.nan) for name in whole}

@@ -164,7 +164,9 @@ def test_streams_read_the_split_that_is_asked_for(folder):
     usable = {"": [0, 2, 3], "official": [i for i in range(12) if i % 4 != 2]}
 
     for manifest, expected in usable.items():
-        records = sources.task_examples(folder, "train", task, manifest)
+        records = sources.usable_records(
+            sources.open_prepared(folder, "train", manifest), task
+        )
         with pipeline.eval_batches(
             "x", task, settings, folder, "train", splits=manifest
         ) as stream:

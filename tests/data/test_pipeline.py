@@ -157,7 +157,7 @@ def test_set_smaller_than_a_batch_is_repeated(tiny):
     (batch,) = take(stream, 1)
     assert len(batch["record"]) == 32
     assert batch["example_valid"].all()
-    usable = sources.task_examples(tiny.folder, "train", task)
+    usable = sources.usable_records(sources.open_prepared(tiny.folder, "train"), task)
     assert set(batch["record"].tolist()) == set(usable.tolist())
 
 

@@ -191,11 +191,11 @@ def test_values_per_study_have_intervals_by_patient():
     score = np.clip(0.5 + 0.2 * (truth[study] - 0.5) + rng.normal(0, 0.2, 120), 0, 1)
 
     summary = _abnormal(score, truth[study], study)
-    found = intervals.bootstrap(
+    drawn = intervals.draws(
         BINARY, summary, [f"p{s // 2}" for s in study], resamples=200, seed=0
     )
 
     values = BINARY.compute(summary)
     for name in ("auroc_study", "kappa_study", "kappa"):
-        low, high = found[name]
+        low, high = intervals.interval(drawn[name])
         assert low < values[name] < high
