@@ -65,10 +65,12 @@ class Features(flax.struct.PyTreeNode):
     Attributes:
       levels: C2 to C5, each [B, H/s, W/s, C] with the strides the task asked for.
       pooled: Mean of the last level over space, [B, D].
+      stem: Before the first level's pooling, [B, H/2, W/2, C].
     """
 
     levels: tuple[Array, ...]
     pooled: Array
+    stem: Array
 
 
 class Variables(flax.struct.PyTreeNode):

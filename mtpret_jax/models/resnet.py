@@ -126,6 +126,7 @@ class ResNet(nn.Module):
         hidden = jnp.repeat(image.astype(self.dtype), self.in_channels, axis=-1)
         hidden = _conv(self.width, 7, stride=2, dtype=self.dtype, name="conv1")(hidden)
         hidden = nn.relu(self.norm(name="bn1")(hidden, train=train))
+        stem = hidden
         padding: Any = ((1, 1), (1, 1))  # Flax's stub knows names only.
         hidden = nn.max_pool(hidden, (3, 3), (2, 2), padding)
         block = nn.remat(self.block, static_argnums=(2,)) if self.remat else self.block
@@ -148,7 +149,7 @@ class ResNet(nn.Module):
                 )(hidden, train)
             levels.append(hidden)
         pooled = hidden.astype(jnp.float32).mean((1, 2))
-        return types.Features(levels=tuple(levels), pooled=pooled)
+        return types.Features(levels=tuple(levels), pooled=pooled, stem=stem)
 
 
 @dataclasses.dataclass(frozen=True)

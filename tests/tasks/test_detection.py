@@ -12,6 +12,7 @@ import pytest
 from mtpret_jax import config as schema
 from mtpret_jax import types
 from mtpret_jax.models import faster_rcnn
+from mtpret_jax.ops import boxes
 from mtpret_jax.tasks import detection
 
 SIZE = 64
@@ -37,7 +38,7 @@ class TinyBackbone(nn.Module):
         for _ in range(4):
             hidden = nn.relu(nn.Conv(16, (3, 3), strides=2)(hidden))
             levels.append(hidden)
-        return types.Features(tuple(levels), hidden.mean((1, 2)))
+        return types.Features(tuple(levels), hidden.mean((1, 2)), image)
 
 
 def _phantoms(count):
@@ -75,7 +76,7 @@ def fake():
     levels = tuple(
         jax.random.normal(key, (4, SIZE // s, SIZE // s, 8)) for s in (4, 8, 16, 32)
     )
-    features = types.Features(levels, jnp.zeros((4, 8)))
+    features = types.Features(levels, jnp.zeros((4, 8)), jnp.zeros((4, 32, 32, 8)))
     variables = jax.jit(TASK.init)(key, features)
 
     @jax.jit
@@ -151,51 +152,58 @@ def test_parts_are_means_over_valid_examples(fake, key):
 def test_region_losses_by_hand():
     """Two regions, one slot empty: entropy ln 3 each; |1| costs 1 - 1/18, once."""
     region = {
-        "class": jnp.array([2, 0, 0]),
-        "drawn": jnp.array([True, True, False]),
+        "class": jnp.array([2, 0, 1]),
         "target": jnp.array([[1.0, 0, 0, 0], [9.0, 9, 9, 9], [9.0, 9, 9, 9]]),
-        "box": jnp.zeros((3, 4)),
     }
+    drawn = jnp.array([True, True, False])
 
-    found = detection._region_losses(jnp.zeros((3, 3)), jnp.zeros((3, 3, 4)), region)
+    found = detection._region_losses(
+        jnp.zeros((3, 3)), jnp.zeros((3, 3, 4)), region, drawn
+    )
 
     np.testing.assert_allclose(found["roi_class"], np.log(3), rtol=1e-6)
     np.testing.assert_allclose(found["roi_box"], (1 - 1 / 18) / 2, rtol=1e-6)
 
 
-def test_proposal_losses_by_hand(key):
+def test_proposal_losses_by_hand():
     """One anchor on the box, one far off: entropy ln 2; |0.5| costs 0.5 - 1/18."""
-    found = detection._proposal_losses(
-        key,
-        jnp.zeros(2),
-        jnp.full((2, 4), 0.5),
+    anchor = detection._anchor_targets(
         jnp.array([[0.0, 0.0, 10.0, 10.0], [30.0, 30.0, 40.0, 40.0]]),
         jnp.array([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 0.0, 0.0]]),
         jnp.array([True, False]),
-        256,
+    )
+
+    found = detection._proposal_losses(
+        jnp.zeros(2),
+        jnp.full((2, 4), 0.5),
+        anchor,
+        jnp.array([0, 1, 0]),
+        jnp.array([True, True, False]),
     )
 
     np.testing.assert_allclose(found["rpn_objectness"], np.log(2), rtol=1e-6)
     np.testing.assert_allclose(found["rpn_box"], 4 * (0.5 - 1 / 18) / 2, rtol=1e-6)
 
 
-def test_ground_truth_joins_the_regions_and_padding_does_not(key):
+def test_ground_truth_joins_the_regions_and_padding_does_not():
     truth = jnp.array([[10.0, 10.0, 30.0, 30.0], [0.0, 0.0, 20.0, 20.0]])
+    proposal = jnp.array([[40.0, 40.0, 60.0, 60.0], [0.0, 0.0, 20.0, 20.0]])
 
-    region = detection._sample_regions(
-        key,
-        jnp.array([[40.0, 40.0, 60.0, 60.0], [0.0, 0.0, 20.0, 20.0]]),
+    region = detection._region_targets(
+        proposal,
         jnp.array([True, False]),
         truth,
         jnp.array([True, False]),
         jnp.array([1, 0]),
-        4,
     )
 
-    np.testing.assert_array_equal(region["drawn"], [True, True, False, False])
-    np.testing.assert_array_equal(region["class"][:2], [2, 0])
-    np.testing.assert_array_equal(region["box"][:2], [truth[0], [40, 40, 60, 60]])
-    np.testing.assert_allclose(region["target"][0], 0.0, atol=1e-6)
+    np.testing.assert_array_equal(region["box"], [*proposal, *truth])
+    np.testing.assert_array_equal(
+        region["verdict"],
+        [boxes.NEGATIVE, boxes.IGNORED, boxes.POSITIVE, boxes.IGNORED],
+    )
+    np.testing.assert_array_equal(region["class"], [0, 0, 2, 0])
+    np.testing.assert_allclose(region["target"][2], 0.0, atol=1e-6)
 
 
 @pytest.mark.smoke
@@ -213,9 +221,10 @@ def test_predict_gives_fractions_in_falling_order(fake):
 
 def test_a_dilated_backbone_is_refused(key):
     level = jnp.zeros((1, 8, 8, 4))
+    features = types.Features((level, level, level, level), level[:, 0, 0], level)
 
     with pytest.raises(ValueError, match="output_stride=32"):
-        TASK.init(key, types.Features((level, level, level, level), level[:, 0, 0]))
+        TASK.init(key, features)
 
 
 def test_anchor_sizes_must_cover_five_levels():
