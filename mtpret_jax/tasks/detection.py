@@ -102,33 +102,35 @@ class DetectionTask:
         `roi_box`, all in nats or dimensionless.
         """
         truth = boxes.from_fractions(batch.arrays["box"], image_size=self.image_size)
-        truth_valid = batch.arrays["box_valid"].astype(bool)
+        # A box without area can be neither overlapped nor encoded.
+        truth_valid = batch.arrays["box_valid"].astype(bool) & (boxes.area(truth) > 0)
         keys = jax.random.split(key, (2, truth.shape[0]))
 
         levels, logits, offsets = self._apply("propose", variables, features.levels)
         anchors = self._anchors(levels)
-        first = jax.vmap(_proposal_losses, in_axes=(0, 0, 0, None, 0, 0, None))(
-            keys[0],
+        anchor = jax.vmap(_anchor_targets, in_axes=(None, 0, 0))(
+            jnp.asarray(np.concatenate(anchors)), truth, truth_valid
+        )
+        chosen = _draw(
+            keys[0], anchor, self.config.anchors_sampled, share=ANCHOR_POSITIVES
+        )
+        first = jax.vmap(_proposal_losses)(
             jnp.concatenate(logits, axis=1),
             jnp.concatenate(offsets, axis=1),
-            jnp.asarray(np.concatenate(anchors)),
-            truth,
-            truth_valid,
-            self.config.anchors_sampled,
+            anchor,
+            *chosen,
         )
 
         proposal, valid = self._proposals(logits, offsets, anchors)
-        region = jax.vmap(_sample_regions, in_axes=(0, 0, 0, 0, 0, 0, None))(
-            keys[1],
-            proposal,
-            valid,
-            truth,
-            truth_valid,
-            batch.arrays["box_class"],
-            self.config.regions,
+        region = jax.vmap(_region_targets)(
+            proposal, valid, truth, truth_valid, batch.arrays["box_class"]
         )
+        index, drawn = _draw(
+            keys[1], region, self.config.regions, share=REGION_POSITIVES
+        )
+        region = jax.vmap(_rows)(region, index)
         logit, offset = self._apply("classify", variables, levels, region["box"])
-        second = jax.vmap(_region_losses)(logit, offset, region)
+        second = jax.vmap(_region_losses)(logit, offset, region, drawn)
 
         parts = {**first, **second}
         weight = batch.arrays["example_valid"].astype(jnp.float32)
@@ -192,28 +194,18 @@ class DetectionTask:
         )
 
 
-def _proposal_losses(
-    key: Array,
-    logit: Array,
-    offset: Array,
-    anchor: Array,
-    truth: Array,
-    truth_valid: Array,
-    count: int,
+def _anchor_targets(
+    anchor: Array, truth: Array, truth_valid: Array
 ) -> dict[str, Array]:
-    """Losses of the first half for one image.
+    """What the first half should say of the anchors of one image.
 
     Args:
-      key: Random key.
-      logit: Of all anchors, float32 [N].
-      offset: float32 [N, 4].
       anchor: Pixels [N, 4].
       truth: Pixels [M, 4].
       truth_valid: bool [M].
-      count: Anchors to draw.
 
     Returns:
-      `rpn_objectness` and `rpn_box`, float32 [].
+      `verdict` of `boxes.match`, int32 [N]; `target` encoded box, float32 [N, 4].
     """
     matched, verdict = boxes.match(
         anchor,
@@ -223,88 +215,95 @@ def _proposal_losses(
         negative_below=ANCHOR_NEGATIVE_BELOW,
         low_quality=True,
     )
-    index, drawn = boxes.sample(
-        key, verdict, count=count, positive_fraction=ANCHOR_POSITIVES
-    )
-    positive = drawn & (verdict[index] == boxes.POSITIVE)
+    target = boxes.encode(anchor, truth[matched], weights=faster_rcnn.PROPOSAL_WEIGHTS)
+    return {"verdict": verdict, "target": target}
+
+
+def _proposal_losses(
+    logit: Array, offset: Array, anchor: dict[str, Array], index: Array, drawn: Array
+) -> dict[str, Array]:
+    """Losses of the first half for one image.
+
+    Args:
+      logit: Of all anchors, float32 [N].
+      offset: float32 [N, 4].
+      anchor: As `_anchor_targets` returns it.
+      index: Anchors to learn from, int32 [R].
+      drawn: False for slots that are empty, bool [R].
+
+    Returns:
+      `rpn_objectness` and `rpn_box`, float32 [].
+    """
+    anchor = _rows(anchor, index)
+    positive = anchor["verdict"] == boxes.POSITIVE
     entropy = optax.sigmoid_binary_cross_entropy(
         logit[index], positive.astype(jnp.float32)
     )
-    target = boxes.encode(
-        anchor[index], truth[matched[index]], weights=faster_rcnn.PROPOSAL_WEIGHTS
-    )
+    distance = _smooth_l1(offset[index], anchor["target"])
     return {
         "rpn_objectness": _mean(entropy, drawn, drawn),
-        "rpn_box": _mean(_smooth_l1(offset[index], target), positive, drawn),
+        "rpn_box": _mean(distance, positive & drawn, drawn),
     }
 
 
-def _sample_regions(
-    key: Array,
+def _region_targets(
     proposal: Array,
     proposal_valid: Array,
     truth: Array,
     truth_valid: Array,
     truth_class: Array,
-    count: int,
 ) -> dict[str, Array]:
-    """Draws the regions of one image that the second half learns from.
+    """What the second half should say of the regions of one image.
 
     The ground truth joins the proposals, so that there are positives from the start.
 
     Args:
-      key: Random key.
       proposal: Pixels [N, 4].
       proposal_valid: bool [N].
       truth: Pixels [M, 4].
       truth_valid: bool [M].
       truth_class: int32 [M], 0 is the first real class.
-      count: Regions to draw.
 
     Returns:
-      `box` pixels [R, 4]; `target` encoded box [R, 4]; `class` int32 [R], 0 is the
-      background; `drawn` bool [R]. R is `count`, or N + M where that is less.
+      Of the N + M regions `box` pixels, float32 [N + M, 4]; `verdict` of
+      `boxes.match`, IGNORED where the region is none, int32 [N + M]; `class`, 0 being
+      the background, int32 [N + M]; `target` encoded box, float32 [N + M, 4].
     """
-    candidate = jnp.concatenate([proposal, truth])
-    usable = jnp.concatenate([proposal_valid, truth_valid])
+    box = jnp.concatenate([proposal, truth])
     matched, verdict = boxes.match(
-        candidate,
+        box,
         truth,
         truth_valid,
         positive_from=REGION_POSITIVE_FROM,
         negative_below=REGION_POSITIVE_FROM,
         low_quality=False,
     )
+    usable = jnp.concatenate([proposal_valid, truth_valid])
     verdict = jnp.where(usable, verdict, boxes.IGNORED)
-    index, drawn = boxes.sample(
-        key, verdict, count=count, positive_fraction=REGION_POSITIVES
-    )
-    positive = drawn & (verdict[index] == boxes.POSITIVE)
-    box, matched = candidate[index], matched[index]
-    target = boxes.encode(box, truth[matched], weights=faster_rcnn.REGION_WEIGHTS)
     label = truth_class.astype(jnp.int32)[matched] + 1
     return {
         "box": box,
-        "target": target,
-        "class": jnp.where(positive, label, 0),
-        "drawn": drawn,
+        "verdict": verdict,
+        "class": jnp.where(verdict == boxes.POSITIVE, label, 0),
+        "target": boxes.encode(box, truth[matched], weights=faster_rcnn.REGION_WEIGHTS),
     }
 
 
 def _region_losses(
-    logit: Array, offset: Array, region: dict[str, Array]
+    logit: Array, offset: Array, region: dict[str, Array], drawn: Array
 ) -> dict[str, Array]:
     """Losses of the second half for one image.
 
     Args:
       logit: float32 [R, 1 + classes].
       offset: float32 [R, 1 + classes, 4].
-      region: As `_sample_regions` returns it.
+      region: As `_region_targets` returns it, the drawn rows, R of them.
+      drawn: False for slots that are empty, bool [R].
 
     Returns:
       `roi_class` and `roi_box`, float32 [].
     """
-    label, drawn = region["class"], region["drawn"]
+    label = region["class"]
     entropy = optax.softmax_cross_entropy_with_integer_labels(logit, label)
     chosen = jnp.take_along_axis(offset, label[:, None, None], axis=1)[:, 0]
     distance = _smooth_l1(chosen, region["target"])
@@ -312,6 +311,21 @@ def _region_losses(
         "roi_class": _mean(entropy, drawn, drawn),
         "roi_box": _mean(distance, drawn & (label > 0), drawn),
     }
+
+
+def _draw(
+    key: Array, candidate: dict[str, Array], count: int, *, share: float
+) -> tuple[Array, Array]:
+    """`boxes.sample` of each image: keys [B], `verdict` [B, N]; two [B, R]."""
+    return jax.vmap(
+        lambda key, verdict: boxes.sample(
+            key, verdict, count=count, positive_fraction=share
+        )
+    )(key, candidate["verdict"])
+
+
+def _rows(table: dict[str, Array], index: Array) -> dict[str, Array]:
+    return {name: column[index] for name, column in table.items()}
 
 
 def _smooth_l1(offset: Array, target: Array) -> Array:
