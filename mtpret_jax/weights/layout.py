@@ -2,7 +2,8 @@
 
 torchvision and timm share one layout for ResNet-18 and ResNet-50. Ours differs in
 three things: `layer1.0` is `layer1_0`, kernels are stored height, width, in, out
-instead of out, in, height, width, and running statistics are a tree of their own.
+instead of out, in, height, width (dense ones in, out instead of out, in), and running
+statistics are a tree of their own. `networks` does the same for what has a head.
 
 Our networks take one grey channel and repeat it for the stem. A stem for three
 channels therefore becomes one for a single channel by summing over its inputs, and one
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -30,9 +31,11 @@ _LEAVES = {
     ("model_state", "mean"): "running_mean",
     ("model_state", "var"): "running_var",
 }
-_STEM = "conv1.weight"
+STEM = "conv1.weight"
 _CLASSIFIER = "fc."  # torchvision's and timm's last layer, not part of a backbone
-_COUNTER = "num_batches_tracked"
+COUNTER = ".num_batches_tracked"
+_AXES_OUT = {4: (3, 2, 0, 1), 2: (1, 0)}  # of kernels, by their number of axes
+_AXES_IN = {4: (2, 3, 1, 0), 2: (1, 0)}
 _BLOCKS: Mapping[tuple[bool, tuple[int, ...]], str] = {
     (False, (2, 2, 2, 2)): "ResNet-18",
     (False, (3, 4, 6, 3)): "ResNet-34",
@@ -49,12 +52,29 @@ class Converted:
     Attributes:
       tree: `{"params": ..., "model_state": ...}`, nested dicts of float32 arrays.
       stem: What was done to the first convolution, in words.
-      left_out: Names of the file that are no part of the backbone, sorted.
+      left_out: Names of the file that are no part of the tree, sorted.
+      prefix: What stands before the backbone's names in the file.
     """
 
     tree: Tree
     stem: str
     left_out: tuple[str, ...]
+    prefix: str
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Entry:
+    """One array of a tree of ours.
+
+    Attributes:
+      name: In torchvision.
+      place: Keys that lead to it in our tree.
+      leaf: The array, or what has its `shape`.
+    """
+
+    name: str
+    place: tuple[str, ...]
+    leaf: Any
 
 
 def to_torchvision(tree: Tree) -> dict[str, np.ndarray]:
@@ -68,8 +88,8 @@ def to_torchvision(tree: Tree) -> dict[str, np.ndarray]:
       `num_batches_tracked`, which `load_state_dict(strict=False)` leaves alone.
     """
     return {
-        name: _from_ours(np.asarray(leaf, np.float32))
-        for name, _, leaf in _entries(tree)
+        entry.name: from_ours(np.asarray(entry.leaf, np.float32))
+        for entry in _entries(tree)
     }
 
 
@@ -89,7 +109,7 @@ def from_torchvision(
     Raises:
       ValueError: If names or shapes do not fit, or a number is not finite.
     """
-    wanted = {name: (place, leaf) for name, place, leaf in _entries(expected)}
+    wanted = {entry.name: entry for entry in _entries(expected)}
     prefix = _prefix(tensors, where)
     found = {
         name.removeprefix(prefix): array
@@ -98,71 +118,103 @@ def from_torchvision(
     }
     left_out = {name for name in tensors if not name.startswith(prefix)}
     for name in sorted(found):
-        if name.startswith(_CLASSIFIER) or name.endswith("." + _COUNTER):
+        if name.startswith(_CLASSIFIER) or name.endswith(COUNTER):
             del found[name]
             left_out.add(prefix + name)
-    _check_names(found, wanted, where)
-    tree: Tree = {"params": {}, "model_state": {}}
-    stem = ""
-    for name, (place, leaf) in wanted.items():
-        array = _as_float32(found[name], f"{where}: '{name}'")
-        if name == _STEM:
-            array, stem = _stem(array, leaf.shape[2], where)
-        shape = tuple(leaf.shape)
-        array = _to_ours(array)
-        if array.shape != shape:
-            raise ValueError(
-                f"{where}: '{name}' has shape {found[name].shape}, expected "
-                f"{_torch_shape(shape)}. {_told(found, wanted)}"
-            )
-        branch = tree
-        for part in place[:-1]:
-            branch = branch.setdefault(part, {})
-        branch[place[-1]] = array
-    counted = {name for name in left_out if name.endswith("." + _COUNTER)}
-    return Converted(tree, stem, tuple(sorted(left_out - counted)))
+    channels = wanted[STEM].leaf.shape[2]
+    kernel = as_float32(found[STEM], f"{where}: '{STEM}'")
+    found[STEM], stem = fit_stem(kernel, channels, where)
+    tree = to_ours(found, wanted, where, _told(found, wanted))
+    left_out = {name for name in left_out if not name.endswith(COUNTER)}
+    return Converted(tree, stem, tuple(sorted(left_out)), prefix)
 
 
-def _entries(tree: Tree) -> Iterator[tuple[str, tuple[str, ...], Any]]:
-    """Name in torchvision, path in ours, and leaf, in the tree's order."""
+def entries(tree: Tree, rename: Callable[[str], str]) -> Iterator[Entry]:
+    """The arrays of `{"params": ..., "model_state": ...}`, in its order.
 
-    def walk(branch: Any, path: tuple[str, ...]) -> Iterator[Any]:
+    Args:
+      tree: Of one module.
+      rename: Our module's name, with dots between its parts, to torchvision's.
+    """
+
+    def walk(branch: Any, path: tuple[str, ...]) -> Iterator[Entry]:
         for key, value in branch.items():
             if isinstance(value, Mapping):
                 yield from walk(value, (*path, key))
             else:
-                modules = [
-                    re.sub(r"^(layer\d+|downsample)_(\d+)$", r"\1.\2", part)
-                    for part in path[1:]
-                ]
-                last = _LEAVES[path[0], key]
-                yield ".".join((*modules, last)), (*path, key), value
+                module, last = rename(".".join(path[1:])), _LEAVES[path[0], key]
+                yield Entry(f"{module}.{last}", (*path, key), value)
 
     for part in ("params", "model_state"):
         yield from walk(tree[part], (part,))
 
 
-def _from_ours(array: np.ndarray) -> np.ndarray:
-    kernel = array.ndim == 4
-    return np.ascontiguousarray(array.transpose(3, 2, 0, 1) if kernel else array)
+def to_ours(
+    found: Mapping[str, np.ndarray],
+    wanted: Mapping[str, Entry],
+    where: str,
+    advice: str,
+) -> Tree:
+    """Arrays under torchvision's names as a tree of ours.
+
+    Args:
+      found: Any floating dtype; torchvision's axes.
+      wanted: By the same names.
+      where: Begins a message.
+      advice: Ends it.
+
+    Raises:
+      ValueError: If names or shapes do not fit, or a number is not finite.
+    """
+    missing, extra = sorted(wanted.keys() - found), sorted(found.keys() - wanted)
+    if missing or extra:
+        raise ValueError(
+            f"{where}: the file lacks {missing[:5]} ({len(missing)} in all) and has "
+            f"{extra[:5]} ({len(extra)} in all) that this network does not know. "
+            f"{advice}"
+        )
+    tree: Tree = {"params": {}, "model_state": {}}
+    for name, entry in wanted.items():
+        array, shape = found[name], _torch_shape(tuple(entry.leaf.shape))
+        if array.shape != shape:
+            raise ValueError(
+                f"{where}: '{name}' has shape {array.shape}, expected {shape}. {advice}"
+            )
+        array = as_float32(array, f"{where}: '{name}'")
+        branch = tree
+        for part in entry.place[:-1]:
+            branch = branch.setdefault(part, {})
+        branch[entry.place[-1]] = np.ascontiguousarray(
+            array.transpose(_AXES_IN.get(array.ndim))
+        )
+    return tree
 
 
-def _to_ours(array: np.ndarray) -> np.ndarray:
-    kernel = array.ndim == 4
-    return np.ascontiguousarray(array.transpose(2, 3, 1, 0) if kernel else array)
+def from_ours(array: np.ndarray) -> np.ndarray:
+    """An array of ours with torchvision's axes."""
+    return np.ascontiguousarray(array.transpose(_AXES_OUT.get(array.ndim)))
+
+
+def _entries(tree: Tree) -> Iterator[Entry]:
+    """The arrays of a backbone."""
+    return entries(
+        tree,
+        lambda module: re.sub(r"\b(layer\d+|downsample)_(\d+)\b", r"\1.\2", module),
+    )
 
 
 def _torch_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(shape[axis] for axis in (3, 2, 0, 1)) if len(shape) == 4 else shape
+    axes = _AXES_OUT.get(len(shape), range(len(shape)))
+    return tuple(shape[axis] for axis in axes)
 
 
 def _prefix(tensors: Mapping[str, np.ndarray], where: str) -> str:
     """What stands before the names of the one ResNet in the file."""
-    marks = (_STEM, "layer1.0.conv1.weight", "layer4.0.conv1.weight")
+    marks = (STEM, "layer1.0.conv1.weight", "layer4.0.conv1.weight")
     prefixes = sorted(
-        name.removesuffix(_STEM)
+        name.removesuffix(STEM)
         for name in tensors
-        if name == _STEM or name.endswith("." + _STEM)
+        if name == STEM or name.endswith("." + STEM)
     )
     prefixes = [p for p in prefixes if all(p + mark in tensors for mark in marks)]
     if len(prefixes) > 1:
@@ -179,21 +231,9 @@ def _prefix(tensors: Mapping[str, np.ndarray], where: str) -> str:
     return prefixes[0]
 
 
-def _check_names(
-    found: Mapping[str, np.ndarray], wanted: Mapping[str, Any], where: str
-) -> None:
-    missing, extra = sorted(wanted.keys() - found), sorted(found.keys() - wanted)
-    if missing or extra:
-        raise ValueError(
-            f"{where}: the file lacks {missing[:5]} ({len(missing)} in all) and has "
-            f"{extra[:5]} ({len(extra)} in all) that this backbone does not know. "
-            f"{_told(found, wanted)}"
-        )
-
-
-def _told(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+def _told(found: Mapping[str, Any], wanted: Mapping[str, Entry]) -> str:
     """What the file and the config hold, and what to do."""
-    ours = {name: _Shape(leaf) for name, (_, leaf) in wanted.items()}
+    ours = {name: _Shape(entry.leaf) for name, entry in wanted.items()}
     return (
         f"The file holds {_network(found)}, the config wants {_network(ours)}. Change "
         "config.backbone, or start from other weights."
@@ -215,13 +255,14 @@ def _network(tensors: Mapping[str, Any]) -> str:
     ]
     deep = any(re.match(r"layer\d+\.\d+\.conv3\.", name) for name in tensors)
     name = _BLOCKS.get((deep, tuple(blocks)), f"a ResNet of {blocks} blocks")
-    shape = tuple(tensors[_STEM].shape)
+    shape = tuple(tensors[STEM].shape)
     if len(shape) != 4:
         return name
     return f"{name} of width {shape[0]}"
 
 
-def _as_float32(array: np.ndarray, what: str) -> np.ndarray:
+def as_float32(array: np.ndarray, what: str) -> np.ndarray:
+    """The same numbers; ValueError where they are none or not finite."""
     if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
         raise ValueError(f"{what} holds {array.dtype}, expected floating point.")
     with np.errstate(over="ignore"):  # Said below.
@@ -231,7 +272,7 @@ def _as_float32(array: np.ndarray, what: str) -> np.ndarray:
     return array
 
 
-def _stem(kernel: np.ndarray, channels: int, where: str) -> tuple[np.ndarray, str]:
+def fit_stem(kernel: np.ndarray, channels: int, where: str) -> tuple[np.ndarray, str]:
     """The first kernel [out, in, height, width] for the wanted number of channels."""
     has = kernel.shape[1] if kernel.ndim == 4 else channels
     if has == channels:

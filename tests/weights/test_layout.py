@@ -193,7 +193,7 @@ def test_another_depth_or_width_is_told_from_the_wanted_one():
     _, _, weights = small("resnet50")
     found = refused(weights, backbone(name="resnet18", width=8))
     assert found.startswith("start: the file lacks [")
-    assert "in all) that this backbone does not know" in found
+    assert "in all) that this network does not know" in found
     assert found.endswith(
         "The file holds ResNet-50 of width 8, the config wants ResNet-18 of width 8. "
         "Change config.backbone, or start from other weights."
@@ -213,7 +213,7 @@ def test_names_are_reported_on_both_sides():
 
     assert found.startswith(
         "start: the file lacks ['layer4.1.bn2.bias'] (1 in all) and has "
-        "['layer1.0.se.fc1.weight'] (1 in all) that this backbone does not know. "
+        "['layer1.0.se.fc1.weight'] (1 in all) that this network does not know. "
     )
 
 
