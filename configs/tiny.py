@@ -17,7 +17,11 @@ from mtpret_jax import config as schema
 
 SIZE = 64  # pixels
 BATCH = 8
-OF_A_FOLDER = ("mini", "mtpret")  # configs that take the folder of their sets
+OF_A_FOLDER = (
+    "detection",
+    "mini",
+    "mtpret",
+)  # configs that take the folder of their sets
 BODIES = {"classification": "hand", "segmentation": "head", "detection": "chest"}
 
 
@@ -73,7 +77,10 @@ def _use_phantoms(config: ConfigDict) -> None:
 
 def _shrink_task(row: Any) -> None:
     row.update(image_size=SIZE, batch_size=BATCH)
-    row.segmentation.update(output_stride=16, channels=8)
+    if row.segmentation.head == "unetplusplus":
+        row.segmentation.node_channels = (8, 8, 8, 8)
+    else:
+        row.segmentation.update(output_stride=16, channels=8)
     row.detection.update(
         channels=8,
         proposals_before_nms=32,

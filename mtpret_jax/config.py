@@ -69,13 +69,17 @@ class DatasetConfig:
 
 @dataclasses.dataclass(frozen=True)
 class SegmentationConfig:
-    """DeepLabV3 head."""
+    """A head for masks and its loss. What the chosen head does not read is refused."""
 
-    output_stride: int = 16  # of the backbone, pixels: 8, 16 or 32
-    channels: int = 256  # of the atrous pyramid
-    rates: tuple[int, ...] = (6, 12, 18)  # dilation rates
-    dropout: float = 0.1  # fraction
+    head: str = "deeplabv3"  # or unetplusplus
     dice_weight: float = 0.0  # weight of 1 - Dice beside cross-entropy
+    output_stride: int = 16  # deeplabv3: of the backbone, pixels: 8, 16 or 32
+    channels: int = 256  # deeplabv3: of the atrous pyramid
+    rates: tuple[int, ...] = (6, 12, 18)  # deeplabv3: dilation rates
+    dropout: float = 0.1  # deeplabv3: fraction
+    auxiliary_weight: float = 0.0  # deeplabv3: of the loss of a head on C4; 0: none
+    node_channels: tuple[int, ...] = (32, 64, 128, 256)  # unetplusplus: finest first
+    deep_supervision: bool = False  # unetplusplus: a head on each node of the finest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -232,6 +236,7 @@ class ExperimentConfig:
 CHOICES: Mapping[tuple[type, str], tuple[str, ...]] = {
     (RunConfig, "stage"): ("contrastive", "continual", "finetune"),
     (TaskConfig, "kind"): ("classification", "segmentation", "detection"),
+    (SegmentationConfig, "head"): ("deeplabv3", "unetplusplus"),
     (ContrastiveConfig, "pool"): ("clean", "paper"),
     (FinetuneConfig, "head"): ("new", "carried"),
     (InputConfig, "fit"): ("pad", "crop", "stretch"),

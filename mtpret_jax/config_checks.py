@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mtpret_jax.config import ExperimentConfig, RunConfig
+    from mtpret_jax.config import ExperimentConfig, RunConfig, SegmentationConfig
 
 
 _ANY = math.inf
@@ -57,6 +57,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "ReportConfig.bootstrap": (1, _ANY),
     "ReportConfig.samples": (0, _ANY),
     "RunConfig.evaluate_every": (0, _ANY),
+    "SegmentationConfig.auxiliary_weight": (0, _ANY),
     "SegmentationConfig.channels": (1, _ANY),
     "SegmentationConfig.dropout": (0, 0.99),
     "SegmentationConfig.dice_weight": (0, _ANY),
@@ -94,11 +95,7 @@ def check(config: ExperimentConfig) -> None:
         require_known(row.dataset, config.datasets, f"set in {path}.dataset")
         _require_positive(row, path, "image_size", "batch_size", "microbatches")
         _require_multiple(row.batch_size, row.microbatches, f"{path}.batch_size")
-        if row.segmentation.output_stride not in (8, 16, 32):
-            raise ValueError(
-                f"{path}.segmentation.output_stride: expected 8, 16 or 32, "
-                f"got {row.segmentation.output_stride}."
-            )
+        _check_segmentation(row.segmentation, f"{path}.segmentation")
     earlier: list[str] = []
     for name, row in config.runs.items():
         _check_run(config, name, row, earlier)
@@ -106,6 +103,46 @@ def check(config: ExperimentConfig) -> None:
     arms = {row.arm for row in config.runs.values() if row.stage == "finetune"} - {""}
     if len(arms) > 1:
         require_known(config.report.baseline, arms, "arm in config.report.baseline")
+
+
+# Options of SegmentationConfig that one head alone reads.
+HEAD_OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "deeplabv3": (
+        "output_stride",
+        "channels",
+        "rates",
+        "dropout",
+        "auxiliary_weight",
+    ),
+    "unetplusplus": ("node_channels", "deep_supervision"),
+}
+
+
+def _check_segmentation(row: SegmentationConfig, path: str) -> None:
+    """Checks sizes, and that no option is set which the head does not read."""
+    if row.output_stride not in (8, 16, 32):
+        raise ValueError(
+            f"{path}.output_stride: expected 8, 16 or 32, got {row.output_stride}."
+        )
+    if len(row.node_channels) != 4:
+        raise ValueError(
+            f"{path}.node_channels: expected 4 numbers, for strides 2, 4, 8 and 16, "
+            f"got {len(row.node_channels)}."
+        )
+    for option in ("rates", "node_channels"):
+        if min(getattr(row, option), default=1) < 1:
+            raise ValueError(
+                f"{path}.{option}: expected numbers of at least 1, "
+                f"got {getattr(row, option)}."
+            )
+    for head, options in HEAD_OPTIONS.items():
+        for option in options:
+            default = getattr(type(row), option)
+            if head != row.head and getattr(row, option) != default:
+                raise ValueError(
+                    f"{path}.{option}: only head '{head}' has it, and the head is "
+                    f"'{row.head}'. Leave it out, or at its default, {default}."
+                )
 
 
 def _check_run(

@@ -1,8 +1,9 @@
-"""Segmentation: a DeepLabV3 head, cross-entropy of known pixels, Dice and IoU."""
+"""Segmentation: a head's masks, cross-entropy of known pixels, Dice and IoU."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -11,19 +12,21 @@ import jax.numpy as jnp
 from mtpret_jax import config as schema
 from mtpret_jax import types
 from mtpret_jax.metrics import segmentation as metrics
-from mtpret_jax.models import deeplab
+from mtpret_jax.models import deeplab, unetplusplus
 from mtpret_jax.ops import losses
+
+Head = deeplab.DeepLabV3 | unetplusplus.UNetPlusPlus
 
 
 @dataclasses.dataclass(frozen=True)
 class SegmentationTask:
-    """A DeepLabV3 head as `types.Task`.
+    """A head that draws masks, as `types.Task`.
 
     Attributes:
       name: Of the task.
       class_names: Of the mask, background first.
       image_size: Side of the square input, pixels.
-      config: Sizes of the head.
+      config: The head and its sizes.
       dtype: Of the head's computation.
     """
 
@@ -35,23 +38,16 @@ class SegmentationTask:
 
     @property
     def output_stride(self) -> int:
-        """The backbone stride that the config asks for, pixels."""
-        return self.config.output_stride
+        """The backbone stride that the head needs, pixels."""
+        return 32 if self.config.head == "unetplusplus" else self.config.output_stride
 
     @property
-    def _head(self) -> deeplab.DeepLabV3:
-        return deeplab.DeepLabV3(
-            classes=len(self.class_names),
-            channels=self.config.channels,
-            rates=self.config.rates,
-            dropout=self.config.dropout,
-            image_size=self.image_size,
-            dtype=self.dtype,
-        )
+    def _head(self) -> Head:
+        return HEADS[self.config.head](self)
 
     def init(self, key: jax.Array, features: types.Features) -> types.Variables:
         """Draws the head's parameters."""
-        variables = self._head.init(key, features.levels[-1], train=False)
+        variables = self._head.init(key, features, train=False)
         return types.Variables(variables["params"], variables["batch_stats"])
 
     def loss(
@@ -62,32 +58,68 @@ class SegmentationTask:
         batch: types.Batch,
     ) -> tuple[jax.Array, types.Scalars, types.Tree]:
         """Loss of each example, no further parts, the head's batch statistics."""
-        logits, updated = self._head.apply(
+        results, updated = self._head.apply(
             {"params": variables.params, "batch_stats": variables.model_state},
-            features.levels[-1],
+            features,
             train=True,
             mutable=["batch_stats"],
             rngs={"dropout": key},
         )
-        loss = losses.segmentation(
-            logits,
-            batch.arrays["segmentation"],
-            batch.arrays["pixel_known"],
-            dice_weight=self.config.dice_weight,
-        )
-        return loss, {}, updated["batch_stats"]
+        total = jnp.zeros(len(features.pooled))
+        for weight, logits in zip(self._head.loss_weights, results, strict=True):
+            total += weight * losses.segmentation(
+                logits,
+                batch.arrays["segmentation"],
+                batch.arrays["pixel_known"],
+                dice_weight=self.config.dice_weight,
+            )
+        return total, {}, updated["batch_stats"]
 
     def predict(
         self, variables: types.Variables, features: types.Features
     ) -> dict[str, jax.Array]:
         """`segmentation`, the likeliest class of each pixel, int32 [B, H, W]."""
-        logits: Any = self._head.apply(
+        results: Any = self._head.apply(
             {"params": variables.params, "batch_stats": variables.model_state},
-            features.levels[-1],
+            features,
             train=False,
         )
-        return {"segmentation": jnp.argmax(logits, -1).astype(jnp.int32)}
+        weights = self._head.prediction_weights
+        chances = sum(
+            weight * jax.nn.softmax(logits)
+            for weight, logits in zip(weights, results, strict=True)
+            if weight
+        )
+        return {"segmentation": jnp.argmax(chances, -1).astype(jnp.int32)}
 
     def metric(self) -> types.Metric:
         """Dice and IoU."""
         return metrics.SegmentationMetric(self.class_names)
+
+
+def _deeplab(task: SegmentationTask) -> deeplab.DeepLabV3:
+    return deeplab.DeepLabV3(
+        classes=len(task.class_names),
+        channels=task.config.channels,
+        rates=task.config.rates,
+        dropout=task.config.dropout,
+        auxiliary_weight=task.config.auxiliary_weight,
+        image_size=task.image_size,
+        dtype=task.dtype,
+    )
+
+
+def _unetplusplus(task: SegmentationTask) -> unetplusplus.UNetPlusPlus:
+    return unetplusplus.UNetPlusPlus(
+        classes=len(task.class_names),
+        channels=task.config.node_channels,
+        deep_supervision=task.config.deep_supervision,
+        image_size=task.image_size,
+        dtype=task.dtype,
+    )
+
+
+HEADS: Mapping[str, Callable[[SegmentationTask], Head]] = {
+    "deeplabv3": _deeplab,
+    "unetplusplus": _unetplusplus,
+}

@@ -1,4 +1,4 @@
-"""Residual networks, BatchNorm in groups, DeepLabV3: sizes and hand-worked numbers."""
+"""Residual networks, BatchNorm in groups: sizes and hand-worked numbers."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ import pytest
 
 from mtpret_jax import config as schema
 from mtpret_jax import models, types
-from mtpret_jax.models import deeplab, heads, normalisation
+from mtpret_jax.models import heads, normalisation
 
 # Parameters of the body at width 64 and three channels: torchvision's counts without
 # the last dense layer (11,689,512 - 513,000 and 25,557,032 - 2,049,000).
@@ -139,16 +139,3 @@ def test_projection_gives_unit_length():
     embedding = module.apply(variables, pooled)
 
     np.testing.assert_allclose(jnp.linalg.norm(embedding, axis=-1), 1.0, rtol=1e-5)
-
-
-def test_deeplab_gives_a_logit_for_every_pixel_and_class():
-    module = deeplab.DeepLabV3(
-        classes=3, channels=8, rates=(1, 2), dropout=0.1, image_size=32
-    )
-    level = jnp.ones((2, 4, 4, 16))
-    variables = module.init(jax.random.key(0), level, train=False)
-
-    logits = module.apply(variables, level, train=False)
-
-    assert logits.shape == (2, 32, 32, 3)
-    assert logits.dtype == jnp.float32
