@@ -18,7 +18,12 @@ NAMES = {
     "mask_names": ["background", "object"],
     "object_names": ["object"],
 }
-ARGUMENTS = {"mini": "folder", "mtpret": "folder,weights/r50.pth", "tiny": "demo"}
+ARGUMENTS = {
+    "detection": "folder",
+    "mini": "folder",
+    "mtpret": "folder,weights/r50.pth",
+    "tiny": "demo",
+}
 
 
 def load(name: str, argument: str = "") -> schema.ExperimentConfig:
