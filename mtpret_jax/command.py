@@ -16,7 +16,7 @@ from absl import app, flags, logging
 def run(
     main: Callable[[list[str]], Any], *, usage: str, required: Sequence[str]
 ) -> None:
-    """Reads the flags, among them `--config`, and runs `main`.
+    """Reads the flags, perhaps `--config` among them, and runs `main`.
 
     Args:
       main: Gets what is no flag, after the name of the program.
@@ -48,8 +48,8 @@ def _parse_flags(
                 f"No --{' and no --'.join(missing)}. Usage: {usage} "
                 "(--help shows all flags)."
             )
-        # Raises what reading the file did.
-        getattr(flags.FLAGS["config"].value, "datasets", None)
+        if "config" in flags.FLAGS:  # Raises what reading the file did.
+            getattr(flags.FLAGS["config"].value, "datasets", None)
         return rest
     except (flags.Error, AttributeError, KeyError, OSError, ValueError) as error:
         if "--verbosity=1" in arguments:

@@ -330,6 +330,9 @@ def _end(
         **starting.description(config),
         "image_size": sizes,
         "fit": config.input.fit,
+        "class_names": {
+            task: list(shop.tasks[task].metric().class_names) for task in names
+        },
         "run": name,
         "stage": row.stage,
         "parent": starting.parent(row, shop.weights),

@@ -32,6 +32,7 @@ ROOMS: dict[str, set[str]] = {
     "command": set(),
     "preparation": {"types", "config", "data", "tfds_builders", "command"},
     "experiment": WINGS | {"training", "report", "weights", "audit"},
+    "export": {"config", "training", "weights", "command"},
     "main": {"experiment", "config", "preparation", "command"},
 }
 # Files beside a room's own file that belong to the same room.
@@ -65,6 +66,7 @@ FORBIDDEN: dict[str, set[str]] = {
     "command": ACCELERATOR | DISK | READERS,
     "preparation": ACCELERATOR,
     "experiment": READERS | {"ml_collections"},
+    "export": ACCELERATOR | READERS,
     "main": READERS | {"orbax", "optax", "flax"},
 }
 NOWHERE = {"tensorflow", "torch", "torchvision", "clu", "keras"}

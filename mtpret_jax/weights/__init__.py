@@ -1,4 +1,4 @@
-"""Files of ResNet weights as torchvision and timm lay them out; NumPy only.
+"""Files of weights as torchvision and timm lay them out; NumPy only.
 
-Knows names and bytes; which backbone a config wants is told by the caller.
+Knows names and bytes; which network a config wants is told by the caller.
 """

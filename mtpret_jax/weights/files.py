@@ -1,4 +1,4 @@
-"""Opens a file of weights: safetensors or `torch.save`, by its ending."""
+"""Files of weights: reads safetensors or `torch.save`; writes safetensors."""
 
 from __future__ import annotations
 
@@ -71,17 +71,63 @@ def read(path: epath.PathLike) -> TensorFile:
     return TensorFile(path.name, hashlib.sha256(content).hexdigest(), tensors)
 
 
-def _read_safetensors(content: bytes) -> dict[str, np.ndarray]:
+def write(
+    path: epath.PathLike,
+    tensors: Mapping[str, np.ndarray],
+    metadata: Mapping[str, str],
+) -> TensorFile:
+    """Writes a .safetensors file, and reads it again to see that it is right.
+
+    Args:
+      path: Of a file that is not there.
+      tensors: Of a dtype that safetensors knows.
+      metadata: Kept in the file's head.
+
+    Raises:
+      FileExistsError: If there is such a file.
+      OSError: If what is on disk is not what was written.
+      ValueError: If the library for safetensors is missing.
+    """
+    path = epath.Path(path)
+    if path.exists():
+        raise FileExistsError(f"{os.fspath(path)} is there already; it stays.")
+    path.write_bytes(_safetensors().numpy.save(dict(tensors), dict(metadata)))
+    found = read(path)
+    wrong = sorted(found.tensors.keys() ^ tensors.keys()) + [
+        name
+        for name, array in found.tensors.items()
+        if name in tensors and not _same(array, tensors[name])
+    ]
+    if wrong:
+        raise OSError(
+            f"{os.fspath(path)} does not hold what was written to it: {wrong[:5]} "
+            f"({len(wrong)} in all) differ. Is the disk full, or broken?"
+        )
+    return found
+
+
+def _same(one: np.ndarray, other: np.ndarray) -> bool:
+    kinds = (one.dtype, one.shape) == (other.dtype, other.shape)
+    return kinds and one.tobytes() == other.tobytes()
+
+
+def _safetensors() -> Any:
     try:
         import safetensors
+        import safetensors.numpy
     except ModuleNotFoundError as error:
         raise ValueError(
             "A .safetensors file needs the library 'safetensors': pip install "
-            "'mtpret_jax[weights]', or save the weights as a .pth."
+            "'mtpret_jax[weights]'. (Weights to read may be saved as a .pth instead.)"
         ) from error
+    return safetensors
+
+
+def _read_safetensors(content: bytes) -> dict[str, np.ndarray]:
+    library = _safetensors()
     try:
-        parts = safetensors.deserialize(content)
-    except safetensors.SafetensorError as error:
+        parts = library.deserialize(content)
+    except library.SafetensorError as error:
         raise pickled.Refused(f"it is no whole safetensors file ({error})") from error
     tensors = {}
     for name, part in parts:

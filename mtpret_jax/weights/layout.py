@@ -87,10 +87,7 @@ def to_torchvision(tree: Tree) -> dict[str, np.ndarray]:
       float32 arrays, kernels as [out, in, height, width], without `fc.*` and
       `num_batches_tracked`, which `load_state_dict(strict=False)` leaves alone.
     """
-    return {
-        entry.name: from_ours(np.asarray(entry.leaf, np.float32))
-        for entry in _entries(tree)
-    }
+    return {entry.name: from_ours(entry) for entry in _entries(tree)}
 
 
 def from_torchvision(
@@ -190,8 +187,9 @@ def to_ours(
     return tree
 
 
-def from_ours(array: np.ndarray) -> np.ndarray:
-    """An array of ours with torchvision's axes."""
+def from_ours(entry: Entry) -> np.ndarray:
+    """An array of ours with torchvision's axes, float32."""
+    array = as_float32(np.asarray(entry.leaf), f"'{entry.name}'")
     return np.ascontiguousarray(array.transpose(_AXES_OUT.get(array.ndim)))
 
 

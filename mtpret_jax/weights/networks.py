@@ -72,8 +72,8 @@ def to_torchvision(network: Tree, kind: str) -> tuple[dict[str, np.ndarray], str
       float32 arrays, and counters int64 []; what was done to the stem, in words.
 
     Raises:
-      ValueError: If the head is of another kind, or the stem for neither one nor
-        three channels.
+      ValueError: If the head is of another kind, the stem for neither one nor three
+        channels, or a number not finite.
     """
     body = layout.to_torchvision(network["backbone"])
     body[layout.STEM], stem = layout.fit_stem(
@@ -82,7 +82,7 @@ def to_torchvision(network: Tree, kind: str) -> tuple[dict[str, np.ndarray], str
     tensors = {_BODIES[kind] + name: array for name, array in body.items()}
     if kind != "backbone":
         for entry in _head_entries(network["head"], kind):
-            array = layout.from_ours(np.asarray(entry.leaf, np.float32))
+            array = layout.from_ours(entry)
             if entry.name == _REGION_KERNEL:
                 array = _channels_first(array)
             tensors[entry.name] = array

@@ -1,0 +1,280 @@
+"""The command: what a run has learnt, in torchvision's layout, for PyTorch.
+
+    python -m mtpret_jax.export --workdir=runs/demo --run=contrastive --out=exported
+
+Writes `model.safetensors` and `config.json`: what the network is, what it expects of
+pixels, which class is which, and the arguments by which torchvision builds it. In
+PyTorch, with `docs/load_exported.py`, which needs nothing of this package:
+
+    network = load_exported.load("exported")  # load_state_dict(strict=True)
+
+A run of stage 3 gives backbone and head: ResNet, DeepLabV3 or Faster R-CNN; one of the
+other stages gives the backbone. The stem takes three channels; one for a single channel
+is divided over three, which is the same where grey is repeated.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from absl import app, flags, logging
+from etils import epath
+
+from mtpret_jax import command, config_checks
+from mtpret_jax import config as schema
+from mtpret_jax.training import checkpoint
+from mtpret_jax.training import files as training_files
+from mtpret_jax.weights import files, networks
+
+Facts = dict[str, Any]
+TENSORS, FACTS = "model.safetensors", "config.json"
+_WIDTH = 64  # of torchvision's ResNets
+_STRIDES = (4, 8, 16, 32, 64)  # P2 to P6, pixels
+_CANONICAL = 7  # canonical region of a pyramid, in anchors of its finest level
+
+
+def export(workdir: epath.PathLike, run: str, out: epath.PathLike) -> Facts:
+    """Writes the network of a run that has ended.
+
+    Args:
+      workdir: Of the main command.
+      run: A row of its `config.runs`.
+      out: Folder to write to, empty or not there.
+
+    Returns:
+      What `config.json` holds.
+
+    Raises:
+      FileNotFoundError: If there is no such work folder, or the run has not ended.
+      FileExistsError: If `out` holds anything.
+      ValueError: If there is no such run, or torchvision has no such network.
+    """
+    workdir, out = epath.Path(workdir), epath.Path(out)
+    if not (workdir / "config.json").exists():
+        raise FileNotFoundError(
+            f"No work folder {os.fspath(workdir)}: it has no config.json. Give the "
+            "--workdir of mtpret_jax.main."
+        )
+    config = schema.parse(json.loads((workdir / "config.json").read_text()))
+    config_checks.require_known(run, config.runs, "run in --run")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise FileExistsError(
+            f"--out: {os.fspath(out)} is not an empty folder, and nothing is written "
+            "over. Give another, or remove it."
+        )
+    row = config.runs[run]
+    task = row.finetune.task if row.stage == "finetune" else ""
+    kind = config.tasks[task].kind if task else "backbone"
+    if kind == "segmentation":
+        _refuse_head(config.tasks[task].segmentation.head, run, row.init_from)
+    tree, described = checkpoint.load_backbone(workdir / "runs" / run / "backbone", {})
+    network = {"backbone": tree["backbone"]}
+    if task:
+        heads = tree["heads"]
+        network["head"] = {part: heads[part].get(task, {}) for part in heads}
+        network["head"].setdefault("model_state", {})
+    tensors, stem = networks.to_torchvision(network, kind)
+    facts = _describe(config, task, described, workdir)
+    facts["stem"] = stem
+    if "why_not" not in facts:
+        classes = len(tensors[_LAST[kind]]) if task else 0
+        facts["torchvision"] = _BUILDINGS[kind](config, task, classes)
+    out.mkdir(parents=True, exist_ok=True)
+    head = {"format": "pt", "made_by": facts["made_by"], "kind": kind, "stem": stem}
+    facts["sha256"] = files.write(out / TENSORS, tensors, head).sha256
+    training_files.write_json(out / FACTS, facts)
+    return facts
+
+
+def _refuse_head(head: str, run: str, start: str) -> None:
+    if head != "deeplabv3":
+        raise ValueError(
+            f"Run '{run}' trained a head '{head}', which torchvision has not. Export "
+            f"the run it started from ('{start}') for its backbone."
+        )
+
+
+def _describe(
+    config: schema.ExperimentConfig, task: str, described: Facts, workdir: epath.Path
+) -> Facts:
+    """What `config.json` holds, but for the stem and the hash of the tensors."""
+    facts: Facts = {
+        "made_by": f"mtpret_jax {described['mtpret_jax']}",
+        "kind": config.tasks[task].kind if task else "backbone",
+        "backbone": config.backbone.name,
+        "computed_in": config.backbone.compute_dtype,
+        "origin": {
+            name: described.get(name)
+            for name in ("run", "stage", "parent", "steps", "pools")
+        },
+        "input": _input(config, task, described, workdir),
+    }
+    if task:
+        names = described.get("class_names", {}).get(task)
+        if names and facts["kind"] == "detection":
+            names = ["__background__", *names]  # torchvision's label 0.
+        facts |= {"task": task, "class_names": names}
+        if facts["kind"] == "classification":
+            facts["exclusive"] = config.tasks[task].exclusive
+    width = config.backbone.width
+    if width != _WIDTH:
+        facts["torchvision"] = None
+        facts["why_not"] = (
+            f"torchvision builds ResNets of width {_WIDTH} only, and this one is "
+            f"{width} wide. Names and axes are torchvision's all the same."
+        )
+    return facts
+
+
+def _input(
+    config: schema.ExperimentConfig, task: str, described: Facts, workdir: epath.Path
+) -> Facts:
+    """What the network expects of pixels."""
+    facts: Facts = {
+        "channels": "one grey channel, the same three times",
+        "image_size": described["image_size"],
+        "fit": config.input.fit,
+        "normalisation": config.input.normalisation,
+    }
+    if task:
+        facts["image_size"] = config.tasks[task].image_size
+    if config.input.normalisation == "dataset" and task:
+        sets = json.loads((workdir / "datasets.json").read_text())
+        made = sets[config.tasks[task].dataset]
+        facts |= {name: made[name] for name in ("pixel_mean", "pixel_std")}
+    return facts
+
+
+def _backbone(config: schema.ExperimentConfig, task: str, classes: int) -> Facts:
+    del task, classes
+    return {"resnet": {"name": config.backbone.name}}
+
+
+def _resnet(config: schema.ExperimentConfig, task: str, classes: int) -> Facts:
+    del task
+    return {"resnet": {"name": config.backbone.name, "num_classes": classes}}
+
+
+def _levels(name: str) -> list[int]:
+    """Channels of C2 to C5."""
+    widest = 512 if name == "resnet18" else 2048
+    return [widest // 8, widest // 4, widest // 2, widest]
+
+
+def _deeplab(config: schema.ExperimentConfig, task: str, classes: int) -> Facts:
+    row, name = config.tasks[task].segmentation, config.backbone.name
+    channels = _levels(name)
+    dilation = [False, row.output_stride <= 8, row.output_stride <= 16]
+    head = {
+        "in_channels": channels[3],
+        "num_classes": classes,
+        "atrous_rates": list(row.rates),
+        "channels": row.channels,
+        "dropout": row.dropout,
+    }
+    auxiliary = {"in_channels": channels[2], "channels": classes}
+    return {
+        "resnet": {"name": name, "replace_stride_with_dilation": dilation},
+        "classifier": head,
+        "aux_classifier": auxiliary if row.auxiliary_weight else None,
+    }
+
+
+def _faster_rcnn(config: schema.ExperimentConfig, task: str, classes: int) -> Facts:
+    row, size = config.tasks[task].detection, config.tasks[task].image_size
+    levels = [str(level) for level in range(4)]
+    anchors: Facts = {
+        "sizes": [[anchor] for anchor in row.anchor_sizes],
+        "aspect_ratios": [list(row.anchor_ratios)] * len(row.anchor_sizes),
+    }
+    if size % _STRIDES[-1]:  # torchvision divides the size by the grid.
+        anchors["strides"] = list(_STRIDES)
+    return {
+        "resnet": {"name": config.backbone.name},
+        "backbone": {
+            "return_layers": {f"layer{n + 1}": name for n, name in enumerate(levels)},
+            "in_channels_list": _levels(config.backbone.name),
+            "out_channels": row.channels,
+        },
+        "rpn_anchor_generator": anchors,
+        "box_roi_pool": {
+            "featmap_names": levels,
+            "output_size": 7,
+            "sampling_ratio": 2,
+            "canonical_scale": _CANONICAL * row.anchor_sizes[0],
+            "canonical_level": 4,
+        },
+        "box_head": {
+            "in_channels": row.channels * 7**2,
+            "representation_size": row.hidden,
+        },
+        "box_predictor": {
+            "in_channels": row.hidden,
+            "num_classes": classes,
+        },
+        "faster_rcnn": {
+            "min_size": size,
+            "max_size": size,
+            "image_mean": [0.0, 0.0, 0.0],
+            "image_std": [1.0, 1.0, 1.0],
+            "size_divisible": 1,
+            "rpn_pre_nms_top_n_train": row.proposals_before_nms,
+            "rpn_pre_nms_top_n_test": row.proposals_before_nms,
+            "rpn_post_nms_top_n_train": row.proposals,
+            "rpn_post_nms_top_n_test": row.proposals,
+            "rpn_batch_size_per_image": row.anchors_sampled,
+            "box_batch_size_per_image": row.regions,
+            "box_score_thresh": row.score_threshold,
+            "box_nms_thresh": row.nms_threshold,
+            "box_detections_per_img": row.detections,
+        },
+    }
+
+
+_LAST = {  # the tensor that has one number for each class
+    "classification": "fc.bias",
+    "segmentation": "classifier.4.bias",
+    "detection": "roi_heads.box_predictor.cls_score.bias",
+}
+_BUILDINGS: Mapping[str, Any] = {
+    "backbone": _backbone,
+    "classification": _resnet,
+    "segmentation": _deeplab,
+    "detection": _faster_rcnn,
+}
+
+
+def run() -> None:
+    """The command; a mistake in the input ends in one line, not a traceback."""
+    # Defined here, since the main command has flags of the same names.
+    workdir = flags.DEFINE_string("workdir", None, "Work folder of the main command.")
+    name = flags.DEFINE_string("run", None, "A run of it that has ended.")
+    out = flags.DEFINE_string("out", None, "Folder to write to; not there, or empty.")
+
+    def main(arguments: list[str]) -> None:
+        if len(arguments) > 1:
+            raise app.UsageError(f"Unknown arguments: {arguments[1:]}.")
+        if not logging.level_debug():
+            logging.set_verbosity(logging.ERROR)  # Orbax says much.
+        folder = epath.Path(str(out.value)).expanduser()
+        place = epath.Path(str(workdir.value)).expanduser()
+        facts = export(place, str(name.value), folder)
+        said = [f"Written to {folder}: {TENSORS} and {FACTS} ({facts['kind']})."]
+        if "why_not" in facts:
+            said.append(f"Note: {facts['why_not']}")
+        sys.stdout.write("\n".join([*said, ""]))
+
+    command.run(
+        main,
+        usage="python -m mtpret_jax.export --workdir=runs/demo --run=contrastive "
+        "--out=exported",
+        required=("workdir", "run", "out"),
+    )
+
+
+if __name__ == "__main__":
+    run()
