@@ -88,7 +88,7 @@ def _deeplab(body: nn.Module, arguments: dict[str, Any]) -> nn.Module:
 
 
 class _Anchors(anchor_utils.AnchorGenerator):
-    """Anchors whose strides are given, for image sizes that 64 does not divide."""
+    """Anchors whose strides are given, for image sizes that 32 does not divide."""
 
     def __init__(self, strides: list[int], **options: Any) -> None:
         super().__init__(**options)

@@ -33,7 +33,7 @@ from mtpret_jax.weights import files, networks
 Facts = dict[str, Any]
 TENSORS, FACTS = "model.safetensors", "config.json"
 _WIDTH = 64  # of torchvision's ResNets
-_STRIDES = (4, 8, 16, 32, 64)  # P2 to P6, pixels
+_STRIDES = (4, 8, 16, 32)  # P2 to P5, pixels
 _CANONICAL = 7  # canonical region of a pyramid, in anchors of its finest level
 
 
@@ -192,7 +192,8 @@ def _faster_rcnn(config: schema.ExperimentConfig, task: str, classes: int) -> Fa
         "aspect_ratios": [list(row.anchor_ratios)] * len(row.anchor_sizes),
     }
     if size % _STRIDES[-1]:  # torchvision divides the size by the grid.
-        anchors["strides"] = list(_STRIDES)
+        last = -(-size // _STRIDES[-1])
+        anchors["strides"] = [*_STRIDES, _STRIDES[-1] * last // -(-last // 2)]
     return {
         "resnet": {"name": config.backbone.name},
         "backbone": {

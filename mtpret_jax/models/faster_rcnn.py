@@ -171,7 +171,7 @@ class FasterRCNN(nn.Module):
         region = regions.align(
             pyramid_levels[:-1],
             jax.lax.stop_gradient(box),
-            strides=pyramid.STRIDES[: len(pyramid_levels) - 1],
+            strides=pyramid.STRIDES,
             finest_anchor=self.finest_anchor,
             size=REGION_SIZE,
         )

@@ -12,8 +12,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-# Pixels between two positions of P2 to P6.
-STRIDES = (4, 8, 16, 32, 64)
+# Pixels between two positions of P2 to P5.
+STRIDES = (4, 8, 16, 32)
 
 
 class FeaturePyramid(nn.Module):
@@ -55,6 +55,19 @@ class FeaturePyramid(nn.Module):
             dtype=self.dtype,
             name=name,
         )
+
+
+def anchor_strides(image_size: int) -> tuple[int, ...]:
+    """Pixels between two anchors of P2 to P6, for the side of a square input.
+
+    For P6 torchvision divides the input by the number of positions, which gives less
+    than 64 pixels where that number was rounded up: 56 for 224 pixels.
+
+    Source: torchvision's AnchorGenerator; equal to it where 32 divides `image_size`,
+    and torchvision pads other pictures until it does.
+    """
+    last = -(-image_size // STRIDES[-1])
+    return (*STRIDES, STRIDES[-1] * last // -(-last // 2))
 
 
 def enlarge(level: jax.Array, *, like: jax.Array) -> jax.Array:

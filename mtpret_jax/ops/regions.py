@@ -44,8 +44,7 @@ def anchors(
       then columns, then ratios. NumPy, so constants of a compiled step.
 
     Source:
-      torchvision's AnchorGenerator. Differs: there a stride is image size // grid,
-      which is off where the grid was rounded up (56 for P6 of 224 pixels).
+      torchvision's AnchorGenerator.
     """
     if not len(grids) == len(strides) == len(sizes):
         raise ValueError(

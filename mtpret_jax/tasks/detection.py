@@ -62,7 +62,7 @@ class DetectionTask:
                 f"Task '{self.name}': detection needs at least one class of objects. "
                 "Check object_names of its set."
             )
-        if len(self.config.anchor_sizes) != len(pyramid.STRIDES):
+        if len(self.config.anchor_sizes) != len(pyramid.STRIDES) + 1:
             raise ValueError(
                 f"config.tasks.{self.name}.detection.anchor_sizes: expected one size "
                 f"for each of P2 to P6, got {self.config.anchor_sizes}."
@@ -173,7 +173,7 @@ class DetectionTask:
     def _anchors(self, levels: tuple[Array, ...]) -> tuple[np.ndarray, ...]:
         return regions.anchors(
             [(level.shape[1], level.shape[2]) for level in levels],
-            strides=pyramid.STRIDES,
+            strides=pyramid.anchor_strides(self.image_size),
             sizes=self.config.anchor_sizes,
             ratios=self.config.anchor_ratios,
         )
