@@ -115,6 +115,10 @@ def write(
         "results": results,
     }
     path = folder / f"{name}.json"
+    # Five digits: no measurement here has more.
+    record = json.loads(
+        json.dumps(record), parse_float=lambda x: float(f"{float(x):.5g}")
+    )
     path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     show(f"Written: {os.path.relpath(path)}")
 

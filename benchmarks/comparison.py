@@ -1,0 +1,189 @@
+"""What the comparisons with PyTorch share: flags, both sides, ratios and the table."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from absl import flags
+
+from benchmarks import pairing, recording
+
+_NETWORK = flags.DEFINE_enum("network", "resnet18", ["resnet18", "resnet50"], "Which.")
+_SIZE = flags.DEFINE_integer("image_size", 128, "Side of the input, pixels.")
+_BATCH = flags.DEFINE_integer("batch_size", 32, "Images, or pairs, of a batch.")
+_DTYPE = flags.DEFINE_enum(
+    "dtype", "float32", ["float32", "bfloat16"], "Of the computation, on both sides."
+)
+STEPS = flags.DEFINE_integer("steps", 6, "Steps that are timed in one turn.")
+_ROUNDS = flags.DEFINE_integer("rounds", 5, "Turns of each side.")
+_TORCH = flags.DEFINE_string(
+    "torch_python",
+    sys.executable,
+    "Interpreter that has PyTorch and torchvision; empty: ours alone is measured.",
+)
+_COMPILE = flags.DEFINE_boolean(
+    "torch_compile", None, "torch.compile on the PyTorch side; default: on a GPU."
+)
+
+OURS, TORCH = "ours", "pytorch"
+# Both sides share one GPU: JAX must not take all of its memory.
+_SHARED_GPU = {"XLA_PYTHON_CLIENT_MEM_FRACTION": "0.45"}
+
+
+def settings(kind: str, **options: Any) -> dict[str, Any]:
+    """What both sides are made from; see `ours.config` for the keys."""
+    return {
+        "kind": kind,
+        "network": _NETWORK.value,
+        "image_size": _SIZE.value,
+        "batch_size": _BATCH.value,
+        "dtype": _DTYPE.value,
+        **options,
+    }
+
+
+def _has_torch(python: str) -> bool:
+    """Whether the interpreter has PyTorch. One that was named must have it."""
+    if not python:
+        return False
+    if python == sys.executable:
+        return importlib.util.find_spec("torchvision") is not None
+    subprocess.run([python, "-c", "import torch, torchvision"], check=True)
+    return True
+
+
+@contextlib.contextmanager
+def sides(
+    made_from: Mapping[str, Any], reference: str
+) -> Iterator[tuple[dict[str, pairing.Side], dict[str, dict[str, Any]]]]:
+    """Starts both sides and asks for their facts.
+
+    Args:
+      made_from: See `settings`.
+      reference: Module of the PyTorch side.
+
+    Yields:
+      The sides by name, and what each says of itself.
+
+    Raises:
+      RuntimeError: If the sides do not compute the same network on the same device.
+    """
+    with contextlib.ExitStack() as stack:
+        started = {
+            OURS: pairing.Side(
+                sys.executable, "benchmarks.ours", made_from, **_SHARED_GPU
+            )
+        }
+        stack.enter_context(started[OURS])
+        facts = {OURS: started[OURS].ask("facts")}
+        if _has_torch(_TORCH.value):
+            asked = {**made_from, "torch_compile": _COMPILE.value}
+            started[TORCH] = pairing.Side(_TORCH.value, reference, asked)
+            stack.enter_context(started[TORCH])
+            facts[TORCH] = started[TORCH].ask("facts")
+            for same in ("parameters", "device"):
+                if facts[OURS][same] != facts[TORCH][same]:
+                    raise RuntimeError(
+                        f"The sides differ in {same}: ours {facts[OURS][same]}, "
+                        f"PyTorch {facts[TORCH][same]}; they cannot be compared."
+                    )
+        else:
+            recording.show(
+                "No PyTorch here, so ours alone: name an interpreter that has it by "
+                "--torch_python."
+            )
+        yield started, facts
+
+
+def images_of_a_turn() -> int:
+    """Images, or pairs, that one side takes in one turn."""
+    return _BATCH.value * STEPS.value
+
+
+def rates(seconds: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    """Images (pairs) a second of each side, and ours over PyTorch's.
+
+    Returns:
+      For each side a `recording.spread`; with both also `ratio`, the median of the
+      rounds' ratios, and `ratio_range`.
+    """
+    images = images_of_a_turn()
+    found: dict[str, Any] = {
+        name: recording.spread([images / second for second in values])
+        for name, values in seconds.items()
+    }
+    if TORCH in seconds:
+        paired = zip(seconds[OURS], seconds[TORCH], strict=True)
+        ratios = recording.spread([theirs / ours for ours, theirs in paired])
+        found["ratio"] = ratios["median"]
+        found["ratio_range"] = [ratios["low"], ratios["high"]]
+    return found
+
+
+def measure(started: Mapping[str, pairing.Side], method: str, **more: Any) -> Any:
+    """The `rates` of a method of both sides that takes steps."""
+    return rates(
+        pairing.take_turns(started, _ROUNDS.value, method, steps=STEPS.value, **more)
+    )
+
+
+def show(found: Mapping[str, Mapping[str, Any]], unit: str) -> None:
+    """Shows a row for each measurement."""
+    rows = [["", f"ours, {unit}", f"PyTorch, {unit}", "ratio", "range of rounds"]]
+    for name, row in found.items():
+        cells = [name]
+        for side in (OURS, TORCH):
+            cells.append(f"{row[side]['median']:.1f}" if side in row else "-")
+        if "ratio" in row:
+            low, high = row["ratio_range"]
+            cells += [f"{row['ratio']:.3f}", f"{low:.3f} to {high:.3f}"]
+        else:
+            cells += ["-", "-"]
+        rows.append(cells)
+    recording.table(rows)
+
+
+def write(
+    question: str,
+    found: Mapping[str, Mapping[str, Any]],
+    made_from: Mapping[str, Any],
+    facts: Mapping[str, dict[str, Any]],
+    **more: Any,
+) -> None:
+    """Writes the figures, with `<measurement>_ratio` at the top where there are two.
+
+    Args:
+      question: First word of the file's name; network, size and dtype follow.
+      found: As `show` takes it.
+      made_from: See `settings`.
+      facts: Of both sides.
+      **more: Further results.
+    """
+    results: dict[str, Any] = {}
+    for name, row in found.items():
+        for key in ("ratio", "ratio_range"):
+            if key in row:
+                results[f"{name}_{key}"] = row[key]
+    results["rates"] = found
+    results["settings"] = dict(made_from)
+    results |= more
+    theirs = dict(facts.get(TORCH, {}))
+    device = facts[OURS]["device"]
+    versions = theirs.pop("versions", {})
+    results["pytorch"] = theirs
+    results["parameters"] = facts[OURS]["parameters"]
+    part = [question, _NETWORK.value, str(_SIZE.value)]
+    if _DTYPE.value != "float32":
+        part.append(_DTYPE.value)
+    recording.write(
+        "_".join(part),
+        results,
+        n=_ROUNDS.value,
+        device=device,
+        more_versions=versions,
+    )

@@ -1,0 +1,216 @@
+"""Our side of a comparison: a stage of the package, its compiled step and its stream.
+
+Everything is built as a run builds it: `building`, `sharding` and the one loop of
+`training.loop`, under `jax.transfer_guard("disallow")`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import time
+from typing import Any
+
+import jax
+import numpy as np
+
+from benchmarks import pairing
+from mtpret_jax import building, types
+from mtpret_jax import config as schema
+from mtpret_jax.data import sources
+from mtpret_jax.training import loop, sharding
+
+SET = "pictures"  # the one set of the config
+TASK = "task"  # the one supervised task
+RUN = "run"
+# What the heads are built for where no set is read.
+_NAMES = {"mask_names": 4, "object_names": 1}
+
+
+def config(settings: dict[str, Any]) -> schema.ExperimentConfig:
+    """The config of one run that a comparison needs.
+
+    Args:
+      settings: `kind` (contrastive, or that of a task), `network`, `image_size`,
+        `batch_size`, `dtype`, and, optionally, tables of options: `dataset`, `input`,
+        `backbone`, `contrastive`, `segmentation`, `detection`.
+    """
+    kind, table = settings["kind"], schema.defaults()
+    table.input.update(settings.get("input", {}))
+    table.backbone.update(
+        name=settings["network"],
+        compute_dtype=settings["dtype"],
+        **settings.get("backbone", {}),
+    )
+    dataset = settings.get("dataset", {"builder": "phantom_xray"})
+    table.datasets[SET] = schema.dataset(**dataset)
+    sizes = {key: settings[key] for key in ("image_size", "batch_size")}
+    if kind == "contrastive":
+        options = {"datasets": {SET: 1.0}, **sizes, **settings.get(kind, {})}
+        table.runs[RUN] = schema.run(stage=kind, steps=10_000, contrastive=options)
+    else:
+        options = {kind: settings.get(kind, {})} if kind != "classification" else {}
+        options |= settings.get("task", {})
+        table.tasks[TASK] = schema.task(kind=kind, dataset=SET, **sizes, **options)
+        table.runs[RUN] = schema.run(
+            stage="finetune", steps=10_000, finetune={"task": TASK}
+        )
+    return schema.parse(table)
+
+
+class Trainer:
+    """A run whose loop can be timed, on a constant batch or on its own stream."""
+
+    def __init__(
+        self, config: schema.ExperimentConfig, folder: str | None = None
+    ) -> None:
+        """Builds and initialises; compiles no step yet.
+
+        Args:
+          config: As `config` makes it.
+          folder: Prepared folder of its set; needed for the stream alone.
+        """
+        self._row = config.runs[RUN]
+        names: Any = {
+            name: tuple(f"class {index}" for index in range(count))
+            for name, count in _NAMES.items()
+        }
+        if folder:
+            names = dataclasses.asdict(sources.read_metadata(folder))
+        mesh = sharding.make_mesh()
+        self._shop = building.Workshop(
+            config=config,
+            workdir=building.epath.Path("unused"),
+            folders={SET: folder or ""},
+            mesh=mesh,
+            tasks=building.build_tasks(config, {SET: names}),
+            shard=building.pipeline.Shard(),
+        )
+        stage = building.build_stage(config, self._row, self._shop.tasks)
+        shapes = building.shape_batches(config, self._row)
+        state = sharding.compile_init(lambda key: stage.init(key, shapes), mesh)(
+            jax.random.key(0)
+        )
+        self.parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+        (self._segment,) = stage.segments()
+        begin, self.step = sharding.compile_stage(stage, mesh)
+        self.state = begin(state, self._segment.task)
+        self.stage = stage
+
+    @contextlib.contextmanager
+    def stream(self, **options: int):
+        """Batches of the run's stream from its first on.
+
+        Args:
+          **options: Of the config's `input`, to be changed.
+        """
+        changed = dataclasses.replace(self._shop.config.input, **options)
+        config = dataclasses.replace(self._shop.config, input=changed)
+        shop = dataclasses.replace(self._shop, config=config)
+        task = self._segment.task
+        with building.open_streams(shop, self._row, {task: 0})[task] as batches:
+            yield batches
+
+    def put(self, batch: types.Batch) -> types.Batch:
+        """A batch on the devices."""
+        return sharding.put(batch, self._shop.mesh)
+
+    def run(self, steps: int, batches: Any, *, put: bool = True) -> float:
+        """Seconds that `steps` steps take; the last is waited for.
+
+        Args:
+          steps: How many.
+          batches: Iterator.
+          put: Whether each batch still has to be moved to the devices.
+        """
+        begin = time.perf_counter()
+        with jax.transfer_guard("disallow"):
+            self.state = loop.fit(
+                [dataclasses.replace(self._segment, steps=steps)],
+                self.state,
+                {self._segment.task: batches},
+                start=0,
+                begin=lambda state, task: state,
+                step=self.step,
+                put=self.put if put else lambda batch: batch,
+                hook=lambda *_: None,
+            )
+            jax.block_until_ready(self.state)
+        return time.perf_counter() - begin
+
+
+def constant_batch(config: schema.ExperimentConfig) -> types.Batch:
+    """A batch of noise with random targets, in the shapes of `mtpret_jax.types`."""
+    rng = np.random.default_rng(0)
+    row = config.runs[RUN]
+    part = row.contrastive if row.stage == "contrastive" else config.tasks[TASK]
+    batch, size = part.batch_size, part.image_size
+    arrays: dict[str, Any] = {
+        "record": np.arange(batch, dtype=np.int32),
+        "example_valid": np.ones(batch, bool),
+    }
+
+    def noise() -> np.ndarray:
+        return rng.standard_normal((batch, size, size, 1), np.float32)
+
+    if row.stage == "contrastive":
+        return types.Batch({**arrays, "query": noise(), "positive": noise()}, row.stage)
+    arrays["image"] = noise()
+    if part.kind == "segmentation":
+        classes = _NAMES["mask_names"]
+        shape = (batch, size, size)
+        arrays["segmentation"] = rng.integers(0, classes, shape, np.int32)
+        arrays["pixel_known"] = np.ones(shape, bool)
+    elif part.kind == "detection":
+        shape = (batch, part.detection.max_boxes)
+        start = rng.uniform(0, 0.6, (*shape, 2))
+        end = start + rng.uniform(0.1, 0.4, (*shape, 2))
+        arrays["box"] = np.concatenate([start, end], -1).astype(np.float32)
+        arrays["box_class"] = np.zeros(shape, np.int32)
+        arrays["box_valid"] = np.broadcast_to(np.arange(shape[1]) < 4, shape)
+    return types.Batch(arrays, TASK)
+
+
+class Side:
+    """What `pairing` asks of either side."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        """Builds, and compiles the step by doing it twice."""
+        self._config = config(settings)
+        self._trainer = Trainer(self._config, settings.get("prepared"))
+        self._batch = self._trainer.put(constant_batch(self._config))
+        self._threads = self._config.input.threads
+        self.step(2)
+
+    def facts(self) -> dict[str, Any]:
+        """Device and number of trained parameters."""
+        device = jax.devices()[0]
+        kind = "cpu" if device.platform == "cpu" else device.device_kind
+        return {"device": kind, "parameters": self._trainer.parameters}
+
+    def step(self, steps: int) -> float:
+        """Seconds of steps on a constant batch that lies on the device."""
+        return self._trainer.run(steps, itertools.repeat(self._batch), put=False)
+
+    def end_to_end(self, steps: int, warm_up: int, readers: int | None = None) -> float:
+        """Seconds of steps from stored files on.
+
+        Args:
+          steps: That are timed.
+          warm_up: Steps before, in which the stream fills or empties its buffer.
+          readers: Threads that read; what `choose_readers` chose if None.
+        """
+        with self._trainer.stream(threads=readers or self._threads) as batches:
+            self._trainer.run(warm_up, batches)
+            return self._trainer.run(steps, batches)
+
+    def choose_readers(self, tried: list[int], steps: int, warm_up: int) -> list[float]:
+        """Seconds with each number of threads; the best is kept."""
+        found = [self.end_to_end(steps, warm_up, readers) for readers in tried]
+        self._threads = tried[int(np.argmin(found))]
+        return found
+
+
+if __name__ == "__main__":
+    pairing.serve(Side)
