@@ -17,11 +17,8 @@ from mtpret_jax import config as schema
 
 SIZE = 64  # pixels
 BATCH = 8
-OF_A_FOLDER = (
-    "detection",
-    "mini",
-    "mtpret",
-)  # configs that take the folder of their sets
+# Configs that take the folder of their sets.
+OF_A_FOLDER = ("detection", "mini", "mtpret", "segmentation")
 BODIES = {"classification": "hand", "segmentation": "head", "detection": "chest"}
 
 

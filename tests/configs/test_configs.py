@@ -22,6 +22,7 @@ ARGUMENTS = {
     "detection": "folder",
     "mini": "folder",
     "mtpret": "folder,weights/r50.pth",
+    "segmentation": "folder",
     "tiny": "demo",
 }
 
