@@ -9,7 +9,7 @@ import dataclasses
 import math
 import pathlib
 import zlib
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -63,6 +63,25 @@ def fill(network: Any) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+def state(network: Any) -> dict[str, np.ndarray]:
+    """Weights and running statistics of a PyTorch module."""
+    return {
+        name: tensor.numpy().copy()
+        for name, tensor in network.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+
+
+def statistics(tensors: Arrays) -> dict[str, np.ndarray]:
+    """The running statistics among them."""
+    return {name: array for name, array in tensors.items() if ".running_" in name}
+
+
+def gradients(network: Any) -> dict[str, np.ndarray]:
+    """Of the last backward pass of a PyTorch module."""
+    return {name: x.grad.numpy().copy() for name, x in network.named_parameters()}
+
+
 def images(count: int, size: int, name: str = "images") -> np.ndarray:
     """Grey images of noise, float32 [count, size, size, 1]."""
     return 2 * uniform(name, (count, size, size, 1))
@@ -102,7 +121,7 @@ class Golden:
 
     Attributes:
       shapes: Of its tensors, by name.
-      arrays: Its results, float32 or (where a test needs more) float64.
+      arrays: Its results, as float32.
       rounding: `error` of PyTorch's own float32 against them, at least one step of
         float32: how far two right programs may be apart.
     """
@@ -117,13 +136,8 @@ def store(
     shapes: Mapping[str, tuple[int, ...]],
     exact: Arrays,
     single: Arrays,
-    *,
-    wide: Collection[str] = (),
 ) -> None:
-    """Writes `<name>.npz` from the same results in float64 and in float32.
-
-    Those of `wide` are kept in float64, the others rounded to float32.
-    """
+    """Writes `<name>.npz` from the same results in float64 and in float32."""
     rounding = {key: max(error(single[key], exact[key]), EPSILON) for key in exact}
     for key, value in rounding.items():
         print(f"{name:12} {key:24} float32 differs by {value:.1e}")  # noqa: T201
@@ -132,10 +146,7 @@ def store(
         FOLDER / f"{name}.npz",
         tensors=np.array(lines),
         rounding=np.array([f"{key} {value!r}" for key, value in rounding.items()]),
-        **{
-            key: np.asarray(array, np.float64 if key in wide else np.float32)
-            for key, array in exact.items()
-        },
+        **{key: np.asarray(array, np.float32) for key, array in exact.items()},
     )
 
 

@@ -1,98 +1,67 @@
 # pyright: reportMissingImports=false
-"""Makes the reference arrays of the residual networks, with torch and torchvision.
+"""ResNet-18 and ResNet-50 of torchvision: features, gradients, BatchNorm statistics.
 
-    pip install torch torchvision
-    python tests/golden/make_resnet_goldens.py
-
-Writes beside itself, for each network, `<name>.npz`: names and shapes of torchvision's
-tensors, and the features that it computes of two images with the weights of `draw`.
-Also two small files of `torch.save`, in the zip format and in the older one, whose
-content `saved_values` describes. The tests read all of that without torch.
+`eval/...`: levels (some channels) and pooled features of two images.
+`train/...`: three steps of gradient descent, each on four images of its own, on half
+the mean squared distance of the pooled features to drawn ones: pooled features,
+gradients and running statistics of the first step, the loss of each, and all weights
+and running statistics after the third.
 """
 
-import math
-import pathlib
-import zlib
-from collections.abc import Mapping
 from typing import Any
 
+import drawing
 import numpy as np
 
-FOLDER = pathlib.Path(__file__).parent
 NETWORKS = ("resnet18", "resnet50")
-IMAGE_SIZE = 64  # pixels
-CHANNELS_KEPT = 8  # of each level, evenly spaced; `pooled` is kept whole
+EVAL_BATCH, EVAL_SIZE = 2, 64  # images, pixels
+TRAIN_BATCH, TRAIN_SIZE = 4, 33  # an odd size has 2 x 2 cells in the last level
+STEPS, RATE = 3, 0.01
 
 
-def _uniform(name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Numbers in [-1, 1), float32, from a tensor's name alone.
-
-    NumPy promises that the raw bits of PCG64 stay as they are; its distributions may
-    change from version to version.
-    """
-    bits = np.random.PCG64(zlib.crc32(name.encode())).random_raw(math.prod(shape))
-    unit = (bits >> np.uint64(40)).astype(np.float32) / np.float32(2**24)
-    return (2 * unit - 1).reshape(shape)
+def train_images(step: int) -> np.ndarray:
+    """Of a step of training."""
+    return drawing.images(TRAIN_BATCH, TRAIN_SIZE, f"step {step}")
 
 
-def draw(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
-    """Weights by torchvision's names, of a size that keeps features near 1."""
-    drawn = {}
-    for name, shape in shapes.items():
-        numbers = _uniform(name, shape)
-        if len(shape) == 4:
-            numbers *= math.sqrt(3 / math.prod(shape[1:]))  # deviation 1 / sqrt(fan in)
-        elif name.endswith(("running_var", "weight")):
-            numbers = 1 + numbers / 2
-        else:
-            numbers /= 2
-        drawn[name] = numbers.astype(np.float32)
-    return drawn
+def _levels(network: Any, image: Any) -> list[Any]:
+    hidden = network.maxpool(network.relu(network.bn1(network.conv1(image))))
+    levels = []
+    for level in range(1, 5):
+        hidden = getattr(network, f"layer{level}")(hidden)
+        levels.append(hidden)
+    return levels
 
 
-def images() -> np.ndarray:
-    """Grey images, float32 [2, IMAGE_SIZE, IMAGE_SIZE, 1]."""
-    return 2 * _uniform("images", (2, IMAGE_SIZE, IMAGE_SIZE, 1))
-
-
-def kept(level: np.ndarray) -> np.ndarray:
-    """Some channels of a level [B, H, W, C]."""
-    return level[..., :: level.shape[-1] // CHANNELS_KEPT]
-
-
-def saved_values() -> dict[str, np.ndarray]:
-    """What the two files of `torch.save` hold; bfloat16 is given as float32."""
-    grid = np.arange(24, dtype=np.float32).reshape(4, 6)
-    return {
-        "plain": grid,
-        "transposed": grid.T,
-        "part": grid[1:3, 2:5],  # shares the storage of `plain`
-        "double": np.array([0.1, -2.5], np.float64),
-        "half": np.array([0.1, 65504], np.float16),
-        "bfloat16": np.array([1.0, -0.15625], np.float32),
-        "count": np.asarray(7, np.int64),
-        "flags": np.asarray([True, False]),
-        "empty": np.zeros((0, 3), np.float32),
-        "parameter": np.array([[1, 2], [3, 4]], np.float32),
+def _eval(network: Any, image: Any) -> dict[str, np.ndarray]:
+    levels = [level.detach().numpy() for level in _levels(network.eval(), image)]
+    arrays = {
+        f"eval/level{number}": drawing.kept(level.transpose(0, 2, 3, 1))
+        for number, level in enumerate(levels, start=1)
     }
+    return arrays | {"eval/pooled": levels[-1].mean((2, 3))}
 
 
-def _save(torch: Any) -> None:
-    values = saved_values()
-    tensors = {name: torch.tensor(value) for name, value in values.items()}
-    tensors["transposed"] = tensors["plain"].t()
-    tensors["part"] = tensors["plain"][1:3, 2:5]
-    tensors["bfloat16"] = tensors["bfloat16"].to(torch.bfloat16)
-    tensors["parameter"] = torch.nn.Parameter(tensors["parameter"])
-    module = torch.nn.Linear(1, 1)
-    state = module.state_dict()  # An ordered dict with attributes, as models give.
-    state.clear()
-    state.update(tensors)
-    checkpoint = {"state_dict": state, "epoch": 3, "arch": "none", "best": 0.5}
-    torch.save(checkpoint, FOLDER / "torch_zip.pth")
-    torch.save(
-        checkpoint, FOLDER / "torch_legacy.pth", _use_new_zipfile_serialization=False
-    )
+def _train(network: Any, image_of: Any, optimizer: Any) -> dict[str, np.ndarray]:
+    losses, arrays = [], {}
+    network.train()
+    for step in range(STEPS):
+        pooled = network(image_of(step))
+        target = pooled.new_tensor(drawing.uniform("target", tuple(pooled.shape)))
+        loss = (pooled - target).square().mean() / 2
+        optimizer.zero_grad()
+        loss.backward()
+        losses.append(loss.item())
+        if step == 0:
+            arrays["train/pooled"] = drawing.kept(pooled.detach().numpy())
+            arrays["train/gradients"] = drawing.digest(drawing.gradients(network))
+            arrays["train/statistics"] = drawing.digest(
+                drawing.statistics(drawing.state(network))
+            )
+        optimizer.step()
+    arrays["train/losses"] = np.array(losses)
+    arrays["train/after"] = drawing.digest(drawing.state(network))
+    return arrays
 
 
 def main() -> None:
@@ -100,26 +69,22 @@ def main() -> None:
     import torch
     import torchvision
 
-    _save(torch)
-    torch.set_grad_enabled(False)
-    image = torch.from_numpy(images().transpose(0, 3, 1, 2).repeat(3, axis=1))
     for name in NETWORKS:
-        network = getattr(torchvision.models, name)(weights=None).eval()
-        shapes = {
-            key: tuple(tensor.shape)
-            for key, tensor in network.state_dict().items()
-            if not key.startswith("fc.") and not key.endswith("num_batches_tracked")
-        }
-        drawn = {key: torch.from_numpy(value) for key, value in draw(shapes).items()}
-        network.load_state_dict(drawn, strict=False)
-        hidden = network.maxpool(network.relu(network.bn1(network.conv1(image))))
-        arrays = {}
-        for level in range(1, 5):
-            hidden = getattr(network, f"layer{level}")(hidden)
-            arrays[f"level{level}"] = kept(hidden.permute(0, 2, 3, 1).numpy())
-        arrays["pooled"] = hidden.mean((2, 3)).numpy()
-        names = [f"{key} {'x'.join(map(str, shapes[key]))}" for key in sorted(shapes)]
-        np.savez_compressed(FOLDER / f"{name}.npz", tensors=names, **arrays)
+        shapes, results = {}, []
+        for dtype in (torch.float64, torch.float32):
+            network = getattr(torchvision.models, name)(weights=None)
+            network.fc = torch.nn.Identity()
+            shapes = drawing.fill(network.to(dtype))
+
+            def image(grey: np.ndarray, dtype: Any = dtype) -> Any:
+                channels = grey.transpose(0, 3, 1, 2).repeat(3, axis=1)
+                return torch.tensor(channels, dtype=dtype)
+
+            found = _eval(network, image(drawing.images(EVAL_BATCH, EVAL_SIZE)))
+            optimizer = torch.optim.SGD(network.parameters(), lr=RATE)
+            found |= _train(network, lambda step: image(train_images(step)), optimizer)
+            results.append(found)
+        drawing.store(name, shapes, *results)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from mtpret_jax.weights import files, pickled
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 SAVED = ("torch_zip.pth", "torch_legacy.pth")
 _SPEC = importlib.util.spec_from_file_location(
-    "make_resnet_goldens", GOLDEN / "make_resnet_goldens.py"
+    "make_saved_goldens", GOLDEN / "make_saved_goldens.py"
 )
 goldens = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(goldens)
