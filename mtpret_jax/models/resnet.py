@@ -38,11 +38,12 @@ def _conv(
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut."""
+    """Two 3x3 convolutions and a shortcut; the first strides."""
 
     features: int
     stride: int
-    dilation: int
+    dilation: int  # of the convolution that strides or would
+    next_dilation: int  # of what follows it
     norm: Callable[..., nn.Module]
     dtype: jnp.dtype
     expansion = 1
@@ -60,7 +61,11 @@ class BasicBlock(nn.Module):
         )(inputs)
         hidden = nn.relu(self.norm(name="bn1")(hidden, train=train))
         hidden = _conv(
-            self.features, 3, dilation=self.dilation, dtype=self.dtype, name="conv2"
+            self.features,
+            3,
+            dilation=self.next_dilation,
+            dtype=self.dtype,
+            name="conv2",
         )(hidden)
         hidden = self.norm(name="bn2")(hidden, train=train)
         return nn.relu(hidden + _shortcut(self, inputs, self.features, train))
@@ -72,6 +77,7 @@ class Bottleneck(nn.Module):
     features: int
     stride: int
     dilation: int
+    next_dilation: int  # unused: 1x1 convolutions have none
     norm: Callable[..., nn.Module]
     dtype: jnp.dtype
     expansion = 4
@@ -143,6 +149,7 @@ class ResNet(nn.Module):
                     features=self.width * 2**level,
                     stride=level_stride if index == 0 else 1,
                     dilation=first_dilation if index == 0 else dilation,
+                    next_dilation=dilation,
                     norm=self.norm,
                     dtype=self.dtype,
                     name=f"layer{level + 1}_{index}",
@@ -167,7 +174,8 @@ class ResNetBackbone:
       batch_norm_momentum: Share of old running statistics kept, [0, 1).
 
     Source: He et al. 2016; stride in the 3x3 convolution and dilation in place of
-    stride as torchvision has them. Differs: ResNet-18 can be dilated too.
+    stride as torchvision has them. Differs: ResNet-18 can be dilated too, so that it
+    still computes what it would with strides, at more places.
     """
 
     depth: int
