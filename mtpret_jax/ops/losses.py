@@ -77,6 +77,9 @@ def segmentation(
 
     Returns:
       Loss of each example, float32 [B]; 0 where no pixel is known.
+
+    Differs: torchvision's script takes one mean over the known pixels of all images;
+    here each image counts alike, however much of it is known.
     """
     known = pixel_known.astype(logits.dtype)
     truth = jnp.where(pixel_known, segmentation, 0)

@@ -75,6 +75,7 @@ def test_features_and_statistics_in_train_mode(name):
         assert drawing.error(array, golden.arrays[key]) <= limit
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("name", goldens.NETWORKS)
 def test_three_steps_of_gradient_descent(name):
