@@ -21,8 +21,10 @@ class BatchNorm(nn.Module):
       epsilon: Added to the variance.
       dtype: Of the result; statistics are computed in float32.
 
-    The running variance is unbiased, n / (n - 1), and taken over the whole batch.
-    Source: Ioffe and Szegedy 2015; PyTorch's storage of the running variance.
+    The running variance is unbiased, n / (n - 1).
+    Source: Ioffe and Szegedy 2015; PyTorch's storage of the running variance. Differs:
+    with groups, running statistics are those of the whole batch (PyTorch on several
+    devices keeps those of the first one's part).
     """
 
     groups: int = 1

@@ -94,6 +94,9 @@ def build_optimizer(
 
     Raises:
       ValueError: If `OPTIMIZERS` has no such row.
+
+    Source: PyTorch's SGD and AdamW. Differs: only kernels decay, not biases and
+    BatchNorm, which PyTorch's recipes (MoCo's too) decay as well.
     """
     config_checks.require_known(config.name, OPTIMIZERS, "optimiser")
     peak = config.learning_rate
