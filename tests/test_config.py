@@ -142,6 +142,11 @@ def test_a_value_of_the_wrong_type_is_refused_with_its_path(path, value):
         ({"tasks.opacity.batch_size": 0}, "at least 1"),
         ({"tasks.opacity.microbatches": 5}, "multiple of 5"),
         ({"input.fit": "padd"}, "'pad'"),
+        ({"tasks.opacity.segmentation.head": "unet++"}, "'unetplusplus'"),
+        ({"tasks.opacity.segmentation.output_stride": 4}, "8, 16 or 32"),
+        ({"tasks.opacity.segmentation.rates": [6, 0]}, "at least 1"),
+        ({"tasks.opacity.segmentation.node_channels": [8]}, "expected 4 numbers"),
+        ({"tasks.opacity.segmentation.deep_supervision": True}, "'unetplusplus' has"),
     ],
 )
 def test_values_that_do_not_fit_are_refused_with_advice(change, message):
@@ -171,6 +176,16 @@ def test_a_queue_that_the_batch_does_not_fill_evenly_is_refused_with_advice():
     )
 
     with pytest.raises(ValueError, match=r"queue_size.*multiple of 32.*992 or 1024"):
+        schema.parse(config)
+
+
+def test_unetplusplus_refuses_what_deeplab_alone_reads():
+    config = _small()
+    config.tasks.opacity.segmentation.head = "unetplusplus"
+    schema.parse(config)
+    config.tasks.opacity.segmentation.output_stride = 8
+
+    with pytest.raises(ValueError, match=r"output_stride.*'deeplabv3'.*default, 16"):
         schema.parse(config)
 
 

@@ -21,7 +21,22 @@ NAMES = {
     },
     "chest": {"object_names": ["opacity"]},
 }
-RUNS = ("contrastive", "continual", "scratch_missing_tooth")  # one of each stage
+# One run of each stage, and the heads for masks that the demo does not have.
+CASES: Mapping[str, tuple[str, schema.SegmentationConfig | None]] = {
+    "contrastive": ("contrastive", None),
+    "continual": ("continual", None),
+    "finetune": ("scratch_missing_tooth", None),
+    "auxiliary": (
+        "scratch_mandible",
+        schema.SegmentationConfig(channels=8, auxiliary_weight=0.4),
+    ),
+    "unetplusplus": (
+        "scratch_mandible",
+        schema.SegmentationConfig(
+            head="unetplusplus", node_channels=(8, 8, 8, 8), deep_supervision=True
+        ),
+    ),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,10 +128,18 @@ def make_case(demo: schema.ExperimentConfig) -> Callable[..., Case]:
     return make
 
 
-@pytest.fixture(params=RUNS)
+@pytest.fixture(params=CASES)
 def case(request: pytest.FixtureRequest, make_case: Callable[..., Case]) -> Case:
-    """A case of each stage."""
-    return make_case(request.param)
+    """A case of each stage and of each head for masks."""
+    run, head = CASES[request.param]
+    return make_case(run, lambda config: _with_head(config, head) if head else config)
+
+
+def _with_head(
+    config: schema.ExperimentConfig, head: schema.SegmentationConfig
+) -> schema.ExperimentConfig:
+    task = dataclasses.replace(config.tasks["mandible"], segmentation=head)
+    return dataclasses.replace(config, tasks={**config.tasks, "mandible": task})
 
 
 def as_device(batch: types.Batch) -> types.Batch:
