@@ -49,10 +49,10 @@ def get_config(folder: str = "") -> ConfigDict:
         config.runs[f"scratch_{head}"] = schema.run(
             stage="finetune",
             arm="scratch",
-            steps=400,
+            steps=600,
             log_every=10,
             checkpoint_every=50,
-            evaluate_every=50,
+            evaluate_every=100,
             optimizer=dict(
                 name="adamw", learning_rate=0.002, warmup_steps=20, weight_decay=0.05
             ),

@@ -42,6 +42,11 @@ class SegmentationTask:
         return 32 if self.config.head == "unetplusplus" else self.config.output_stride
 
     @property
+    def grid_stride(self) -> int:
+        """Side of a cell of the logits before they are enlarged, pixels."""
+        return 2 if self.config.head == "unetplusplus" else self.config.output_stride
+
+    @property
     def _head(self) -> Head:
         return HEADS[self.config.head](self)
 

@@ -102,6 +102,18 @@ def test_every_option_belongs_to_one_head_or_to_all():
     assert options - set(owned) == {"head", "dice_weight"}
 
 
+@pytest.mark.parametrize(("config", "stride", "grid"), [(DEEPLAB, 8, 8), (UNET, 32, 2)])
+def test_the_grid_of_the_logits_is_as_fine_as_the_task_says(config, stride, grid):
+    task = make(config)
+    features = made_features(task.output_stride)
+    variables = jax.jit(task.init)(jax.random.key(0), features)
+
+    text = str(jax.make_jaxpr(task.predict)(variables, features))
+
+    assert (task.output_stride, task.grid_stride) == (stride, grid)
+    assert f"f32[2,{SIZE // grid},{SIZE // grid},3]" in text  # Before it is enlarged.
+
+
 def test_each_example_has_a_loss_and_every_parameter_a_slope(case):
     (_, loss), slope = case.loss_and_slope(made_batch().arrays)
 
