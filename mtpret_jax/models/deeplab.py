@@ -58,6 +58,7 @@ class DeepLabV3(nn.Module):
         rate: int,
         name: str,
         train: bool,
+        *,
         channels: int | None = None,
     ) -> jax.Array:
         pad = rate * (size // 2)
@@ -99,7 +100,7 @@ class DeepLabV3(nn.Module):
         if self.auxiliary_weight:
             level = features.levels[-2]
             hidden = self._conv_norm(
-                level, 3, 1, "aux_classifier", train, level.shape[-1] // 4
+                level, 3, 1, "aux_classifier", train, channels=level.shape[-1] // 4
             )
             hidden = nn.Dropout(self.dropout, deterministic=not train)(hidden)
             results.append(self._logits(hidden, "aux_classifier_4"))
