@@ -59,10 +59,10 @@ def _resnet(name: str, **options: Any) -> Any:
         first, rate = rate, rate * 2 if asked else rate
         if asked:
             blocks[0].conv1.stride = blocks[0].downsample[0].stride = (1, 1)
-        for index, block in enumerate(blocks):
-            size = rate if index else first
+        for block in blocks:
             for convolution in (block.conv1, block.conv2):
-                convolution.dilation = convolution.padding = (size, size)
+                convolution.dilation = convolution.padding = (rate, rate)
+        blocks[0].conv1.dilation = blocks[0].conv1.padding = (first, first)
     return network
 
 

@@ -1,0 +1,348 @@
+# pyright: reportMissingImports=false
+"""Our networks to torchvision and back: the same outputs of the same images?
+
+    pip install torch torchvision   # beside this package
+    python tests/golden/round_trip.py              # all, or those named
+
+Out: random weights of ours as the result of a run, exported by `mtpret_jax.export`,
+loaded by `docs/load_exported.py` with strict=True. In: torchvision's own network with
+drawn weights, saved by `torch.save`, read by `weights`. Prints, for each, the largest
+output and the largest difference (boxes: pixels); ends with an error where one is
+beyond `LIMIT`.
+
+Boxes are moved little (`_SMALL`): where regions stick out of the image by more than a
+position of their level, torchvision's compiled RoIAlign and its stand-in in Python
+differ from each other, and logits so high that their sigmoid is 1 tie.
+
+Without names, writes `torchvision_networks.npz` beside itself: names, shapes and types
+of all of torchvision's tensors, which the tests compare with ours without torch.
+"""
+
+import dataclasses
+import importlib.util
+import pathlib
+import sys
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+import drawing
+import jax
+import numpy as np
+import torch
+import torchvision
+from torchvision.models.detection import anchor_utils, backbone_utils
+from torchvision.ops import MultiScaleRoIAlign
+
+import mtpret_jax
+from mtpret_jax import building, export, models, types
+from mtpret_jax import config as schema
+from mtpret_jax.models import deeplab, heads
+from mtpret_jax.training import checkpoint
+from mtpret_jax.training import files as training_files
+from mtpret_jax.weights import files, networks
+
+FOLDER = pathlib.Path(__file__).parent
+LIMIT = 1e-4
+NAMES = {
+    "label_names": {"label": ["a", "b", "c"]},
+    "mask_names": ["background", "a", "b"],
+    "object_names": ["a", "b"],
+}
+IMAGES = 2
+_SMALL = {"bbox_pred": 0.02, "cls_logits": 0.2}  # factors of weights of these layers
+Outputs = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A network of ours, and torchvision's where it can build it by itself."""
+
+    name: str
+    backbone: dict[str, Any]
+    task: dict[str, Any]
+    theirs: Callable[[], torch.nn.Module] | None = None
+
+
+def _detector(name: str, size: int, **options: Any) -> torch.nn.Module:
+    backbone = backbone_utils.resnet_fpn_backbone(
+        backbone_name=name,
+        weights=None,
+        trainable_layers=5,
+        norm_layer=torch.nn.BatchNorm2d,
+    )
+    ratios = ((0.5, 1.0, 2.0),) * 5
+    return torchvision.models.detection.FasterRCNN(
+        backbone,
+        num_classes=3,
+        min_size=size,
+        max_size=size,
+        image_mean=[0.0] * 3,
+        image_std=[1.0] * 3,
+        rpn_anchor_generator=anchor_utils.AnchorGenerator(
+            ((8,), (16,), (32,), (64,), (128,)), ratios
+        ),
+        box_roi_pool=MultiScaleRoIAlign(list("0123"), 7, 2, canonical_scale=56),
+        rpn_pre_nms_top_n_test=options["proposals_before_nms"],
+        rpn_post_nms_top_n_test=options["proposals"],
+        box_detections_per_img=options["detections"],
+    )
+
+
+def _deeplab() -> torch.nn.Module:
+    return torchvision.models.segmentation.deeplabv3_resnet50(
+        weights=None, weights_backbone=None, num_classes=3, aux_loss=True
+    )
+
+
+def _resnet(name: str) -> torch.nn.Module:
+    return getattr(torchvision.models, name)(num_classes=3)
+
+
+_CLASSES = {"kind": "classification", "image_size": 96}
+_MASKS = {"kind": "segmentation", "image_size": 128}
+_STRIDE_8 = {"output_stride": 8, "rates": (12, 24, 36), "auxiliary_weight": 0.5}
+_COUNTS = {"proposals_before_nms": 200, "proposals": 100, "detections": 20}
+_ANCHORS = {"anchor_sizes": (8, 16, 32, 64, 128)}
+_BOXES = {"kind": "detection", "detection": _COUNTS | _ANCHORS}
+CASES = (
+    Case("resnet18", {"name": "resnet18"}, _CLASSES, lambda: _resnet("resnet18")),
+    Case("resnet50", {"name": "resnet50"}, _CLASSES, lambda: _resnet("resnet50")),
+    Case("resnet18 grey stem", {"name": "resnet18", "in_channels": 1}, _CLASSES),
+    Case(
+        "deeplabv3_resnet50",
+        {"name": "resnet50"},
+        _MASKS | {"segmentation": _STRIDE_8},
+        _deeplab,
+    ),
+    Case(
+        "deeplabv3 R18 grey",
+        {"name": "resnet18", "in_channels": 1},
+        _MASKS | {"segmentation": {"output_stride": 8}},
+    ),
+    Case(
+        "fasterrcnn_resnet18",
+        {"name": "resnet18"},
+        _BOXES | {"image_size": 128},
+        lambda: _detector("resnet18", 128, **_COUNTS),
+    ),
+    Case(
+        "fasterrcnn_resnet50",
+        {"name": "resnet50"},
+        _BOXES | {"image_size": 128},
+        lambda: _detector("resnet50", 128, **_COUNTS),
+    ),
+    Case("fasterrcnn R18 144", {"name": "resnet18"}, _BOXES | {"image_size": 144}),
+)
+
+
+def _load_exported() -> Any:
+    path = FOLDER.parents[1] / "docs" / "load_exported.py"
+    spec = importlib.util.spec_from_file_location("load_exported", path)
+    module = importlib.util.module_from_spec(spec)  # pyright: ignore
+    spec.loader.exec_module(module)  # pyright: ignore
+    return module
+
+
+def _config(case: Case) -> schema.ExperimentConfig:
+    config: Any = schema.defaults()
+    config.backbone.update(case.backbone)
+    config.datasets.images = schema.dataset("phantom_xray")
+    config.tasks.task = schema.task(dataset="images", **case.task)
+    config.runs.run = schema.run(stage="finetune", finetune={"task": "task"})
+    return schema.parse(config)
+
+
+def shapes(config: schema.ExperimentConfig) -> types.TrainState:
+    """The state that a run would train, as shapes."""
+    tasks = building.build_tasks(config, {"images": NAMES})
+    row = config.runs["run"]
+    stage = building.build_stage(config, row, tasks)
+    batches = building.shape_batches(config, row)
+    return jax.eval_shape(lambda: stage.init(jax.random.key(0), batches))
+
+
+def _draw(tree: Any) -> Any:
+    """Weights of a size that keeps features near 1; no statistic is 0 or 1."""
+
+    def leaf(path: Any, shape: Any) -> np.ndarray:
+        name = jax.tree_util.keystr(path)
+        numbers = drawing.uniform(name, shape.shape) * np.float32(_factor(name))
+        if len(shape.shape) > 1:
+            return numbers * np.float32(np.sqrt(3 / np.prod(shape.shape[:-1])))
+        return numbers / 2 + (1 if name.endswith(("['scale']", "['var']")) else 0)
+
+    return jax.tree_util.tree_map_with_path(leaf, tree)
+
+
+def _factor(name: str) -> float:
+    return next((factor for part, factor in _SMALL.items() if part in name), 1.0)
+
+
+def _ours(config: schema.ExperimentConfig, network: Any, image: np.ndarray) -> Outputs:
+    """What our network makes of images [B, H, W, 1]."""
+    row = config.tasks["task"]
+    task: Any = building.build_tasks(config, {"images": NAMES})["task"]
+    backbone = models.build_backbone(config.backbone)
+    body, head = (types.Variables(**network[part]) for part in ("backbone", "head"))
+    trees = {"params": head.params, "batch_stats": head.model_state}
+
+    @jax.jit
+    def predict(image: jax.Array) -> Any:
+        features, _ = backbone.apply(
+            body, image, train=False, output_stride=task.output_stride
+        )
+        if row.kind == "classification":
+            return {"logits": heads.Linear(3).apply(trees, features.pooled)}
+        if row.kind == "detection":
+            return task.predict(head, features)
+        options = row.segmentation
+        module = deeplab.DeepLabV3(
+            classes=3,
+            channels=options.channels,
+            rates=options.rates,
+            dropout=options.dropout,
+            auxiliary_weight=options.auxiliary_weight,
+            image_size=row.image_size,
+        )
+        found = module.apply(trees, features, train=False)
+        return dict(zip(("logits", "auxiliary"), found, strict=False))
+
+    found = {name: np.asarray(array) for name, array in predict(image).items()}
+    if row.kind != "detection":
+        return found
+    box = found["box"][..., [1, 0, 3, 2]] * row.image_size
+    kept = found["valid"]
+    return {
+        "boxes": box[kept],
+        "scores": found["score"][kept],
+        "labels": found["class"][kept] + 1.0,
+        "counts": kept.sum(1).astype(float),
+    }
+
+
+def _theirs(network: torch.nn.Module, kind: str, image: np.ndarray) -> Outputs:
+    """What a network of PyTorch makes of the same images."""
+    grey = torch.from_numpy(image.transpose(0, 3, 1, 2).repeat(3, axis=1))
+    with torch.no_grad():
+        if kind == "classification":
+            return {"logits": network.eval()(grey).numpy()}
+        if kind == "segmentation":
+            found = network.eval()(grey)
+            masks = {"logits": found["out"], "auxiliary": found.get("aux")}
+            return {
+                name: mask.permute(0, 2, 3, 1).numpy()
+                for name, mask in masks.items()
+                if mask is not None
+            }
+        boxes = network.eval()(list(grey))
+    result = {
+        name: np.concatenate([found[name].numpy() for found in boxes])
+        for name in ("boxes", "scores", "labels")
+    }
+    return result | {"counts": np.array([float(len(f["boxes"])) for f in boxes])}
+
+
+def _out(case: Case, config: schema.ExperimentConfig, image: np.ndarray) -> Any:
+    """Outputs of drawn weights of ours, and of the same weights exported."""
+    state = shapes(config)
+    params, model_state = _draw(state.params), _draw(state.model_state)
+    network = {
+        "backbone": {
+            "params": params["backbone"],
+            "model_state": model_state["backbone"],
+        },
+        "head": {
+            "params": params["heads"]["task"],
+            "model_state": model_state["heads"]["task"],
+        },
+    }
+    tree = {
+        "backbone": network["backbone"],
+        "heads": {"params": params["heads"], "model_state": model_state["heads"]},
+    }
+    description = {
+        "image_size": {"task": config.tasks["task"].image_size},
+        "mtpret_jax": mtpret_jax.__version__,
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        work = pathlib.Path(folder) / "work"
+        work.mkdir()
+        training_files.write_json(work / "config.json", schema.as_dict(config))
+        checkpoint.save_backbone(work / "runs/run/backbone", tree, description)
+        export.export(work, "run", f"{folder}/out")
+        theirs = _load_exported().load(f"{folder}/out")
+    kind = config.tasks["task"].kind
+    return _ours(config, network, image), _theirs(theirs, kind, image), theirs
+
+
+def _in(case: Case, config: schema.ExperimentConfig, image: np.ndarray) -> Any:
+    """Outputs of torchvision's network, and of its weights read by us."""
+    theirs = case.theirs()  # pyright: ignore
+    drawing.fill(theirs)
+    with torch.no_grad():
+        for name, parameter in theirs.named_parameters():
+            parameter.mul_(_factor(name))
+    kind = config.tasks["task"].kind
+    with tempfile.TemporaryDirectory() as folder:
+        torch.save(theirs.state_dict(), f"{folder}/theirs.pth")
+        tensors = files.read(f"{folder}/theirs.pth").tensors
+    state = shapes(config)
+    expected = {
+        "backbone": {
+            "params": state.params["backbone"],
+            "model_state": state.model_state["backbone"],
+        },
+        "head": {
+            "params": state.params["heads"]["task"],
+            "model_state": state.model_state["heads"]["task"],
+        },
+    }
+    network = networks.from_torchvision(tensors, expected, kind, case.name).tree
+    return _ours(config, network, image), _theirs(theirs, kind, image), theirs
+
+
+def _compare(case: str, way: str, ours: Outputs, theirs: Outputs) -> bool:
+    """Prints one line for each output; whether all are near enough."""
+    good = ours.keys() == theirs.keys()
+    for name in ours:
+        one, other = ours[name], theirs.get(name)
+        if other is None or one.shape != other.shape:
+            print(f"{case:20} {way:4} {name}: {one.shape}, not the same")  # noqa: T201
+            return False
+        largest = float(np.abs(other).max())
+        difference = float(np.abs(one - other).max())
+        good &= difference <= LIMIT
+        print(  # noqa: T201
+            f"{case:20} {way:4} {name:10} {one.shape!s:18} largest {largest:9.4f}"
+            f"  difference {difference:.1e}"
+        )
+    return good
+
+
+def main(asked: list[str]) -> None:
+    """Runs every case, or those asked for by name."""
+    names, wrong = {}, []
+    chosen = [case for case in CASES if not asked or case.name in asked]
+    for case in chosen:
+        config = _config(case)
+        image = drawing.images(IMAGES, config.tasks["task"].image_size)
+        ways = {"out": _out} | ({"in": _in} if case.theirs else {})
+        for way, run in ways.items():
+            ours, theirs, network = run(case, config, image)
+            if not _compare(case.name, way, ours, theirs):
+                wrong.append(f"{case.name} {way}")
+        if case.theirs:
+            names[case.name] = [
+                f"{key} {'x'.join(map(str, tensor.shape))} {str(tensor.dtype)[6:]}"
+                for key, tensor in sorted(network.state_dict().items())
+            ]
+    if not asked:
+        np.savez_compressed(FOLDER / "torchvision_networks.npz", **names)
+    if wrong:
+        sys.exit(f"Beyond {LIMIT}: {', '.join(wrong)}.")
+    print(f"All within {LIMIT}.")  # noqa: T201
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
