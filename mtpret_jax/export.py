@@ -70,7 +70,7 @@ def export(workdir: epath.PathLike, run: str, out: epath.PathLike) -> Facts:
     task = row.finetune.task if row.stage == "finetune" else ""
     kind = config.tasks[task].kind if task else "backbone"
     if kind == "segmentation":
-        _refuse_head(config.tasks[task].segmentation.head, run, row.init_from)
+        _refuse_head(config.tasks[task].segmentation.head, run)
     tree, described = checkpoint.load_backbone(workdir / "runs" / run / "backbone", {})
     network = {"backbone": tree["backbone"]}
     if task:
@@ -90,11 +90,11 @@ def export(workdir: epath.PathLike, run: str, out: epath.PathLike) -> Facts:
     return facts
 
 
-def _refuse_head(head: str, run: str, start: str) -> None:
+def _refuse_head(head: str, run: str) -> None:
     if head != "deeplabv3":
         raise ValueError(
             f"Run '{run}' trained a head '{head}', which torchvision has not. Export "
-            f"the run it started from ('{start}') for its backbone."
+            "the run it started from, or another, for its backbone."
         )
 
 

@@ -274,7 +274,7 @@ def fit_stem(kernel: np.ndarray, channels: int, where: str) -> tuple[np.ndarray,
     """The first kernel [out, in, height, width] for the wanted number of channels."""
     has = kernel.shape[1] if kernel.ndim == 4 else channels
     if has == channels:
-        return kernel, f"{has} channels, as in the file"
+        return kernel, f"{has} channels, unchanged"
     if channels == 1:
         summed = kernel.sum(1, keepdims=True, dtype=np.float64).astype(np.float32)
         return summed, f"{has} channels summed to 1"

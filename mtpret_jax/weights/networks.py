@@ -72,13 +72,10 @@ def to_torchvision(network: Tree, kind: str) -> tuple[dict[str, np.ndarray], str
       float32 arrays, and counters int64 []; what was done to the stem, in words.
 
     Raises:
-      ValueError: If the head is of another kind, the stem for neither one nor three
-        channels, or a number not finite.
+      ValueError: If the head is of another kind, or a number is not finite.
     """
     body = layout.to_torchvision(network["backbone"])
-    body[layout.STEM], stem = layout.fit_stem(
-        body[layout.STEM], IMAGE_CHANNELS, "export"
-    )
+    body[layout.STEM], stem = _stem(body[layout.STEM])
     tensors = {_BODIES[kind] + name: array for name, array in body.items()}
     if kind != "backbone":
         for entry in _head_entries(network["head"], kind):
@@ -138,6 +135,16 @@ def from_torchvision(
     advice = f"A head for {kind} with other classes or sizes? Start from the backbone."
     tree["head"] = layout.to_ours(found, wanted, where, advice)
     return dataclasses.replace(body, tree=tree, left_out=tuple(left_out))
+
+
+def _stem(kernel: np.ndarray) -> tuple[np.ndarray, str]:
+    """The stem for three channels; see `layout.fit_stem`."""
+    said = []
+    if kernel.shape[1] not in (1, IMAGE_CHANNELS):
+        kernel, first = layout.fit_stem(kernel, 1, "export")
+        said.append(first)
+    kernel, last = layout.fit_stem(kernel, IMAGE_CHANNELS, "export")
+    return kernel, ", ".join([*said, last])
 
 
 def _head_entries(head: Tree, kind: str) -> list[layout.Entry]:

@@ -69,7 +69,7 @@ def test_out_and_in_again_changes_nothing(name, channels):
     converted = layout.from_torchvision(weights, expected(body), "start")
 
     jax.tree.map(np.testing.assert_array_equal, converted.tree, tree)
-    assert converted.stem == f"{channels} channels, as in the file"
+    assert converted.stem == f"{channels} channels, unchanged"
     assert converted.left_out == ()
 
 

@@ -1,0 +1,302 @@
+"""The command that writes a run for PyTorch: what it writes, and what it refuses."""
+
+import hashlib
+import json
+import os
+import pathlib
+import struct
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mtpret_jax import config as schema
+from mtpret_jax import experiment, export, preparation, starting
+from mtpret_jax.training import checkpoint
+from mtpret_jax.weights import files, networks
+
+REPOSITORY = pathlib.Path(__file__).parents[2]
+
+
+def header(path):
+    """What the head of a safetensors file says of it as a whole."""
+    content = path.read_bytes()
+    (size,) = struct.unpack("<Q", content[:8])
+    return json.loads(content[8 : 8 + size])["__metadata__"]
+
+
+@pytest.mark.parametrize(
+    "kind", ["backbone", "classification", "segmentation", "detection"]
+)
+def test_the_tensors_of_a_run_are_written_as_they_are(kind, work_folder, tmp_path):
+    work, network = work_folder(kind)
+
+    facts = export.export(work, "run", tmp_path / "out")
+
+    tensors, stem = networks.to_torchvision(network, kind)
+    found = files.read(tmp_path / "out" / "model.safetensors")
+    assert found.tensors.keys() == tensors.keys()
+    for name, array in tensors.items():
+        np.testing.assert_array_equal(found.tensors[name], array)
+        assert found.tensors[name].dtype == array.dtype
+    written = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert written == facts
+    assert facts["kind"] == kind
+    assert facts["stem"] == stem
+    content = (tmp_path / "out" / "model.safetensors").read_bytes()
+    assert facts["sha256"] == hashlib.sha256(content).hexdigest()
+    assert header(tmp_path / "out" / "model.safetensors") == {
+        "format": "pt",
+        "made_by": "mtpret_jax 0.1.0",
+        "kind": kind,
+        "stem": stem,
+    }
+    assert sorted(os.listdir(tmp_path / "out")) == ["config.json", "model.safetensors"]
+
+
+def test_a_narrow_network_says_why_torchvision_cannot_build_it(work_folder, tmp_path):
+    work, _ = work_folder("classification", {"in_channels": 1}, exclusive=False)
+
+    facts = export.export(work, "run", tmp_path / "out")
+
+    assert facts["torchvision"] is None
+    assert facts["why_not"].startswith(
+        "torchvision builds ResNets of width 64 only, and this one is 8 wide."
+    )
+    assert facts["stem"] == "1 channel divided over 3"
+    assert facts["class_names"] == ["a", "b", "c"]
+    assert facts["exclusive"] is False
+
+
+def test_a_classifier_is_told_by_its_classes_and_input(work_folder, tmp_path):
+    work, _ = work_folder("classification", {"width": 64})
+
+    facts = export.export(work, "run", tmp_path / "out")
+
+    assert facts["torchvision"] == {"resnet": {"name": "resnet18", "num_classes": 3}}
+    assert facts["input"] == {
+        "channels": "one grey channel, the same three times",
+        "image_size": 64,
+        "fit": "pad",
+        "normalisation": "image",
+    }
+    assert facts["origin"]["run"] == "run"
+
+
+def test_masks_name_dilation_rates_and_the_auxiliary_head(work_folder, tmp_path):
+    options = {"output_stride": 8, "rates": (2, 4), "dropout": 0.25}
+    work, _ = work_folder("segmentation", {"width": 64}, segmentation=options)
+
+    facts = export.export(work, "run", tmp_path / "out")
+
+    assert facts["torchvision"] == {
+        "resnet": {
+            "name": "resnet18",
+            "replace_stride_with_dilation": [False, True, True],
+        },
+        "classifier": {
+            "in_channels": 512,
+            "num_classes": 3,
+            "atrous_rates": [2, 4],
+            "channels": 8,
+            "dropout": 0.25,
+        },
+        "aux_classifier": {"in_channels": 256, "channels": 3},
+    }
+    assert facts["class_names"] == ["background", "a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("stride", "dilation"),
+    [(32, [False, False, False]), (16, [False, False, True])],
+)
+def test_dilation_follows_the_output_stride(stride, dilation, work_folder, tmp_path):
+    options = {"output_stride": stride, "auxiliary_weight": 0.0}
+    work, _ = work_folder("segmentation", {"width": 64}, segmentation=options)
+
+    built = export.export(work, "run", tmp_path / "out")["torchvision"]
+
+    assert built["resnet"]["replace_stride_with_dilation"] == dilation
+    assert built["aux_classifier"] is None
+
+
+def test_boxes_name_all_that_decides_what_is_found(work_folder, tmp_path):
+    options = {
+        "anchor_sizes": (8, 16, 32, 64, 128),
+        "proposals": 50,
+        "detections": 7,
+        "score_threshold": 0.1,
+    }
+    work, _ = work_folder("detection", {"width": 64}, detection=options)
+
+    facts = export.export(work, "run", tmp_path / "out")
+
+    built = facts["torchvision"]
+    assert facts["class_names"] == ["__background__", "a", "b"]
+    assert built["backbone"] == {
+        "return_layers": {"layer1": "0", "layer2": "1", "layer3": "2", "layer4": "3"},
+        "in_channels_list": [64, 128, 256, 512],
+        "out_channels": 8,
+    }
+    assert built["rpn_anchor_generator"] == {
+        "sizes": [[8], [16], [32], [64], [128]],
+        "aspect_ratios": [[0.5, 1.0, 2.0]] * 5,
+    }
+    assert built["box_roi_pool"]["canonical_scale"] == 56  # 224 for anchors from 32
+    assert built["box_head"] == {"in_channels": 392, "representation_size": 16}
+    assert built["box_predictor"] == {"in_channels": 16, "num_classes": 3}
+    wanted = {
+        "min_size": 64,
+        "max_size": 64,
+        "image_mean": [0, 0, 0],
+        "image_std": [1, 1, 1],
+        "rpn_post_nms_top_n_test": 50,
+        "rpn_pre_nms_top_n_test": 2000,
+        "box_detections_per_img": 7,
+        "box_score_thresh": 0.1,
+        "box_nms_thresh": 0.5,
+    }
+    assert wanted.items() <= built["faster_rcnn"].items()
+
+
+def test_the_statistics_of_a_set_are_told_where_they_normalise(work_folder, tmp_path):
+    work, _ = work_folder("classification")
+    config = json.loads((work / "config.json").read_text())
+    config["input"]["normalisation"] = "dataset"
+    (work / "config.json").write_text(json.dumps(config))
+
+    facts = export.export(work, "run", tmp_path / "out")
+
+    assert facts["input"]["pixel_mean"] == 0.25
+    assert facts["input"]["pixel_std"] == 0.5
+
+
+def refused(error, *arguments):
+    with pytest.raises(error) as raised:
+        export.export(*arguments)
+    return str(raised.value)
+
+
+def test_nothing_is_written_over(work_folder, tmp_path):
+    work, _ = work_folder("backbone")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "config.json").write_text("mine")
+
+    found = refused(FileExistsError, work, "run", out)
+
+    assert found == (
+        f"--out: {out} is not an empty folder, and nothing is written over. Give "
+        "another, or remove it."
+    )
+    assert os.listdir(out) == ["config.json"]
+    assert (out / "config.json").read_text() == "mine"
+    assert "is not an empty" in refused(
+        FileExistsError, work, "run", out / "config.json"
+    )
+
+
+def test_runs_that_are_not_there_are_told(work_folder, tmp_path):
+    work, _ = work_folder("backbone")
+    out = tmp_path / "out"
+
+    assert "Did you mean 'run'?" in refused(ValueError, work, "runn", out)
+    found = refused(FileNotFoundError, tmp_path, "run", out)
+    assert found.startswith(f"No work folder {tmp_path}: it has no config.json.")
+    (work / "runs/run/backbone/backbone.json").unlink()
+    found = refused(FileNotFoundError, work, "run", out)
+    assert found.startswith("No finished backbone in ")
+    assert not out.exists()
+
+
+def test_a_head_that_torchvision_has_not_is_refused(work_folder, tmp_path):
+    work, _ = work_folder("segmentation")
+    config = json.loads((work / "config.json").read_text())
+    config["tasks"]["task"]["segmentation"] = {"head": "unetplusplus"}
+    (work / "config.json").write_text(json.dumps(config))
+
+    assert refused(ValueError, work, "run", tmp_path / "out") == (
+        "Run 'run' trained a head 'unetplusplus', which torchvision has not. Export "
+        "the run it started from, or another, for its backbone."
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_disk_that_changes_what_is_written_is_noticed(tmp_path, monkeypatch):
+    tensors = {"a": np.ones(3, np.float32), "b": np.zeros((), np.int64)}
+    files.write(tmp_path / "good.safetensors", tensors, {})
+
+    with pytest.raises(FileExistsError, match="is there already; it stays"):
+        files.write(tmp_path / "good.safetensors", tensors, {})
+
+    def damaged(path):
+        found = files.TensorFile("x", "", {"a": np.full(3, 2, np.float32)})
+        return found
+
+    monkeypatch.setattr(files, "read", damaged)
+    with pytest.raises(OSError, match=r"not hold what was written.*\['b', 'a'\] \(2 "):
+        files.write(tmp_path / "bad.safetensors", tensors, {})
+
+
+def call(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "mtpret_jax.export", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=dict(os.environ, PYTHONPATH=str(REPOSITORY), XLA_FLAGS=""),
+    )
+
+
+def test_mistakes_in_the_command_end_in_one_line(tmp_path):
+    done = call(f"--workdir={tmp_path}", "--run=x", f"--out={tmp_path / 'out'}")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(f"Error: No work folder {tmp_path}")
+    assert "Traceback" not in done.stderr
+
+    done = call(f"--workdir={tmp_path}")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(
+        "Error: No --run and no --out. Usage: python -m mtpret_jax.export --workdir="
+    )
+
+
+@pytest.mark.slow
+def test_a_trained_run_is_exported_and_another_starts_from_it(tmp_path):
+    config: Any = schema.defaults()
+    config.backbone.update(name="resnet18", width=8)
+    config.datasets.hand = schema.dataset(
+        "phantom_xray", body="hand", image_size=32, train=16, validation=8, test=8
+    )
+    config.tasks.fracture = schema.task(
+        dataset="hand", target="finding", image_size=32, batch_size=8
+    )
+    config.runs.run = schema.run(
+        stage="finetune", finetune={"task": "fracture"}, steps=1
+    )
+    parsed = schema.parse(config)
+    folders = preparation.prepare(parsed.datasets, tmp_path / "data")
+    experiment.run(parsed, tmp_path / "work", folders)
+
+    done = call(
+        f"--workdir={tmp_path / 'work'}", "--run=run", f"--out={tmp_path / 'out'}"
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "model.safetensors and config.json (classification)." in done.stdout
+    facts = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert facts["class_names"] == ["normal", "fracture"]
+    assert facts["origin"]["steps"] == 1
+    tree, _ = checkpoint.load_backbone(tmp_path / "work/runs/run/backbone", {})
+    path = tmp_path / "out" / "model.safetensors"
+    head = tree["heads"]["params"]["fracture"]["fc"]["kernel"]
+    np.testing.assert_array_equal(files.read(path).tensors["fc.weight"], head.T)
+
+    config.runs.again = schema.run(
+        stage="finetune", finetune={"task": "fracture"}, init_from=str(path)
+    )
+    found = starting.check(schema.parse(config))[str(path)]
+    assert found["left_out"] == ["fc.bias", "fc.weight"]
+    assert found["sha256"] == facts["sha256"]
