@@ -5,7 +5,7 @@ Run:     python -m mtpret_jax.main --config=configs/segmentation.py:FOLDER \
          where FOLDER holds lung_seg, as `xray_folder` reads it.
 Expect:  Dice of the lungs on 102 test images, with 95 % interval: DeepLabV3 at output
          stride 8 0.961 (0.957 to 0.965), UNet++ 0.968 (0.964 to 0.971); one seed. About
-         20 minutes each on two cores that others used too, 12 on quieter ones.
+         20 minutes each on two busy cores; a step takes 1.2 s on quieter ones.
 Source:  heads as published; every size, budget and rate is ours.
 """
 
