@@ -12,7 +12,7 @@ from etils import epath
 from jax.sharding import Mesh
 
 from mtpret_jax import config as schema
-from mtpret_jax import models, pool, starting, tasks, types
+from mtpret_jax import config_checks, models, pool, starting, tasks, types
 from mtpret_jax.audit import overlaps
 from mtpret_jax.data import pipeline, sources
 from mtpret_jax.models import heads
@@ -93,8 +93,12 @@ def open_workshop(
         weights=starting.check(config),
         findings=findings,
     )
-    for row in config.runs.values():
-        build_stage(config, row, shop.tasks)
+    for name, row in config.runs.items():
+        stage = build_stage(config, row, shop.tasks)
+        if starting.carries_head(row) and config_checks.is_weights(row.init_from):
+            batches = shape_batches(config, row)
+            shapes = jax.eval_shape(stage.init, jax.random.key(0), batches)
+            starting.check_head(config, name, shapes)
     _check_data(shop)
     return shop
 

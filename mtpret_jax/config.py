@@ -189,7 +189,7 @@ class FinetuneConfig:
     """Stage 3: one task from a given start."""
 
     task: str = ""  # a row of config.tasks
-    head: str = "new"  # or carried: the one that stage 2 trained
+    head: str = "new"  # or carried: that of stage 2, or of a file of a whole network
     batch_norm_batches: int = 10  # that re-estimate the statistics first; 0: none
 
 

@@ -207,19 +207,12 @@ def is_weights(init_from: str) -> bool:
 
 
 def _check_weights(path: str, row: RunConfig) -> None:
-    """Checks that nothing is asked of a file of weights but a backbone."""
-    wanted = {
-        "finetune.head": row.stage == "finetune" and row.finetune.head == "carried",
-        "contrastive.carry_memory": (
-            row.stage == "contrastive" and row.contrastive.carry_memory
-        ),
-    }
-    for option, asked in wanted.items():
-        if asked:
-            raise ValueError(
-                f"{path}.{option}: asks for more than a backbone, but init_from "
-                f"'{row.init_from}' is a file of weights and holds no more."
-            )
+    """Checks that a file of weights is not asked for what no file holds."""
+    if row.stage == "contrastive" and row.contrastive.carry_memory:
+        raise ValueError(
+            f"{path}.contrastive.carry_memory: asks for key encoder and queue, but "
+            f"init_from '{row.init_from}' is a file of weights and holds none."
+        )
 
 
 def _check_parent(

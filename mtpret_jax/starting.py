@@ -12,7 +12,7 @@ from etils import epath
 from mtpret_jax import config as schema
 from mtpret_jax import config_checks, models, types
 from mtpret_jax.training import checkpoint
-from mtpret_jax.weights import files, layout
+from mtpret_jax.weights import files, networks
 
 
 def description(config: schema.ExperimentConfig) -> dict[str, Any]:
@@ -74,17 +74,16 @@ def carry(
     row = config.runs[name]
     where = _where(config, name)
     if config_checks.is_weights(row.init_from):
-        backbone, facts = _read_weights(config, name)
-        if facts != weights[row.init_from]:
+        tree, facts = _read_weights(config, name, state)
+        if facts["sha256"] != weights[row.init_from]["sha256"]:
             raise ValueError(f"{where}: the file has changed since the command began.")
-        tree: Any = {"backbone": backbone}
     else:
         folder = epath.Path(row.init_from)
         if "/" not in row.init_from:
             folder = runs / row.init_from / "backbone"
         tree, _ = checkpoint.load_backbone(folder, description(config))
     parts = ["backbone"]
-    carried_head = row.stage == "finetune" and row.finetune.head == "carried"
+    carried_head = carries_head(row)
     carried_memory = row.stage == "contrastive" and row.contrastive.carry_memory
     params, model_state = dict(state.params), dict(state.model_state)
     if carried_head or carried_memory:
@@ -104,6 +103,27 @@ def carry(
         memory = checkpoint.graft(current, tree.get("memory", {}), where)
         state = state.replace(memory=state.memory.replace(**memory))
     return state
+
+
+def carries_head(row: schema.RunConfig) -> bool:
+    """Whether a run starts from a head too."""
+    return row.stage == "finetune" and row.finetune.head == "carried"
+
+
+def check_head(
+    config: schema.ExperimentConfig, name: str, state: types.TrainState
+) -> None:
+    """Refuses a file of weights whose head a run cannot carry on.
+
+    Args:
+      config: The whole config.
+      name: Of the run, which carries on the head of a file.
+      state: As the stage's `init` gives it, or its shapes.
+
+    Raises:
+      ValueError: If names or shapes of the head do not fit.
+    """
+    _read_weights(config, name, state)
 
 
 def parent(row: schema.RunConfig, weights: Mapping[str, Mapping[str, Any]]) -> Any:
@@ -126,25 +146,41 @@ def _where(config: schema.ExperimentConfig, name: str) -> str:
 
 
 def _read_weights(
-    config: schema.ExperimentConfig, name: str
+    config: schema.ExperimentConfig, name: str, state: types.TrainState | None = None
 ) -> tuple[types.Tree, dict[str, Any]]:
-    """A file's weights as our tree, and what is to be said of it."""
-    where = _where(config, name)
+    """A file's weights as a run hands them over, and what is to be said of it.
+
+    With a head where the run carries one on; its shapes are those of `state`.
+    """
+    row, where = config.runs[name], _where(config, name)
     body = models.build_backbone(config.backbone)
     shapes = jax.eval_shape(
         lambda: body.init(jax.random.key(0), jnp.zeros((1, 64, 64, 1)))
     )
-    expected = {"params": shapes.params, "model_state": shapes.model_state}
+    expected: Any = {
+        "backbone": {"params": shapes.params, "model_state": shapes.model_state}
+    }
+    task, kind = row.finetune.task, "backbone"
+    if state is not None and carries_head(row):
+        kind = config.tasks[task].kind
+        expected["head"] = {
+            part: getattr(state, part)["heads"][task]
+            for part in ("params", "model_state")
+        }
     try:
-        found = files.read(config.runs[name].init_from)
+        found = files.read(row.init_from)
     except (FileNotFoundError, ValueError) as error:
         error.add_note(f"Asked for by config.runs.{name}.init_from.")
         raise
-    converted = layout.from_torchvision(found.tensors, expected, where)
+    converted = networks.from_torchvision(found.tensors, expected, kind, where)
+    tree: Any = {"backbone": converted.tree["backbone"]}
+    if kind != "backbone":
+        head = converted.tree["head"]
+        tree["heads"] = {part: {task: head[part]} for part in head}
     facts = {
         "file": found.name,
         "sha256": found.sha256,
         "stem": converted.stem,
         "left_out": list(converted.left_out),
     }
-    return converted.tree, facts
+    return tree, facts

@@ -78,7 +78,7 @@ def to_torchvision(network: Tree, kind: str) -> tuple[dict[str, np.ndarray], str
     body[layout.STEM], stem = _stem(body[layout.STEM])
     tensors = {_BODIES[kind] + name: array for name, array in body.items()}
     if kind != "backbone":
-        for entry in _head_entries(network["head"], kind):
+        for entry in _head_entries(network["head"], kind, "export"):
             array = layout.from_ours(entry)
             if entry.name == _REGION_KERNEL:
                 array = _channels_first(array)
@@ -115,10 +115,11 @@ def from_torchvision(
         raise ValueError(
             f"{where}: the file's ResNet is at '{body.prefix}conv1', that of a whole "
             f"network for {kind} at '{_BODIES[kind]}conv1'. Start from the backbone "
-            "alone, or from a file of that kind."
+            "alone (finetune.head='new'), or from a file of that kind."
         )
     prefix = body.prefix.removesuffix(_BODIES[kind])
-    wanted = {entry.name: entry for entry in _head_entries(expected["head"], kind)}
+    entries = _head_entries(expected["head"], kind, where)
+    wanted = {entry.name: entry for entry in entries}
     found, left_out = {}, []
     for name in body.left_out:
         short = name.removeprefix(prefix)
@@ -132,7 +133,10 @@ def from_torchvision(
     kernel = found.get(_REGION_KERNEL)
     if kernel is not None and _REGION_KERNEL in wanted:
         found[_REGION_KERNEL] = _channels_last(kernel, where)
-    advice = f"A head for {kind} with other classes or sizes? Start from the backbone."
+    advice = (
+        f"A head for {kind} with other classes or sizes? Start from the backbone "
+        "alone: finetune.head='new'."
+    )
     tree["head"] = layout.to_ours(found, wanted, where, advice)
     return dataclasses.replace(body, tree=tree, left_out=tuple(left_out))
 
@@ -147,7 +151,7 @@ def _stem(kernel: np.ndarray) -> tuple[np.ndarray, str]:
     return kernel, ", ".join([*said, last])
 
 
-def _head_entries(head: Tree, kind: str) -> list[layout.Entry]:
+def _head_entries(head: Tree, kind: str, where: str) -> list[layout.Entry]:
     """The arrays of a head, by torchvision's names."""
     patterns = dict(_MODULES[kind])
     numbers = [
@@ -167,8 +171,8 @@ def _head_entries(head: Tree, kind: str) -> list[layout.Entry]:
             if found:
                 return found.expand(name)
         raise ValueError(
-            f"'{module}' has no name in torchvision's network for {kind}; known are "
-            f"{list(patterns)}."
+            f"{where}: '{module}' has no name in torchvision's network for {kind}; "
+            f"known are {list(patterns)}."
         )
 
     return list(layout.entries(head, rename))

@@ -227,7 +227,8 @@ def test_another_number_of_classes_is_told(network):
 
     assert refused(tensors, ours, "classification") == (
         "start: 'fc.weight' has shape (1000, 64), expected (3, 64). A head for "
-        "classification with other classes or sizes? Start from the backbone."
+        "classification with other classes or sizes? Start from the backbone alone: "
+        "finetune.head='new'."
     )
 
 
@@ -281,7 +282,7 @@ def test_a_damaged_head_is_refused(array, told, network):
 
 def test_what_torchvision_has_not_is_not_written(network):
     ours = network("classification")
-    with pytest.raises(ValueError, match=r"'fc' has no name in torchvision's network"):
+    with pytest.raises(ValueError, match=r"export: 'fc' has no name in torch"):
         networks.to_torchvision(ours, "segmentation")
 
     ours["head"]["params"]["fc"]["bias"][0] = np.inf

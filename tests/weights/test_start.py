@@ -95,14 +95,11 @@ def weights(tmp_path):
 @pytest.mark.parametrize("run", ["contrastive", "continual", "imagenet"])
 def test_every_stage_starts_from_the_file(run, weights, tmp_path):
     parsed = schema.parse(config(weights))
-    tasks = building.build_tasks(parsed, NAMES)
-    stage = building.build_stage(parsed, parsed.runs[run], tasks)
-    batches = building.shape_batches(parsed, parsed.runs[run])
-    shapes = jax.eval_shape(lambda: stage.init(jax.random.key(0), batches))
-    state = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
     facts = starting.check(parsed)
 
-    state = starting.carry(parsed, run, state, runs=tmp_path, weights=facts)
+    state = starting.carry(
+        parsed, run, fresh(parsed, run), runs=tmp_path, weights=facts
+    )
 
     body = types.Variables(state.params["backbone"], state.model_state["backbone"])
     out = layout.to_torchvision(
@@ -139,15 +136,57 @@ def test_a_file_that_does_not_fit_is_refused_before_anything_runs(tmp_path):
     assert found == f"No file of weights '{tmp_path / 'gone.pth'}'."
 
 
-def test_a_file_has_no_head_and_no_queue_to_carry():
-    asked = config("resnet50.pth", imagenet={"finetune": {"head": "carried"}})
-    assert message(schema.parse, asked) == (
-        "config.runs.imagenet.finetune.head: asks for more than a backbone, but "
-        "init_from 'resnet50.pth' is a file of weights and holds no more."
-    )
+def fresh(parsed, run):
+    """The state that a run begins with, all zeros."""
+    tasks = building.build_tasks(parsed, NAMES)
+    stage = building.build_stage(parsed, parsed.runs[run], tasks)
+    batches = building.shape_batches(parsed, parsed.runs[run])
+    shapes = jax.eval_shape(lambda: stage.init(jax.random.key(0), batches))
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+
+
+def test_a_file_has_no_queue_to_carry():
     asked = config("a.pt", contrastive={"contrastive": {"carry_memory": True}})
-    found = message(schema.parse, asked)
-    assert found.startswith("config.runs.contrastive.contrastive.carry_memory: asks")
+    assert message(schema.parse, asked) == (
+        "config.runs.contrastive.contrastive.carry_memory: asks for key encoder and "
+        "queue, but init_from 'a.pt' is a file of weights and holds none."
+    )
+
+
+def test_the_head_of_a_file_is_carried_where_asked(tmp_path):
+    fc = {"fc.weight": np.full((2, 64), 3, np.float32), "fc.bias": np.ones(2, "f4")}
+    path = save(tmp_path / "whole.safetensors", body_weights() | fc)
+    parsed = schema.parse(config(path, imagenet={"finetune": {"head": "carried"}}))
+    facts = starting.check(parsed)
+    start = fresh(parsed, "imagenet")
+
+    starting.check_head(parsed, "imagenet", start)
+    state = starting.carry(parsed, "imagenet", start, runs=tmp_path, weights=facts)
+
+    head = state.params["heads"]["fracture"]["fc"]
+    np.testing.assert_array_equal(head["kernel"], fc["fc.weight"].T)
+    np.testing.assert_array_equal(head["bias"], fc["fc.bias"])
+    body = state.params["backbone"]
+    np.testing.assert_array_equal(body["bn1"]["bias"], body_weights()["bn1.bias"])
+    state = starting.carry(
+        parsed, "continual", fresh(parsed, "continual"), runs=tmp_path, weights=facts
+    )
+    assert not np.asarray(state.params["heads"]["fracture"]["fc"]["kernel"]).any()
+
+
+def test_a_head_of_other_classes_is_refused_before_anything_runs(tmp_path):
+    fc = {"fc.weight": np.ones((5, 64), np.float32), "fc.bias": np.ones(5, "f4")}
+    path = save(tmp_path / "whole.safetensors", body_weights() | fc)
+    asked = config(path, imagenet={"finetune": {"head": "carried"}})
+    folders = preparation.prepare(schema.parse(asked).datasets, tmp_path / "data")
+
+    found = message(
+        building.open_workshop, schema.parse(asked), tmp_path / "work", folders
+    )
+
+    assert found.startswith(f"config.runs.imagenet.init_from ({path}): ")
+    assert "'fc.bias' has shape (5,), expected (2,)." in found
+    assert found.endswith("Start from the backbone alone: finetune.head='new'.")
 
 
 def test_a_file_that_changes_under_way_is_noticed(weights, tmp_path):
