@@ -26,6 +26,8 @@ from etils import epath
 
 from mtpret_jax import command, config_checks
 from mtpret_jax import config as schema
+from mtpret_jax.models import faster_rcnn, pyramid
+from mtpret_jax.ops import regions
 from mtpret_jax.training import checkpoint
 from mtpret_jax.training import files as training_files
 from mtpret_jax.weights import files, networks
@@ -33,8 +35,6 @@ from mtpret_jax.weights import files, networks
 Facts = dict[str, Any]
 TENSORS, FACTS = "model.safetensors", "config.json"
 _WIDTH = 64  # of torchvision's ResNets
-_STRIDES = (4, 8, 16, 32)  # P2 to P5, pixels
-_CANONICAL = 7  # canonical region of a pyramid, in anchors of its finest level
 
 
 def export(workdir: epath.PathLike, run: str, out: epath.PathLike) -> Facts:
@@ -191,9 +191,8 @@ def _faster_rcnn(config: schema.ExperimentConfig, task: str, classes: int) -> Fa
         "sizes": [[anchor] for anchor in row.anchor_sizes],
         "aspect_ratios": [list(row.anchor_ratios)] * len(row.anchor_sizes),
     }
-    if size % _STRIDES[-1]:  # torchvision divides the size by the grid.
-        last = -(-size // _STRIDES[-1])
-        anchors["strides"] = [*_STRIDES, _STRIDES[-1] * last // -(-last // 2)]
+    if size % pyramid.STRIDES[-1]:  # torchvision divides the size by the grid.
+        anchors["strides"] = list(pyramid.anchor_strides(size))
     return {
         "resnet": {"name": config.backbone.name},
         "backbone": {
@@ -204,13 +203,13 @@ def _faster_rcnn(config: schema.ExperimentConfig, task: str, classes: int) -> Fa
         "rpn_anchor_generator": anchors,
         "box_roi_pool": {
             "featmap_names": levels,
-            "output_size": 7,
+            "output_size": faster_rcnn.REGION_SIZE,
             "sampling_ratio": 2,
-            "canonical_scale": _CANONICAL * row.anchor_sizes[0],
+            "canonical_scale": regions.CANONICAL_PER_ANCHOR * row.anchor_sizes[0],
             "canonical_level": 4,
         },
         "box_head": {
-            "in_channels": row.channels * 7**2,
+            "in_channels": row.channels * faster_rcnn.REGION_SIZE**2,
             "representation_size": row.hidden,
         },
         "box_predictor": {

@@ -32,7 +32,7 @@ ROOMS: dict[str, set[str]] = {
     "command": set(),
     "preparation": {"types", "config", "data", "tfds_builders", "command"},
     "experiment": WINGS | {"training", "report", "weights", "audit"},
-    "export": {"config", "training", "weights", "command"},
+    "export": {"config", "models", "ops", "training", "weights", "command"},
     "main": {"experiment", "config", "preparation", "command"},
 }
 # Files beside a room's own file that belong to the same room.
