@@ -123,6 +123,11 @@ def write(
     show(f"Written: {os.path.relpath(path)}")
 
 
+def _round(number: str) -> float:
+    """Five digits: no measurement here has more."""
+    return float(f"{float(number):.5g}")
+
+
 def _command() -> str:
     """The command line; of absolute paths, which mean nothing elsewhere, the name."""
     script = pathlib.Path(sys.argv[0]).stem
