@@ -6,6 +6,9 @@ so a stream opened in its middle draws what the uninterrupted one would have dra
 
 from __future__ import annotations
 
+import functools
+import math
+
 import cv2
 import numpy as np
 
@@ -14,6 +17,7 @@ from mtpret_jax.data import transforms
 
 _LOG_ASPECT = 0.1  # ours: a crop's sides differ by at most this log ratio, about 10 %
 _SMALLEST_SIGMA = 0.1  # pixels: a blur that changes nothing
+_PLACES = 512  # along each axis, where a window of the noise can begin
 
 
 def draw_warp(
@@ -38,31 +42,32 @@ def draw_warp(
       float64 [3, 3], to be multiplied before the matrix of `transforms.fit`; the
       identity when all three are switched off.
     """
-    area, aspect, across, down = rng.random(4)
-    turn, flip = rng.random(2)
-    scale = np.sqrt(settings.crop_min_area + (1 - settings.crop_min_area) * area)
+    area, aspect, across, down, turn, flip = rng.random(6).tolist()
+    scale = math.sqrt(settings.crop_min_area + (1 - settings.crop_min_area) * area)
     stretch = 0.0
     if settings.crop_min_area < 1:
         # No side may leave the square, so a large crop is nearly square itself.
-        limit = min(_LOG_ASPECT, -2 * float(np.log(scale)))
+        limit = min(_LOG_ASPECT, -2 * math.log(scale))
         stretch = limit * (2 * aspect - 1)
-    crop_width = size * scale * np.exp(stretch / 2)
-    crop_height = size * scale * np.exp(-stretch / 2)
+    crop_width = size * scale * math.exp(stretch / 2)
+    crop_height = size * scale * math.exp(-stretch / 2)
     left = _place(across, crop_width, content[0], content[2], size)
     top = _place(down, crop_height, content[1], content[3], size)
-    angle = np.deg2rad(settings.rotation_degrees) * (2 * turn - 1)
+    angle = math.radians(settings.rotation_degrees) * (2 * turn - 1)
     mirror = -1.0 if flip < settings.flip_probability else 1.0
-    to_centre = _shift(-left - crop_width / 2, -top - crop_height / 2)
-    zoom = np.diag([size / crop_width, size / crop_height, 1.0])
-    rotate = np.array(
+    # The crop's centre goes to the origin; zoom, turn and mirror; back to the square.
+    zoom_x, zoom_y = size / crop_width, size / crop_height
+    cosine, sine = math.cos(angle), math.sin(angle)
+    a, b = mirror * cosine * zoom_x, -mirror * sine * zoom_y
+    c, d = sine * zoom_x, cosine * zoom_y
+    x, y = left + crop_width / 2, top + crop_height / 2
+    return np.array(
         [
-            [np.cos(angle), -np.sin(angle), 0.0],
-            [np.sin(angle), np.cos(angle), 0.0],
+            [a, b, size / 2 - a * x - b * y],
+            [c, d, size / 2 - c * x - d * y],
             [0.0, 0.0, 1.0],
         ]
     )
-    back = _shift(size / 2, size / 2)
-    return back @ np.diag([mirror, 1.0, 1.0]) @ rotate @ zoom @ to_centre
 
 
 def _place(fraction: float, side: float, low: int, high: int, size: int) -> float:
@@ -70,10 +75,6 @@ def _place(fraction: float, side: float, low: int, high: int, size: int) -> floa
     first, last = sorted((float(low), high - side))
     first, last = max(first, 0.0), min(last, size - side)
     return first + fraction * (last - first)
-
-
-def _shift(x: float, y: float) -> np.ndarray:
-    return np.array([[1.0, 0.0, x], [0.0, 1.0, y], [0.0, 0.0, 1.0]])
 
 
 def change_intensity(
@@ -97,12 +98,13 @@ def change_intensity(
     Returns:
       float32 [H, W]; the same values when all changes are switched off.
     """
-    # Always six draws, so that switching one change off leaves the others alone.
-    shift, factor, exponent, is_blurred, width, strength = rng.random(6)
+    # Always as many draws, so that switching one change off leaves the others alone.
+    draws = rng.random(8).tolist()
+    shift, factor, exponent, is_blurred, width, strength, across, down = draws
     if settings.brightness or settings.contrast:
         offset = settings.brightness * (2 * shift - 1)
         slope = 1 + settings.contrast * (2 * factor - 1)
-        (mean, *_) = cv2.mean(image, mask=valid.astype(np.uint8))
+        mean, _ = transforms.valid_mean(image, valid)
         image = image * np.float32(slope)
         image += np.float32(mean * (1 - slope) + offset)
         image = np.clip(image, 0.0, 1.0, out=image)
@@ -115,10 +117,27 @@ def change_intensity(
         )
         image = cv2.GaussianBlur(image, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
     if settings.noise:
-        grain = rng.standard_normal(image.shape, np.float32)
-        image = image + grain * np.float32(strength * settings.noise)
+        grain = _grain(image.shape, across, down)
+        image = cv2.scaleAdd(grain, strength * settings.noise, image)
         image = np.clip(image, 0.0, 1.0, out=image)
     return image
+
+
+def _grain(shape: tuple[int, ...], across: float, down: float) -> np.ndarray:
+    """Unit Gaussian noise: a window, float32 [H, W], of a field drawn only once.
+
+    There are `_PLACES` squared windows, the noise within one is independent, and taking
+    one costs nothing, where drawing each anew cost more than all else done to a view.
+    """
+    height, width = shape
+    left, top = int(across * _PLACES), int(down * _PLACES)
+    field = _noise_field(_PLACES + height, _PLACES + width)
+    return field[top : top + height, left : left + width]
+
+
+@functools.lru_cache(maxsize=4)
+def _noise_field(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(0).standard_normal((height, width), np.float32)
 
 
 def draw_view(
@@ -134,7 +153,7 @@ def draw_view(
     Args:
       rng: Source of chance.
       settings: Sizes of the changes.
-      image: Intensities in [0, 1], float32 [H, W].
+      image: As for `transforms.warp_image`.
       size: Side of the square, pixels.
       mode: As for `transforms.fit`.
     """

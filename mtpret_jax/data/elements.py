@@ -130,10 +130,10 @@ def _studies(source: sources.Source) -> np.ndarray | None:
 
 
 def _read(source: sources.Source, record: int) -> tuple[types.Example, np.ndarray]:
-    """A record and its picture's intensities, float32 [H, W] in [0, 1]."""
+    """A record and its picture, uint16 [H, W] of the full range."""
     try:
         example = source[record]
-        return example, transforms.to_intensity(transforms.decode(example["image"]))
+        return example, transforms.to_16_bit(transforms.decode(example["image"]))
     except Exception as error:
         error.add_note(
             f"While reading record {record} of split {source.split!r} of dataset "

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
+from tensorflow_datasets.proto import tf_example_pb2
 
 from mtpret_jax import config, types
 from mtpret_jax.data import manifests
@@ -141,11 +142,7 @@ class Source:
         )
         self._records = builder.as_data_source(
             "+".join(first),  # pyright: ignore[reportCallIssue]
-            decoders={
-                name: tfds.decode.SkipDecoding()
-                for name in _PICTURES
-                if name in features
-            },
+            deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES,
         )
 
     def __len__(self) -> int:
@@ -160,19 +157,24 @@ class Source:
           `box` float32 [N, 4] as y0, x0, y1, x1 fractions of the stored picture,
           `box_class` int32 [N] and `box_known` bool [].
         """
-        stored = self._records[int(self._positions[record])]
+        encoded = self._records[int(self._positions[record])]
+        # TFDS's own parser copies each picture several times.
+        stored = tf_example_pb2.Example.FromString(encoded).features.feature
         example: types.Example = {"record": np.asarray(record, np.int32)}
         for name in _PICTURES:
             if name in stored:
-                example[name] = np.frombuffer(stored[name], np.uint8)
-        for column, label in stored.get("labels", {}).items():
-            example[f"labels/{column}"] = np.asarray(label, np.int8)
-        if "objects" in stored:
-            objects = stored["objects"]
-            box = np.asarray(objects["bbox"], np.float32)
+                content = stored[name].bytes_list.value[0]
+                example[name] = np.frombuffer(content, np.uint8)
+        for column in self.metadata.label_names:
+            label = f"labels/{column}"
+            example[label] = np.asarray(stored[label].int64_list.value, np.int8)
+        if "objects_known" in stored:
+            box = np.asarray(stored["objects/bbox"].float_list.value, np.float32)
+            classes = stored["objects/label"].int64_list.value
             example["box"] = box.reshape(-1, 4)
-            example["box_class"] = np.asarray(objects["label"], np.int32).reshape(-1)
-            example["box_known"] = np.asarray(stored["objects_known"], np.bool_)
+            example["box_class"] = np.asarray(classes, np.int32)
+            known = stored["objects_known"].int64_list.value[0]
+            example["box_known"] = np.asarray(known, np.bool_)
         return example
 
     def pixel_statistics(self) -> tuple[float, float]:

@@ -1,6 +1,7 @@
 """Tests of what chance does to a picture."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -160,3 +161,21 @@ def test_same_generator_gives_the_same_view():
     )
     np.testing.assert_array_equal(one.image, same.image)
     assert np.abs(one.image - other.image).max() > 0.05
+
+
+def test_noise_is_white_and_of_its_strength():
+    settings = dataclasses.replace(OFF, noise=0.05)
+    image, valid = np.full((96, 96), 0.5, np.float32), np.ones((96, 96), bool)
+    found = [
+        augment.change_intensity(generator(seed), settings, image, valid) - 0.5
+        for seed in range(40)
+    ]
+    deviations = np.array([noise.std() for noise in found])
+    assert 0.045 < deviations.max() < 0.051
+    assert 0.3 < np.mean(deviations < 0.025) < 0.7  # Drawn evenly from 0.
+    strong = [noise / noise.std() for noise in found if noise.std() > 0.01]
+    for noise, other in itertools.pairwise(strong):
+        # 9216 independent pixels: a correlation of 0.05 is nearly 5 deviations.
+        assert abs(np.mean(noise[:, 1:] * noise[:, :-1])) < 0.05
+        assert abs(np.mean(noise * other)) < 0.05
+        assert abs(np.mean(noise**4) - 3) < 0.4

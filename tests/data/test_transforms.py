@@ -164,3 +164,62 @@ def test_boxes_are_padded_and_the_largest_kept():
     assert few["box_valid"].all()
     none = transforms.detection_targets(box[:0], box_class[:0], max_boxes=2)
     assert not none["box_valid"].any()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_valid_is_where_the_nearest_pixel_is_of_the_picture(seed):
+    rng = np.random.default_rng(seed)
+    angle, scale = rng.uniform(-0.3, 0.3), rng.uniform(0.2, 3.0)
+    turn = scale * np.array(
+        [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    )
+    matrix = np.eye(3)
+    matrix[:2, :2] = turn
+    matrix[:2, 2] = 16 - turn @ [25, 20] + rng.uniform(-3, 3, 2)
+    image = rng.random((40, 50), np.float32)
+    _, valid = transforms.warp_image(image, matrix, size=32)
+    outside = transforms.warp_mask(np.zeros((40, 50), np.uint8), matrix, size=32)
+    np.testing.assert_array_equal(valid, outside != transforms.UNKNOWN_CLASS)
+
+
+@pytest.mark.parametrize("zoom", [0.13, 0.24, 0.31, 0.49, 0.8, 1.7])
+def test_turned_picture_is_the_mean_of_what_each_pixel_covers(zoom):
+    # A fine pattern upon a coarse one: what is skipped would show as a moiré.
+    y, x = np.mgrid[:256, :256]
+    image = (0.5 + 0.2 * np.sin(x / 20) + 0.2 * np.sin(2.6 * x + 2.9 * y)).astype("f4")
+    turn = cv2.getRotationMatrix2D((128, 128), 8, zoom)
+    turn[:, 2] -= 112
+    matrix = np.vstack([turn, [0, 0, 1]])
+    warped, valid = transforms.warp_image(image, matrix, size=32)
+    fine = np.diag([16, 16, 1]) @ matrix
+    fine[:2, 2] += 0.5 * (fine[:2, 0] + fine[:2, 1]) - 0.5
+    sampled = cv2.warpAffine(image, fine[:2], (512, 512), borderMode=1)
+    wanted = sampled.reshape(32, 16, 32, 16).mean((1, 3))
+    error = np.sqrt(np.mean((warped - wanted)[valid] ** 2))
+    assert error < (0.05 if zoom < 1 else 0.08)
+    skipping = transforms._warp(image, matrix, 32, flags=1, border_mode=1)
+    worse = np.sqrt(np.mean((skipping - wanted)[valid] ** 2))
+    assert zoom > 0.5 or worse > 2 * error
+
+
+def test_integers_give_the_intensities_that_floats_give():
+    picture = np.random.default_rng(0).integers(0, 256, (90, 70)).astype(np.uint8)
+    exact = transforms.to_intensity(picture)
+    matrix = np.array([[0.3, 0.05, 2.0], [-0.05, 0.3, 5.0], [0, 0, 1.0]])
+    for stored in (picture, picture.astype(np.uint16) * 257):
+        integers = transforms.to_16_bit(stored)
+        assert integers.dtype == np.uint16
+        one, valid = transforms.warp_image(integers, matrix, size=32)
+        other, also_valid = transforms.warp_image(exact, matrix, size=32)
+        # Rounded to 1 / 65535 when halved and when interpolated.
+        np.testing.assert_allclose(one, other, atol=3e-5)
+        np.testing.assert_array_equal(valid, also_valid)
+
+
+def test_mean_is_of_valid_pixels():
+    image = np.random.default_rng(0).random((20, 30), np.float32)
+    valid = image > 0.4
+    mean, count = transforms.valid_mean(image, valid)
+    np.testing.assert_allclose(mean, image[valid].mean(), rtol=1e-6)
+    assert count == valid.sum()
+    assert transforms.valid_mean(image, np.zeros_like(valid)) == (0.0, 0)
