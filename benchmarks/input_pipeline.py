@@ -81,11 +81,12 @@ def bare_decoding(pictures: Sequence[Sequence[np.ndarray]], threads: int) -> Spe
 
 def stream_speed(stream: pipeline.Stream, settings: config.InputConfig) -> Speed:
     """Takes batches; those that were read ahead beforehand do not count."""
-    for _ in range(settings.buffer + 1):
+    ahead = max(settings.buffer, pipeline.count_threads(settings))
+    for _ in range(ahead + 1):
         next(stream)
     speed = _timed(lambda: len(next(stream).arrays["record"]))
     # It reads ahead once more; whoever is timed next should not share the cores.
-    time.sleep(1.5 * settings.buffer * _BATCH.value / speed.rate)
+    time.sleep(1.5 * ahead * _BATCH.value / speed.rate)
     return speed
 
 
@@ -189,7 +190,7 @@ def main(arguments: list[str]) -> None:
         size = statistics.mean(encoded.size for (encoded,) in images)
         results: dict[str, Any] = {
             "stored_bytes": round(size),
-            "threads": _THREADS.value,
+            "threads": pipeline.count_threads(settings),
             "threads_of_decoding": threads,
         }
         rows = [["stream", "images/s", "decoded/s", "fraction", "of processor time"]]

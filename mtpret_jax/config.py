@@ -123,8 +123,8 @@ class InputConfig:
 
     fit: str = "pad"  # or crop, stretch: how a rectangle becomes a square
     normalisation: str = "image"  # or dataset: whose mean and deviation
-    threads: int = 4  # that read and augment
-    buffer: int = 8  # batches read ahead
+    threads: int = 0  # that read and augment; 0: one for each core, at least 4
+    buffer: int = 8  # batches read ahead; at least one for each thread
 
 
 @dataclasses.dataclass(frozen=True)

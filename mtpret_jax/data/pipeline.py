@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 import types as python_types
 from collections.abc import Collection, Iterator, Mapping
 
@@ -21,6 +22,7 @@ from mtpret_jax.data import elements, sources
 
 CONTRASTIVE = "contrastive"  # the `task` of the batches of stage 1
 _TRAIN = "train"
+_FEWEST_THREADS = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,8 +46,10 @@ class Stream(Iterator[types.Batch]):
     ) -> None:
         # Grain's threads already use the cores; OpenCV's own would only fight them.
         cv2.setNumThreads(0)
+        threads = count_threads(settings)
+        # Each works on a batch of its own, so fewer batches would leave some idle.
         options = grain.ReadOptions(
-            num_threads=settings.threads, prefetch_buffer_size=settings.buffer
+            num_threads=threads, prefetch_buffer_size=max(settings.buffer, threads)
         )
         self._task = task
         self._iterator = iter(dataset.to_iter_dataset(options))
@@ -62,6 +66,11 @@ class Stream(Iterator[types.Batch]):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def count_threads(settings: config.InputConfig) -> int:
+    """Threads of a stream: as many as the config says, or as this machine can use."""
+    return settings.threads or max(_FEWEST_THREADS, os.cpu_count() or 1)
 
 
 def train_stream(

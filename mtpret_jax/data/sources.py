@@ -159,7 +159,8 @@ class Source:
         """
         encoded = self._records[int(self._positions[record])]
         # TFDS's own parser copies each picture several times.
-        stored = tf_example_pb2.Example.FromString(encoded).features.feature
+        example_type: Any = tf_example_pb2.Example  # pyright: ignore[reportAttributeAccessIssue]
+        stored = example_type.FromString(encoded).features.feature
         example: types.Example = {"record": np.asarray(record, np.int32)}
         for name in _PICTURES:
             if name in stored:

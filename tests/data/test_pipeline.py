@@ -339,3 +339,10 @@ def test_prepared_folder_may_move(tiny, tmp_path):
         for f in (tiny.folder, folder)
     )
     assert_same(one, other)
+
+
+def test_threads_are_as_many_as_cores_unless_told(monkeypatch):
+    for cores, expected in [(16, 16), (2, 4), (None, 4)]:
+        monkeypatch.setattr("os.cpu_count", lambda cores=cores: cores)
+        assert pipeline.count_threads(config.InputConfig()) == expected
+    assert pipeline.count_threads(config.InputConfig(threads=3)) == 3
