@@ -59,13 +59,15 @@ def _has_torch(python: str) -> bool:
 
 @contextlib.contextmanager
 def sides(
-    made_from: Mapping[str, Any], reference: str
+    made_from: Mapping[str, Any], reference: str, *, ours: str = "benchmarks.ours"
 ) -> Iterator[tuple[dict[str, pairing.Side], dict[str, dict[str, Any]]]]:
     """Starts both sides and asks for their facts.
 
     Args:
       made_from: See `settings`.
-      reference: Module of the PyTorch side.
+      reference: Module of the PyTorch side. It may say in its facts that it is not
+        `comparable`; then ours goes on alone.
+      ours: Module of our side.
 
     Yields:
       The sides by name, and what each says of itself.
@@ -74,11 +76,7 @@ def sides(
       RuntimeError: If the sides do not compute the same network on the same device.
     """
     with contextlib.ExitStack() as stack:
-        started = {
-            OURS: pairing.Side(
-                sys.executable, "benchmarks.ours", made_from, **_SHARED_GPU
-            )
-        }
+        started = {OURS: pairing.Side(sys.executable, ours, made_from, **_SHARED_GPU)}
         stack.enter_context(started[OURS])
         facts = {OURS: started[OURS].ask("facts")}
         if _has_torch(_TORCH.value):
@@ -92,6 +90,9 @@ def sides(
                         f"The sides differ in {same}: ours {facts[OURS][same]}, "
                         f"PyTorch {facts[TORCH][same]}; they cannot be compared."
                     )
+            if not facts[TORCH].pop("comparable", True):
+                del started[TORCH]
+                recording.show("torchvision's operators are missing: ours alone.")
         else:
             recording.show(
                 "No PyTorch here, so ours alone: name an interpreter that has it by "

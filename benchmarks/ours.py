@@ -25,7 +25,8 @@ SET = "pictures"  # the one set of the config
 TASK = "task"  # the one supervised task
 RUN = "run"
 # What the heads are built for where no set is read.
-_NAMES = {"mask_names": 4, "object_names": 1}
+MASK_CLASSES, BOX_CLASSES = 4, 1
+_BOXES = 4  # of each image of the constant batch
 
 
 def config(settings: dict[str, Any]) -> schema.ExperimentConfig:
@@ -73,8 +74,8 @@ class Trainer:
         """
         self._row = config.runs[RUN]
         names: Any = {
-            name: tuple(f"class {index}" for index in range(count))
-            for name, count in _NAMES.items()
+            "mask_names": [f"class {index}" for index in range(MASK_CLASSES)],
+            "object_names": [f"class {index}" for index in range(BOX_CLASSES)],
         }
         if folder:
             names = dataclasses.asdict(sources.read_metadata(folder))
@@ -158,9 +159,8 @@ def constant_batch(config: schema.ExperimentConfig) -> types.Batch:
         return types.Batch({**arrays, "query": noise(), "positive": noise()}, row.stage)
     arrays["image"] = noise()
     if part.kind == "segmentation":
-        classes = _NAMES["mask_names"]
         shape = (batch, size, size)
-        arrays["segmentation"] = rng.integers(0, classes, shape, np.int32)
+        arrays["segmentation"] = rng.integers(0, MASK_CLASSES, shape, np.int32)
         arrays["pixel_known"] = np.ones(shape, bool)
     elif part.kind == "detection":
         shape = (batch, part.detection.max_boxes)
@@ -168,7 +168,7 @@ def constant_batch(config: schema.ExperimentConfig) -> types.Batch:
         end = start + rng.uniform(0.1, 0.4, (*shape, 2))
         arrays["box"] = np.concatenate([start, end], -1).astype(np.float32)
         arrays["box_class"] = np.zeros(shape, np.int32)
-        arrays["box_valid"] = np.broadcast_to(np.arange(shape[1]) < 4, shape)
+        arrays["box_valid"] = np.broadcast_to(np.arange(shape[1]) < _BOXES, shape)
     return types.Batch(arrays, TASK)
 
 

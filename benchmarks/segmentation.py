@@ -17,7 +17,7 @@ from mtpret_jax import config as schema
 _STRIDE = flags.DEFINE_integer(
     "output_stride", 16, "Of the backbone, pixels: 8, 16 or 32."
 )
-_CLASSES = 4  # of the mask, background included
+_CLASSES = 4  # of the mask, background included; as ours.MASK_CLASSES
 
 
 def main(arguments: list[str]) -> None:
