@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from mtpret_jax import config as schema
 
-STEPS = {"opacity": 300, "chest_det": 1500, "bone_det": 1000}
+STEPS = {"opacity": 300, "chest_det": 1200, "bone_det": 1500}
 
 
 def get_config(folder: str = "") -> ConfigDict:
@@ -85,7 +85,7 @@ def _add_tasks(config: ConfigDict) -> None:
         detections=50,
     )
     # Sides of the boxes in pixels of the input, 5, 50 and 95 % of them:
-    # opacity 16, 28, 48; chest_det 24, 48, 81; bone_det 9, 21, 64.
+    # opacity 14, 20, 27; chest_det 24, 48, 81; bone_det 9, 21, 64.
     rows = {
         "opacity": ("phantom", 96, 16, (14.0, 20.0, 28.0, 40.0, 56.0)),
         "chest_det": ("chest_det", 192, 8, (28.0, 40.0, 56.0, 80.0, 112.0)),
