@@ -1,7 +1,10 @@
 """What the digest of a source notices, and what it does not depend on."""
 
+import contextlib
 import os
 import pathlib
+import types
+from collections.abc import Iterator
 
 import pytest
 from etils import epath
@@ -86,14 +89,29 @@ def test_a_size_that_cannot_be_told_is_an_error_not_a_dangling_link(
     folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ):
     kind = type(epath.Path("a"))
-    known = kind.stat
+    known, scan = kind.stat, os.scandir
 
     def refuse(self: epath.Path, **options: bool) -> object:
         if self.name == "7.png":
             raise OSError(116, "Stale file handle", str(self))
         return known(self, **options)
 
+    def stale(found: os.DirEntry[str]) -> types.SimpleNamespace:
+        is_lost = found.name == "7.png"
+        return types.SimpleNamespace(
+            name=found.name,
+            path=found.path,
+            is_dir=found.is_dir,
+            stat=lambda: refuse(epath.Path(found.path)) if is_lost else found.stat(),
+        )
+
+    @contextlib.contextmanager
+    def scan_stale(place: epath.Path) -> Iterator[list[types.SimpleNamespace]]:
+        with scan(place) as found:
+            yield [stale(one) for one in found]
+
     monkeypatch.setattr(kind, "stat", refuse)
+    monkeypatch.setattr(os, "scandir", scan_stale)
 
     with pytest.raises(files.SourceLost, match=r"7\.png.*Stale file handle"):
         files.list_files(epath.Path(folder))
