@@ -11,6 +11,7 @@ import drawing
 import jax
 import jax.numpy as jnp
 import make_detection_goldens as goldens
+import make_fasterrcnn_goldens as whole
 import numpy as np
 import pytest
 
@@ -46,18 +47,18 @@ def truth():
     """Pixels [3, 3, 4], valid [3, 3], classes from 0 [3, 3]."""
     box, valid = np.zeros((3, 3, 4), np.float32), np.zeros((3, 3), bool)
     label = np.zeros((3, 3), np.int32)
-    for i, (rows, classes) in enumerate(goldens.TRUTH):
+    for i, (rows, classes) in enumerate(whole.TRUTH):
         for j, (row, one) in enumerate(zip(rows, classes, strict=True)):
             box[i, j], valid[i, j], label[i, j] = row, True, one - 1
     return box, valid, label
 
 
-def anchors(sizes=goldens.ANCHOR_SIZES, image_size=goldens.SIZE, grids=goldens.GRIDS):
+def anchors(sizes=whole.ANCHOR_SIZES, image_size=whole.SIZE, grids=goldens.GRIDS):
     return regions.anchors(
         [(side, side) for side in grids],
         strides=pyramid.anchor_strides(image_size),
         sizes=sizes,
-        ratios=goldens.RATIOS,
+        ratios=whole.RATIOS,
     )
 
 
@@ -135,9 +136,9 @@ def test_proposals():
         logits,
         offsets,
         anchors(),
-        image_size=goldens.SIZE,
-        before_nms=goldens.BEFORE_NMS,
-        count=goldens.PROPOSALS,
+        image_size=whole.SIZE,
+        before_nms=whole.BEFORE_NMS,
+        count=whole.PROPOSALS,
     )
 
     check_equal("proposal_counts", valid.sum(1))
@@ -146,7 +147,7 @@ def test_proposals():
 
 def test_levels_and_alignment_of_regions():
     box = goldens.region_boxes()
-    options = {"finest_anchor": goldens.ANCHOR_SIZES[0]}
+    options = {"finest_anchor": whole.ANCHOR_SIZES[0]}
 
     level = regions.assign_levels(box, level_count=4, **options)
     found = regions.align(goldens.levels(), box, strides=pyramid.STRIDES, **options)
@@ -185,8 +186,8 @@ def test_detections():
         *goldens.second_half(100),
         goldens.proposals(),
         np.ones((3, 100), bool),
-        image_size=goldens.SIZE,
-        score_threshold=goldens.SCORE_THRESHOLD,
+        image_size=whole.SIZE,
+        score_threshold=whole.SCORE_THRESHOLD,
         nms_threshold=0.5,
         count=goldens.DETECTIONS,
     )
@@ -195,14 +196,14 @@ def test_detections():
 
 
 def images(name):
-    return drawing.images(3, goldens.SIZE, goldens.IMAGES[name])
+    return drawing.images(3, whole.SIZE, whole.IMAGES[name])
 
 
 def batch():
     """The truth of three images."""
     box, valid, label = truth()
     arrays = {
-        "box": boxes.to_fractions(box, image_size=goldens.SIZE),
+        "box": boxes.to_fractions(box, image_size=whole.SIZE),
         "box_valid": valid,
         "box_class": label,
         "example_valid": np.ones(3, bool),
@@ -215,20 +216,20 @@ def network(name, sizes, hidden):
     body = models.build_backbone(schema.BackboneConfig(name=name))
     task = detection.DetectionTask(
         "boxes",
-        tuple("abc"[: goldens.CLASSES]),
-        goldens.SIZE,
+        tuple("abc"[: whole.CLASSES]),
+        whole.SIZE,
         schema.DetectionConfig(
             anchor_sizes=sizes,
             hidden=hidden,
-            proposals_before_nms=goldens.BEFORE_NMS,
-            proposals=goldens.PROPOSALS,
-            anchors_sampled=goldens.EVERYTHING,
-            regions=goldens.EVERYTHING,
-            detections=goldens.WHOLE_DETECTIONS,
-            score_threshold=goldens.SCORE_THRESHOLD,
+            proposals_before_nms=whole.BEFORE_NMS,
+            proposals=whole.PROPOSALS,
+            anchors_sampled=whole.EVERYTHING,
+            regions=whole.EVERYTHING,
+            detections=whole.DETECTIONS,
+            score_threshold=whole.SCORE_THRESHOLD,
         ),
     )
-    image = jax.ShapeDtypeStruct((1, goldens.SIZE, goldens.SIZE, 1), jnp.float32)
+    image = jax.ShapeDtypeStruct((1, whole.SIZE, whole.SIZE, 1), jnp.float32)
     key = jax.random.key(0)
     body_shapes = jax.eval_shape(body.init, key, image)
     features, _ = jax.eval_shape(
@@ -236,14 +237,14 @@ def network(name, sizes, hidden):
     )
     head_shapes = jax.eval_shape(task.init, key, features)
     expected = {"backbone": vars(body_shapes), "head": vars(head_shapes)}
-    weights = goldens.weights(golden(f"fasterrcnn_{name}").shapes)
+    weights = whole.weights(golden(f"fasterrcnn_{name}").shapes)
     converted = networks.from_torchvision(weights, expected, "detection", name)
     return body, task, converted.tree
 
 
 @pytest.mark.parametrize(
     ("name", "sizes", "hidden"),
-    [("resnet18", goldens.ANCHOR_SIZES, 64), ("resnet50", STOCK_ANCHORS, 1024)],
+    [("resnet18", whole.ANCHOR_SIZES, 64), ("resnet50", STOCK_ANCHORS, 1024)],
 )
 def test_a_whole_network(name, sizes, hidden):
     """Image to detections, and to the losses of all candidates of each image."""
@@ -263,8 +264,8 @@ def test_a_whole_network(name, sizes, hidden):
     levels, found, loss, parts = run(tree, images(name))
 
     for number, level in enumerate(levels, start=2):
-        check(f"P{number}", goldens.corner(level), of=of)
-    found["box"] = boxes.from_fractions(found["box"], image_size=goldens.SIZE)
+        check(f"P{number}", whole.corner(level), of=of)
+    found["box"] = boxes.from_fractions(found["box"], image_size=whole.SIZE)
     check_detections(found, of=of)
     wanted = golden(of).arrays["losses"]
     names = ("rpn_objectness", "rpn_box", "roi_class", "roi_box")
@@ -276,7 +277,7 @@ def test_a_whole_network(name, sizes, hidden):
 
 
 def test_gradients_of_a_whole_network():
-    body, task, tree = network("resnet18", goldens.ANCHOR_SIZES, 64)
+    body, task, tree = network("resnet18", whole.ANCHOR_SIZES, 64)
 
     @jax.jit
     def slope(tree, image):
