@@ -371,7 +371,7 @@ def segmentation_targets(mask: np.ndarray) -> types.Example:
 def detection_targets(
     box: np.ndarray, box_class: np.ndarray, *, max_boxes: int
 ) -> types.Example:
-    """Pads boxes to M = `max_boxes`; of more than that the largest are kept.
+    """Pads boxes to M = `max_boxes`.
 
     Args:
       box: Fractions of the square, float32 [N, 4].
@@ -380,10 +380,16 @@ def detection_targets(
 
     Returns:
       `box` float32 [M, 4], `box_class` int32 [M], `box_valid` bool [M].
+
+    Raises:
+      ValueError: If there are more boxes than M: one left out would be learnt as
+        background, and not be counted as missed.
     """
     if len(box) > max_boxes:
-        largest = np.sort(np.argsort(-_area(box), kind="stable")[:max_boxes])
-        box, box_class = box[largest], box_class[largest]
+        raise ValueError(
+            f"detection.max_boxes: expected at least {len(box)}, the boxes of one "
+            f"picture; got {max_boxes}. Raise it in the task's config."
+        )
     missing = max_boxes - len(box)
     return {
         "box": np.pad(box, ((0, missing), (0, 0))).astype(np.float32),

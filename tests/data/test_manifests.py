@@ -8,9 +8,10 @@ import shutil
 
 import numpy as np
 import pytest
+from etils import epath
 
 from mtpret_jax import config
-from mtpret_jax.data import pipeline, sources, transforms
+from mtpret_jax.data import manifests, pipeline, sources, transforms
 from tfds_builders import splits
 
 # Stored: train-0 to train-11, validation-0 to -6, test-0 to -3.
@@ -221,3 +222,17 @@ def test_an_index_that_was_changed_is_refused(folder):
 
     with pytest.raises(ValueError, match=r"index.csv was changed .*--rebuild"):
         sources.open_prepared(folder, "train")
+
+
+def test_a_table_is_read_once_for_all_that_open_it_and_again_when_changed(
+    tiny, tmp_path
+):
+    folder = tmp_path / "tiny" / "1.0.0"
+    shutil.copytree(tiny.folder, folder)
+    first, again = (manifests.read_index(epath.Path(folder)) for _ in range(2))
+    assert first is not again
+    assert all(one is other for one, other in zip(first, again, strict=True))
+    path = folder / "index.csv"
+    path.write_text(path.read_text().replace("train-3", "train-three"))
+    changed = manifests.read_index(epath.Path(folder))
+    assert [row["image_id"] for row in changed if row not in first] == ["train-three"]

@@ -152,16 +152,15 @@ def test_targets():
     assert mask["pixel_known"].tolist() == [[True, True, False]]
 
 
-def test_boxes_are_padded_and_the_largest_kept():
+def test_boxes_are_padded_and_none_left_out():
     side = np.array([0.1, 0.4, 0.2, 0.3], np.float32)
     box = np.stack([0 * side, 0 * side, side, side], axis=-1)
     box_class = np.arange(4, dtype=np.int32)
     padded = transforms.detection_targets(box, box_class, max_boxes=6)
     assert padded["box"].shape == (6, 4)
     assert padded["box_valid"].tolist() == [True] * 4 + [False] * 2
-    few = transforms.detection_targets(box, box_class, max_boxes=2)
-    assert few["box_class"].tolist() == [1, 3]
-    assert few["box_valid"].all()
+    with pytest.raises(ValueError, match="max_boxes: expected at least 4"):
+        transforms.detection_targets(box, box_class, max_boxes=3)
     none = transforms.detection_targets(box[:0], box_class[:0], max_boxes=2)
     assert not none["box_valid"].any()
 
