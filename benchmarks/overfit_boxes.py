@@ -39,7 +39,10 @@ _DATA_DIR = flags.DEFINE_string(
 _IMAGES = flags.DEFINE_integer("images", 32, "Training images; a multiple of a batch.")
 _TARGET = flags.DEFINE_float("target", 0.9, "AP50 that ends the training.")
 _MINUTES = flags.DEFINE_float("minutes", 60.0, "Processor time at most, all threads.")
-_EVERY = flags.DEFINE_integer("every", 50, "Steps between two evaluations.")
+_EVERY = flags.DEFINE_integer(
+    "every", 50, "Steps between two evaluations, rounded up to whole passes."
+)
+_LINE = "{:4d}  {:5.3f}  {:5.3f}  {:7.3f}  {:11.0f}  {:6.0f}"
 
 
 def _of_task(config: schema.ExperimentConfig, task: str) -> schema.ExperimentConfig:
@@ -79,32 +82,13 @@ def _first_images(stream: Iterator[types.Batch], count: int) -> dict[str, np.nda
     raise ValueError(f"--images: asked for {count}, only {found} have a box.")
 
 
-def _batches(
-    arrays: dict[str, np.ndarray], order: np.ndarray, size: int, task: str
-) -> list[types.Batch]:
-    """The images in some order, as batches."""
-    return [
-        types.Batch({name: a[rows] for name, a in arrays.items()}, task)
-        for rows in order.reshape(-1, size)
-    ]
-
-
-def main(arguments: list[str]) -> None:
-    """Trains, evaluating as it goes, and prints AP50 by step."""
-    del arguments
-    name = str(_TASK.value)
-    config = _of_task(schema.parse(_CONFIG.value), name)
-    task, (run,) = config.tasks[name], config.runs.values()
-    data_dir = pathlib.Path(_DATA_DIR.value).expanduser()
-    folder = preparation.prepare(config.datasets, data_dir)[task.dataset]
-    names = dataclasses.asdict(sources.open_prepared(folder, "train").metadata)
-    tasks = building.build_tasks(config, {task.dataset: names})
-    splits = config.datasets[task.dataset].splits
-    with pipeline.eval_batches(
-        name, task, config.input, folder, "train", splits=splits
-    ) as stream:
-        arrays = _first_images(stream, _IMAGES.value)
-
+def _train(
+    config: schema.ExperimentConfig,
+    tasks: dict[str, types.Task],
+    arrays: dict[str, np.ndarray],
+) -> list[dict[str, float]]:
+    """Trains and evaluates on the same images; one row for each evaluation."""
+    ((name, task),), (run,) = config.tasks.items(), config.runs.values()
     mesh = sharding.make_mesh()
     stage = building.build_stage(config, run, tasks)
     learner = building.build_learner(config, tasks, (name,))
@@ -115,47 +99,65 @@ def main(arguments: list[str]) -> None:
     predict = sharding.compile_predict(evaluation.with_arrays(learner.predict), mesh)
     metric = tasks[name].metric()
 
+    def batches(order: np.ndarray) -> list[types.Batch]:
+        return [
+            types.Batch({key: a[rows] for key, a in arrays.items()}, name)
+            for rows in order.reshape(-1, task.batch_size)
+        ]
+
     def put(batch: types.Batch) -> types.Batch:
         return sharding.put(batch, mesh)
 
-    def values(state: types.TrainState) -> dict[str, float]:
-        records, _ = evaluation.evaluate(
-            lambda batch: predict(state.params, state.model_state, batch),
-            _batches(arrays, np.arange(_IMAGES.value), task.batch_size, name),
-            metric,
-            put=put,
-        )
-        return evaluation.values(metric, records)
-
+    images = len(arrays["record"])
     rng = np.random.default_rng(config.seed)
-    start = time.perf_counter()
-    rows, done, ap50 = [], 0, 0.0
-    recording.show("step   loss   AP50  COCO AP  processor s  wall s")
+    start, rows, done, ap50 = time.perf_counter(), [], 0, 0.0
     while ap50 <= _TARGET.value and time.process_time() < 60 * _MINUTES.value:
         losses = []
         while len(losses) < _EVERY.value:
-            order = rng.permutation(_IMAGES.value)
-            for batch in _batches(arrays, order, task.batch_size, name):
+            for batch in batches(rng.permutation(images)):
                 state, scalars = step(state, put(batch))
                 losses.append(float(scalars["loss"]))
         done += len(losses)
-        found = values(state)
-        ap50 = found["ap50"]
+        params, model_state = state.params, state.model_state
+        records, _ = evaluation.evaluate(
+            lambda batch, p=params, s=model_state: predict(p, s, batch),
+            batches(np.arange(images)),
+            metric,
+            put=put,
+        )
+        values = evaluation.values(metric, records)
+        ap50 = values["ap50"]
         rows.append(
             {
                 "step": done,
                 "loss": float(np.mean(losses)),
                 "ap50": ap50,
-                "coco_ap": found["coco_ap"],
-                "cpu_seconds": time.process_time(),
+                "coco_ap": values["coco_ap"],
+                "processor_seconds": time.process_time(),
                 "wall_seconds": time.perf_counter() - start,
             }
         )
-        recording.show(
-            "{:4d}  {:5.3f}  {:5.3f}  {:7.3f}  {:11.0f}  {:6.0f}".format(
-                *rows[-1].values()
-            )
-        )
+        recording.show(_LINE.format(*rows[-1].values()))
+    return rows
+
+
+def main(arguments: list[str]) -> None:
+    """Trains, evaluating as it goes, and prints AP50 by step."""
+    del arguments
+    name = str(_TASK.value)
+    config = _of_task(schema.parse(_CONFIG.value), name)
+    task = config.tasks[name]
+    data_dir = pathlib.Path(_DATA_DIR.value).expanduser()
+    folder = preparation.prepare(config.datasets, data_dir)[task.dataset]
+    names = dataclasses.asdict(sources.read_metadata(folder))
+    tasks = building.build_tasks(config, {task.dataset: names})
+    splits = config.datasets[task.dataset].splits
+    with pipeline.eval_batches(
+        name, task, config.input, folder, "train", splits=splits
+    ) as stream:
+        arrays = _first_images(stream, _IMAGES.value)
+    recording.show("step   loss   AP50  COCO AP  processor s  wall s")
+    rows = _train(config, tasks, arrays)
     device = jax.devices()[0]
     recording.write(
         f"overfit_boxes_{name}",
