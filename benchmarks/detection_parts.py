@@ -25,7 +25,7 @@ class Side(ours.Side):
 
         Each part is a program of its own, fed with what the part before made, so that
         fusion across the seams is lost; what that costs, targets and losses are the
-        rest of the forward pass, and the rest of the step is backward and update.
+        rest of the forward pass, which a step's backward pass and update follow.
 
         Args:
           repeats: Of each part; the median is taken.
@@ -67,8 +67,10 @@ class Side(ours.Side):
         _, seconds["box heads"] = measure(classify, trees, region)
         _, forward = measure(self._loss, state, batch)
         seconds["targets, losses, seams"] = forward - sum(seconds.values())
+        _, gradient = measure(jax.grad(self._mean_loss), state.params, state, batch)
+        seconds["backward"] = gradient - forward
         step = statistics.median(self.step(1) for _ in range(repeats))
-        seconds["backward and update"] = step - forward
+        seconds["update"] = step - gradient
         return seconds
 
     def _features(self, body: types.Variables, image: jax.Array) -> Any:
@@ -82,6 +84,11 @@ class Side(ours.Side):
         task = self._trainer.stage.learner.tasks[ours.TASK]
         loss, _, _ = task.loss(jax.random.key(0), head, features, batch)
         return loss
+
+    def _mean_loss(
+        self, params: types.Tree, state: types.TrainState, batch: types.Batch
+    ) -> jax.Array:
+        return self._loss(state.replace(params=params), batch).mean()
 
 
 def _head(config: Any) -> faster_rcnn.FasterRCNN:

@@ -60,8 +60,48 @@ def config(settings: dict[str, Any]) -> schema.ExperimentConfig:
     return schema.parse(table)
 
 
+def _open(config: schema.ExperimentConfig, folder: str | None) -> building.Workshop:
+    """What a run of the config shares; no set is read without a folder."""
+    names: Any = {
+        "mask_names": [f"class {index}" for index in range(MASK_CLASSES)],
+        "object_names": [f"class {index}" for index in range(BOX_CLASSES)],
+    }
+    if folder:
+        names = dataclasses.asdict(sources.read_metadata(folder))
+    return building.Workshop(
+        config=config,
+        workdir=building.epath.Path("unused"),
+        folders={SET: folder or ""},
+        mesh=sharding.make_mesh(),
+        tasks=building.build_tasks(config, {SET: names}),
+        shard=building.pipeline.Shard(),
+    )
+
+
+@contextlib.contextmanager
+def stream(config: schema.ExperimentConfig, folder: str):
+    """The batches of the run, from its first on.
+
+    Args:
+      config: As `config` makes it.
+      folder: Prepared folder of its set.
+    """
+    row = config.runs[RUN]
+    task = TASK if building.run_tasks(row) else row.stage
+    streams = building.open_streams(_open(config, folder), row, {task: 0})
+    with streams[task] as batches:
+        yield batches
+
+
 class Trainer:
-    """A run whose loop can be timed, on a constant batch or on its own stream."""
+    """A run whose loop can be timed.
+
+    Attributes:
+      stage: What is trained.
+      state: After the steps done so far.
+      step: Compiled; a state and a batch to the next state and scalars.
+      parameters: Trained numbers.
+    """
 
     def __init__(
         self, config: schema.ExperimentConfig, folder: str | None = None
@@ -70,52 +110,23 @@ class Trainer:
 
         Args:
           config: As `config` makes it.
-          folder: Prepared folder of its set; needed for the stream alone.
+          folder: Prepared folder of its set, where the names of classes count.
         """
-        self._row = config.runs[RUN]
-        names: Any = {
-            "mask_names": [f"class {index}" for index in range(MASK_CLASSES)],
-            "object_names": [f"class {index}" for index in range(BOX_CLASSES)],
-        }
-        if folder:
-            names = dataclasses.asdict(sources.read_metadata(folder))
-        mesh = sharding.make_mesh()
-        self._shop = building.Workshop(
-            config=config,
-            workdir=building.epath.Path("unused"),
-            folders={SET: folder or ""},
-            mesh=mesh,
-            tasks=building.build_tasks(config, {SET: names}),
-            shard=building.pipeline.Shard(),
-        )
-        stage = building.build_stage(config, self._row, self._shop.tasks)
-        shapes = building.shape_batches(config, self._row)
-        state = sharding.compile_init(lambda key: stage.init(key, shapes), mesh)(
-            jax.random.key(0)
-        )
+        row, shop = config.runs[RUN], _open(config, folder)
+        self._mesh = shop.mesh
+        stage = building.build_stage(config, row, shop.tasks)
+        shapes = building.shape_batches(config, row)
+        init = sharding.compile_init(lambda key: stage.init(key, shapes), shop.mesh)
+        state = init(jax.random.key(0))
         self.parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
         (self._segment,) = stage.segments()
-        begin, self.step = sharding.compile_stage(stage, mesh)
+        begin, self.step = sharding.compile_stage(stage, shop.mesh)
         self.state = begin(state, self._segment.task)
         self.stage = stage
 
-    @contextlib.contextmanager
-    def stream(self, **options: int):
-        """Batches of the run's stream from its first on.
-
-        Args:
-          **options: Of the config's `input`, to be changed.
-        """
-        changed = dataclasses.replace(self._shop.config.input, **options)
-        config = dataclasses.replace(self._shop.config, input=changed)
-        shop = dataclasses.replace(self._shop, config=config)
-        task = self._segment.task
-        with building.open_streams(shop, self._row, {task: 0})[task] as batches:
-            yield batches
-
     def put(self, batch: types.Batch) -> types.Batch:
         """A batch on the devices."""
-        return sharding.put(batch, self._shop.mesh)
+        return sharding.put(batch, self._mesh)
 
     def run(self, steps: int, batches: Any, *, put: bool = True) -> float:
         """Seconds that `steps` steps take; the last is waited for.
@@ -139,6 +150,12 @@ class Trainer:
             )
             jax.block_until_ready(self.state)
         return time.perf_counter() - begin
+
+
+def device_name() -> str:
+    """What computes: "cpu", or the kind that JAX gives an accelerator."""
+    device = jax.devices()[0]
+    return "cpu" if device.platform == "cpu" else device.device_kind
 
 
 def constant_batch(config: schema.ExperimentConfig) -> types.Batch:
@@ -178,16 +195,15 @@ class Side:
     def __init__(self, settings: dict[str, Any]) -> None:
         """Builds, and compiles the step by doing it twice."""
         self._config = config(settings)
-        self._trainer = Trainer(self._config, settings.get("prepared"))
+        self._folder = settings.get("prepared")
+        self._trainer = Trainer(self._config, self._folder)
         self._batch = self._trainer.put(constant_batch(self._config))
         self._threads = self._config.input.threads
         self.step(2)
 
     def facts(self) -> dict[str, Any]:
         """Device and number of trained parameters."""
-        device = jax.devices()[0]
-        kind = "cpu" if device.platform == "cpu" else device.device_kind
-        return {"device": kind, "parameters": self._trainer.parameters}
+        return {"device": device_name(), "parameters": self._trainer.parameters}
 
     def step(self, steps: int) -> float:
         """Seconds of steps on a constant batch that lies on the device."""
@@ -201,7 +217,10 @@ class Side:
           warm_up: Steps before, in which the stream fills or empties its buffer.
           readers: Threads that read; what `choose_readers` chose if None.
         """
-        with self._trainer.stream(threads=readers or self._threads) as batches:
+        threads = readers or self._threads
+        changed = dataclasses.replace(self._config.input, threads=threads)
+        config = dataclasses.replace(self._config, input=changed)
+        with stream(config, self._folder) as batches:
             self._trainer.run(warm_up, batches)
             return self._trainer.run(steps, batches)
 

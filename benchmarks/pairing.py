@@ -99,13 +99,13 @@ def serve(make: Callable[[dict[str, Any]], Any]) -> None:
 
 def take_turns(
     sides: Mapping[str, Side], rounds: int, method: str, **arguments: Any
-) -> dict[str, list[float]]:
+) -> dict[str, list[Any]]:
     """Asks all sides the same, round for round; who is first alternates.
 
     Returns:
       The answers of each side, one a round.
     """
-    answers: dict[str, list[float]] = {name: [] for name in sides}
+    answers: dict[str, list[Any]] = {name: [] for name in sides}
     for index in range(rounds):
         for name in list(sides)[:: 1 if index % 2 == 0 else -1]:
             answers[name].append(sides[name].ask(method, **arguments))

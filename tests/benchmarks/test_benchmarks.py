@@ -1,0 +1,176 @@
+"""The benchmarks' own parts on tiny networks; PyTorch is not needed."""
+
+import dataclasses
+import json
+import pathlib
+import sys
+
+import jax
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+
+from benchmarks import comparison, contrastive, detection_parts, ours, pairing
+from benchmarks import recording as records
+from mtpret_jax import config as schema
+from mtpret_jax.training import sharding
+
+TURNING = "tests.benchmarks.turning_side"
+TINY = {
+    "network": "resnet18",
+    "image_size": 32,
+    "batch_size": 2,
+    "dtype": "float32",
+    "backbone": {"width": 4},
+}
+DETECTOR = {"channels": 8, "hidden": 16, "proposals_before_nms": 20, "proposals": 10}
+
+
+@pytest.fixture(autouse=True)
+def _flags():
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
+    with flagsaver.flagsaver():
+        yield
+
+
+def _side(name: str) -> pairing.Side:
+    return pairing.Side(sys.executable, TURNING, {"name": name})
+
+
+def test_sides_take_turns_and_alternate_who_is_first():
+    with _side("a") as one, _side("b") as other:
+        found = pairing.take_turns({"a": one, "b": other}, 3, "moment", wait=0.01)
+
+    order = [name for _, name in sorted(found["a"] + found["b"])]
+    assert order == ["a", "b", "b", "a", "a", "b"]
+
+
+def test_a_side_that_fails_says_why():
+    with _side("a") as side, pytest.raises(RuntimeError, match="a cannot do this"):
+        side.ask("fail")
+
+
+def test_a_file_of_figures_says_what_was_measured_where_and_when(tmp_path, monkeypatch):
+    script = "/somewhere/benchmarks/contrastive.py"
+    argv = [script, "--image_size=64", "--torch_python=/home/me/bin/python"]
+    monkeypatch.setattr(sys, "argv", argv)
+    flags.FLAGS.results = str(tmp_path)
+
+    records.write("Any question", {"rate": 1 / 3}, n=2, device="NVIDIA H100 80GB")
+
+    found = json.loads((tmp_path / "any_question_nvidia_h100_80gb.json").read_text())
+    assert found["results"] == {"rate": 0.33333}
+    assert found["command"] == (
+        "python -m benchmarks.contrastive --image_size=64 --torch_python=python"
+    )
+    assert found["n"] == 2
+    assert found["machine"]["cores"] > 0
+    assert found["versions"]["jax"] == jax.__version__
+    assert found["date"].startswith("20")
+
+
+def test_a_ratio_above_one_says_that_ours_is_faster(tmp_path):
+    flags.FLAGS.results = str(tmp_path)
+    seconds = {comparison.OURS: [1.0, 2.0, 4.0], comparison.TORCH: [2.0, 6.0, 4.0]}
+    made_from = comparison.settings("contrastive")
+    facts = {comparison.OURS: {"device": "cpu", "parameters": 1}}
+
+    found = {"end_to_end": comparison.rates(seconds)}
+    comparison.write("asked", found, made_from, facts)
+
+    results = json.loads((tmp_path / "asked_resnet18_128_cpu.json").read_text())
+    assert results["results"]["end_to_end_ratio"] == 2.0
+    assert results["results"]["end_to_end_ratio_range"] == [1.0, 3.0]
+    pairs = comparison.images_of_a_turn()
+    assert found["end_to_end"][comparison.OURS]["median"] == pairs / 2.0
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> dict:
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
+    with flagsaver.flagsaver(images=8, stored_size=64):
+        return contrastive.store_pictures(tmp_path_factory.mktemp("pictures"))
+
+
+def test_both_sides_get_the_same_bytes(stored):
+    source = ours.sources.open_prepared(stored["prepared"], "train")
+    files = sorted(pathlib.Path(stored["files"]).iterdir())
+
+    assert len(files) == len(source) == 8
+    for record, path in enumerate(files):
+        assert path.read_bytes() == source[record]["image"].tobytes()
+
+
+@pytest.mark.parametrize("kind", ["contrastive", "segmentation", "detection"])
+def test_the_constant_batch_is_like_those_of_the_stream(kind, stored):
+    config = ours.config(TINY | stored_of(stored) | {"kind": kind} | _options(kind))
+
+    constant = ours.constant_batch(config)
+    with ours.stream(config, stored["prepared"]) as batches:
+        real = next(batches)
+
+    assert constant.task == real.task
+    shapes = jax.tree.map(lambda array: (array.shape, array.dtype), real.arrays)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), constant.arrays) == shapes
+
+
+def stored_of(stored: dict) -> dict:
+    return {"dataset": stored["dataset"], "prepared": stored["prepared"]}
+
+
+def _options(kind: str) -> dict:
+    if kind == "contrastive":
+        return {kind: {"queue_size": 16, "batch_norm_groups": 1}}
+    if kind == "detection":
+        return {kind: DETECTOR}
+    return {kind: {"channels": 8}}
+
+
+@pytest.fixture
+def one_device(monkeypatch):
+    """Compiling for the tests' eight devices takes several times as long."""
+    mesh = sharding.make_mesh(jax.devices()[:1])
+    monkeypatch.setattr(sharding, "make_mesh", lambda: mesh)
+
+
+def test_our_side_does_the_steps_it_is_asked_for(stored, one_device):
+    settings = TINY | stored_of(stored) | {"kind": "contrastive"}
+    side = ours.Side(settings | _options("contrastive"))
+    before = int(side._trainer.state.step)
+
+    assert side.step(3) > 0
+    assert side.end_to_end(2, warm_up=1) > 0
+    tried = side.choose_readers([1, 2], 1, 0)
+
+    assert int(side._trainer.state.step) == before + 3 + 3 + 2
+    assert side._threads == (1 if tried[0] <= tried[1] else 2)
+
+
+@pytest.mark.slow
+def test_the_parts_of_a_detector_add_up_to_its_step(one_device):
+    side = detection_parts.Side(TINY | {"kind": "detection"} | _options("detection"))
+
+    parts = side.parts(1)
+
+    assert list(parts) == [
+        "backbone",
+        "pyramid and RPN head",
+        "proposals and NMS",
+        "RoIAlign",
+        "box heads",
+        "targets, losses, seams",
+        "backward",
+        "update",
+    ]
+    assert sum(parts.values()) > 0
+
+
+def test_pytorch_gets_the_changes_of_our_views():
+    # The reference reads the fields by name.
+    source = pathlib.Path(contrastive.__file__).parent / "reference" / "contrastive.py"
+    read = source.read_text(encoding="utf-8")
+
+    fields = [field.name for field in dataclasses.fields(schema.AugmentConfig)]
+    assert [name for name in fields if f'drawn["{name}"]' not in read] == []

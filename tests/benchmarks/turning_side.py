@@ -1,0 +1,23 @@
+"""A side for the tests of pairing: notes when it is asked, prints, fails on request."""
+
+import time
+
+from benchmarks import pairing
+
+
+class Side:
+    def __init__(self, settings: dict) -> None:
+        print("a library prints while it is loaded")  # noqa: T201
+        self._name = settings["name"]
+
+    def moment(self, wait: float) -> list:
+        print("and while it works")  # noqa: T201
+        time.sleep(wait)
+        return [time.monotonic(), self._name]
+
+    def fail(self) -> None:
+        raise ValueError(f"{self._name} cannot do this")
+
+
+if __name__ == "__main__":
+    pairing.serve(Side)
