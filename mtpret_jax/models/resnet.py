@@ -15,13 +15,20 @@ import jax
 import jax.numpy as jnp
 
 from mtpret_jax import types
-from mtpret_jax.models import normalisation
+from mtpret_jax.models import convolution, normalisation
+from mtpret_jax.ops import pooling
 
 _KERNEL_INIT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
 def _conv(
-    features: int, size: int, *, stride: int = 1, dilation: int = 1, **options: Any
+    features: int,
+    size: int,
+    *,
+    stride: int = 1,
+    dilation: int = 1,
+    convolve: Callable[..., jax.Array] = convolution.convolve,
+    **options: Any,
 ) -> nn.Conv:
     """A convolution without bias, padded as PyTorch pads it."""
     pad = dilation * (size // 2)
@@ -33,6 +40,7 @@ def _conv(
         padding=((pad, pad), (pad, pad)),
         use_bias=False,
         kernel_init=_KERNEL_INIT,
+        conv_general_dilated=convolve,
         **options,
     )
 
@@ -130,11 +138,17 @@ class ResNet(nn.Module):
     def __call__(self, image: jax.Array, train: bool) -> types.Features:
         """Maps grey images, float [B, H, W, 1], to features."""
         hidden = jnp.repeat(image.astype(self.dtype), self.in_channels, axis=-1)
-        hidden = _conv(self.width, 7, stride=2, dtype=self.dtype, name="conv1")(hidden)
+        hidden = _conv(
+            self.width,
+            7,
+            stride=2,
+            dtype=self.dtype,
+            convolve=convolution.convolve_grey,
+            name="conv1",
+        )(hidden)
         hidden = nn.relu(self.norm(name="bn1")(hidden, train=train))
         stem = hidden
-        padding: Any = ((1, 1), (1, 1))  # Flax's stub knows names only.
-        hidden = nn.max_pool(hidden, (3, 3), (2, 2), padding)
+        hidden = pooling.max_pool(hidden)
         block = nn.remat(self.block, static_argnums=(2,)) if self.remat else self.block
         levels = []
         stride, dilation = 4, 1

@@ -1,0 +1,43 @@
+"""Max pooling against the plain definition and XLA's own gradient."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mtpret_jax.ops import pooling
+
+
+def xla_pool(inputs):
+    padding = ((0, 0), (1, 1), (1, 1), (0, 0))
+    return jax.lax.reduce_window(
+        inputs, -jnp.inf, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), padding
+    )
+
+
+@pytest.mark.parametrize("size", [(8, 6), (7, 9), (2, 1), (1, 1)])
+@pytest.mark.parametrize("step", [None, 1.0])  # Rounded to the step: many ties.
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_pooling_and_its_gradient_are_xlas(size, step, dtype):
+    generator = np.random.default_rng(0)
+    inputs = generator.normal(0, 2, (2, *size, 3))
+    inputs = jnp.asarray(np.round(inputs) if step else inputs, dtype)
+
+    outputs, pull = jax.vjp(pooling.max_pool, inputs)
+    expected, expected_pull = jax.vjp(xla_pool, inputs)
+    gradient = jnp.asarray(generator.integers(-8, 9, expected.shape), dtype)
+
+    assert outputs.dtype == expected.dtype
+    np.testing.assert_array_equal(outputs, expected)
+    # Whole numbers, so that the order of at most four addends does not matter.
+    np.testing.assert_array_equal(pull(gradient)[0], expected_pull(gradient)[0])
+
+
+def test_a_tie_goes_to_the_first_as_in_pytorch():
+    inputs = jnp.zeros((1, 4, 4, 1))
+
+    gradient = jax.grad(lambda x: pooling.max_pool(x).sum())(inputs)[0, :, :, 0]
+
+    expected = np.zeros((4, 4))
+    expected[[0, 0, 1, 1], [0, 1, 0, 1]] = 1  # First element of each clipped window.
+    np.testing.assert_array_equal(gradient, expected)
