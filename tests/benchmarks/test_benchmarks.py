@@ -135,6 +135,7 @@ def one_device(monkeypatch):
     monkeypatch.setattr(sharding, "make_mesh", lambda: mesh)
 
 
+@pytest.mark.slow
 def test_our_side_does_the_steps_it_is_asked_for(stored, one_device):
     settings = TINY | stored_of(stored) | {"kind": "contrastive"}
     side = ours.Side(settings | _options("contrastive"))
