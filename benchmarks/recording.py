@@ -131,5 +131,5 @@ def _round(number: str) -> float:
 def _command() -> str:
     """The command line; of absolute paths, which mean nothing elsewhere, the name."""
     script = pathlib.Path(sys.argv[0]).stem
-    arguments = [re.sub(r"(^|=)/\S*/", r"\1", a) for a in sys.argv[1:]]
+    arguments = [re.sub(r"(^|[=:])/\S*/", r"\1", a) for a in sys.argv[1:]]
     return " ".join(["python -m", f"benchmarks.{script}", *arguments])

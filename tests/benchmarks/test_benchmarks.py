@@ -54,6 +54,7 @@ def test_a_side_that_fails_says_why():
 def test_a_file_of_figures_says_what_was_measured_where_and_when(tmp_path, monkeypatch):
     script = "/somewhere/benchmarks/contrastive.py"
     argv = [script, "--image_size=64", "--torch_python=/home/me/bin/python"]
+    argv += ["--config=configs/detection.py:/home/me/sets"]
     monkeypatch.setattr(sys, "argv", argv)
     flags.FLAGS.results = str(tmp_path)
 
@@ -62,7 +63,8 @@ def test_a_file_of_figures_says_what_was_measured_where_and_when(tmp_path, monke
     found = json.loads((tmp_path / "any_question_nvidia_h100_80gb.json").read_text())
     assert found["results"] == {"rate": 0.33333}
     assert found["command"] == (
-        "python -m benchmarks.contrastive --image_size=64 --torch_python=python"
+        "python -m benchmarks.contrastive --image_size=64 --torch_python=python "
+        "--config=configs/detection.py:sets"
     )
     assert found["n"] == 2
     assert found["machine"]["cores"] > 0
