@@ -2,9 +2,11 @@
 
 import contextlib
 import io
+from typing import Any
 
 import numpy as np
 import pytest
+from pycocotools import coco, cocoeval
 
 from mtpret_jax.metrics import detection
 
@@ -103,6 +105,77 @@ def test_classes_are_averaged_where_they_occur():
     assert np.isnan(values["ap50/z"])
 
 
+def test_ranking_goes_over_all_images_by_hand():
+    """Of two classes in three images, the second image without truth.
+
+    Class x, three boxes, by score: hit, false (second image), hit, false (the box of
+    0.9 once more), nothing for the third. Recall 1/3 at precision 1 takes recalls 0 to
+    0.33, 34 of 101; 2/3 at 2/3 takes 0.34 to 0.66, 33. Class y, one box: false, hit.
+    """
+    found = [
+        [(A, 0.9, 0), (A, 0.6, 0), (A, 0.4, 1)],
+        [(A, 0.8, 0)],
+        [(B, 0.7, 0), (FAR, 0.3, 1)],
+    ]
+    truth = [[(A, 0), (FAR, 0)], [], [(B, 0), (FAR, 1)]]
+
+    values = _values(detection.DetectionMetric(2, ("x", "y")), _records(found, truth))
+
+    assert values["ap50/x"] == pytest.approx((34 + 33 * 2 / 3) / 101)
+    assert values["ap50/y"] == pytest.approx(1 / 2)
+    mean = (values["ap50/x"] + values["ap50/y"]) / 2
+    assert values["ap50"] == pytest.approx(mean)
+    assert values["coco_ap"] == pytest.approx(mean)  # All overlaps are 0 or 1.
+
+
+def test_a_crowd_on_one_box_counts_once_and_costs_what_comes_after():
+    """Hit, four false, hit: 51 recalls at precision 1, 50 at 2/6."""
+    found = [[*((A, 0.9 - i / 100, 0) for i in range(5)), (B, 0.5, 0)]]
+
+    value = _values(detection.DetectionMetric(1), _records(found, [[(A, 0), (B, 0)]]))
+
+    assert value["ap50"] == pytest.approx((51 + 50 / 3) / 101)
+
+
+def test_false_alarms_below_every_hit_cost_nothing():
+    found = [[(A, 0.9, 0)], [(A, 0.1, 0), (B, 0.05, 0)]]
+
+    values = _values(detection.DetectionMetric(1), _records(found, [[(A, 0)], []]))
+
+    assert values == {"ap50": 1.0, "coco_ap": 1.0}
+
+
+def test_the_better_score_takes_the_box_even_with_the_smaller_overlap():
+    """Overlaps 0.625 (score 0.9) and 1 (0.8): at 0.5 to 0.6 the first hits, the second
+    is false and comes too late to cost; from 0.65 on it is false, hit: precision 1/2.
+    """
+    loose = (0.0, 0.0, 0.2, 0.125)
+    found = [[(loose, 0.9, 0), ((0.0, 0.0, 0.2, 0.2), 0.8, 0)]]
+
+    values = _values(
+        detection.DetectionMetric(1), _records(found, [[((0.0, 0.0, 0.2, 0.2), 0)]])
+    )
+
+    assert values["ap50"] == 1.0
+    assert values["coco_ap"] == pytest.approx((3 * 1 + 7 * 0.5) / 10)
+
+
+def test_no_images_with_boxes_and_none_found_is_undefined():
+    values = _values(detection.DetectionMetric(2), _records([[], []], [[], []]))
+
+    assert np.isnan([values["ap50"], values["coco_ap"]]).all()
+
+
+def test_more_than_a_hundred_detections_of_a_class_in_an_image_are_cut():
+    found = [[*((FAR, 0.9, 0) for _ in range(100)), (A, 0.1, 0)]]
+
+    values = _values(
+        detection.DetectionMetric(1), _records(found, [[(A, 0)]], slots=101)
+    )
+
+    assert values["ap50"] == 0.0
+
+
 def _random_records(seed, images=30, slots=12, classes=3):
     rng = np.random.default_rng(seed)
     corner = rng.uniform(size=(images, slots, 2, 2))
@@ -137,6 +210,59 @@ def test_values_equal_cocos_own_accumulation(seed):
     assert values["ap50"] == pytest.approx(precision[0].mean(), abs=1e-12)
     for c, name in enumerate("xyz"):
         assert values[f"ap50/{name}"] == pytest.approx(precision[0, :, c].mean())
+
+
+def _plain_coco(records, size):
+    """What pycocotools prints, used as its manual does, on boxes in pixels."""
+
+    def rows(box, label, valid, score=None):
+        for i, j in zip(*np.nonzero(valid), strict=True):
+            y0, x0, y1, x1 = (float(side) * size for side in box[i, j])
+            width, height = max(x1 - x0, 0), max(y1 - y0, 0)
+            row = {
+                "image_id": int(i),
+                "category_id": int(label[i, j]),
+                "bbox": [x0, y0, width, height],
+                "area": width * height,
+            }
+            yield row if score is None else row | {"score": float(score[i, j])}
+
+    true = list(
+        rows(records["truth_box"], records["truth_class"], records["truth_valid"])
+    )
+    for number, row in enumerate(true, start=1):
+        row |= {"id": number, "iscrowd": 0}
+    truth: Any = coco.COCO()
+    truth.dataset = {
+        "images": [{"id": i} for i in range(len(records["score"]))],
+        "categories": [{"id": c} for c in range(3)],
+        "annotations": true,
+    }
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth.createIndex()
+        truth.dataset["info"] = {}
+        found = truth.loadRes(
+            list(
+                rows(
+                    records["box"], records["class"], records["valid"], records["score"]
+                )
+            )
+        )
+        evaluation = cocoeval.COCOeval(truth, found, "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return evaluation.stats
+
+
+def test_values_are_those_that_pycocotools_prints():
+    records = _random_records(11)
+
+    values = _values(detection.DetectionMetric(3), records)
+
+    stats = _plain_coco(records, 512)
+    assert values["coco_ap"] == pytest.approx(stats[0], abs=1e-12)
+    assert values["ap50"] == pytest.approx(stats[1], abs=1e-12)
 
 
 def test_resampled_rows_equal_a_set_with_those_images():

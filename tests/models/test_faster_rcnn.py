@@ -196,6 +196,31 @@ def test_detections_of_one_region_by_hand():
     )
 
 
+def test_suppression_is_for_each_class_on_its_own_and_ties_go_by_place():
+    """Four equal regions of two classes: one of each is kept, the first at a tie."""
+    probability = jnp.array([[0.3, 0.5], [0.3, 0.5], [0.6, 0.1], [0.6, 0.1]])
+    background = 1 - probability.sum(-1, keepdims=True)
+    logit = jnp.log(jnp.concatenate([background, probability], axis=-1))
+    proposal = jnp.tile(jnp.array([[10.0, 10.0, 30.0, 20.0]]), (4, 1))
+    proposal += jnp.arange(4.0)[:, None] / 8  # To tell which of them was kept.
+
+    found = faster_rcnn.select_detections(
+        logit[None],
+        jnp.zeros((1, 4, 3, 4)),
+        proposal[None],
+        jnp.ones((1, 4), bool),
+        image_size=64,
+        score_threshold=0.05,
+        nms_threshold=0.5,
+        count=8,
+    )
+
+    assert found["valid"].sum() == 2
+    np.testing.assert_array_equal(found["class"][0, :2], [0, 1])
+    np.testing.assert_allclose(found["score"][0, :2], [0.6, 0.5], rtol=1e-6)
+    np.testing.assert_allclose(found["box"][0, :2], proposal[jnp.array([2, 0])])
+
+
 def test_empty_proposals_and_low_scores_are_not_detected():
     logit = jnp.log(jnp.array([[[0.1, 0.9], [0.96, 0.04]]]))
     proposal = jnp.array([[[0.0, 0.0, 9.0, 9.0], [20.0, 20.0, 29.0, 29.0]]])

@@ -104,6 +104,7 @@ def test_align_equals_a_slow_reference():
     box = _random_boxes(rng, (2, 12), 60)
     box[0, 0] = [-9, -9, 70, 70]  # samples outside
     box[0, 1] = [3, 3, 3.5, 3.5]  # narrower than a position
+    box[0, 2] = [51.8, 59.7, 52, 60]  # also, so that samples lie beyond the far border
 
     found = regions.align(
         [jnp.asarray(level, jnp.float32) for level in levels],
