@@ -192,15 +192,15 @@ def sample(
       key: Random key.
       verdict: POSITIVE, NEGATIVE or IGNORED, int32 [N].
       count: Candidates to draw; capped at N.
-      positive_fraction: Largest share of positives, in [0, 1].
+      positive_fraction: Largest share of positives in `count`, in [0, 1].
 
     Returns:
       Indices, int32 [min(count, N)], positives first, and whether each was really
       drawn, bool of the same shape: false where too few were to be had.
     """
+    some = min(math.floor(count * positive_fraction), verdict.shape[0])
     count = min(count, verdict.shape[0])
     noise = jax.random.uniform(key, verdict.shape)
-    some = min(math.floor(count * positive_fraction), count)
     positive_noise, positive = jax.lax.top_k(
         jnp.where(verdict == POSITIVE, noise, -1.0), some
     )

@@ -163,6 +163,15 @@ def test_sample_caps_positives_and_flags_empty_slots(key):
     np.testing.assert_array_equal(verdict[index][:3], [1, 1, 0])
 
 
+def test_share_of_positives_is_of_the_number_asked_for(key):
+    """As in torchvision, where few candidates do not mean fewer positives."""
+    verdict = jnp.array([1, 1, 1, 1, 0, 0])
+
+    index, drawn = boxes.sample(key, verdict, count=16, positive_fraction=0.25)
+
+    np.testing.assert_array_equal(verdict[index][drawn], [1, 1, 1, 1, 0, 0])
+
+
 def test_sample_is_uniform_and_follows_its_key():
     verdict = jnp.zeros(10, jnp.int32)
 
