@@ -119,7 +119,8 @@ def align(
       [B, N, size, size, C] in the type of the levels.
 
     Source:
-      He et al. 2017, "Mask R-CNN", section 3, with torchvision's border rules.
+      He et al. 2017, "Mask R-CNN", section 3, with the border rules of
+      torchvision's compiled operator.
     """
     batch, channels = levels[0].shape[0], levels[0].shape[-1]
     grids = np.array([level.shape[1:3] for level in levels])
@@ -127,14 +128,13 @@ def align(
     joined = jnp.concatenate(
         [level.reshape(batch, -1, channels) for level in levels], axis=1
     )
-    joined = joined.reshape(-1, channels).astype(jnp.float32)
+    joined = joined.astype(jnp.float32)
 
     chosen = assign_levels(box, level_count=len(levels), finest_anchor=finest_anchor)
     scale = jnp.asarray(1.0 / np.array(strides), jnp.float32)[chosen]
     height = jnp.asarray(grids[:, 0], jnp.int32)[chosen]
     width = jnp.asarray(grids[:, 1], jnp.int32)[chosen]
     start = jnp.asarray(starts[:-1], jnp.int32)[chosen]
-    start += jnp.arange(batch, dtype=jnp.int32)[:, None] * int(starts[-1])
 
     scaled = box.astype(jnp.float32) * scale[..., None]
     row, row_weight = (
@@ -156,15 +156,19 @@ def align(
         + column
     )
     taps = (2 * sampling) ** 2
-    index = index.reshape(taps, -1)
-    weight = (row_weight * column_weight).reshape(taps, -1)
+    index = index.reshape(taps, batch, -1)
+    weight = (row_weight * column_weight).reshape(taps, batch, -1, 1)
+
+    # Of each image on its own: a table of all images would have to be on every device.
+    @jax.vmap
+    def take(image: Array, place: Array) -> Array:
+        return jnp.take(image, place, axis=0, mode="clip")
 
     # One tap after the other: all at once would need 16 times the memory.
     def add_tap(pooled: Array, tap: tuple[Array, Array]) -> tuple[Array, None]:
-        value = jnp.take(joined, tap[0], axis=0, mode="clip")
-        return pooled + value * tap[1][:, None], None
+        return pooled + take(joined, tap[0]) * tap[1], None
 
-    nothing = jnp.zeros((index.shape[1], channels), jnp.float32)
+    nothing = jnp.zeros((*index.shape[1:], channels), jnp.float32)
     pooled, _ = jax.lax.scan(add_tap, nothing, (index, weight))
     shape = (batch, box.shape[1], size, size, channels)
     return pooled.astype(levels[0].dtype).reshape(shape)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mtpret_jax.ops import boxes, regions
+from mtpret_jax.training import sharding
 
 
 @pytest.fixture(autouse=True)
@@ -196,3 +197,21 @@ def test_separated_groups_do_not_suppress_each_other():
     kept = regions.suppress_sorted(apart, jnp.ones(3, bool), threshold=0.5)
 
     np.testing.assert_array_equal(kept, [True, True, False])
+
+
+def test_align_of_a_divided_batch_moves_nothing_between_devices():
+    """A table of all images, say, would be gathered whole on every device."""
+    mesh = sharding.make_mesh(jax.devices()[:2])
+    split = sharding.divided(mesh)
+    levels = tuple(jnp.zeros((4, side, side, 8)) for side in (16, 8))
+    box = jnp.tile(jnp.asarray([4.0, 4.0, 40.0, 50.0]), (4, 6, 1))
+
+    def squares(levels: tuple[jax.Array, ...], box: jax.Array) -> jax.Array:
+        pooled = regions.align(levels, box, strides=(4, 8), finest_anchor=16.0)
+        return (pooled**2).sum()
+
+    step = jax.jit(jax.grad(squares), in_shardings=(split, split), out_shardings=split)
+    program = step.lower(levels, box).compile().as_text() or ""
+    assert "while(" in program
+    for name in ("all-gather", "all-reduce", "all-to-all", "collective-permute"):
+        assert f" {name}(" not in program
