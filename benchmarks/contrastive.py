@@ -31,7 +31,7 @@ _IMAGES = flags.DEFINE_integer("images", 256, "Stored pictures.")
 _STORED = flags.DEFINE_integer("stored_size", 512, "Longest side of these, pixels.")
 _FOLDER = flags.DEFINE_string("folder", "", "Keeps the pictures here for another run.")
 _WARM_UP = flags.DEFINE_integer(
-    "warm_up", 8, "Steps before the clock starts in a turn with stored files."
+    "warm_up", 4, "Steps before the clock starts in a turn with stored files."
 )
 _THREADS = flags.DEFINE_list(
     "threads",
@@ -40,7 +40,7 @@ _THREADS = flags.DEFINE_list(
 )
 _WORKERS = flags.DEFINE_list(
     "torch_workers",
-    ["0", "1", "2", "3"] if _CORES <= 2 else [str(_CORES // 2), str(_CORES)],
+    ["0", "1", "2"] if _CORES <= 2 else [str(_CORES // 2), str(_CORES)],
     "Numbers of PyTorch's DataLoader workers; the best of them is taken.",
 )
 

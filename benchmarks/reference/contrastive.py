@@ -60,7 +60,8 @@ def views(settings: dict[str, Any]) -> v2.Transform:
     """
     drawn = settings["augment"]
     ratio = (math.exp(-_LOG_ASPECT), math.exp(_LOG_ASPECT))
-    blur = v2.GaussianBlur(9, (0.1, drawn["blur_sigma"]))
+    reach = math.ceil(3 * drawn["blur_sigma"])  # pixels
+    blur = v2.GaussianBlur(2 * reach + 1, (0.1, drawn["blur_sigma"]))
     return v2.Compose(
         [
             v2.RandomResizedCrop(
