@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -25,7 +25,7 @@ NETWORK = flags.DEFINE_enum("network", "resnet18", ["resnet18", "resnet50"], "Wh
 _WIDTH = flags.DEFINE_integer("width", 64, "Channels of the stem.")
 SIZE = flags.DEFINE_integer("image_size", 128, "Side of the input, pixels.")
 BATCH = flags.DEFINE_integer("batch_size", 32, "Examples of the global batch.")
-_DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Computed in.")
+DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Computed in.")
 QUEUE = flags.DEFINE_integer("queue_size", 65_536, "Negatives of stage 1.")
 _SMALL = flags.DEFINE_bool("small_heads", False, "Few proposals, narrow heads: a test.")
 
@@ -58,7 +58,7 @@ def config(stage: str, *, batch_size: int | None = None) -> schema.ExperimentCon
         "network": NETWORK.value,
         "image_size": SIZE.value,
         "batch_size": batch,
-        "dtype": _DTYPE.value,
+        "dtype": DTYPE.value,
         "backbone": {"width": _WIDTH.value},
         "contrastive": {
             "queue_size": QUEUE.value,
@@ -82,11 +82,17 @@ class Program:
 
     Attributes:
       state: Its state's shapes.
+      batch: Of zeros or noise, on the host.
       lowered: To be compiled.
+      mesh: Of the devices.
+      draw: Key to a fresh state, not compiled.
     """
 
     state: types.TrainState
+    batch: types.Batch
     lowered: Any
+    mesh: jax.sharding.Mesh
+    draw: Callable[[jax.Array], types.TrainState]
 
     @functools.cached_property
     def compiled(self) -> Any:
@@ -97,6 +103,11 @@ class Program:
         """The same as text, compiled in a hurry: its collectives are those."""
         options = {"xla_backend_optimization_level": 0}
         return self.lowered.compile(compiler_options=options).as_text()
+
+    def start(self) -> tuple[types.TrainState, types.Batch]:
+        """A fresh state and the batch, on the devices."""
+        init = sharding.compile_init(self.draw, self.mesh)
+        return init(jax.random.key(0)), sharding.put(self.batch, self.mesh)
 
     def state_bytes(self) -> int:
         """Of the whole state; every device holds one."""
@@ -122,11 +133,16 @@ def lower(config: schema.ExperimentConfig, devices: Sequence[Any]) -> Program:
     tasks = building.build_tasks(config, {ours.SET: names})
     stage = building.build_stage(config, row, tasks)
     shapes = building.shape_batches(config, row)
-    state = jax.eval_shape(lambda key: stage.init(key, shapes), jax.random.key(0))
+    batch = _batch(config)
+
+    def draw(key: jax.Array) -> types.TrainState:
+        return stage.init(key, shapes)
+
+    state = jax.eval_shape(draw, jax.random.key(0))
     state = _placed(state, sharding.replicated(mesh))
-    batch = _placed(_batch(config), sharding.divided(mesh))
     _, step = sharding.compile_stage(stage, mesh)
-    return Program(state, step.lower(state, batch))
+    lowered = step.lower(state, _placed(batch, sharding.divided(mesh)))
+    return Program(state, batch, lowered, mesh, draw)
 
 
 def _batch(config: schema.ExperimentConfig) -> types.Batch:
