@@ -50,6 +50,7 @@ def network(settings: dict[str, Any]) -> detection.FasterRCNN:
         ),
         box_predictor=faster_rcnn.FastRCNNPredictor(head["hidden"], _CLASSES),
         box_batch_size_per_image=head["regions"],
+        _skip_resize=True,  # The images have their size.
     )
 
 
