@@ -128,6 +128,34 @@ def test_proposal_losses_of_a_sample():
     check("proposal_losses", [losses[name].mean() for name in names])
 
 
+@pytest.mark.parametrize(
+    ("kind", "share"),
+    [("anchors", detection.ANCHOR_POSITIVES), ("regions", detection.REGION_POSITIVES)],
+)
+def test_a_sample_has_as_many_positives_as_torchvisions(kind, share):
+    if kind == "anchors":
+        box, valid, _ = truth()
+        targets = jax.vmap(detection._anchor_targets, in_axes=(None, 0, 0))(
+            np.concatenate(anchors()), box, valid
+        )
+    else:
+        targets = jax.vmap(detection._region_targets)(
+            goldens.proposals(), np.ones((3, 100), bool), *truth()
+        )
+    theirs = golden().arrays[f"sampled_{kind}"].astype(int)
+    keys = jax.random.split(jax.random.key(0), 3)
+
+    ours, drawn = detection._draw(keys, targets, theirs.shape[1], share=share)
+
+    assert drawn.all()
+    verdict = np.asarray(targets["verdict"])
+    counts = [
+        np.take_along_axis(verdict, np.asarray(index), axis=1).sum(1)
+        for index in (ours, theirs)
+    ]
+    np.testing.assert_array_equal(*counts)
+
+
 def test_proposals():
     cuts = np.cumsum([3 * side * side for side in goldens.GRIDS])[:-1]
     logits, offsets = (np.split(x, cuts, axis=1) for x in goldens.first_half())
