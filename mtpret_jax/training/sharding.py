@@ -56,6 +56,20 @@ def put(batch: types.Batch, mesh: Mesh) -> types.Batch:
         )
 
 
+def _compiler_options(mesh: Mesh) -> dict[str, str] | None:
+    """Leaves convolutions on CPUs to Eigen; YNNPACK keeps products and sums.
+
+    XLA's own choice, YNNPACK for all, takes a tenth longer for a training step of
+    ResNet-18 and a quarter longer for one of ResNet-50. JAX before 0.10 has Eigen's
+    convolutions anyhow, and does not know the name.
+    """
+    platforms = {device.platform for device in mesh.devices.flat}
+    if platforms != {"cpu"} or jax.__version_info__ < (0, 10):
+        return None
+    kinds = "LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE"
+    return {"xla_cpu_experimental_ynn_fusion_type": kinds}
+
+
 def compile_init(
     init: Callable[[jax.Array], Any], mesh: Mesh
 ) -> Callable[[jax.Array], Any]:
@@ -81,6 +95,7 @@ def compile_stage(stage: types.Stage, mesh: Mesh) -> tuple[Callable, Callable]:
         donate_argnums=0,
         in_shardings=(same, split),
         out_shardings=(same, same),
+        compiler_options=_compiler_options(mesh),
     )
     return begin, step
 
@@ -90,7 +105,12 @@ def compile_predict(
 ) -> Callable:
     """Compiles a prediction whose result every process holds whole."""
     same, split = replicated(mesh), divided(mesh)
-    return jax.jit(predict, in_shardings=(same, same, split), out_shardings=same)
+    return jax.jit(
+        predict,
+        in_shardings=(same, same, split),
+        out_shardings=same,
+        compiler_options=_compiler_options(mesh),
+    )
 
 
 def fetch(tree: types.Tree) -> types.Tree:
