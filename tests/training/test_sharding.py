@@ -1,4 +1,4 @@
-"""What the compiled functions are compiled to; small convolutions are Eigen's anyhow."""
+"""What the compiled functions are compiled to."""
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ def test_convolutions_are_left_to_eigen_on_cpus():
         )
 
     compiled = sharding.compile_predict(predict, sharding.make_mesh(jax.devices()[:1]))
+    # Eigen has small convolutions anyhow.
     batch = types.Batch({"image": jnp.ones((32, 32, 32, 64))}, "task")
 
     text = compiled.lower(jnp.ones((3, 3, 64, 64)), {}, batch).compile().as_text()
