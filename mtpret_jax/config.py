@@ -8,14 +8,12 @@ Nothing below `main` sees a `ConfigDict`.
 from __future__ import annotations
 
 import dataclasses
-import types as python_types
-import typing
 from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
 
-from mtpret_jax import config_checks
+from mtpret_jax import config_checks, config_values
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,6 +189,8 @@ class FinetuneConfig:
     task: str = ""  # a row of config.tasks
     head: str = "new"  # or carried: that of stage 2, or of a file of a whole network
     batch_norm_batches: int = 10  # that re-estimate the statistics first; 0: none
+    selection: str = "validation"  # of the step tested; or last; auto: last where
+    # validation has fewer than 30 positives
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,15 +199,50 @@ class RunConfig:
 
     stage: str = "finetune"  # or contrastive, continual
     arm: str = ""  # fine-tuning: the row of the report this run belongs to
+    seed: int = -1  # of weights, order, augmentation, dropout, labels; -1: the config's
+    label_fraction: float = 1.0  # of the groups whose labels are used, (0, 1]
     init_from: str = ""  # another run, a backbone folder, a file of weights, or nothing
     steps: int = 1000  # optimiser steps; of each segment in stage 2
     log_every: int = 50  # steps
     checkpoint_every: int = 500  # steps
-    evaluate_every: int = 0  # steps, fine-tuning, on validation; 0: at the end only
+    evaluate_every: int = 0
+    # steps between validations. Fine-tuning: 0: at the end only. Stage 2: measured at
+    # the end of a segment when so many have passed; 0: at the end of every segment
     optimizer: OptimizerConfig = OptimizerConfig()
     contrastive: ContrastiveConfig = ContrastiveConfig()
     continual: ContinualConfig = ContinualConfig()
     finetune: FinetuneConfig = FinetuneConfig()
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The supervised tasks of the run; none in stage 1."""
+        if self.stage == "contrastive":
+            return ()
+        named = self.continual.tasks
+        return named if self.stage == "continual" else (self.finetune.task,)
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyConfig:
+    """A comparison of arms, from which `study.plan` makes every run."""
+
+    tasks: tuple[str, ...] = ()  # rows of config.tasks; none: there is no study
+    arms: tuple[str, ...] = ()  # of study.plan.ARMS
+    hold_out: tuple[str, ...] = ()  # external tasks: in no pre-training stage
+    fractions: tuple[float, ...] = (1.0,)  # of the labels, each (0, 1]
+    seeds: tuple[int, ...] = (1,)  # how many, at each fraction
+    # What all runs of a stage share; without tasks, stage 2 trains those above.
+    contrastive: RunConfig = RunConfig(stage="contrastive")
+    continual: RunConfig = RunConfig(stage="continual")
+    finetune: RunConfig = RunConfig()
+    finetune_steps: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    # by task; the others do those of finetune
+    learning_rates: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    # of fine-tuning, by task; the others take that of finetune
+    single_queue_size: int = 0  # negatives of arm contrastive_single; 0: as contrastive
+    unetplusplus: SegmentationConfig = SegmentationConfig(head="unetplusplus")
+    imagenet: str = ""  # file of weights of arm imagenet
+    claims: tuple[str, ...] = ()  # differences to judge, such as "mtpret - scratch"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,6 +266,11 @@ class ExperimentConfig:
     datasets: Mapping[str, DatasetConfig] = dataclasses.field(default_factory=dict)
     tasks: Mapping[str, TaskConfig] = dataclasses.field(default_factory=dict)
     runs: Mapping[str, RunConfig] = dataclasses.field(default_factory=dict)
+    study: StudyConfig = StudyConfig()
+
+    def seed_of(self, row: RunConfig) -> int:
+        """The seed that a run draws everything from."""
+        return self.seed if row.seed < 0 else row.seed
 
 
 CHOICES: Mapping[tuple[type, str], tuple[str, ...]] = {
@@ -239,6 +279,7 @@ CHOICES: Mapping[tuple[type, str], tuple[str, ...]] = {
     (SegmentationConfig, "head"): ("deeplabv3", "unetplusplus"),
     (ContrastiveConfig, "pool"): ("clean", "paper"),
     (FinetuneConfig, "head"): ("new", "carried"),
+    (FinetuneConfig, "selection"): ("validation", "last", "auto"),
     (InputConfig, "fit"): ("pad", "crop", "stretch"),
     (InputConfig, "normalisation"): ("image", "dataset"),
     (BackboneConfig, "compute_dtype"): ("float32", "bfloat16"),
@@ -247,19 +288,22 @@ CHOICES: Mapping[tuple[type, str], tuple[str, ...]] = {
 
 def _row(schema: Any, values: Mapping[str, Any]) -> ml_collections.ConfigDict:
     """A `ConfigDict` of the schema's defaults with `values` written over them."""
-    _parse_value(values, schema, schema.__name__)  # Its errors are shorter.
+    # Its errors are shorter than those of `update`.
+    config_values.parse(values, schema, schema.__name__, CHOICES)
     row: Any = ml_collections.ConfigDict(dataclasses.asdict(schema()), sort_keys=False)
-    for table in ("datasets", "tasks", "runs"):
-        if table in row:  # a table keeps the order in which its rows were written
-            row[table] = ml_collections.ConfigDict({}, sort_keys=False)
     row.lock()
-    tables = [row.get(name) for name in ("datasets", "tasks", "runs", "options")]
-    tables.append(row.get("contrastive", {}).get("datasets"))
-    for table in tables:
-        if isinstance(table, ml_collections.ConfigDict):
-            table.unlock()
+    _open_tables(row)
     row.update(dict(values))
     return row
+
+
+def _open_tables(row: ml_collections.ConfigDict) -> None:
+    """Lets every empty table take rows, and keep the order they were written in."""
+    for name, value in row.items():
+        if isinstance(value, ml_collections.ConfigDict) and value:
+            _open_tables(value)
+        elif isinstance(value, ml_collections.ConfigDict):
+            row[name] = ml_collections.ConfigDict({}, sort_keys=False)
 
 
 def defaults() -> ml_collections.ConfigDict:
@@ -302,6 +346,11 @@ def run(**options: Any) -> ml_collections.ConfigDict:
     return _row(RunConfig, options)
 
 
+def study(**options: Any) -> ml_collections.ConfigDict:
+    """The value of `config.study`; see `StudyConfig`."""
+    return _row(StudyConfig, options)
+
+
 def augment(preset: str, **changes: float) -> dict[str, float]:
     """Options of a preset of `AUGMENT_PRESETS`, with some of them changed."""
     config_checks.require_known(preset, AUGMENT_PRESETS, "augmentation preset")
@@ -318,56 +367,9 @@ def parse(config: ml_collections.ConfigDict | Mapping[str, Any]) -> ExperimentCo
     """
     if isinstance(config, ml_collections.ConfigDict):
         config = config.to_dict()
-    parsed = _parse_value(config, ExperimentConfig, "config")
+    parsed = config_values.parse(config, ExperimentConfig, "config", CHOICES)
     config_checks.check(parsed)
     return parsed
-
-
-def _parse_value(value: Any, schema: Any, path: str) -> Any:
-    """Checks `value` against a type of the schema and returns it frozen."""
-    origin, arguments = typing.get_origin(schema), typing.get_args(schema)
-    if isinstance(schema, type) and dataclasses.is_dataclass(schema):
-        if not isinstance(value, Mapping):
-            raise TypeError(f"{path}: expected a table of options, got {value!r}.")
-        hints = typing.get_type_hints(schema)
-        for key in value:
-            if key not in hints:
-                advice = config_checks.nearest(str(key), hints)
-                raise ValueError(f"{path}.{key}: unknown option.{advice}")
-        given = {
-            key: _parse_value(entry, hints[key], f"{path}.{key}")
-            for key, entry in value.items()
-        }
-        for key, entry in given.items():
-            config_checks.check_range(schema.__name__, key, entry, f"{path}.{key}")
-            choices = CHOICES.get((schema, key))
-            if choices and entry not in choices:
-                advice = config_checks.nearest(entry, choices)
-                raise ValueError(f"{path}.{key}: got '{entry}'.{advice}")
-        return schema(**given)
-    if origin is not None and issubclass(origin, Mapping):
-        if not isinstance(value, Mapping):
-            raise TypeError(f"{path}: expected a table by name, got {value!r}.")
-        return python_types.MappingProxyType(
-            {
-                key: _parse_value(entry, arguments[1], f"{path}.{key}")
-                for key, entry in value.items()
-            }
-        )
-    if origin is tuple:
-        if not isinstance(value, (tuple, list)):
-            raise TypeError(f"{path}: expected a list, got {value!r}.")
-        return tuple(
-            _parse_value(entry, arguments[0], f"{path}[{index}]")
-            for index, entry in enumerate(value)
-        )
-    if schema is Any:
-        return value
-    if schema is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, schema) or (schema is int and isinstance(value, bool)):
-        raise TypeError(f"{path}: expected {schema.__name__}, got {value!r}.")
-    return value
 
 
 def as_dict(config: Any) -> Any:

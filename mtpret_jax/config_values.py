@@ -1,0 +1,71 @@
+"""Plain values to the frozen ones of a schema of dataclasses, checked one by one."""
+
+from __future__ import annotations
+
+import dataclasses
+import types as python_types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from mtpret_jax import config_checks
+
+Choices = Mapping[tuple[type, str], tuple[str, ...]]
+
+
+def parse(value: Any, schema: Any, path: str, choices: Choices) -> Any:
+    """Checks `value` against a type of the schema and returns it frozen.
+
+    Args:
+      value: Plain values.
+      schema: A frozen dataclass, a generic `Mapping` or `tuple`, or a plain type.
+      path: Where the value stands, for messages.
+      choices: The values that an option may have, by its dataclass and name.
+
+    Raises:
+      ValueError: An unknown option, or a value out of its range or choices.
+      TypeError: A value of the wrong type.
+    """
+    origin, arguments = typing.get_origin(schema), typing.get_args(schema)
+    if isinstance(schema, type) and dataclasses.is_dataclass(schema):
+        if not isinstance(value, Mapping):
+            raise TypeError(f"{path}: expected a table of options, got {value!r}.")
+        hints = typing.get_type_hints(schema)
+        for key in value:
+            if key not in hints:
+                advice = config_checks.nearest(str(key), hints)
+                raise ValueError(f"{path}.{key}: unknown option.{advice}")
+        given = {
+            key: parse(entry, hints[key], f"{path}.{key}", choices)
+            for key, entry in value.items()
+        }
+        for key, entry in given.items():
+            config_checks.check_range(schema.__name__, key, entry, f"{path}.{key}")
+            wanted = choices.get((schema, key))
+            if wanted and entry not in wanted:
+                advice = config_checks.nearest(entry, wanted)
+                raise ValueError(f"{path}.{key}: got '{entry}'.{advice}")
+        return schema(**given)
+    if origin is not None and issubclass(origin, Mapping):
+        if not isinstance(value, Mapping):
+            raise TypeError(f"{path}: expected a table by name, got {value!r}.")
+        return python_types.MappingProxyType(
+            {
+                key: parse(entry, arguments[1], f"{path}.{key}", choices)
+                for key, entry in value.items()
+            }
+        )
+    if origin is tuple:
+        if not isinstance(value, (tuple, list)):
+            raise TypeError(f"{path}: expected a list, got {value!r}.")
+        return tuple(
+            parse(entry, arguments[0], f"{path}[{index}]", choices)
+            for index, entry in enumerate(value)
+        )
+    if schema is Any:
+        return value
+    if schema is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, schema) or (schema is int and isinstance(value, bool)):
+        raise TypeError(f"{path}: expected {schema.__name__}, got {value!r}.")
+    return value
