@@ -87,7 +87,7 @@ def stream(config: schema.ExperimentConfig, folder: str):
       folder: Prepared folder of its set.
     """
     row = config.runs[RUN]
-    task = TASK if building.run_tasks(row) else row.stage
+    task = TASK if row.tasks else row.stage
     streams = building.open_streams(_open(config, folder), row, {task: 0})
     with streams[task] as batches:
         yield batches

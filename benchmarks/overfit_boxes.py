@@ -91,7 +91,7 @@ def _train(
     ((name, task),), (run,) = config.tasks.items(), config.runs.values()
     mesh = sharding.make_mesh()
     stage = building.build_stage(config, run, tasks)
-    learner = building.build_learner(config, tasks, (name,))
+    learner = building.build_learner(config, tasks, run)
     shapes = building.shape_batches(config, run)
     init = sharding.compile_init(lambda key: stage.init(key, shapes), mesh)
     state = init(jax.random.key(config.seed))

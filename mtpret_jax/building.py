@@ -110,7 +110,7 @@ def _check_data(shop: Workshop) -> None:
         if row.stage == "contrastive":
             _check_pool(shop, row)
         tests = ("test",) if row.stage == "finetune" else ()
-        for name in run_tasks(row):
+        for name in row.tasks:
             for split in ("train", "validation", *tests):
                 if (name, split) not in checked:
                     _check_split(shop, name, split)
@@ -165,24 +165,17 @@ def build_tasks(
     return tasks.build_tasks(config.tasks, names, dtype=dtype)
 
 
-def run_tasks(row: schema.RunConfig) -> tuple[str, ...]:
-    """The supervised tasks of a run; none in stage 1."""
-    if row.stage == "contrastive":
-        return ()
-    return row.continual.tasks if row.stage == "continual" else (row.finetune.task,)
-
-
 def build_learner(
     config: schema.ExperimentConfig,
     all_tasks: Mapping[str, types.Task],
-    names: tuple[str, ...],
+    row: schema.RunConfig,
 ) -> supervised.Learner:
-    """A backbone with the heads of the named tasks."""
+    """A backbone with the heads of a run's tasks."""
     return supervised.Learner(
         backbone=models.build_backbone(config.backbone),
-        tasks={name: all_tasks[name] for name in names},
-        microbatches={name: config.tasks[name].microbatches for name in names},
-        seed=config.seed,
+        tasks={name: all_tasks[name] for name in row.tasks},
+        microbatches={name: config.tasks[name].microbatches for name in row.tasks},
+        seed=config.seed_of(row),
     )
 
 
@@ -199,7 +192,7 @@ def _contrastive(
         config=row.contrastive,
         optimizer=optimizer.build_optimizer(row.optimizer, row.steps),
         steps=row.steps,
-        seed=config.seed,
+        seed=config.seed_of(row),
     )
 
 
@@ -216,12 +209,12 @@ def _continual(
         row.optimizer, row.steps * segments, decay=not anchored
     )
     return continual.ContinualStage(
-        learner=build_learner(config, all_tasks, names),
+        learner=build_learner(config, all_tasks, row),
         config=row.continual,
         optimizer=curve,
         steps=row.steps,
         learning_rate_scale={n: config.tasks[n].learning_rate_scale for n in names},
-        seed=config.seed,
+        seed=config.seed_of(row),
     )
 
 
@@ -232,7 +225,7 @@ def _finetune(
 ) -> types.Stage:
     name = row.finetune.task
     return finetune.FinetuneStage(
-        learner=build_learner(config, all_tasks, (name,)),
+        learner=build_learner(config, all_tasks, row),
         task=name,
         optimizer=optimizer.build_optimizer(row.optimizer, row.steps),
         steps=row.steps,
@@ -263,9 +256,7 @@ def shape_batches(
     if row.stage == "contrastive":
         sizes = {contrastive.TASK: ("query", row.contrastive.image_size)}
     else:
-        sizes = {
-            name: ("image", config.tasks[name].image_size) for name in run_tasks(row)
-        }
+        sizes = {name: ("image", config.tasks[name].image_size) for name in row.tasks}
     return {
         name: types.Batch({array: jnp.zeros((1, size, size, 1))}, name)
         for name, (array, size) in sizes.items()
@@ -282,8 +273,8 @@ def open_streams(
             row.contrastive,
             config.input,
             shop.folders,
-            seed=config.seed,
-            splits={name: row.splits for name, row in config.datasets.items()},
+            seed=config.seed_of(row),
+            splits={name: each.splits for name, each in config.datasets.items()},
             excluded=pool.excluded(row, shop.findings),
             first_batch=first_batch[contrastive.TASK],
             shard=shop.shard,
@@ -295,12 +286,12 @@ def open_streams(
             config.tasks[name],
             config.input,
             shop.folders[config.tasks[name].dataset],
-            seed=config.seed,
+            seed=config.seed_of(row),
             splits=config.datasets[config.tasks[name].dataset].splits,
             first_batch=first_batch[name],
             shard=shop.shard,
         )
-        for name in run_tasks(row)
+        for name in row.tasks
     }
 
 

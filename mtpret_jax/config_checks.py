@@ -57,6 +57,8 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "ReportConfig.bootstrap": (1, _ANY),
     "ReportConfig.samples": (0, _ANY),
     "RunConfig.evaluate_every": (0, _ANY),
+    "RunConfig.label_fraction": (0.001, 1),
+    "RunConfig.seed": (-1, 2**31 - 1),
     "SegmentationConfig.auxiliary_weight": (0, _ANY),
     "SegmentationConfig.channels": (1, _ANY),
     "SegmentationConfig.dropout": (0, 0.99),
@@ -160,6 +162,7 @@ def _check_run(
             f"{path}.optimizer.warmup_steps: expected fewer than the {row.steps} "
             f"steps, got {row.optimizer.warmup_steps}."
         )
+    _check_labels(config, path, row)
     if row.stage == "contrastive":
         stage = row.contrastive
         if not stage.datasets:
@@ -199,6 +202,30 @@ def _check_run(
         require_known(row.finetune.task, config.tasks, f"task in {path}.finetune.task")
         if row.finetune.head == "carried" and not row.init_from:
             raise ValueError(f"{path}.finetune.head: 'carried' needs init_from.")
+
+
+def _check_labels(config: ExperimentConfig, path: str, row: RunConfig) -> None:
+    """Refuses a label fraction that the start of the run has gone beyond."""
+    if row.stage == "contrastive" and row.label_fraction < 1:
+        raise ValueError(
+            f"{path}.label_fraction: got {row.label_fraction}, but stage 1 reads no "
+            "labels and all images. Leave it out."
+        )
+    earlier = row
+    while row.label_fraction < 1 and earlier.init_from in config.runs:
+        name, earlier = earlier.init_from, config.runs[earlier.init_from]
+        shared = sorted(set(earlier.tasks) & set(row.tasks))
+        within = earlier.label_fraction <= row.label_fraction and config.seed_of(
+            earlier
+        ) == config.seed_of(row)
+        if shared and not within:
+            raise ValueError(
+                f"{path}.label_fraction: {row.label_fraction} of the labels of "
+                f"{shared} with seed {config.seed_of(row)}, but it descends from run "
+                f"'{name}', which learnt from {earlier.label_fraction} of them with "
+                f"seed {config.seed_of(earlier)}. Give both the same seed, and that "
+                "run no larger fraction; or start from another run."
+            )
 
 
 def is_weights(init_from: str) -> bool:

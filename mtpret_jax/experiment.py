@@ -205,7 +205,7 @@ def _start(
         return checkpoints.restore(latest, _template(shop, stage, batches)), latest
     # 2. Fresh, and 3. another run's weights in place of the fresh ones.
     init = sharding.compile_init(lambda key: stage.init(key, batches), shop.mesh)
-    state = init(jax.random.key(config.seed))
+    state = init(jax.random.key(config.seed_of(row)))
     if row.init_from:
         state = starting.carry(
             config, name, state, runs=shop.workdir / "runs", weights=shop.weights
@@ -321,7 +321,7 @@ def _end(
     """Writes the backbone with its description, then marks the run as ended."""
     config, row = shop.config, shop.config.runs[name]
     folder = shop.run_folder(name)
-    names = building.run_tasks(row)
+    names = row.tasks
     sizes = {task: config.tasks[task].image_size for task in names}
     sizes = sizes or {"contrastive": row.contrastive.image_size}
     steps = int(jax.device_get(state.step))

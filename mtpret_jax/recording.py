@@ -41,13 +41,13 @@ class Recorder:
         self._shop, self._row, self._segments = shop, row, segments
         self._folder = shop.run_folder(name)
         self._checkpoints = checkpoints
-        self._tasks = building.run_tasks(row)
+        self._tasks = row.tasks
         self._ends = np.cumsum([segment.steps for segment in segments])
         self._writer = None
         if jax.process_index() == 0:
             self._writer = reporting.RunWriter(self._folder, resume_step=start)
         if self._tasks:
-            learner = building.build_learner(config, shop.tasks, self._tasks)
+            learner = building.build_learner(config, shop.tasks, row)
             both = evaluation.with_arrays(learner.predict)
             self._predict = sharding.compile_predict(both, shop.mesh)
             sizes = [config.tasks[task].batch_size for task in self._tasks]

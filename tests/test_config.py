@@ -139,6 +139,9 @@ def test_a_value_of_the_wrong_type_is_refused_with_its_path(path, value):
         ({"runs.scratch.finetune.task": "opacty"}, "'opacity'"),
         ({"runs.scratch.init_from": "pretraind"}, "earlier run"),
         ({"runs.scratch.finetune.head": "carried"}, "init_from"),
+        ({"runs.scratch.label_fraction": 0}, "0.001 to 1"),
+        ({"runs.scratch.seed": -2}, "-1 to"),
+        ({"runs.scratch.finetune.selection": "lst"}, "'last'"),
         ({"tasks.opacity.batch_size": 0}, "at least 1"),
         ({"tasks.opacity.microbatches": 5}, "multiple of 5"),
         ({"input.fit": "padd"}, "'pad'"),
@@ -176,6 +179,62 @@ def test_a_queue_that_the_batch_does_not_fill_evenly_is_refused_with_advice():
     )
 
     with pytest.raises(ValueError, match=r"queue_size.*multiple of 32.*992 or 1024"):
+        schema.parse(config)
+
+
+def test_a_run_has_its_own_seed_or_the_config_s():
+    config = _small()
+    config.seed = 3
+    config.runs.other = schema.run(finetune={"task": "opacity"}, seed=0)
+    parsed = schema.parse(config)
+
+    seeds = {name: parsed.seed_of(row) for name, row in parsed.runs.items()}
+
+    assert seeds == {"scratch": 3, "other": 0}
+
+
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [
+        ({"label_fraction": 0.1, "seed": 1}, None),
+        ({"label_fraction": 0.05, "seed": 1}, None),
+        ({"label_fraction": 0.2, "seed": 1}, "learnt from 0.2 of them with seed 1"),
+        ({"label_fraction": 0.1, "seed": 2}, "Give both the same seed"),
+        ({}, "descends from run 'before'"),
+    ],
+)
+def test_a_run_must_not_descend_from_labels_that_it_may_not_use(start, message):
+    stage = {"stage": "continual", "continual": {"tasks": ("opacity",)}}
+    config: Any = schema.defaults()
+    config.datasets, config.tasks = _small().datasets, _small().tasks
+    config.runs.before = schema.run(**stage, **start)
+    config.runs.between = schema.run(
+        init_from="before",
+        stage="contrastive",
+        contrastive={"datasets": {"chest": 1.0}},
+    )
+    config.runs.few = schema.run(
+        init_from="between", finetune={"task": "opacity"}, label_fraction=0.1, seed=1
+    )
+
+    if message is None:
+        schema.parse(config)
+    else:
+        with pytest.raises(ValueError, match=message):
+            schema.parse(config)
+    config.runs.few.label_fraction = 1.0
+    schema.parse(config)  # All labels hold any part of them.
+
+
+def test_stage_1_has_no_label_fraction():
+    config = _small()
+    config.runs.first = schema.run(
+        stage="contrastive",
+        contrastive={"datasets": {"chest": 1.0}},
+        label_fraction=0.5,
+    )
+
+    with pytest.raises(ValueError, match="stage 1 reads no labels"):
         schema.parse(config)
 
 

@@ -100,7 +100,7 @@ def build(config: schema.ExperimentConfig, run: str) -> Case:
         batches = {contrastive.TASK: types.Batch(arrays, contrastive.TASK)}
     else:
         batches = {}
-        for name in building.run_tasks(row):
+        for name in row.tasks:
             task = config.tasks[name]
             arrays = random_batch(task.kind, task.image_size, task.batch_size)
             batches[name] = types.Batch(arrays, name)

@@ -57,7 +57,7 @@ def host_batch(
         image = rng.normal(size=(2, rows, size, size, 1)).astype(np.float32)
         arrays = {"query": image[0], "positive": image[1]}
     else:
-        (name,) = building.run_tasks(row)
+        (name,) = row.tasks
         rows, size = _sizes(config.tasks[name])
         arrays = {
             "image": rng.normal(size=(rows, size, size, 1)).astype(np.float32),
