@@ -149,7 +149,7 @@ class ClassificationMetric:
         accuracy = ratios.ratio(right.sum(axis=0), known.sum(axis=0))
         if self.exclusive:
             accuracy = ratios.ratio(right.all(axis=1).sum(), known.all(axis=1).sum())
-        if self._one_area:
+        if self.one_area:
             sensitivity, specificity = sensitivity[1], specificity[1]
         area = self._areas("auroc", summary["rank"], positive, known)
         values = {
@@ -168,7 +168,7 @@ class ClassificationMetric:
         return values | area
 
     @property
-    def _one_area(self) -> bool:
+    def one_area(self) -> bool:
         """Whether the last class speaks for both."""
         return self.exclusive and len(self.class_names) == 2
 
@@ -180,7 +180,7 @@ class ClassificationMetric:
             _auroc_of_ranks(rank[keep, c], positive[keep, c], weight[keep, c])
             for c, keep in enumerate(weight.T > 0)
         ]
-        if self._one_area:
+        if self.one_area:
             return {name: area[1]}
         values = {name: ratios.mean(area)}
         if len(area) > 1:

@@ -47,13 +47,25 @@ def draws(
     indices = _resampled(groups, resamples=resamples, seed=seed)
     for number, index in enumerate(indices):
         resampled = {name: array[index] for name, array in summary.items()}
-        for name, value in metric.compute(resampled).items():
+        for name, value in comparable(metric.compute(resampled), whole).items():
             drawn[name][number] = value
-    for name, value in whole.items():
-        parent, _, part = name.partition("/")
-        if part and parent in drawn and np.isfinite(value):
-            drawn[parent][np.isnan(drawn[name])] = np.nan
     return drawn
+
+
+def comparable(
+    values: Mapping[str, float], whole: Mapping[str, float]
+) -> dict[str, float]:
+    """Values of some of the examples, NaN where they mean something else than of all.
+
+    That is a mean over classes (`value`, beside its `value/<class>`) where some class
+    is defined on all examples but not on these.
+    """
+    result = dict(values)
+    for name, value in values.items():
+        parent, _, part = name.partition("/")
+        if part and parent in result and np.isnan(value) and np.isfinite(whole[name]):
+            result[parent] = float("nan")
+    return result
 
 
 def interval(drawn: np.ndarray) -> tuple[float, float]:
