@@ -13,7 +13,7 @@ from typing import Any
 
 import ml_collections
 
-from mtpret_jax import config_checks, config_values
+from mtpret_jax import config_checks, config_study, config_values
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,7 +227,7 @@ class StudyConfig:
     """A comparison of arms, from which `study.plan` makes every run."""
 
     tasks: tuple[str, ...] = ()  # rows of config.tasks; none: there is no study
-    arms: tuple[str, ...] = ()  # of study.plan.ARMS
+    arms: tuple[str, ...] = ()  # of config_study.ARMS
     hold_out: tuple[str, ...] = ()  # external tasks: in no pre-training stage
     fractions: tuple[float, ...] = (1.0,)  # of the labels, each (0, 1]
     seeds: tuple[int, ...] = (1,)  # how many, at each fraction
@@ -369,6 +369,7 @@ def parse(config: ml_collections.ConfigDict | Mapping[str, Any]) -> ExperimentCo
         config = config.to_dict()
     parsed = config_values.parse(config, ExperimentConfig, "config", CHOICES)
     config_checks.check(parsed)
+    config_study.check(parsed)
     return parsed
 
 

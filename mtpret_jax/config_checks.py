@@ -157,9 +157,12 @@ def _check_run(
     elif row.init_from and "/" not in row.init_from:
         require_known(row.init_from, earlier, f"earlier run in {path}.init_from")
         _check_parent(config, path, row, config.runs[row.init_from])
-    if row.optimizer.warmup_steps >= row.steps:
+    curve = row.steps
+    if row.stage == "continual" and not row.continual.cyclic:
+        curve *= row.continual.rounds * len(row.continual.tasks)
+    if row.optimizer.warmup_steps >= curve:
         raise ValueError(
-            f"{path}.optimizer.warmup_steps: expected fewer than the {row.steps} "
+            f"{path}.optimizer.warmup_steps: expected fewer than the {curve} "
             f"steps, got {row.optimizer.warmup_steps}."
         )
     _check_labels(config, path, row)

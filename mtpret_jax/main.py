@@ -19,6 +19,7 @@ from ml_collections import config_flags
 
 from mtpret_jax import command, experiment, preparation, starting
 from mtpret_jax import config as schema
+from mtpret_jax.study import plan
 
 _LOG = python_logging.getLogger("mtpret_jax.main")
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The config file.")
@@ -55,7 +56,7 @@ def main(arguments: list[str]) -> None:
     if _DISTRIBUTED.value:
         jax.distributed.initialize(*cluster)
     _set_up_logging()
-    config = schema.parse(_CONFIG.value)
+    config = plan.expand(schema.parse(_CONFIG.value))
     workdir = epath.Path(str(_WORKDIR.value)).expanduser()
     # Runs repeat each other's programs, and a resumed one its own.
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):

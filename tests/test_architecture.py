@@ -29,18 +29,21 @@ ROOMS: dict[str, set[str]] = {
     "weights": set(),
     "audit": {"types", "config", "data"},
     "report": {"types", "config", "metrics"},
+    "study": {"types", "config", "metrics", "audit", "report"},
     "command": set(),
     "preparation": {"types", "config", "data", "tfds_builders", "command"},
-    "experiment": WINGS | {"training", "report", "weights", "audit"},
+    "experiment": WINGS | {"training", "report", "weights", "audit", "study"},
     "export": {"config", "models", "ops", "training", "weights", "command"},
-    "main": {"experiment", "config", "preparation", "command"},
+    "main": {"experiment", "config", "preparation", "command", "study"},
 }
 # Files beside a room's own file that belong to the same room.
 SAME_ROOM = {
     "config_checks": "config",
+    "config_study": "config",
     "config_values": "config",
     "building": "experiment",
     "recording": "experiment",
+    "running": "experiment",
     "starting": "experiment",
     "pool": "experiment",
 }
@@ -64,6 +67,7 @@ FORBIDDEN: dict[str, set[str]] = {
     "weights": ACCELERATOR | READERS | CLOCK | DOOR | {"pickle"},
     "audit": ACCELERATOR | {"grain"},
     "report": {"flax", "orbax", "optax", "grain", "ml_collections"},
+    "study": {"flax", "orbax", "optax", "grain", "ml_collections"},
     "command": ACCELERATOR | DISK | READERS,
     "preparation": ACCELERATOR,
     "experiment": READERS | {"ml_collections"},

@@ -1,0 +1,1 @@
+"""A comparison of arms: its runs, what makes a task external, and what came out."""
