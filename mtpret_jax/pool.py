@@ -34,13 +34,14 @@ def find(
     """Audits the prepared sets, or reads what an earlier call found; writes nothing.
 
     Returns:
-      None if no run asks for a clean pool.
+      None if no run asks for a clean pool, and no task of a study is held out.
 
     Raises:
       ValueError: If the work folder holds another list, or has lost its own.
     """
     rows = config.runs.values()
-    if not any(r.stage == "contrastive" and r.contrastive.pool == CLEAN for r in rows):
+    clean = any(r.stage == "contrastive" and r.contrastive.pool == CLEAN for r in rows)
+    if not clean and not config.study.hold_out:
         return None
     sets = {
         name: overlaps.Set(folders[name], row.splits)
