@@ -51,12 +51,7 @@ def folders(
     rows = {
         "chest": [
             ("exact.png", p[0], "train", "a"),
-            (
-                "near.png",
-                cv2.resize(p[1], half, interpolation=cv2.INTER_AREA),
-                "train",
-                "b",
-            ),
+            ("near.png", half, "train", "b"),
             ("patient.png", p[2], "train", "nih:7"),
             ("tested.png", p[3], "test", "c"),
         ],
