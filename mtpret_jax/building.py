@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from mtpret_jax import config as schema
 from mtpret_jax import config_checks, models, pool, starting, tasks, types
 from mtpret_jax.audit import overlaps
-from mtpret_jax.data import pipeline, sources
+from mtpret_jax.data import pipeline, sources, subsets
 from mtpret_jax.models import heads
 from mtpret_jax.stages import continual, contrastive, finetune, supervised
 from mtpret_jax.training import optimizer, sharding
@@ -52,6 +52,18 @@ class Workshop:
         """A split of a set, by the splits that the config asks for."""
         splits = self.config.datasets[name].splits
         return sources.open_prepared(self.folders[name], split, splits)
+
+    def subset(self, row: schema.RunConfig, split: str) -> subsets.Subset:
+        """The part of a split whose labels a run may use; all of the test split."""
+        if split == "test":
+            return subsets.ALL
+        return subsets.Subset(self.config.seed_of(row), row.label_fraction)
+
+    def labels(self, row: schema.RunConfig, task: str, split: str) -> dict[str, Any]:
+        """What a run uses of a task's split; see `subsets.describe`."""
+        settings = self.config.tasks[task]
+        source = self.open_set(settings.dataset, split)
+        return subsets.describe(source, settings, self.subset(row, split))
 
 
 def open_workshop(
@@ -288,6 +300,7 @@ def open_streams(
             shop.folders[config.tasks[name].dataset],
             seed=config.seed_of(row),
             splits=config.datasets[config.tasks[name].dataset].splits,
+            subset=shop.subset(row, "train"),
             first_batch=first_batch[name],
             shard=shop.shard,
         )
@@ -295,15 +308,18 @@ def open_streams(
     }
 
 
-def open_split(shop: Workshop, task: str, split: str) -> pipeline.Stream:
-    """The evaluation batches of a task."""
-    row = shop.config.tasks[task]
+def open_split(
+    shop: Workshop, row: schema.RunConfig, task: str, split: str
+) -> pipeline.Stream:
+    """The evaluation batches of a run's task."""
+    settings = shop.config.tasks[task]
     return pipeline.eval_batches(
         task,
-        row,
+        settings,
         shop.config.input,
-        shop.folders[row.dataset],
+        shop.folders[settings.dataset],
         split,
-        splits=shop.config.datasets[row.dataset].splits,
+        splits=shop.config.datasets[settings.dataset].splits,
+        subset=shop.subset(row, split),
         shard=shop.shard,
     )

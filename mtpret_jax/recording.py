@@ -74,11 +74,15 @@ class Recorder:
         """Does what is due after `done` steps."""
         row, last = self._row, done == self._ends[-1]
         line: dict[str, float] = {}
-        segment_ends = done == self._ends[segment]
         evaluate_now = row.stage == "finetune" and (
             last or (row.evaluate_every and done % row.evaluate_every == 0)
         )
-        save_now = done % row.checkpoint_every == 0 or segment_ends or evaluate_now
+        measure_now = row.stage == "continual" and is_measured(
+            self._segments, segment, done, row.evaluate_every
+        )
+        save_now = (
+            done % row.checkpoint_every == 0 or last or evaluate_now or measure_now
+        )
         # What is saved is checked to be finite, so that one can go on from it.
         if done % row.log_every == 0 or save_now:
             line |= self._train_line(jax.device_get(scalars), batch, done)
@@ -87,8 +91,8 @@ class Recorder:
             values = self._validate(batch.task, state)
             value = values[self._primary(batch.task)]
             line |= {f"validation/{name}": found for name, found in values.items()}
-        if row.stage == "continual" and segment_ends:
-            line |= self._remembered(state, segment)
+        if measure_now:
+            line |= self._remembered(state, segment, done)
         if line and self._writer is not None:
             self._writer.write(done, line)
         if save_now:
@@ -106,7 +110,7 @@ class Recorder:
         self, task: str, split: str, state: types.TrainState, *, samples: int = 0
     ) -> tuple[evaluation.Records, evaluation.Records]:
         """Runs the state's model over a split; see `evaluation.evaluate`."""
-        with building.open_split(self._shop, task, split) as batches:
+        with building.open_split(self._shop, self._row, task, split) as batches:
             return evaluation.evaluate(
                 lambda batch: self._predict(state.params, state.model_state, batch),
                 batches,
@@ -147,7 +151,9 @@ class Recorder:
         line[f"{prefix}records"] = float(zlib.crc32(records.tobytes()))
         return line
 
-    def _remembered(self, state: types.TrainState, segment: int) -> dict[str, float]:
+    def _remembered(
+        self, state: types.TrainState, segment: int, done: int
+    ) -> dict[str, float]:
         """How good every task trained so far is now; one row of the matrix."""
         trained = {entry.task for entry in self._segments[: segment + 1]}
         values = {}
@@ -156,14 +162,16 @@ class Recorder:
             value = found.get(self._primary(task), math.nan)
             values[task] = value if math.isfinite(value) else None
         if jax.process_index() == 0:
-            self._write_matrix(values, segment)
+            self._write_matrix(values, segment, done)
         return {
             f"validation/{task}": value
             for task, value in values.items()
             if value is not None
         }
 
-    def _write_matrix(self, values: dict[str, float | None], segment: int) -> None:
+    def _write_matrix(
+        self, values: dict[str, float | None], segment: int, done: int
+    ) -> None:
         """Adds the row of a segment to `forgetting.json`."""
         path = self._folder / "forgetting.json"
         matrix = {
@@ -174,7 +182,24 @@ class Recorder:
         if path.exists():
             matrix = json.loads(path.read_text())
         rounds = segment // len(self._tasks)
-        row = {"task": self._segments[segment].task, "round": rounds, "values": values}
+        task = self._segments[segment].task
+        row = {"task": task, "round": rounds, "steps": done, "values": values}
         # A segment done again after a crash takes the place of its first try.
-        matrix["segments"] = [*matrix["segments"][:segment], row]
+        before = [entry for entry in matrix["segments"] if entry["steps"] < done]
+        matrix["segments"] = [*before, row]
         files.write_json(path, matrix)
+
+
+def is_measured(
+    segments: Sequence[types.Segment], index: int, done: int, every: int
+) -> bool:
+    """Whether stage 2 measures all tasks after `done` steps, in segment `index`.
+
+    That is at the end of a segment in which a multiple of `every` steps was passed, of
+    each if `every` is 0, and of the last one.
+    """
+    end = sum(segment.steps for segment in segments[: index + 1])
+    if done != end:
+        return False
+    before = end - segments[index].steps
+    return not every or index == len(segments) - 1 or end // every > before // every

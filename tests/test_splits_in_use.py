@@ -80,10 +80,10 @@ def test_every_part_of_a_run_reads_the_splits_of_the_config(folders, tmp_path):
     shop = building.open_workshop(config, tmp_path, folders)
 
     assert len(shop.open_set("chest", "train")) == STORED["test"]
-    with building.open_split(shop, "mask", "test") as stream:
+    row = config.runs["scratch"]
+    with building.open_split(shop, row, "mask", "test") as stream:
         rows = sum(int(batch.arrays["example_valid"].sum()) for batch in stream)
     assert rows == STORED["train"]
-    row = config.runs["scratch"]
     with building.open_streams(shop, row, {"mask": 0})["mask"] as stream:
         batch: pipeline.types.Batch = next(stream)
     assert set(batch.arrays["record"].tolist()) == set(range(STORED["test"]))

@@ -18,7 +18,7 @@ import grain
 import numpy as np
 
 from mtpret_jax import config, types
-from mtpret_jax.data import elements, sources
+from mtpret_jax.data import elements, sources, subsets
 
 CONTRASTIVE = "contrastive"  # the `task` of the batches of stage 1
 _TRAIN = "train"
@@ -81,6 +81,7 @@ def train_stream(
     *,
     seed: int,
     splits: str = "",
+    subset: subsets.Subset = subsets.ALL,
     first_batch: int = 0,
     shard: Shard = Shard(),
 ) -> Stream:
@@ -95,6 +96,7 @@ def train_stream(
       folder: Prepared folder of the task's dataset.
       seed: Of shuffling and augmentation; each task draws its own from it.
       splits: The set's `config.DatasetConfig.splits`.
+      subset: The part of the split whose labels may be used.
       first_batch: Index of the first batch to yield.
       shard: Part of each global batch to yield.
 
@@ -107,7 +109,7 @@ def train_stream(
     source = sources.open_prepared(folder, _TRAIN, splits)
     prepare = elements.TaskElement(source, task, input_config)
     dataset = (
-        grain.MapDataset.source(sources.usable_records(source, task).tolist())
+        grain.MapDataset.source(subsets.usable_records(source, task, subset).tolist())
         .shuffle(seed=_derive(seed, "shuffle", name))
         .repeat()
         .random_map(prepare.random, seed=_derive(seed, "augment", name))
@@ -124,6 +126,7 @@ def eval_batches(
     split: str,
     *,
     splits: str = "",
+    subset: subsets.Subset = subsets.ALL,
     shard: Shard = Shard(),
     batch_size: int | None = None,
 ) -> Stream:
@@ -139,6 +142,7 @@ def eval_batches(
       folder: Prepared folder of the task's dataset.
       split: Name of the split.
       splits: The set's `config.DatasetConfig.splits`.
+      subset: The part of the split whose labels may be used.
       shard: Part of each global batch to yield.
       batch_size: Examples of the global batch; the task's own when None.
 
@@ -149,7 +153,7 @@ def eval_batches(
         batch_size = task.batch_size
     rows = _rows_per_shard(batch_size, shard, option=f"config.tasks.{name}.batch_size")
     source = sources.open_prepared(folder, split, splits)
-    records = sources.usable_records(source, task)
+    records = subsets.usable_records(source, task, subset)
     missing = -len(records) % batch_size
     padded = np.concatenate([records, np.full(missing, -1, np.int32)])
     prepare = elements.TaskElement(source, task, input_config)

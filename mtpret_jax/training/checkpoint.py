@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -49,6 +49,16 @@ class RunCheckpoints:
 
     def best(self) -> tuple[int, float | None]:
         """Step with the highest value, and the value; the newest where none has one."""
+        return self._found(lambda value, step: (value, step))
+
+    def newest(self) -> tuple[int, float | None]:
+        """The newest step and its value."""
+        return self._found(lambda value, step: (step, value))
+
+    def _found(
+        self, order: Callable[[float, int], tuple[float, float]]
+    ) -> tuple[int, float | None]:
+        """The step that comes highest in an order of values and steps."""
         self.wait()
         ranked = [
             (_rank(self._manager.metrics(step) or {"value": None}), step)
@@ -56,7 +66,7 @@ class RunCheckpoints:
         ]
         if not ranked:
             raise FileNotFoundError(f"No checkpoint in {self._manager.directory}.")
-        value, step = max(ranked)
+        value, step = max(ranked, key=lambda pair: order(*pair))
         return step, value if math.isfinite(value) else None
 
     def save(self, state: types.TrainState, step: int, value: float = math.nan) -> None:

@@ -10,7 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mtpret_jax import building, experiment, models, preparation, starting, types
+from mtpret_jax import (
+    building,
+    experiment,
+    models,
+    preparation,
+    running,
+    starting,
+    types,
+)
 from mtpret_jax import config as schema
 from mtpret_jax.training import checkpoint
 from mtpret_jax.weights import layout
@@ -229,8 +237,8 @@ def test_a_run_names_the_file_in_its_results(weights, tmp_path):
     run = work / "runs" / "contrastive"
     checkpoints = checkpoint.RunCheckpoints(run / "checkpoints")
 
-    state, start = experiment._start(shop, "contrastive", stage, batches, checkpoints)
-    experiment._end(shop, "contrastive", stage, state, {})
+    state, start = running._start(shop, "contrastive", stage, batches, checkpoints)
+    running._end(shop, "contrastive", stage, state, {})
 
     checkpoints.close()
     facts = starting.check(parsed)[str(weights)]

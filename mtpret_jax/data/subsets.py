@@ -1,0 +1,159 @@
+"""Which labels of a split a run may use: a nested part of it, group by group.
+
+A part with a larger fraction holds every smaller one of the same seed. It is a pure
+function of the index, so every process and every later run finds the same.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import hashlib
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mtpret_jax import config
+from mtpret_jax.data import sources
+
+Row = Mapping[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Subset:
+    """A part of a split.
+
+    Attributes:
+      seed: Of the choice; another seed draws other groups.
+      fraction: Of the groups of each stratum, rounded up, (0, 1].
+    """
+
+    seed: int = 0
+    fraction: float = 1.0
+
+
+ALL = Subset()
+
+
+def usable_records(
+    source: sources.Source, task: config.TaskConfig, subset: Subset = ALL
+) -> np.ndarray:
+    """Records of a split with labels for the task that may be used.
+
+    Returns:
+      int32 [records], rising; not empty.
+
+    Raises:
+      ValueError: As `sources.usable_records`.
+    """
+    return choose(source.index, sources.usable_records(source, task), task, subset)
+
+
+def choose(
+    rows: Sequence[Row],
+    records: np.ndarray,
+    task: config.TaskConfig,
+    subset: Subset,
+) -> np.ndarray:
+    """The records whose group is in the part.
+
+    A group's stratum is the label that the fewest groups have of those it has (so a
+    part has at least two classes if the split has); for boxes, whether it has any; for
+    masks there is one. In each, groups come in the order of a hash of seed, set and
+    group, and the first are taken.
+
+    Args:
+      rows: Of the split's index.
+      records: Positions in `rows` that the task can use, int32 [records].
+      task: Its set, kind and target.
+      subset: The part.
+
+    Returns:
+      int32, rising: some of `records`, at least one of each stratum.
+    """
+    if subset.fraction >= 1:
+        return records
+    groups: dict[str, list[int]] = {}
+    for record in records.tolist():
+        groups.setdefault(group_of(rows[record]), []).append(record)
+    labels = {
+        group: {label for record in held for label in _labels(rows[record], task)}
+        for group, held in groups.items()
+    }
+    holders = collections.Counter(label for found in labels.values() for label in found)
+    strata: dict[str, list[str]] = {}
+    for group, found in labels.items():
+        rarest = min(found, key=lambda label: (holders[label], label))
+        strata.setdefault(rarest, []).append(group)
+    chosen: list[int] = []
+    for members in strata.values():
+        # A fraction such as 0.07 of 100 groups is 7 of them, not 8.
+        count = math.ceil(round(subset.fraction * len(members), 9))
+        members.sort(key=lambda group: _rank(subset.seed, task.dataset, group))
+        for group in members[:count]:
+            chosen += groups[group]
+    return np.asarray(sorted(chosen), np.int32)
+
+
+def group_of(row: Row) -> str:
+    """Whom an image is of; images of nobody known are groups of their own."""
+    return f"group {row['group']}" if row["group"] else f"image {row['image_id']}"
+
+
+def _labels(row: Row, task: config.TaskConfig) -> Iterable[str]:
+    if task.kind == "classification":
+        return row[task.target].split("|")
+    return (str(_has_boxes(row)),) if task.kind == "detection" else ("mask",)
+
+
+def _has_boxes(row: Row) -> bool:
+    return int(row["n_boxes"]) > 0
+
+
+def _rank(seed: int, dataset: str, group: str) -> str:
+    return hashlib.sha256(f"{seed}|{dataset}|{group}".encode()).hexdigest()
+
+
+def positives(
+    rows: Sequence[Row],
+    records: np.ndarray,
+    task: config.TaskConfig,
+    class_names: Sequence[str],
+) -> int:
+    """How many images there are of what is rarest.
+
+    For classification those of the rarest class of `class_names`, for detection those
+    with a box, for segmentation all.
+    """
+    if task.kind == "segmentation":
+        return len(records)
+    if task.kind == "detection":
+        return sum(_has_boxes(rows[record]) for record in records)
+    images = collections.Counter(
+        label for record in records for label in _labels(rows[record], task)
+    )
+    return min(images[name] for name in class_names)
+
+
+def describe(
+    source: sources.Source, task: config.TaskConfig, subset: Subset = ALL
+) -> dict[str, Any]:
+    """What a report says of the labels that were used.
+
+    Returns:
+      `fraction`; how many `records` and `groups`, and `positives` (as the function of
+      that name); `sha256` of the images' identifiers, a line each, in order.
+    """
+    records = usable_records(source, task, subset)
+    rows = source.index
+    names = source.metadata.label_names.get(task.target, ())
+    lines = "".join(f"{rows[record]['image_id']}\n" for record in records)
+    return {
+        "fraction": subset.fraction,
+        "records": len(records),
+        "groups": len({group_of(rows[record]) for record in records}),
+        "positives": positives(rows, records, task, names),
+        "sha256": hashlib.sha256(lines.encode()).hexdigest(),
+    }

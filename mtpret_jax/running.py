@@ -1,0 +1,280 @@
+"""One run: from its start to its backbone, predictions and `run.json`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+import mtpret_jax
+from mtpret_jax import building, models, pool, recording, starting, types
+from mtpret_jax import config as schema
+from mtpret_jax.data import pipeline
+from mtpret_jax.metrics import segmentation
+from mtpret_jax.stages import supervised
+from mtpret_jax.training import checkpoint, files, loop, sharding
+
+_LOG = logging.getLogger(__name__)
+FEWEST_POSITIVES = 30  # in validation, for `finetune.selection` "auto" to go by it
+
+
+def run_one(
+    shop: building.Workshop, name: str, go_on: Callable[[], None] = lambda: None
+) -> None:
+    """Takes one run from its start, or its newest checkpoint, to `run.json`.
+
+    Args:
+      shop: What all runs share.
+      name: Of the run.
+      go_on: Called before anything is written; raises where it must not be.
+    """
+    config, row = shop.config, shop.config.runs[name]
+    stage = building.build_stage(config, row, shop.tasks)
+    batches = building.shape_batches(config, row)
+    checkpoints = checkpoint.RunCheckpoints(shop.run_folder(name) / "checkpoints")
+    recorder = streams = None
+    try:
+        state, start = _start(shop, name, stage, batches, checkpoints)
+        segments = stage.segments()
+        consumed = loop.batches_before(segments, start)
+        streams = building.open_streams(shop, row, consumed)
+        go_on()
+        recorder = recording.Recorder(shop, name, segments, checkpoints, start)
+
+        def hook(*step: Any) -> None:
+            go_on()
+            recorder(*step)
+
+        begin, step = sharding.compile_stage(stage, shop.mesh)
+        began = time.monotonic()
+        with jax.transfer_guard("disallow"):
+            state = loop.fit(
+                segments,
+                state,
+                streams,
+                start=start,
+                begin=begin,
+                step=step,
+                put=lambda batch: sharding.put(batch, shop.mesh),
+                hook=hook,
+            )
+        facts = {"seconds": time.monotonic() - began, "resumed_at": start}
+        facts |= {"images_per_second": recorder.images_per_second}
+        if row.stage == "finetune":
+            state, choice = _chosen(shop, row, stage, batches, checkpoints)
+            facts |= choice | _test(shop, name, recorder, state)
+        go_on()
+        _end(shop, name, stage, state, facts)
+    finally:
+        if recorder is not None:
+            recorder.close()
+        for stream in (streams or {}).values():
+            stream.close()
+        checkpoints.close()
+
+
+def _template(
+    shop: building.Workshop, stage: types.Stage, batches: Mapping[str, types.Batch]
+) -> types.TrainState:
+    """Shapes and shardings of a state."""
+    shapes = jax.eval_shape(lambda key: stage.init(key, batches), jax.random.key(0))
+    everywhere = sharding.replicated(shop.mesh)
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere),
+        shapes,
+    )
+
+
+def _start(
+    shop: building.Workshop,
+    name: str,
+    stage: types.Stage,
+    batches: Mapping[str, types.Batch],
+    checkpoints: checkpoint.RunCheckpoints,
+) -> tuple[types.TrainState, int]:
+    """The state to go on from, and the steps it has done."""
+    config, row = shop.config, shop.config.runs[name]
+    # 1. This run's own newest checkpoint.
+    latest = checkpoints.latest()
+    if latest is not None:
+        _LOG.info("Run '%s' goes on from step %d.", name, latest)
+        return checkpoints.restore(latest, _template(shop, stage, batches)), latest
+    # 2. Fresh, and 3. another run's weights in place of the fresh ones.
+    init = sharding.compile_init(lambda key: stage.init(key, batches), shop.mesh)
+    state = init(jax.random.key(config.seed_of(row)))
+    if row.init_from:
+        state = starting.carry(
+            config, name, state, runs=shop.workdir / "runs", weights=shop.weights
+        )
+    # 4. Statistics of the new images, the same for every arm.
+    if row.stage == "finetune" and row.finetune.batch_norm_batches:
+        state = _reestimate(shop, row, state)
+    return state, 0
+
+
+def _reestimate(
+    shop: building.Workshop, row: schema.RunConfig, state: types.TrainState
+) -> types.TrainState:
+    """Replaces the backbone's running statistics by means over training batches."""
+    name = row.finetune.task
+    backbone = models.build_backbone(shop.config.backbone, batch_norm_momentum=0.0)
+    stride = shop.tasks[name].output_stride
+    statistics = sharding.compile_predict(
+        lambda params, zeros, batch: supervised.batch_statistics(
+            backbone, params, zeros, batch, output_stride=stride
+        ),
+        shop.mesh,
+    )
+    params, zeros = state.params["backbone"], state.model_state["backbone"]
+    count = row.finetune.batch_norm_batches
+    total = None
+    with building.open_streams(shop, row, {name: 0})[name] as stream:
+        for _ in range(count):
+            batch = sharding.put(next(stream), shop.mesh)
+            found = statistics(params, zeros, batch)
+            total = (
+                found if total is None else jax.tree.map(jax.numpy.add, total, found)
+            )
+    mean = jax.tree.map(lambda leaf: leaf / count, total)
+    return state.replace(model_state={**state.model_state, "backbone": mean})
+
+
+def _chosen(
+    shop: building.Workshop,
+    row: schema.RunConfig,
+    stage: types.Stage,
+    batches: Mapping[str, types.Batch],
+    checkpoints: checkpoint.RunCheckpoints,
+) -> tuple[types.TrainState, dict[str, Any]]:
+    """The state that validation likes best, or the last one."""
+    selection = row.finetune.selection
+    if selection == "auto":
+        found = shop.labels(row, row.finetune.task, "validation")["positives"]
+        selection = "last" if found < FEWEST_POSITIVES else "validation"
+    best = checkpoints.best if selection == "validation" else checkpoints.newest
+    step, value = best()
+    state = checkpoints.restore(step, _template(shop, stage, batches))
+    return state, {"selection": selection, "best_step": step, "best_value": value}
+
+
+def _test(
+    shop: building.Workshop,
+    name: str,
+    recorder: recording.Recorder,
+    state: types.TrainState,
+) -> dict[str, Any]:
+    """Predicts the test split, once, and keeps what the metric needs."""
+    task = shop.config.runs[name].finetune.task
+    samples = shop.config.report.samples
+    records, kept = recorder.evaluate(task, "test", state, samples=samples)
+    folder = shop.run_folder(name) / "predictions" / task
+    if jax.process_index() == 0:
+        folder.mkdir(parents=True, exist_ok=True)
+        source = shop.open_set(shop.config.tasks[task].dataset, "test")
+        lines = ["record,image_id,group"]
+        for record in records["record"]:
+            entry = source.index[record]
+            lines.append(
+                f"{record},{_quoted(entry['image_id'])},{_quoted(entry['group'])}"
+            )
+        (folder / "test.csv").write_text("\n".join(lines) + "\n")
+        for file, arrays in (("test.samples.npz", kept), ("test.npz", records)):
+            with (folder / file).open("wb") as stream:
+                np.savez_compressed(stream, allow_pickle=False, **arrays)
+    if shop.config.tasks[task].kind != "segmentation":
+        return {}
+    return {"best_dice_of_grid": _best_dice_of_grid(shop, shop.config.runs[name])}
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace('"', '""')
+    return f'"{escaped}"'
+
+
+def _best_dice_of_grid(shop: building.Workshop, row: schema.RunConfig) -> float:
+    """About the best Dice that the output grid can reach on the test split."""
+    task = row.finetune.task
+    for name, other in shop.config.runs.items():  # The same for every arm.
+        ended = shop.run_folder(name) / "run.json"
+        if other.stage == "finetune" and other.finetune.task == task and ended.exists():
+            return json.loads(ended.read_text())["best_dice_of_grid"]
+    truth, known = [], []
+    everything = dataclasses.replace(shop, shard=pipeline.Shard())
+    with building.open_split(everything, row, task, "test") as batches:
+        for batch in batches:
+            valid = batch.arrays["example_valid"]
+            truth.append(batch.arrays["segmentation"][valid])
+            known.append(batch.arrays["pixel_known"][valid])
+    drawn: Any = shop.tasks[task]  # Of the kind that has a grid.
+    return segmentation.best_dice(
+        np.concatenate(truth),
+        np.concatenate(known),
+        output_stride=drawn.grid_stride,
+        num_classes=len(drawn.class_names),
+    )
+
+
+def _end(
+    shop: building.Workshop,
+    name: str,
+    stage: types.Stage,
+    state: types.TrainState,
+    facts: Mapping[str, Any],
+) -> None:
+    """Writes the backbone with its description, then marks the run as ended."""
+    config, row = shop.config, shop.config.runs[name]
+    folder = shop.run_folder(name)
+    names = row.tasks
+    sizes = {task: config.tasks[task].image_size for task in names}
+    sizes = sizes or {"contrastive": row.contrastive.image_size}
+    steps = int(jax.device_get(state.step))
+    pools = pool.lineage(config, name, shop.workdir / "runs", shop.findings)
+    description = {
+        **starting.description(config),
+        "image_size": sizes,
+        "fit": config.input.fit,
+        "class_names": {
+            task: list(shop.tasks[task].metric().class_names) for task in names
+        },
+        "run": name,
+        "stage": row.stage,
+        "parent": starting.parent(row, shop.weights),
+        "pools": pools,
+        "steps": steps,
+        "mtpret_jax": mtpret_jax.__version__,
+    }
+    checkpoint.save_backbone(folder / "backbone", stage.hand_over(state), description)
+    body = jax.tree.leaves(state.params["backbone"])
+    result = {
+        "name": name,
+        "stage": row.stage,
+        "arm": row.arm,
+        "task": names[0] if row.stage == "finetune" else None,
+        "tasks": list(names),
+        "seed": config.seed_of(row),
+        "labels": {
+            task: {split: shop.labels(row, task, split) for split in _splits(row)}
+            for task in names
+        },
+        "parent": starting.parent_name(row, shop.weights),
+        "pools": pools,
+        "steps": sum(segment.steps for segment in stage.segments()),
+        "parameters": sum(leaf.size for leaf in body),
+        "finished": True,
+        **facts,
+    }
+    if jax.process_index() == 0:
+        files.write_json(folder / "run.json", result)
+    files.wait_for_all(f"end of {name}")
+
+
+def _splits(row: schema.RunConfig) -> tuple[str, ...]:
+    """Those whose labels a run uses."""
+    tested = ("test",) if row.stage == "finetune" else ()
+    return ("train", "validation", *tested)

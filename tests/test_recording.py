@@ -1,0 +1,147 @@
+"""What is due after a step, and what a run with few labels says it used."""
+
+import importlib.util
+import json
+import pathlib
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mtpret_jax import config as schema
+from mtpret_jax import experiment, preparation, recording, types
+from mtpret_jax.data import subsets
+
+REPOSITORY = pathlib.Path(__file__).parents[1]
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize(
+    ("steps", "every", "expected"),
+    [
+        (3, 0, [3, 6, 9, 12]),  # the end of every segment
+        (3, 1, [3, 6, 9, 12]),
+        (3, 4, [6, 9, 12]),  # 4, 8 and 12 were passed
+        (1, 3, [3, 4]),  # and the last
+        (3, 100, [12]),
+    ],
+)
+def test_short_segments_are_measured_now_and_then(steps, every, expected):
+    segments = [types.Segment(task, steps) for task in ("a", "b", "a", "b")]
+
+    found = [
+        done
+        for done in range(1, 4 * steps + 1)
+        if recording.is_measured(segments, (done - 1) // steps, done, every)
+    ]
+
+    assert found == expected
+
+
+def few_labels() -> Any:
+    """Interleaved tasks, then one task three times on a third of the labels."""
+    path = REPOSITORY / "configs" / "tiny.py"
+    spec = importlib.util.spec_from_file_location("tiny_of_labels", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    config = module.get_config("demo")
+    joint = config.runs.continual.to_dict()
+    kept = config.runs.scratch_missing_tooth.to_dict()
+    with config.unlocked():
+        for name in list(config.runs):
+            del config.runs[name]
+        few = {"label_fraction": 0.3, "seed": 5}
+        joint |= {"init_from": "", "steps": 1, "evaluate_every": 3, **few}
+        joint["continual"] |= {"tasks": ("missing_tooth", "mandible"), "cyclic": False}
+        config.runs.joint = schema.run(**joint)
+        kept |= {"steps": 4, "evaluate_every": 1, **few}
+        for selection in ("validation", "last", "auto"):
+            row = kept | {"arm": selection, "init_from": "joint"}
+            row["finetune"] = row["finetune"] | {"selection": selection}
+            config.runs[selection] = schema.run(**row)
+        other = kept | {"arm": "other", "seed": 6, "checkpoint_every": 4}
+        config.runs.other = schema.run(**other)
+    config.report.update(baseline="last", bootstrap=5)
+    return schema.parse(config)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """The config, its work folder, its report and the prepared folders."""
+    config = few_labels()
+    root = tmp_path_factory.mktemp("labels")
+    folders = preparation.prepare(config.datasets, root / "data")
+    result = experiment.run(config, root / "work", folders)
+    return config, root / "work", result, folders
+
+
+@pytest.mark.slow
+def test_a_run_with_few_labels_says_which_it_used(done):
+    config, _, result, folders = done
+    labels = {name: run["labels"] for name, run in result["runs"].items()}
+
+    used = labels["last"]["missing_tooth"]
+    task = config.tasks["missing_tooth"]
+    source = subsets.sources.open_prepared(folders[task.dataset], "train")
+    part = subsets.Subset(5, 0.3)
+
+    assert used["train"] == subsets.describe(source, task, part)
+    assert used["train"]["records"] < len(source) == 24
+    assert used["validation"]["fraction"] == 0.3
+    assert used["test"]["fraction"] == 1.0
+    assert used["test"]["records"] == 12
+    for name in ("validation", "auto"):
+        assert labels[name]["missing_tooth"] == used
+    joint = labels["joint"]["missing_tooth"]
+    assert joint == {name: used[name] for name in ("train", "validation")}
+    other = labels["other"]["missing_tooth"]
+    assert other["train"]["sha256"] != used["train"]["sha256"]
+    assert other["test"] == used["test"]
+    seeds = {name: run["seed"] for name, run in result["runs"].items()}
+    assert seeds == dict.fromkeys(("joint", "validation", "last", "auto"), 5) | {
+        "other": 6
+    }
+
+
+@pytest.mark.slow
+def test_the_last_step_is_tested_where_validation_is_small(done):
+    _, work, result, _ = done
+    runs = result["runs"]
+
+    chosen = {name: runs[name]["selection"] for name in ("validation", "last", "auto")}
+    lines = (work / "runs/validation/metrics.jsonl").read_text().splitlines()
+    values = [json.loads(line).get("validation/auroc") for line in lines]
+
+    assert chosen == {"validation": "validation", "last": "last", "auto": "last"}
+    assert runs["auto"]["best_step"] == runs["last"]["best_step"] == 4
+    best = max(values)
+    assert runs["validation"]["best_value"] == best
+    assert values[runs["validation"]["best_step"] - 1] == best
+
+
+@pytest.mark.slow
+def test_interleaved_tasks_are_measured_and_saved_now_and_then(done):
+    _, _, result, _ = done
+
+    segments = result["forgetting"]["joint"]["segments"]
+
+    assert [row["steps"] for row in segments] == [3, 4]
+    assert set(segments[-1]["values"]) == {"missing_tooth", "mandible"}
+
+
+@pytest.mark.slow
+def test_the_seed_of_a_run_draws_its_weights_and_its_order(done):
+    """`other` differs in its seed (and start); `auto` and `last` in nothing."""
+    _, work, _, _ = done
+
+    def records(name):
+        lines = (work / "runs" / name / "metrics.jsonl").read_text().splitlines()
+        return [json.loads(line)["train/records"] for line in lines]
+
+    def predicted(name):
+        with np.load(work / f"runs/{name}/predictions/missing_tooth/test.npz") as held:
+            return held["probability"]
+
+    assert records("auto") == records("last")
+    assert records("other") != records("last")
+    np.testing.assert_array_equal(predicted("auto"), predicted("last"))
