@@ -192,11 +192,10 @@ def compare_classes(
     found = {}
     for name, c in columns.items():
         keep = first["known"][:, c]
-        ranks = [
-            np.stack([summary["rank"][keep, c] for summary in arm])
-            for arm in (summaries, other_summaries)
-        ]
         found[name] = compare(
-            *ranks, first["positive"][keep, c], np.asarray(groups)[keep]
+            np.stack([summary["rank"][keep, c] for summary in summaries]),
+            np.stack([summary["rank"][keep, c] for summary in other_summaries]),
+            first["positive"][keep, c],
+            np.asarray(groups)[keep],
         )
     return found
