@@ -18,7 +18,15 @@ from mtpret_jax import config as schema
 SIZE = 64  # pixels
 BATCH = 8
 # Configs that take the folder of their sets.
-OF_A_FOLDER = ("detection", "mini", "mtpret", "segmentation")
+OF_A_FOLDER = (
+    "detection",
+    "mini",
+    "mtpret",
+    "segmentation",
+    "study_full",
+    "study_mini",
+)
+# Phantoms that have what the tasks of a set need; all have a finding.
 BODIES = {"classification": "hand", "segmentation": "head", "detection": "chest"}
 
 
@@ -45,6 +53,7 @@ def get_config(arg: str = "demo") -> ConfigDict:
         _use_phantoms(config)
     for row in config.tasks.values():
         _shrink_task(row)
+    _shrink_study(config.study)
     fewest: dict[str, int] = {}
     for row in config.runs.values():
         task = row.finetune.task
@@ -58,8 +67,11 @@ def get_config(arg: str = "demo") -> ConfigDict:
 
 
 def _use_phantoms(config: ConfigDict) -> None:
-    bodies = {row.dataset: BODIES[row.kind] for row in config.tasks.values()}
-    for dataset in list(config.datasets):
+    bodies: dict[str, str] = {}
+    for kind, body in BODIES.items():
+        sets = [row.dataset for row in config.tasks.values() if row.kind == kind]
+        bodies.update(dict.fromkeys(sets, body))
+    for number, dataset in enumerate(config.datasets):
         config.datasets[dataset] = schema.dataset(
             "phantom_xray",
             body=bodies.get(dataset, "chest"),
@@ -67,6 +79,7 @@ def _use_phantoms(config: ConfigDict) -> None:
             train=24,
             validation=10,
             test=12,
+            seed=number,  # No image twice, or no task would be external.
         )
     for row in config.tasks.values():
         row.target = "finding"
@@ -87,6 +100,15 @@ def _shrink_task(row: Any) -> None:
         max_boxes=4,
         detections=8,
     )
+
+
+def _shrink_study(study: Any) -> None:
+    for row in (study.contrastive, study.continual, study.finetune):
+        _shrink_run(row)
+    for task in study.finetune_steps:
+        study.finetune_steps[task] = study.finetune.steps
+    study.single_queue_size = min(study.single_queue_size, BATCH)
+    study.unetplusplus.node_channels = (8, 8, 8, 8)
 
 
 def _shrink_run(row: Any) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from mtpret_jax import building
 from mtpret_jax import config as schema
+from mtpret_jax.study import plan
 
 FOLDER = pathlib.Path(__file__).parents[2] / "configs"
 CONFIGS = sorted(path.stem for path in FOLDER.glob("*.py"))
@@ -23,6 +24,8 @@ ARGUMENTS = {
     "mini": "folder",
     "mtpret": "folder,weights/r50.pth",
     "segmentation": "folder",
+    "study_full": "folder,weights/r50.pth",
+    "study_mini": "folder",
     "tiny": "demo",
 }
 
@@ -31,7 +34,7 @@ def load(name: str, argument: str = "") -> schema.ExperimentConfig:
     spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return schema.parse(module.get_config(argument))
+    return plan.expand(schema.parse(module.get_config(argument)))
 
 
 @pytest.mark.smoke
@@ -41,7 +44,7 @@ def test_a_config_traces_every_stage(name):
     tasks = building.build_tasks(config, dict.fromkeys(config.datasets, NAMES))
     seen = set()
     for row in config.runs.values():
-        kind = (row.stage, row.tasks)
+        kind = row.tasks or row.stage
         if kind in seen:
             continue
         seen.add(kind)
