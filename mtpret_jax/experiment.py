@@ -1,13 +1,15 @@
-"""The order of a work folder: each run from its start to its backbone, then the report.
+"""A work folder: it is claimed for a config, its runs are done, then the report.
 
 Interrupted anywhere, the same call goes on: a run that has ended is left alone, one
-that has a checkpoint goes on from the newest.
+that has a checkpoint goes on from the newest. Several such calls at a time share the
+runs among them.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import platform
 from collections.abc import Mapping
 from importlib import metadata
@@ -17,7 +19,7 @@ import jax
 from etils import epath
 
 import mtpret_jax
-from mtpret_jax import building, pool, report, running
+from mtpret_jax import building, claims, pool, report, worker
 from mtpret_jax import config as schema
 from mtpret_jax.data import sources
 from mtpret_jax.study import external
@@ -48,22 +50,30 @@ def run(
       FileNotFoundError: If a set is not prepared, or a start is missing.
     """
     workdir = epath.Path(workdir)
-    findings = pool.find(config, workdir, folders)
-    external.check(config, findings)
-    shop = building.open_workshop(config, workdir, folders, findings)
-    files.wait_for_all("read the work folder")
-    claim_workdir(config, workdir, folders, weights=shop.weights)
-    pool.write(config, workdir, folders, findings)
-    for name in config.runs:
-        if (shop.run_folder(name) / "run.json").exists():
-            _LOG.info("Run '%s' has ended already.", name)
-            continue
-        running.run_one(shop, name)
-    metrics = {name: task.metric() for name, task in shop.tasks.items()}
-    result = report.collect.build(workdir, config, metrics)
-    if jax.process_index() == 0:
-        report.write(workdir, result)
+    with claims.alone(workdir / "locks" / "start"):
+        findings = pool.find(config, workdir, folders)
+        external.check(config, findings)
+        shop = building.open_workshop(config, workdir, folders, findings)
+        files.wait_for_all("read the work folder")
+        claim_workdir(config, workdir, folders, weights=shop.weights)
+        pool.write(config, workdir, folders, findings)
+    waited = worker.do_all(shop)
+    with claims.alone(workdir / "locks" / "report"):
+        if waited and _is_reported(shop):
+            return json.loads((workdir / "report.json").read_text())
+        metrics = {name: task.metric() for name, task in shop.tasks.items()}
+        result = report.collect.build(workdir, config, metrics)
+        if jax.process_index() == 0:
+            report.write(workdir, result)
     return result
+
+
+def _is_reported(shop: building.Workshop) -> bool:
+    """Whether another process has written the report since the last run ended."""
+    path = shop.workdir / "report.json"
+    runs = [shop.run_folder(name) / "run.json" for name in shop.config.runs]
+    newest = max(os.stat(run).st_mtime_ns for run in runs)
+    return path.exists() and os.stat(path).st_mtime_ns > newest
 
 
 def claim_workdir(

@@ -17,7 +17,7 @@ from etils import epath
 from jax.experimental import multihost_utils
 from ml_collections import config_flags
 
-from mtpret_jax import command, experiment, preparation, starting
+from mtpret_jax import claims, command, experiment, preparation, starting
 from mtpret_jax import config as schema
 from mtpret_jax.study import plan
 
@@ -66,7 +66,10 @@ def main(arguments: list[str]) -> None:
     starting.check(config)  # Before sets are prepared, which may take hours.
     data_dir = epath.Path(str(_DATA_DIR.value)).expanduser()
     if jax.process_index() == 0:  # The others find the sets ready.
-        folders = preparation.prepare(config.datasets, data_dir, rebuild=_REBUILD.value)
+        with claims.alone(workdir / "locks" / "preparation"):
+            folders = preparation.prepare(
+                config.datasets, data_dir, rebuild=_REBUILD.value
+            )
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("sets are prepared")
     if jax.process_index() != 0:

@@ -42,9 +42,11 @@ SAME_ROOM = {
     "config_study": "config",
     "config_values": "config",
     "building": "experiment",
+    "claims": "experiment",
     "recording": "experiment",
     "running": "experiment",
     "starting": "experiment",
+    "worker": "experiment",
     "pool": "experiment",
 }
 

@@ -22,5 +22,8 @@ def write(workdir: epath.PathLike, report: Mapping[str, Any]) -> None:
     """
     folder = epath.Path(workdir)
     text = json.dumps(collect.without_nan(report), indent=1, allow_nan=False)
-    (folder / "report.json").write_text(text + "\n")
-    (folder / "report.html").write_text(html.render(folder, report))
+    page = html.render(folder, report)
+    for name, content in (("report.html", page), ("report.json", text + "\n")):
+        whole = folder / f"{name}.new"  # A kill leaves the old file, not half of one.
+        whole.write_text(content)
+        whole.replace(folder / name)

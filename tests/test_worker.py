@@ -1,0 +1,253 @@
+"""Runs shared by several processes: each is done once, also when one of them dies."""
+
+import collections
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+import pytest
+from etils import epath
+
+from mtpret_jax import building, claims, running, worker
+from mtpret_jax import config as schema
+
+REPOSITORY = pathlib.Path(__file__).parents[1]
+STEPS = 8
+CONFIG = """
+import importlib.util
+spec = importlib.util.spec_from_file_location("tiny", {tiny!r})
+tiny = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(tiny)
+
+def get_config():
+    config = tiny.get_config("demo")
+    row = config.runs.scratch_missing_tooth.to_dict()
+    row.update(steps={steps}, log_every=1, checkpoint_every=2)
+    row["finetune"]["batch_norm_batches"] = 0
+    with config.unlocked():
+        for table in (config.tasks, config.datasets, config.runs):
+            for name in list(table):
+                if name not in ("missing_tooth", "head"):
+                    del table[name]
+        config.runs.start = tiny.schema.run(**row | {{"arm": "scratch"}})
+        for seed in range(3):
+            more = {{"seed": seed, "arm": f"arm{{seed}}", "init_from": "start"}}
+            config.runs[f"run{{seed}}"] = tiny.schema.run(**row | more)
+    config.report.update(bootstrap=5, samples=1)
+    return config
+"""
+RUNS = ["start", *(f"run{seed}" for seed in range(3))]
+
+
+def start(config: pathlib.Path, workdir: pathlib.Path) -> subprocess.Popen:
+    """The command in a process of its own, on one CPU device."""
+    command = [sys.executable, "-m", "mtpret_jax.main", f"--config={config}"]
+    command += [f"--workdir={workdir}", f"--data_dir={workdir.parent / 'data'}"]
+    environment = dict(os.environ, XLA_FLAGS="", PYTHONPATH=str(REPOSITORY))
+    with (workdir.parent / "log").open("ab") as log:
+        return subprocess.Popen(
+            command, env=environment, stdout=log, stderr=log, cwd=REPOSITORY
+        )
+
+
+def work_in_hand(workdir: pathlib.Path, process: subprocess.Popen) -> str | None:
+    """The run that a process is in the middle of."""
+    for name in RUNS:
+        folder = workdir / "runs" / name
+        lines = folder / "metrics.jsonl"
+        locks = sorted(folder.glob("lock.*"))
+        if not locks or not lines.exists() or (folder / "run.json").exists():
+            continue
+        text = locks[-1].read_text()
+        held = bool(text) and json.loads(text)["process"] == process.pid
+        if held and lines.read_text().count("\n") >= 3:
+            return name
+    return None
+
+
+def kill_in_the_middle(process: subprocess.Popen, workdir: pathlib.Path) -> str:
+    deadline = time.monotonic() + 400
+    while time.monotonic() < deadline:
+        name = work_in_hand(workdir, process)
+        if name is not None:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            return name
+        assert process.poll() is None, "The process ended before it could be killed."
+        time.sleep(0.005)
+    raise TimeoutError("The process never came to the middle of a run.")
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_runs_and_one_is_killed(tmp_path):
+    """Both begin at once, where nothing is prepared."""
+    config = tmp_path / "shared.py"
+    tiny = str(REPOSITORY / "configs" / "tiny.py")
+    config.write_text(CONFIG.format(tiny=tiny, steps=STEPS))
+    workdir = tmp_path / "shared"
+    processes = [start(config, workdir) for _ in range(2)]
+
+    killed = kill_in_the_middle(processes[0], workdir)
+    processes.append(start(config, workdir))  # Somebody comes later.
+    ends = [process.wait(timeout=600) for process in processes[1:]]
+
+    log = (tmp_path / "log").read_text()
+    assert ends == [0, 0], log[-3000:]
+    begun = collections.Counter(re.findall(r"; next: (\w+)$", log, re.M))
+    assert begun == dict.fromkeys(RUNS, 1) | {killed: 2}
+    for name in RUNS:
+        folder = workdir / "runs" / name
+        lines = (folder / "metrics.jsonl").read_text().splitlines()
+        assert [json.loads(line)["step"] for line in lines] == [*range(1, STEPS + 1)]
+        assert json.loads((folder / "run.json").read_text())["finished"]
+    report = json.loads((workdir / "report.json").read_text())
+    assert report["unfinished"] == []
+    assert list(report["runs"]) == RUNS
+    holders = {
+        json.loads(path.read_text())["process"]
+        for path in (workdir / "runs").glob("*/lock.*")
+    }
+    assert holders <= {process.pid for process in processes}
+    assert len(holders) >= 2
+
+
+def table(**parents: str) -> Any:
+    """A shop without anything but runs and their starts."""
+    runs = {
+        name: schema.RunConfig(
+            init_from=parent, steps=100, finetune=schema.FinetuneConfig(task="it")
+        )
+        for name, parent in parents.items()
+    }
+    return schema.ExperimentConfig(runs=runs)
+
+
+@pytest.fixture
+def make_shop(tmp_path, monkeypatch):
+    """A work folder whose runs are done by writing `run.json`."""
+    done = []
+
+    def make(fails=(), **parents):
+        shop = building.Workshop(
+            config=table(**parents),
+            workdir=epath.Path(tmp_path) / "table",
+            folders={},
+            mesh=None,
+            tasks={},
+            shard=None,
+        )
+
+        def run_one(shop, name, go_on):
+            go_on()
+            done.append(name)
+            if name in fails:
+                raise FloatingPointError("the loss is nan")
+            facts = {"steps": 100, "resumed_at": 0, "seconds": 60.0}
+            (shop.run_folder(name) / "run.json").write_text(json.dumps(facts))
+
+        monkeypatch.setattr(running, "run_one", run_one)
+        return shop, done
+
+    monkeypatch.setattr(claims, "POLL", 0.0)
+    return make
+
+
+@pytest.mark.smoke
+def test_runs_are_done_in_order_and_ended_ones_skipped(make_shop):
+    shop, done = make_shop(first="", second="first", third="")
+
+    assert worker.do_all(shop) is False
+    assert done == ["first", "second", "third"]
+    assert worker.do_all(shop) is False
+    assert len(done) == 3
+
+
+@pytest.mark.smoke
+def test_a_run_that_fails_keeps_only_what_needs_it_from_being_done(make_shop):
+    shop, done = make_shop(
+        fails=("first", "other"), first="", second="first", third="", other=""
+    )
+
+    with pytest.raises(FloatingPointError, match="the loss is nan") as error:
+        worker.do_all(shop)
+
+    assert done == ["first", "third", "other"]
+    notes = " ".join(error.value.__notes__)
+    assert "In run 'first'." in notes
+    assert "Runs that failed, too: ['other']." in notes
+    assert not claims.is_held(shop.run_folder("first"))  # Another may try.
+
+
+@pytest.mark.smoke
+def test_what_others_do_is_waited_for_and_what_needs_it_left_for_later(
+    make_shop, monkeypatch
+):
+    shop, done = make_shop(first="", second="first", third="")
+    claim = claims.take(shop.run_folder("first"), claims.Watch())
+    naps = []
+
+    def nap(_):
+        naps.append(list(done))
+        if len(naps) == 3:
+            facts = {"steps": 100, "resumed_at": 0, "seconds": 60.0}
+            (shop.run_folder("first") / "run.json").write_text(json.dumps(facts))
+            claim.release()
+
+    monkeypatch.setattr(worker.time, "sleep", nap)
+
+    assert worker.do_all(shop) is False  # The last one, "second", was its own.
+    assert naps == [["third"]] * 3
+    assert done == ["third", "second"]
+
+
+@pytest.mark.smoke
+def test_the_time_to_go_comes_from_runs_of_the_same_kind():
+    runs = {
+        "long": schema.RunConfig(stage="contrastive", steps=1000),
+        "chest": schema.RunConfig(finetune=schema.FinetuneConfig(task="chest")),
+        "chest2": schema.RunConfig(
+            steps=200, finetune=schema.FinetuneConfig(task="chest")
+        ),
+        "hand": schema.RunConfig(steps=10, finetune=schema.FinetuneConfig(task="hand")),
+        "turns": schema.RunConfig(
+            stage="continual",
+            steps=5,
+            continual=schema.ContinualConfig(tasks=("a", "b"), rounds=3),
+        ),
+    }
+    ended = {
+        "long": {"steps": 1000, "resumed_at": 0, "seconds": 5000.0},  # 5 s a step
+        "chest": {"steps": 100, "resumed_at": 50, "seconds": 100.0},  # 2 s
+    }
+
+    found = worker.remaining_seconds(runs, ended)
+
+    # Of the kind and task 200 steps, of the kind 10, of any 30 at 3.5 s.
+    assert found == pytest.approx(200 * 2 + 10 * 2 + 30 * 3.5)
+    assert worker.remaining_seconds(runs, {}) is None
+    assert (
+        worker.remaining_seconds({"long": runs["long"]}, {"long": ended["long"]}) == 0
+    )
+
+
+@pytest.mark.smoke
+def test_the_line_of_progress(make_shop):
+    shop, _ = make_shop(first="", second="", third="")
+    assert worker.progress(shop) == "table: 0 of 3 runs"
+    facts = {"steps": 100, "resumed_at": 0, "seconds": 3600.0}
+    shop.run_folder("first").mkdir(parents=True)
+    (shop.run_folder("first") / "run.json").write_text(json.dumps(facts))
+
+    assert worker.progress(shop) == "table: 1 of 3 runs, about 2:00 h left"
+    locks = [
+        claims.take(shop.run_folder(n), claims.Watch()) for n in ("second", "third")
+    ]
+    assert worker.progress(shop) == "table: 1 of 3 runs, about 1:00 h left"
+    for claim in locks:
+        claim.release()
