@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import logging
 import math
@@ -10,8 +12,10 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
+from etils import epath
 
 from mtpret_jax import building, types
+from mtpret_jax.data import sources
 from mtpret_jax.training import checkpoint, evaluation, files, reporting, sharding
 
 _LOG = logging.getLogger(__name__)
@@ -203,3 +207,32 @@ def is_measured(
         return False
     before = end - segments[index].steps
     return not every or index == len(segments) - 1 or end // every > before // every
+
+
+def write_predictions(
+    folder: epath.Path, source: sources.Source, records: evaluation.Records
+) -> None:
+    """Writes `<split>.csv`, whose pictures these are, and `<split>.npz`, the records.
+
+    Args:
+      folder: Of the predictions of a run's task; made when missing.
+      source: The split that was predicted.
+      records: As `evaluation.evaluate` gives them.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["record", "image_id", "group"])
+    for record in records["record"]:
+        entry = source.index[record]
+        writer.writerow([record, entry["image_id"], entry["group"]])
+    if jax.process_index() == 0:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{source.split}.csv").write_text(text.getvalue())
+    write_arrays(folder / f"{source.split}.npz", records)
+
+
+def write_arrays(path: epath.Path, arrays: evaluation.Records) -> None:
+    """Writes named arrays, compressed, from the first process."""
+    if jax.process_index() == 0:
+        with path.open("wb") as stream:
+            np.savez_compressed(stream, allow_pickle=False, **arrays)

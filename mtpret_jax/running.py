@@ -169,32 +169,19 @@ def _test(
     recorder: recording.Recorder,
     state: types.TrainState,
 ) -> dict[str, Any]:
-    """Predicts the test split, once, and keeps what the metric needs."""
+    """Predicts validation, by which thresholds are chosen, and test, once."""
     task = shop.config.runs[name].finetune.task
-    samples = shop.config.report.samples
-    records, kept = recorder.evaluate(task, "test", state, samples=samples)
     folder = shop.run_folder(name) / "predictions" / task
-    if jax.process_index() == 0:
-        folder.mkdir(parents=True, exist_ok=True)
-        source = shop.open_set(shop.config.tasks[task].dataset, "test")
-        lines = ["record,image_id,group"]
-        for record in records["record"]:
-            entry = source.index[record]
-            lines.append(
-                f"{record},{_quoted(entry['image_id'])},{_quoted(entry['group'])}"
-            )
-        (folder / "test.csv").write_text("\n".join(lines) + "\n")
-        for file, arrays in (("test.samples.npz", kept), ("test.npz", records)):
-            with (folder / file).open("wb") as stream:
-                np.savez_compressed(stream, allow_pickle=False, **arrays)
+    samples = {"validation": 0, "test": shop.config.report.samples}
+    for split, count in samples.items():
+        records, kept = recorder.evaluate(task, split, state, samples=count)
+        source = shop.open_set(shop.config.tasks[task].dataset, split)
+        recording.write_predictions(folder, source, records)
+        if kept:
+            recording.write_arrays(folder / f"{split}.samples.npz", kept)
     if shop.config.tasks[task].kind != "segmentation":
         return {}
     return {"best_dice_of_grid": _best_dice_of_grid(shop, shop.config.runs[name])}
-
-
-def _quoted(text: str) -> str:
-    escaped = text.replace('"', '""')
-    return f'"{escaped}"'
 
 
 def _best_dice_of_grid(shop: building.Workshop, row: schema.RunConfig) -> float:

@@ -61,7 +61,9 @@ def few_labels() -> Any:
             config.runs[selection] = schema.run(**row)
         other = kept | {"arm": "other", "seed": 6, "checkpoint_every": 4}
         config.runs.other = schema.run(**other)
-    config.report.update(baseline="last", bootstrap=5)
+        for row in config.runs.values():
+            row.finetune.batch_norm_batches = 0
+    config.report.update(baseline="last", bootstrap=5, samples=1)
     return schema.parse(config)
 
 
@@ -117,6 +119,33 @@ def test_the_last_step_is_tested_where_validation_is_small(done):
     best = max(values)
     assert runs["validation"]["best_value"] == best
     assert values[runs["validation"]["best_step"] - 1] == best
+
+
+@pytest.mark.slow
+def test_predictions_of_the_labels_used_for_validation_are_kept(done):
+    config, work, result, folders = done
+    used = result["runs"]["last"]["labels"]["missing_tooth"]["validation"]
+    folder = work / "runs/last/predictions/missing_tooth"
+
+    with np.load(folder / "validation.npz") as held:
+        records, probability = held["record"], held["probability"]
+    lines = (folder / "validation.csv").read_text().splitlines()
+
+    task = config.tasks["missing_tooth"]
+    source = subsets.sources.open_prepared(folders[task.dataset], "validation")
+    part = subsets.usable_records(source, task, subsets.Subset(5, 0.3))
+    assert records.tolist() == part.tolist()
+    assert len(probability) == used["records"] < len(source)
+    assert lines[0] == "record,image_id,group"
+    rows = [source.index[record] for record in part]
+    assert [line.split(",")[1] for line in lines[1:]] == [r["image_id"] for r in rows]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "test.csv",
+        "test.npz",
+        "test.samples.npz",
+        "validation.csv",
+        "validation.npz",
+    ]
 
 
 @pytest.mark.slow
