@@ -207,6 +207,28 @@ def test_what_others_do_is_waited_for_and_what_needs_it_left_for_later(
 
 
 @pytest.mark.smoke
+def test_a_run_that_ends_while_its_lock_is_taken_is_not_done_again(
+    make_shop, monkeypatch
+):
+    shop, done = make_shop(first="", second="")
+    take = claims.take
+
+    def late(folder, watch):
+        facts = {"steps": 100, "resumed_at": 0, "seconds": 60.0}
+        if folder.name == "first":
+            folder.mkdir(parents=True)
+            (folder / "run.json").write_text(json.dumps(facts))
+        return take(folder, watch)
+
+    monkeypatch.setattr(claims, "take", late)
+
+    worker.do_all(shop)
+
+    assert done == ["second"]
+    assert not claims.is_held(shop.run_folder("first"))
+
+
+@pytest.mark.smoke
 def test_the_time_to_go_comes_from_runs_of_the_same_kind():
     runs = {
         "long": schema.RunConfig(stage="contrastive", steps=1000),

@@ -122,6 +122,22 @@ def test_rare_findings_of_many_labels_do_not_swell_the_part():
     assert {n for r in part for n in rows[r]["finding"].split("|")} >= set(names)
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_a_rare_finding_that_never_comes_alone_is_in_the_smallest_part(seed):
+    rows = [
+        {
+            "image_id": str(patient),
+            "group": str(patient),
+            "finding": "common|rare" if patient % 100 == 0 else "common",
+        }
+        for patient in range(500)
+    ]
+
+    part = choose(rows, 0.01, seed=seed)
+
+    assert {rows[record]["finding"] for record in part} == {"common", "common|rare"}
+
+
 def test_another_seed_or_set_draws_other_groups():
     rows = rows_of_patients()
     everything = np.arange(len(rows), dtype=np.int32)
