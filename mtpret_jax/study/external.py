@@ -37,12 +37,12 @@ def check(config: schema.ExperimentConfig, findings: overlaps.Findings | None) -
         found = _met_again(findings, dataset, list(read))
         if found:
             raise ValueError(
-                f"config.study.hold_out: task '{task}' is not external: of its set "
-                f"'{dataset}' pre-training meets images again: {'; '.join(found)}. "
-                "`python -m mtpret_jax.audit "
-                "--config=... --data_dir=... --out=FOLDER` lists the copies in "
-                "FOLDER/copies.csv. Hold out the tasks of these sets too and leave "
-                "the sets out of stage 1, or take the task out of hold_out."
+                f"config.study.hold_out: task '{task}' is not external: pre-training "
+                f"meets images of its set '{dataset}' again: {'; '.join(found)}. "
+                "`python -m mtpret_jax.audit --config=... --data_dir=... --out=FOLDER` "
+                "lists the copies in FOLDER/copies.csv. Hold out the tasks of those "
+                "sets too, leave those without a task out of stage 1, or take "
+                f"'{task}' out of hold_out."
             )
 
 

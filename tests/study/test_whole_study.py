@@ -1,0 +1,67 @@
+"""A small study by its command, to the predictions of every cell; then once more."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+from mtpret_jax import config as schema
+from mtpret_jax.study import plan
+
+REPOSITORY = pathlib.Path(__file__).parents[2]
+
+
+def _run(folder: pathlib.Path) -> pathlib.Path:
+    """Two tasks, three arms, half of the labels, one seed, on one CPU device."""
+    command = [
+        *(sys.executable, "-m", "mtpret_jax.main"),
+        "--config=configs/tiny.py:study",
+        "--config.study.tasks=('opacity', 'fracture')",
+        "--config.study.arms=('scratch', 'control', 'mtpret')",
+        "--config.study.fractions=(0.5,)",
+        "--config.study.seeds=(1,)",
+        "--config.study.claims=('mtpret - scratch',)",
+        f"--workdir={folder / 'work'}",
+        f"--data_dir={folder / 'data'}",
+    ]
+    environment = dict(os.environ, XLA_FLAGS="", PYTHONPATH=str(REPOSITORY))
+    done = subprocess.run(
+        command,
+        cwd=REPOSITORY,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder / "work"
+
+
+def _ends(runs: pathlib.Path) -> dict[str, float]:
+    return {path.parent.name: path.stat().st_mtime for path in runs.glob("*/run.json")}
+
+
+def test_every_cell_is_done_once(tmp_path: pathlib.Path):
+    workdir = _run(tmp_path)
+
+    # The whole comparison is told from the folder alone.
+    config = schema.parse(json.loads((workdir / "config.json").read_text()))
+    cells = plan.cells(config)
+    assert {(cell.arm, cell.task) for cell in cells} == {
+        (arm, task)
+        for arm in ("scratch", "control", "mtpret")
+        for task in ("opacity", "fracture")
+    }
+    ends = _ends(workdir / "runs")
+    assert set(ends) == set(config.runs)
+    for cell in cells:
+        folder = workdir / "runs" / cell.run
+        assert json.loads((folder / "run.json").read_text())["task"] == cell.task
+        assert (folder / "predictions" / cell.task / "test.npz").exists()
+    assert (workdir / "audit" / "audit.json").exists()
+
+    _run(tmp_path)
+    assert _ends(workdir / "runs") == ends
