@@ -72,7 +72,7 @@ def forest(
       baseline: Name of the arm at zero.
     """
     with mpl.rc_context(RC):
-        figure = _figure(WIDTH, 0.9 + 0.34 * len(rows))
+        figure = empty(WIDTH, 0.9 + 0.34 * len(rows))
         ax = figure.add_subplot()
         ax.axvline(0, color=INK, linewidth=1)
         ax.grid(visible=False, axis="y")
@@ -93,9 +93,9 @@ def forest(
             (abs(x) for row in rows for x in row[2:] if math.isfinite(x)), default=0.1
         )
         ax.set_xlim(-1.12 * max(reach, 0.01), 1.12 * max(reach, 0.01))
-        ax.xaxis.set_major_formatter(ticker.FuncFormatter(_signed))
+        ax.xaxis.set_major_formatter(ticker.FuncFormatter(signed))
         ax.set_xlabel(f"←  {baseline} better          difference          better  →")
-        return _svg(figure)
+        return svg(figure)
 
 
 def learning_curves(
@@ -116,12 +116,12 @@ def learning_curves(
       chosen: Step and value of the model that was kept, by arm.
     """
     with mpl.rc_context(RC):
-        figure = _figure(WIDTH, 2.9)
+        figure = empty(WIDTH, 2.9)
         left, right = figure.subplots(1, 2)
         for ax, curves in ((left, loss), (right, validation)):
             for arm, curve in curves.items():
                 looks = style(list(arms).index(arm))
-                _line(ax, curve, {**looks, "label": arm})
+                line(ax, curve, {**looks, "label": arm})
         for arm, (step, value) in chosen.items():
             if step is not None and value is not None and arm in validation:
                 colour = style(list(arms).index(arm))["color"]
@@ -130,7 +130,7 @@ def learning_curves(
         left.set_title("training loss")
         right.set_title(f"validation {metric} (ring: model kept)")
         for ax in (left, right):
-            _steps(ax)
+            steps(ax)
         handles, labels = right.get_legend_handles_labels()
         if not handles:
             handles, labels = left.get_legend_handles_labels()
@@ -138,19 +138,19 @@ def learning_curves(
             figure.legend(
                 handles, labels, loc="outside lower center", ncols=len(labels)
             )
-        return _svg(figure)
+        return svg(figure)
 
 
 def run_curves(curves: Sequence[tuple[str, Curve]]) -> str:
     """One panel for each named curve of one run, side by side."""
     with mpl.rc_context(RC):
-        figure = _figure(WIDTH, 2.6)
+        figure = empty(WIDTH, 2.6)
         panels = figure.subplots(1, len(curves), squeeze=False)[0]
         for ax, (name, curve) in zip(panels, curves, strict=True):
-            _line(ax, curve, {"color": COLOURS[1], "marker": "o"})
+            line(ax, curve, {"color": COLOURS[1], "marker": "o"})
             ax.set_title(name)
-            _steps(ax)
-        return _svg(figure)
+            steps(ax)
+        return svg(figure)
 
 
 def forgetting(matrix: Mapping[str, Any]) -> str:
@@ -165,8 +165,9 @@ def forgetting(matrix: Mapping[str, Any]) -> str:
         ]
     )
     wide = len(columns) > 16
+    size = 8 if not wide else 6.5 if len(columns) <= 36 else 0  # of numbers, points
     with mpl.rc_context(RC):
-        figure = _figure(min(WIDTH, 3.2 + 0.62 * len(columns)), 1.7 + 0.42 * len(tasks))
+        figure = empty(min(WIDTH, 3.2 + 0.62 * len(columns)), 1.7 + 0.42 * len(tasks))
         ax = figure.add_subplot()
         ax.grid(visible=False)
         ax.set_facecolor("#d9dee3")
@@ -182,9 +183,10 @@ def forgetting(matrix: Mapping[str, Any]) -> str:
                 ax.add_patch(box)
             if column and segment["round"] != segments[column - 1]["round"]:
                 ax.axvline(column - 0.5, color="white", linewidth=3)
-        for row, column in np.ndindex(*table.shape) if not wide else ():
+        for row, column in np.ndindex(*table.shape) if size else ():
             value = table[row, column]
             text = f"{value:.2f}" if math.isfinite(value) else "–"
+            text = text.removeprefix("0") if wide else text
             light = math.isfinite(value) and value < 0.55
             ax.text(
                 column,
@@ -192,7 +194,7 @@ def forgetting(matrix: Mapping[str, Any]) -> str:
                 text,
                 ha="center",
                 va="center",
-                fontsize=8,
+                fontsize=size,
                 color="white" if light else "black",
             )
         names = [segment["task"] for segment in segments]
@@ -204,7 +206,7 @@ def forgetting(matrix: Mapping[str, Any]) -> str:
                 label.set_rotation_mode("anchor")
         ax.tick_params(length=0)
         ax.set_xlabel("after training on (outlined: the task just trained)")
-        return _svg(figure)
+        return svg(figure)
 
 
 def png(figure: mpl_figure.Figure, *, dpi: int) -> str:
@@ -215,31 +217,34 @@ def png(figure: mpl_figure.Figure, *, dpi: int) -> str:
     return f"data:image/png;base64,{text}"
 
 
-def _figure(width: float, height: float) -> mpl_figure.Figure:
+def empty(width: float, height: float) -> mpl_figure.Figure:
     """An empty figure, inches, that makes room for its labels."""
     return mpl_figure.Figure(figsize=(width, height), layout="constrained")
 
 
-def _svg(figure: mpl_figure.Figure) -> str:
+def svg(figure: mpl_figure.Figure) -> str:
+    """The figure as a `data:` address of an SVG."""
     file = io.BytesIO()
     figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     text = base64.b64encode(file.getvalue()).decode("ascii")
     return f"data:image/svg+xml;base64,{text}"
 
 
-def _line(ax: mpl_axes.Axes, curve: Curve, looks: Mapping[str, Any]) -> None:
+def line(ax: mpl_axes.Axes, curve: Curve, looks: Mapping[str, Any]) -> None:
     """A curve; markers only where there are few points."""
     few = len(curve["step"]) <= 30
     options = {**looks, "marker": looks["marker"] if few else "", "markersize": 4}
     ax.plot(curve["step"], curve["value"], linewidth=1.6, **options)
 
 
-def _steps(ax: mpl_axes.Axes) -> None:
+def steps(ax: mpl_axes.Axes) -> None:
+    """Makes the horizontal axis one of training steps."""
     ax.set_xlabel("step")
     ax.xaxis.set_major_locator(ticker.MaxNLocator(6, integer=True))
 
 
-def _signed(value: float, _: int | None = None) -> str:
+def signed(value: float, _: int | None = None) -> str:
+    """Label of a tick on an axis of differences."""
     return "0" if abs(value) < 1e-9 else f"{value:+.3g}".replace("-", "−")
 
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from etils import epath
 
-from mtpret_jax.report import audit, figures, markup, pictures, style, words
+from mtpret_jax.report import audit, figures, markup, pictures, words
 
 Report = Mapping[str, Any]
 NOT_CLINICAL = (
     "For research only. Not a medical device, not for clinical use: do not use these "
     "models or pictures to diagnose or treat anyone."
 )
+FOOTER = f"<footer><div><p><b>{NOT_CLINICAL}</b></p></div></footer>"
 
 
 def render(workdir: epath.PathLike, report: Report) -> str:
@@ -39,14 +40,9 @@ def render(workdir: epath.PathLike, report: Report) -> str:
         _all_values(report),
         _how(report),
         "</main>",
-        f"<footer><div><p><b>{NOT_CLINICAL}</b></p></div></footer>",
+        FOOTER,
     ]
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{markup.text(report['title'])}</title><style>{style.CSS}</style></head>"
-        f"<body>\n{''.join(parts)}\n</body></html>\n"
-    )
+    return markup.document(report["title"], parts)
 
 
 def _header(report: Report) -> str:
@@ -72,7 +68,7 @@ def _arms(report: Report) -> str:
         cells = (
             _cell(task["arms"].get(arm), task["primary"]) for task in tasks.values()
         )
-        rows.append(f"<tr><th>{_swatch(arms, arm)}</th>{''.join(cells)}</tr>")
+        rows.append(f"<tr><th>{swatch(arms, arm)}</th>{''.join(cells)}</tr>")
     grids = [task["best_dice_of_grid"] for task in tasks.values()]
     if any(grid is not None for grid in grids):
         cells = "".join(
@@ -84,7 +80,7 @@ def _arms(report: Report) -> str:
             f"{cells}</tr>"
         )
     starts = "".join(
-        f"<dt>{_swatch(arms, arm)}</dt><dd>{markup.text(words.start(report, arm))}</dd>"
+        f"<dt>{swatch(arms, arm)}</dt><dd>{markup.text(words.start(report, arm))}</dd>"
         for arm in arms
     )
     return (
@@ -126,7 +122,7 @@ def _differences(report: Report) -> str:
             verdict, mark = words.verdict(gap["low"], gap["high"])
             rows.append(
                 f"<tr><td>{markup.text(name)}</td><td>{words.metric(metric)}</td>"
-                f"<td>{_swatch(arm_names(report), arm)}</td>"
+                f"<td>{swatch(arm_names(report), arm)}</td>"
                 f"<td><b>{words.signed(gap['difference'])}</b></td>"
                 f"<td>{words.signed_span(gap['low'], gap['high'])}</td>"
                 f'<td class="{mark}">{verdict}</td></tr>'
@@ -139,7 +135,7 @@ def _differences(report: Report) -> str:
     return (
         f"<h2>Against {markup.text(baseline)}, image by image</h2>"
         f"<p>{markup.text(words.paired(report))}</p>"
-        + _figure(image, f"Differences to {baseline} with 95 % intervals.")
+        + markup.figure(image, f"Differences to {baseline} with 95 % intervals.")
         + markup.table(head, rows)
     )
 
@@ -151,7 +147,7 @@ def _studies(report: Report) -> str:
             if row["studies"]:
                 cells = "".join(_cell(row, value) for value in words.PER_STUDY)
                 rows.append(
-                    f"<tr><td>{markup.text(name)}</td><td>{_swatch(arms, arm)}</td>"
+                    f"<tr><td>{markup.text(name)}</td><td>{swatch(arms, arm)}</td>"
                     f"<td>{row['images']}</td><td>{row['studies']}</td>{cells}</tr>"
                 )
     if not rows:
@@ -185,9 +181,8 @@ def _learning(report: Report) -> str:
                 for arm, row in task["arms"].items()
             },
         )
-        parts.append(
-            f"<h3>{markup.text(name)}</h3>{_figure(image, f'Learning of {name}.')}"
-        )
+        drawn = markup.figure(image, f"Learning of {name}.")
+        parts.append(f"<h3>{markup.text(name)}</h3>{drawn}")
     return "<h2>Learning curves of fine-tuning</h2>" + "".join(parts) if parts else ""
 
 
@@ -205,7 +200,7 @@ def _contrastive(report: Report) -> str:
         if shown:
             image = figures.run_curves(shown)
             alt = f"Contrastive loss and accuracy of {name}."
-            parts.append(f"<h3>{markup.text(name)}</h3>{_figure(image, alt)}")
+            parts.append(f"<h3>{markup.text(name)}</h3>{markup.figure(image, alt)}")
     if not parts:
         return ""
     return (
@@ -231,10 +226,9 @@ def _forgetting(report: Report) -> str:
             for task, row in matrix["summary"].items()
         ]
         head = markup.cells(("task", "metric", "best", "at the end", "lost"), "th")
-        parts.append(
-            f"<h3>{markup.text(name)}</h3>{_figure(image, f'Forgetting in {name}.')}"
-            + markup.table(head, rows)
-        )
+        drawn = markup.figure(image, f"Forgetting in {name}.")
+        table = markup.table(head, rows)
+        parts.append(f"<h3>{markup.text(name)}</h3>{drawn}{table}")
     if not parts:
         return ""
     return (
@@ -260,8 +254,8 @@ def _pictures(workdir: epath.Path, report: Report) -> str:
         }
         if not samples or not report["samples"]:
             continue
-        image, caption = _drawn(task, samples, report["samples"])
-        figure = _figure(image, f"Samples of {name}.", caption)
+        image, caption = pictures.of_task(task, samples, report["samples"])
+        figure = markup.figure(image, f"Samples of {name}.", caption)
         parts.append(f"<h3>{markup.text(name)}</h3>{figure}")
     if not parts:
         return ""
@@ -270,27 +264,6 @@ def _pictures(workdir: epath.Path, report: Report) -> str:
         "not by how well they turned out.</p>"
         '<p class="key soft"><span></span>ground truth'
         '<span class="prediction"></span>prediction</p>' + "".join(parts)
-    )
-
-
-def _drawn(task: Mapping[str, Any], samples: Any, count: int) -> tuple[str, str]:
-    """The picture of a task's samples and its caption."""
-    names = task["class_names"]
-    if task["kind"] == "classification":
-        image = pictures.classification(
-            samples, class_names=names, exclusive=task["exclusive"], count=count
-        )
-        return image, (
-            "Bars: each arm's likeliest class and its probability; blue where that "
-            "is right, orange and hatched where it is wrong, grey where the label is "
-            "unknown."
-        )
-    if task["kind"] == "segmentation":
-        return pictures.segmentation(samples, count=count), ""
-    image = pictures.detection(samples, class_names=names, count=count)
-    return image, (
-        f"At most {pictures.BOXES_SHOWN} predicted boxes of an image are drawn, those "
-        f"with a score of {pictures.SCORE_SHOWN} or more."
     )
 
 
@@ -364,11 +337,7 @@ def arm_names(report: Report) -> list[str]:
     return first + [arm for arm in found if arm != report["baseline"]]
 
 
-def _swatch(arms: list[str], arm: str) -> str:
+def swatch(arms: Sequence[str], arm: str) -> str:
+    """An arm's name behind its colour; `arms` are all in order."""
     colour = figures.style(arms.index(arm))["color"]
     return f'<span class="swatch" style="background:{colour}"></span>{markup.text(arm)}'
-
-
-def _figure(image: str, alt: str, caption: str = "") -> str:
-    below = f"<figcaption>{markup.text(caption)}</figcaption>" if caption else ""
-    return f'<figure><img src="{image}" alt="{markup.text(alt)}">{below}</figure>'

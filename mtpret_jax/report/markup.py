@@ -5,6 +5,8 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Sequence
 
+from mtpret_jax.report import style
+
 
 def text(value: object) -> str:
     """Any value as text in which nothing is taken for markup."""
@@ -27,3 +29,19 @@ def cells(values: Iterable[object], tag: str) -> str:
 def plain_table(names: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A table of plain values below their names."""
     return table(cells(names, "th"), [f"<tr>{cells(row, 'td')}</tr>" for row in rows])
+
+
+def figure(image: str, alt: str, caption: str = "") -> str:
+    """An image, of its `data:` address, and the words below it."""
+    below = f"<figcaption>{text(caption)}</figcaption>" if caption else ""
+    return f'<figure><img src="{image}" alt="{text(alt)}">{below}</figure>'
+
+
+def document(title: str, parts: Iterable[str]) -> str:
+    """The whole page: one file without scripts, fonts or pictures from elsewhere."""
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{text(title)}</title><style>{style.CSS}</style></head>"
+        f"<body>\n{''.join(parts)}\n</body></html>\n"
+    )

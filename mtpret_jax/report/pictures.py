@@ -25,6 +25,35 @@ DPI = 120
 Samples = Mapping[str, np.ndarray]
 
 
+def of_task(
+    task: Mapping[str, Any], samples: Mapping[str, Samples], count: int
+) -> tuple[str, str]:
+    """The picture of a task's samples, by arm, and its caption.
+
+    Args:
+      task: Its `kind`, `class_names` and `exclusive`.
+      samples: Arrays of each arm, as the function of the task's kind takes them.
+      count: Pictures at most.
+    """
+    names = task["class_names"]
+    if task["kind"] == "classification":
+        image = classification(
+            samples, class_names=names, exclusive=task["exclusive"], count=count
+        )
+        return image, (
+            "Bars: each arm's likeliest class and its probability; blue where that "
+            "is right, orange and hatched where it is wrong, grey where the label is "
+            "unknown."
+        )
+    if task["kind"] == "segmentation":
+        return segmentation(samples, count=count), ""
+    image = detection(samples, class_names=names, count=count)
+    return image, (
+        f"At most {BOXES_SHOWN} predicted boxes of an image are drawn, those with a "
+        f"score of {SCORE_SHOWN} or more."
+    )
+
+
 def classification(
     samples: Mapping[str, Samples],
     *,

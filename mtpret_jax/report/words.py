@@ -48,9 +48,14 @@ def meaning(name: str) -> str:
     return _MEANINGS.get(name, "Higher is better.")
 
 
+def is_known(*values: float | None) -> bool:
+    """Whether all are numbers; what is undefined is NaN, in a file None."""
+    return all(value is not None and math.isfinite(value) for value in values)
+
+
 def number(value: float | None) -> str:
     """Three digits after the point; a dash where there is nothing to measure."""
-    if value is None or not math.isfinite(value):
+    if value is None or not is_known(value):
         return "–"
     return f"{value:.3f}".replace("-", "−")
 
@@ -58,20 +63,20 @@ def number(value: float | None) -> str:
 def signed(value: float | None) -> str:
     """As `number`, with its sign."""
     text = number(value)
-    rises = value is not None and math.isfinite(value) and not text.startswith("−")
+    rises = is_known(value) and not text.startswith("−")
     return f"+{text}" if rises else text
 
 
-def span(low: float, high: float) -> str:
+def span(low: float | None, high: float | None) -> str:
     """An interval, or that there is none."""
-    if not math.isfinite(low):
+    if not is_known(low, high):
         return "no interval"
     return f"{number(low)} to {number(high)}"
 
 
-def signed_span(low: float, high: float) -> str:
+def signed_span(low: float | None, high: float | None) -> str:
     """An interval of a difference, or that there is none."""
-    if not math.isfinite(low):
+    if not is_known(low, high):
         return "no interval"
     return f"{signed(low)} to {signed(high)}"
 
@@ -119,8 +124,8 @@ def opening(report: Report) -> list[str]:
         names = ", ".join(longer)
         budget = f", but not for as many steps: more were given to {names}."
     lines = [
-        f"{_count(len(arms), 'way')} of starting a network (“arms”) compared on "
-        f"{_count(len(tasks), 'X-ray task', capital=False)}. Within a task every arm "
+        f"{counted(len(arms), 'way')} of starting a network (“arms”) compared on "
+        f"{counted(len(tasks), 'X-ray task', capital=False)}. Within a task every arm "
         f"is fine-tuned alike{budget} The model of each run was chosen on validation "
         "images; the test images below were used once, at the end."
     ]
@@ -137,7 +142,7 @@ def crossing(report: Report) -> list[str]:
         count = used.get(name, {}).get("groups_in_several_splits", 0)
         if count:
             lines.append(
-                f"Caution: {_count(count, 'patient', capital=False)} of {name} "
+                f"Caution: {counted(count, 'patient', capital=False)} of {name} "
                 f"{'has' if count == 1 else 'have'} pictures in several splits "
                 f"(“{used[name]['name']}”), so its test is not of unseen patients."
             )
@@ -233,7 +238,7 @@ def kept(row: Mapping[str, Any]) -> str:
 def run(name: str, values: Mapping[str, Any]) -> tuple[str, ...]:
     """The cells of a run's row."""
     seconds, speed = values.get("seconds"), values.get("images_per_second")
-    time = "–" if seconds is None else _duration(seconds)
+    time = "–" if seconds is None else duration(seconds)
     if values.get("resumed_at"):
         time += f" since step {values['resumed_at']}"
     return (
@@ -246,13 +251,15 @@ def run(name: str, values: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds, minutes or hours, as fits."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _count(number_of: int, noun: str, *, capital: bool = True) -> str:
+def counted(number_of: int, noun: str, *, capital: bool = True) -> str:
+    """A number and its noun, in words up to eight."""
     names = ("No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight")
     word = names[number_of] if number_of < len(names) else str(number_of)
     word = word if capital else word.lower()
