@@ -33,12 +33,12 @@ def render(workdir: epath.PathLike, report: Report) -> str:
         _differences(report),
         _studies(report),
         _learning(report),
-        _contrastive(report),
+        contrastive(report),
         audit.section(report),
         _forgetting(report),
         _pictures(epath.Path(workdir), report),
         _all_values(report),
-        _how(report),
+        how(report),
         "</main>",
         FOOTER,
     ]
@@ -186,7 +186,8 @@ def _learning(report: Report) -> str:
     return "<h2>Learning curves of fine-tuning</h2>" + "".join(parts) if parts else ""
 
 
-def _contrastive(report: Report) -> str:
+def contrastive(report: Report) -> str:
+    """The section of stage 1; empty without it."""
     parts = []
     for name, run in report["runs"].items():
         curves = report["curves"].get(name, {})
@@ -290,7 +291,8 @@ def _all_values(report: Report) -> str:
     return "<h2>All values</h2>" + "".join(parts) if parts else ""
 
 
-def _how(report: Report) -> str:
+def how(report: Report) -> str:
+    """The section on runs, splits, versions and configuration."""
     head = markup.cells(
         ("run", "stage", "starts from", "steps", "time", "images/s"), "th"
     )

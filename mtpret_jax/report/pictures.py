@@ -144,6 +144,41 @@ def detection(
     return _rows(samples, draw, count=count)
 
 
+def attention(
+    samples: Mapping[str, Samples],
+    *,
+    class_names: Sequence[str] | None,
+    count: int,
+) -> str:
+    """One row for each arm: what spoke for its likeliest class, laid on the X-ray.
+
+    Args:
+      samples: Of each arm: `image` float32 [n, H, W, 1], `probability` [n, L],
+        `attention` float [n, h, w, L], at least 0.
+      class_names: Names of the L classes.
+      count: Pictures at most.
+    """
+
+    def draw(ax: mpl_axes.Axes, arm: Samples, i: int) -> None:
+        top = int(np.argmax(arm["probability"][i]))
+        found = np.asarray(arm["attention"][i][..., top], float)
+        found = found / max(float(found.max()), 1e-12)
+        height, width = arm["image"][i].shape[:2]
+        ax.imshow(
+            found,
+            cmap="inferno",
+            alpha=0.45,
+            vmin=0,
+            vmax=1,
+            interpolation="bilinear",
+            extent=(-0.5, width - 0.5, height - 0.5, -0.5),
+        )
+        name = _names(class_names, arm["probability"].shape[1])[top]
+        ax.set_title(f"{name} {arm['probability'][i][top]:.2f}", fontsize=7.5)
+
+    return _rows(samples, draw, count=count, above=0.2)
+
+
 _WIDTH = 1.75  # of a picture, inches
 _RIGHT: dict[str, Any] = {"color": "#cfe6f5", "edgecolor": TRUTH}
 _WRONG: dict[str, Any] = {"color": "#f6d9b0", "edgecolor": PREDICTION, "hatch": "////"}
@@ -155,12 +190,16 @@ def _rows(
     draw: Callable[[mpl_axes.Axes, Samples, int], None],
     *,
     count: int,
+    above: float = 0.04,
 ) -> str:
-    """A grid of X-rays, arms by examples; `draw(ax, samples of the arm, i)`."""
+    """A grid of X-rays, arms by examples; `draw(ax, samples of the arm, i)`.
+
+    `above` is the room for a title, inches.
+    """
     shown = min(count, min(len(arm["image"]) for arm in samples.values()))
     with mpl.rc_context(figures.RC):
         figure = mpl_figure.Figure(
-            figsize=(_WIDTH * shown + 0.3, (_WIDTH + 0.04) * len(samples)),
+            figsize=(_WIDTH * shown + 0.3, (_WIDTH + above) * len(samples)),
             layout="constrained",
         )
         panels = figure.subplots(len(samples), shown, squeeze=False)

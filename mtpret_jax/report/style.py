@@ -43,8 +43,14 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: 4px 18px;
 .key span { display: inline-block; width: 26px; border-top: 3px solid #56b4e9;
   vertical-align: middle; margin: 0 6px 0 0; }
 .key .prediction { border-top: 3px dashed #e69f00; margin-left: 18px; }
+.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(500px, 100%),
+  1fr)); gap: 0 18px; } .pair figure { margin: 6px 0 10px; }
 footer { margin-top: 48px; background: var(--band); border-top: 1px solid var(--line);
   padding: 18px 0 26px; }
 @media print { header { background: #fff; color: var(--ink); }
-  header p { color: var(--ink); } figure, tr { break-inside: avoid; } }
+  header p, header .note { color: var(--ink); } figure, tr { break-inside: avoid; }
+  h2, h3 { break-after: avoid; } .scroll, pre { overflow: visible; }
+  pre { max-height: none; white-space: pre-wrap; }
+  table { font-size: 11px; } th, td { padding: 3px 6px; }
+  details::details-content { content-visibility: visible; } }
 """
