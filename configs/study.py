@@ -78,6 +78,7 @@ def get_config(arg: str = "") -> ConfigDict:
             optimizer=dict(learning_rate=0.02),
             finetune=dict(selection="auto"),
         ),
+        frozen=True,
         claims=("mtpret - scratch", "mtpret - contrastive", "mtpret - control"),
     )
     return config

@@ -198,6 +198,7 @@ def _study(weights: str) -> ConfigDict:
         finetune_steps=FINETUNE_STEPS,
         # ours: UNet++ narrower than published, for small pictures
         unetplusplus=dict(head="unetplusplus", node_channels=(16, 32, 64, 128)),
+        frozen=True,
         claims=(
             "mtpret - scratch",
             "mtpret - contrastive",

@@ -162,6 +162,7 @@ def _study() -> ConfigDict:
         ),
         finetune_steps=FINETUNE_STEPS,
         learning_rates=dict(lung_seg=0.002),  # ours: as in configs/segmentation.py
+        frozen=True,
         claims=(
             "mtpret - scratch",
             "mtpret - contrastive",

@@ -191,6 +191,7 @@ class FinetuneConfig:
     batch_norm_batches: int = 10  # that re-estimate the statistics first; 0: none
     selection: str = "validation"  # of the step tested; or last; auto: last where
     # validation has fewer than 30 positives
+    frozen: bool = False  # also measure the start: linear probe and neighbours
 
 
 @dataclasses.dataclass(frozen=True)
@@ -242,6 +243,7 @@ class StudyConfig:
     single_queue_size: int = 0  # negatives of arm contrastive_single; 0: as contrastive
     unetplusplus: SegmentationConfig = SegmentationConfig(head="unetplusplus")
     imagenet: str = ""  # file of weights of arm imagenet
+    frozen: bool = False  # as that of FinetuneConfig, of the classification tasks
     claims: tuple[str, ...] = ()  # differences to judge, such as "mtpret - scratch"
 
 

@@ -205,6 +205,12 @@ def _check_run(
         require_known(row.finetune.task, config.tasks, f"task in {path}.finetune.task")
         if row.finetune.head == "carried" and not row.init_from:
             raise ValueError(f"{path}.finetune.head: 'carried' needs init_from.")
+        kind = config.tasks[row.finetune.task].kind
+        if row.finetune.frozen and kind != "classification":
+            raise ValueError(
+                f"{path}.finetune.frozen: expected a task of classification, got "
+                f"'{row.finetune.task}' of {kind}. Leave it out."
+            )
 
 
 def _check_labels(config: ExperimentConfig, path: str, row: RunConfig) -> None:

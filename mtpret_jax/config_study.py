@@ -60,6 +60,12 @@ def check(config: ExperimentConfig) -> None:
             raise ValueError(
                 f"config.study.finetune_steps.{task}: expected at least 1, got {steps}."
             )
+    kinds = {config.tasks[task].kind for task in study.tasks}
+    if study.frozen and "classification" not in kinds:
+        raise ValueError(
+            "config.study.frozen: expected a task of classification, which alone it "
+            f"measures, got tasks of {sorted(kinds)}. Leave it out."
+        )
     _check_held_out(config)
     _check_grid(study)
     _check_templates(study)
@@ -127,10 +133,11 @@ def _check_templates(study: StudyConfig) -> None:
                 raise ValueError(
                     f"{path}.{option}: the study sets it for each run. Leave it out."
                 )
-    if study.finetune.finetune.task or study.finetune.finetune.head != "new":
+    stage = study.finetune.finetune
+    if stage.task or stage.head != "new" or stage.frozen:
         raise ValueError(
-            "config.study.finetune.finetune: the study sets task and head of each run. "
-            "Leave them out."
+            "config.study.finetune.finetune: the study sets task and head of each run, "
+            "and frozen by config.study.frozen. Leave them out."
         )
 
 

@@ -11,9 +11,10 @@ from typing import Any
 
 import jax
 import numpy as np
+from etils import epath
 
 import mtpret_jax
-from mtpret_jax import building, models, pool, recording, starting, types
+from mtpret_jax import building, frozen, models, pool, recording, starting, types
 from mtpret_jax import config as schema
 from mtpret_jax.data import pipeline
 from mtpret_jax.metrics import segmentation
@@ -21,7 +22,7 @@ from mtpret_jax.stages import supervised
 from mtpret_jax.training import checkpoint, files, loop, sharding
 
 _LOG = logging.getLogger(__name__)
-FEWEST_POSITIVES = 30  # in validation, for `finetune.selection` "auto" to go by it
+FEWEST_POSITIVES = 30  # in validation, to choose by it: see `_is_telling`
 
 
 def run_one(
@@ -41,6 +42,8 @@ def run_one(
     recorder = streams = None
     try:
         state, start = _start(shop, name, stage, batches, checkpoints)
+        if row.stage == "finetune" and row.finetune.frozen:
+            _measure_start(shop, name, stage, batches, None if start else state, go_on)
         segments = stage.segments()
         consumed = loop.batches_before(segments, start)
         streams = building.open_streams(shop, row, consumed)
@@ -69,6 +72,8 @@ def run_one(
         if row.stage == "finetune":
             state, choice = _chosen(shop, row, stage, batches, checkpoints)
             facts |= choice | _test(shop, name, recorder, state)
+            if row.finetune.frozen:
+                facts["frozen"] = frozen.read(_predictions(shop, name))
         go_on()
         _end(shop, name, stage, state, facts)
     finally:
@@ -99,12 +104,22 @@ def _start(
     checkpoints: checkpoint.RunCheckpoints,
 ) -> tuple[types.TrainState, int]:
     """The state to go on from, and the steps it has done."""
-    config, row = shop.config, shop.config.runs[name]
     # 1. This run's own newest checkpoint.
     latest = checkpoints.latest()
     if latest is not None:
         _LOG.info("Run '%s' goes on from step %d.", name, latest)
         return checkpoints.restore(latest, _template(shop, stage, batches)), latest
+    return _begin(shop, name, stage, batches), 0
+
+
+def _begin(
+    shop: building.Workshop,
+    name: str,
+    stage: types.Stage,
+    batches: Mapping[str, types.Batch],
+) -> types.TrainState:
+    """The state before the first step."""
+    config, row = shop.config, shop.config.runs[name]
     # 2. Fresh, and 3. another run's weights in place of the fresh ones.
     init = sharding.compile_init(lambda key: stage.init(key, batches), shop.mesh)
     state = init(jax.random.key(config.seed_of(row)))
@@ -115,7 +130,7 @@ def _start(
     # 4. Statistics of the new images, the same for every arm.
     if row.stage == "finetune" and row.finetune.batch_norm_batches:
         state = _reestimate(shop, row, state)
-    return state, 0
+    return state
 
 
 def _reestimate(
@@ -145,6 +160,41 @@ def _reestimate(
     return state.replace(model_state={**state.model_state, "backbone": mean})
 
 
+def _measure_start(
+    shop: building.Workshop,
+    name: str,
+    stage: types.Stage,
+    batches: Mapping[str, types.Batch],
+    state: types.TrainState | None,
+    go_on: Callable[[], None],
+) -> None:
+    """Measures the run's start as it is; see `frozen`. Once, however often it stops.
+
+    `state` is the start; None where the run is past it, which then is made anew.
+    """
+    row = shop.config.runs[name]
+    folder = _predictions(shop, name)
+    if frozen.read(folder) is not None:
+        return
+    if state is None:
+        state = _begin(shop, name, stage, batches)
+    found, facts = frozen.evaluate(shop, row, state, choose=_is_telling(shop, row))
+    go_on()
+    frozen.write(folder, found, facts)
+
+
+def _predictions(shop: building.Workshop, name: str) -> epath.Path:
+    """Where what a fine-tuning predicts is kept."""
+    task = shop.config.runs[name].finetune.task
+    return shop.run_folder(name) / "predictions" / task
+
+
+def _is_telling(shop: building.Workshop, row: schema.RunConfig) -> bool:
+    """Whether the labels of validation are enough to choose by."""
+    found = shop.labels(row, row.finetune.task, "validation")["positives"]
+    return found >= FEWEST_POSITIVES
+
+
 def _chosen(
     shop: building.Workshop,
     row: schema.RunConfig,
@@ -155,8 +205,7 @@ def _chosen(
     """The state that validation likes best, or the last one."""
     selection = row.finetune.selection
     if selection == "auto":
-        found = shop.labels(row, row.finetune.task, "validation")["positives"]
-        selection = "last" if found < FEWEST_POSITIVES else "validation"
+        selection = "validation" if _is_telling(shop, row) else "last"
     best = checkpoints.best if selection == "validation" else checkpoints.newest
     step, value = best()
     state = checkpoints.restore(step, _template(shop, stage, batches))
@@ -171,7 +220,7 @@ def _test(
 ) -> dict[str, Any]:
     """Predicts validation, by which thresholds are chosen, and test, once."""
     task = shop.config.runs[name].finetune.task
-    folder = shop.run_folder(name) / "predictions" / task
+    folder = _predictions(shop, name)
     samples = {"validation": 0, "test": shop.config.report.samples}
     for split, count in samples.items():
         records, kept = recorder.evaluate(task, split, state, samples=count)

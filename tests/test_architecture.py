@@ -43,6 +43,8 @@ SAME_ROOM = {
     "config_values": "config",
     "building": "experiment",
     "claims": "experiment",
+    "frozen": "experiment",
+    "probes": "experiment",
     "recording": "experiment",
     "running": "experiment",
     "starting": "experiment",

@@ -142,6 +142,10 @@ def test_a_value_of_the_wrong_type_is_refused_with_its_path(path, value):
         ({"runs.scratch.label_fraction": 0}, "0.001 to 1"),
         ({"runs.scratch.seed": -2}, "-1 to"),
         ({"runs.scratch.finetune.selection": "lst"}, "'last'"),
+        (
+            {"tasks.opacity.kind": "detection", "runs.scratch.finetune.frozen": True},
+            "expected a task of classification",
+        ),
         ({"tasks.opacity.batch_size": 0}, "at least 1"),
         ({"tasks.opacity.microbatches": 5}, "multiple of 5"),
         ({"input.fit": "padd"}, "'pad'"),

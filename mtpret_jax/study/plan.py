@@ -153,6 +153,7 @@ def _add(
             template.finetune,
             task=task,
             head="carried" if arm == "head_carried" else "new",
+            frozen=study.frozen and config.tasks[cell.task].kind == "classification",
         ),
     )
 

@@ -250,6 +250,11 @@ def test_stage_2_may_train_tasks_that_the_study_does_not_compare(study: Study):
         ({"finetune_steps": {"lungs": 0}}, "at least 1"),
         ({"finetune": {"arm": "a"}}, "the study sets it for each run"),
         ({"finetune": {"finetune": {"task": "lungs"}}}, "the study sets task and head"),
+        ({"finetune": {"finetune": {"frozen": True}}}, "by config.study.frozen"),
+        (
+            {"frozen": True, "tasks": ("lungs",), "hold_out": (), "finetune_steps": {}},
+            "expected a task of classification",
+        ),
         ({"continual": {"stage": "finetune"}}, "expected 'continual'"),
         ({"claims": ("mtpret-scratch",)}, "expected 'arm - arm'"),
         ({"claims": ("mtpret - imagenet",)}, "Unknown arm in config.study.claims"),
@@ -273,6 +278,15 @@ def test_a_study_that_cannot_be_done_is_refused_with_advice(
 
     assert message in str(error.value)
     assert "config.study" in str(error.value)
+
+
+def test_the_start_is_measured_where_classes_are_told(study: Study):
+    for wanted in (True, False):
+        config = plan.expand(study(**ALL, frozen=wanted))
+        for cell in plan.cells(config):
+            is_class = cell.task in ("opacity", "fracture")
+            found = config.runs[cell.run].finetune.frozen
+            assert found == (wanted and is_class), cell
 
 
 def test_an_arm_without_a_task_is_refused(study: Study):

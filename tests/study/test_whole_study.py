@@ -60,7 +60,8 @@ def test_every_cell_is_done_once(tmp_path: pathlib.Path):
     for cell in cells:
         folder = workdir / "runs" / cell.run
         assert json.loads((folder / "run.json").read_text())["task"] == cell.task
-        assert (folder / "predictions" / cell.task / "test.npz").exists()
+        for file in ("test.npz", "test.linear.npz", "test.knn.npz"):
+            assert (folder / "predictions" / cell.task / file).exists(), file
     assert (workdir / "audit" / "audit.json").exists()
 
     _run(tmp_path)
