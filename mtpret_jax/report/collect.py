@@ -29,18 +29,30 @@ class Measured:
     """One arm on one task.
 
     Attributes:
-      record: Position of each example in the split, rising, int [N].
+      records: The predictions, `record` (position in the split) rising; axis 0 of
+        each array is the example.
       groups: Group of each example, [N].
-      studies: How many studies the examples belong to; 0 where none is known.
+      summary: What the metric's `summarise` made of the records.
       values: The metric's values on all examples.
       draws: The same values on every resample, float64 [R].
     """
 
-    record: np.ndarray
+    records: dict[str, np.ndarray]
     groups: np.ndarray
-    studies: int
+    summary: dict[str, np.ndarray]
     values: dict[str, float]
     draws: dict[str, np.ndarray]
+
+    @property
+    def record(self) -> np.ndarray:
+        """Position of each example in the split, rising, int [N]."""
+        return self.records["record"]
+
+    @property
+    def studies(self) -> int:
+        """How many studies the examples belong to; 0 where none is known."""
+        study = self.records.get("study", np.empty(0, np.int32))
+        return len(np.unique(study[study >= 0]))
 
 
 def build(
@@ -65,24 +77,20 @@ def build(
       ValueError: If two arms were measured on different examples.
     """
     folder = epath.Path(workdir)
-    runs = {}
-    for name in config.runs:
-        path = folder / "runs" / name / "run.json"
-        if path.exists():
-            runs[name] = json.loads(path.read_text())
-    finished = {name: run for name, run in runs.items() if run.get("finished")}
+    found = facts(folder, config)
+    runs = found["runs"]
     compared: dict[str, dict[str, str]] = {}
-    for name, run in finished.items():
+    for name, run in runs.items():
+        if name in found["unfinished"]:
+            continue
         if run["stage"] == "finetune" and run.get("arm"):
             arms = compared.setdefault(run["task"], {})
             label = run["arm"] if run["arm"] not in arms else f"{run['arm']} ({name})"
             arms[label] = name
-    return {
-        "title": config.report.title,
+    return found | {
         "seed": config.seed,
         "baseline": config.report.baseline,
         "samples": config.report.samples,
-        "split": SPLIT,
         "interval": {
             "level": intervals.LEVEL,
             "resamples": config.report.bootstrap,
@@ -94,6 +102,25 @@ def build(
                 compared.items(), key=lambda item: list(config.tasks).index(item[0])
             )
         },
+    }
+
+
+def facts(folder: epath.Path, config: schema.ExperimentConfig) -> dict[str, Any]:
+    """What a work folder holds besides predictions.
+
+    Returns:
+      `title`, `split` (that is measured), `curves` of every run, `forgetting` of
+      stage 2, `runs` (those that have a `run.json`), names of the `unfinished`,
+      `audit`, `datasets`, `versions`, `config`.
+    """
+    runs = {}
+    for name in config.runs:
+        path = folder / "runs" / name / "run.json"
+        if path.exists():
+            runs[name] = json.loads(path.read_text())
+    return {
+        "title": config.report.title,
+        "split": SPLIT,
         "curves": {name: read_curves(folder / "runs" / name) for name in runs},
         "forgetting": {
             name: _forgetting(path)
@@ -101,7 +128,9 @@ def build(
             if (path := folder / "runs" / name / "forgetting.json").exists()
         },
         "runs": runs,
-        "unfinished": [name for name in config.runs if name not in finished],
+        "unfinished": [
+            name for name in config.runs if not runs.get(name, {}).get("finished")
+        ],
         "audit": {
             "pools": _read_json(folder / "audit" / "pool.json") or {},
             "findings": _read_json(folder / "audit" / "audit.json"),
@@ -151,7 +180,13 @@ def _task(
 ) -> dict[str, Any]:
     """All arms of one task, measured, and compared with the baseline."""
     measured = {
-        arm: _measure(folder, config, task, run, metric) for arm, run in arms.items()
+        arm: measure(
+            predictions(folder, run, task),
+            metric,
+            resamples=config.report.bootstrap,
+            seed=config.seed,
+        )
+        for arm, run in arms.items()
     }
     baseline = measured.get(config.report.baseline)
     rows = {}
@@ -184,50 +219,61 @@ def _task(
     }
 
 
-def _measure(
-    folder: epath.Path,
-    config: schema.ExperimentConfig,
-    task: str,
-    run: str,
-    metric: types.Metric,
+def predictions(
+    folder: epath.Path, run: str, task: str, file: str = f"{SPLIT}.npz"
+) -> epath.Path:
+    """Where a run of a work folder keeps what it predicted."""
+    return folder / "runs" / run / "predictions" / task / file
+
+
+def measure(
+    path: epath.Path, metric: types.Metric, *, resamples: int, seed: int
 ) -> Measured:
-    """Reads a run's predictions, sorts them by record, measures and resamples."""
-    path = folder / "runs" / run / "predictions" / task / f"{SPLIT}.npz"
+    """Measures predictions on all examples and on every resample.
+
+    Args:
+      path: As `read_predictions` takes it.
+      metric: Of the task.
+      resamples: Number of draws.
+      seed: Of the draws; with one seed, the same examples are drawn for every path.
+    """
+    records, groups = read_predictions(path)
+    summary = metric.summarise(records)
+    draws = intervals.draws(metric, summary, groups, resamples=resamples, seed=seed)
+    return Measured(records, groups, summary, metric.compute(summary), draws)
+
+
+def read_predictions(path: epath.Path) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Reads predictions, sorted by record, and the group of each example.
+
+    Args:
+      path: `<split>.npz`, or `<split>.<what>.npz`, in the folder that `predictions`
+        names; `<split>.csv` beside it knows the groups.
+
+    Raises:
+      FileNotFoundError: If the file is missing.
+      ValueError: If an example has no group.
+    """
     if not path.exists():
         raise FileNotFoundError(
-            f"Run {run!r} is marked as finished but {path} is missing. Delete "
-            f"{path.parent} and the run's run.json, then run the same command again."
+            f"Run {path.parents[2].name!r} is marked as finished but {path} is "
+            f"missing. Delete {path.parent} and the run's run.json, then run the same "
+            "command again."
         )
     with path.open("rb") as file, np.load(file) as arrays:
         records = {name: arrays[name] for name in arrays.files}
     order = np.argsort(records["record"], kind="stable")
     records = {name: array[order] for name, array in records.items()}
-    with path.with_suffix(".csv").open() as file:
+    listed = path.with_name(f"{path.name.partition('.')[0]}.csv")
+    with listed.open() as file:
         known = {int(row["record"]): row["group"] for row in csv.DictReader(file)}
     missing = [int(r) for r in records["record"] if int(r) not in known]
     if missing:
         raise ValueError(
-            f"{path.with_suffix('.csv')} has no group for records {missing[:5]} "
-            f"({len(missing)} in all) of {path.name}. Delete {path.parent} and run the "
-            "same command again."
+            f"{listed} has no group for records {missing[:5]} ({len(missing)} in all) "
+            f"of {path.name}. Delete {path.parent} and run the same command again."
         )
-    groups = np.array([known[int(r)] for r in records["record"]])
-    summary = metric.summarise(records)
-    draws = intervals.draws(
-        metric,
-        summary,
-        groups,
-        resamples=config.report.bootstrap,
-        seed=config.seed,
-    )
-    study = records.get("study", np.empty(0, np.int32))
-    return Measured(
-        record=records["record"],
-        groups=groups,
-        studies=len(np.unique(study[study >= 0])),
-        values=metric.compute(summary),
-        draws=draws,
-    )
+    return records, np.array([known[int(r)] for r in records["record"]])
 
 
 def _value(measured: Measured, name: str) -> dict[str, float]:
@@ -246,14 +292,7 @@ def _difference(
     task: str, arm: str, this: Measured, baseline: Measured
 ) -> dict[str, dict[str, float]]:
     """Every value minus the baseline's, on the same draws."""
-    if not np.array_equal(this.record, baseline.record) or not np.array_equal(
-        this.groups, baseline.groups
-    ):
-        raise ValueError(
-            f"Arm {arm!r} of task {task!r} was measured on {len(this.record)} examples "
-            f"that are not the baseline's {len(baseline.record)}. Run both in one work "
-            "folder on the same prepared data."
-        )
+    require_same_examples(f"Arm {arm!r} of task {task!r}", this, baseline)
     compared = {}
     for name, value in this.values.items():
         drawn = this.draws[name] - baseline.draws[name]
@@ -265,6 +304,18 @@ def _difference(
             "resamples": int(np.isfinite(drawn).sum()),
         }
     return compared
+
+
+def require_same_examples(name: str, this: Measured, other: Measured) -> None:
+    """Raises ValueError unless both were measured on the same examples and groups."""
+    if not np.array_equal(this.record, other.record) or not np.array_equal(
+        this.groups, other.groups
+    ):
+        raise ValueError(
+            f"{name} was measured on {len(this.record)} examples that are not the "
+            f"{len(other.record)} that it is compared on. Run both in one work folder "
+            "on the same prepared data."
+        )
 
 
 def _forgetting(path: epath.Path) -> dict[str, Any]:
