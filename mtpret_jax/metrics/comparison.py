@@ -183,6 +183,14 @@ def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
     return corrected
 
 
+def resamples_needed(comparisons: int) -> int:
+    """The fewest resamples with which one of so many comparisons can be decided.
+
+    The smallest p-value that a bootstrap can give is 2 / (resamples + 1).
+    """
+    return int(np.ceil(2 * comparisons / (1 - intervals.LEVEL)))
+
+
 def judge(differences: Mapping[str, Estimate]) -> dict[str, Claim]:
     """A verdict on each difference, all of them corrected together.
 
@@ -199,8 +207,7 @@ def judge(differences: Mapping[str, Estimate]) -> dict[str, Claim]:
         could pass the correction.
     """
     few = 1 - intervals.LEVEL
-    # The smallest p-value that a bootstrap can give is 2 / (resamples + 1).
-    needed = int(np.ceil(2 * len(differences) / few))
+    needed = resamples_needed(len(differences))
     for name, one in differences.items():
         if one.resamples_drawn < needed:
             raise ValueError(

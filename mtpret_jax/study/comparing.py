@@ -1,0 +1,272 @@
+"""What arms reach, and what may be said of their differences.
+
+A comparison is that of two arms on one task with one part of the labels, over the
+seeds that both have finished. All comparisons of all claims are judged together.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mtpret_jax import config as schema
+from mtpret_jax import config_study, types
+from mtpret_jax.metrics import classification, comparison, delong
+from mtpret_jax.report import collect
+from mtpret_jax.study import plan
+
+# The measured cells of one task: by arm and fraction, then by seed.
+Cells = Mapping[tuple[str, float], Mapping[int, collect.Measured]]
+_Both = dict[int, tuple[collect.Measured, collect.Measured]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """A comparison that a study plans.
+
+    Attributes:
+      claim: Of `config.study.claims`.
+      arm: Said to be better.
+      baseline: The other.
+      task: Of `config.study.tasks`.
+      fraction: Of the labels.
+      runs: Whose predictions are compared, the arm's and the baseline's, of the first
+        seed; the same for claims that come to the same.
+    """
+
+    claim: str
+    arm: str
+    baseline: str
+    task: str
+    fraction: float
+    runs: tuple[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Compared:
+    """A comparison that was made.
+
+    Attributes:
+      pair: What was compared.
+      metric: The task's primary value.
+      seeds: Those that both arms have finished.
+      estimate: The difference, arm less baseline.
+      images: Test examples.
+      groups: Groups of these.
+    """
+
+    pair: Pair
+    metric: str
+    seeds: tuple[int, ...]
+    estimate: comparison.Estimate
+    images: int
+    groups: int
+
+
+def key(fraction: float) -> str:
+    """A fraction as a key of `study.json`."""
+    return f"{fraction:g}"
+
+
+def pairs(config: schema.ExperimentConfig) -> tuple[Pair, ...]:
+    """Every comparison of every claim.
+
+    None on a task that one of the arms lacks, and none of an arm with itself: where the
+    control is arm contrastive.
+
+    Args:
+      config: With a study.
+    """
+    study = config.study
+    runs = {
+        (cell.arm, cell.task, cell.fraction): cell.run
+        for cell in plan.cells(config)
+        if cell.seed == 0
+    }
+    found = []
+    for claim, arms in zip(study.claims, config_study.claims(study), strict=True):
+        for task in study.tasks:
+            for fraction in study.fractions:
+                one, other = (runs.get((arm, task, fraction)) for arm in arms)
+                if one and other and one != other:
+                    found.append(Pair(claim, *arms, task, fraction, (one, other)))
+    return tuple(found)
+
+
+def resamples(config: schema.ExperimentConfig) -> int:
+    """How many resamples a study draws: as asked, or what its claims need if more."""
+    count = len({pair.runs for pair in pairs(config)})
+    return max(config.report.bootstrap, comparison.resamples_needed(count))
+
+
+def values(cells: Cells) -> dict[str, dict[str, dict[str, Any]]]:
+    """Every value by fraction, arm and name: mean over seeds, interval, spread."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for (arm, fraction), by_seed in cells.items():
+        measured = list(by_seed.values())
+        row = {
+            name: {
+                **told(
+                    comparison.over_seeds(
+                        [each.values[name] for each in measured],
+                        [each.draws[name] for each in measured],
+                    )
+                ),
+                "seeds": list(by_seed),
+            }
+            for name in measured[0].values
+        }
+        found.setdefault(key(fraction), {})[arm] = row
+    return found
+
+
+def told(estimate: comparison.Estimate) -> dict[str, Any]:
+    """An estimate as `study.json` has it."""
+    names = ("value", "low", "high", "by_seed", "spread", "low_retrained")
+    return {name: getattr(estimate, name) for name in (*names, "high_retrained")}
+
+
+def compare(
+    planned: Iterable[Pair], cells: Cells, metric: types.Metric
+) -> list[Compared]:
+    """Compares the arms of a task by its primary value, where both have a seed.
+
+    Args:
+      planned: Comparisons of this task.
+      cells: All that are measured.
+      metric: Of the task.
+    """
+    name, found = metric.primary, []
+    for pair, both in _common(planned, cells):
+        one, other = _sides(both)
+        estimate = comparison.difference(
+            [each.values[name] for each in one],
+            [each.draws[name] for each in one],
+            [each.values[name] for each in other],
+            [each.draws[name] for each in other],
+        )
+        images, groups = len(one[0].record), len(np.unique(one[0].groups))
+        found.append(Compared(pair, name, tuple(both), estimate, images, groups))
+    return found
+
+
+def _common(planned: Iterable[Pair], cells: Cells) -> list[tuple[Pair, _Both]]:
+    """Comparisons with the seeds that both arms have; without those that have none."""
+    found = []
+    for pair in planned:
+        one, other = (
+            cells.get((arm, pair.fraction), {}) for arm in (pair.arm, pair.baseline)
+        )
+        seeds = sorted(one.keys() & other.keys())
+        if seeds:
+            found.append((pair, {seed: (one[seed], other[seed]) for seed in seeds}))
+    return found
+
+
+def _sides(both: _Both) -> tuple[list[collect.Measured], list[collect.Measured]]:
+    """The arm's and the baseline's, one for each seed."""
+    return [one for one, _ in both.values()], [other for _, other in both.values()]
+
+
+def areas(
+    planned: Iterable[Pair], cells: Cells, metric: types.Metric
+) -> list[dict[str, Any]]:
+    """DeLong's test of every class of a classification task; none of other tasks."""
+    if not isinstance(metric, classification.ClassificationMetric):
+        return []
+    found = []
+    for pair, both in _common(planned, cells):
+        one, other = _sides(both)
+        tested = delong.compare_classes(
+            metric,
+            [each.summary for each in one],
+            [each.summary for each in other],
+            one[0].groups,
+        )
+        for name, area in tested.items():
+            row = {
+                "name": pair.claim,
+                "task": pair.task,
+                "fraction": key(pair.fraction),
+                "class": name.partition("/")[2] or metric.class_names[-1],
+                "seeds": list(both),
+            }
+            found.append(row | dataclasses.asdict(area))
+    return found
+
+
+def claims(
+    config: schema.ExperimentConfig, compared: Sequence[Compared]
+) -> list[dict[str, Any]]:
+    """Verdicts, all comparisons corrected together; equal ones count once."""
+    differences = {" - ".join(one.pair.runs): one.estimate for one in compared}
+    judged = comparison.judge(differences)
+    found = []
+    arms = config_study.claims(config.study)
+    for name, (arm, baseline) in zip(config.study.claims, arms, strict=True):
+        rows = [
+            _row(one, judged[" - ".join(one.pair.runs)])
+            for one in compared
+            if one.pair.claim == name
+        ]
+        summary = {
+            key(fraction): dict.fromkeys(_SHORT.values(), 0)
+            for fraction in config.study.fractions
+        }
+        for row in rows:
+            summary[row["fraction"]][_SHORT[row["verdict"]]] += 1
+        found.append(
+            {
+                "name": name,
+                "arm": arm,
+                "baseline": baseline,
+                "rows": rows,
+                "summary": summary,
+            }
+        )
+    return found
+
+
+_SHORT = {
+    comparison.BETTER: "better",
+    comparison.WORSE: "worse",
+    comparison.UNDECIDED: "undecided",
+}
+
+
+def _row(one: Compared, claim: comparison.Claim) -> dict[str, Any]:
+    estimate = told(one.estimate)
+    return {
+        "task": one.pair.task,
+        "fraction": key(one.pair.fraction),
+        "metric": one.metric,
+        "difference": estimate.pop("value"),
+        **estimate,
+        **dataclasses.asdict(claim),
+        "seeds": list(one.seeds),
+        "images": one.images,
+        "groups": one.groups,
+    }
+
+
+def efficiency(
+    found: Mapping[str, Mapping[str, Mapping[str, Any]]], primary: str
+) -> dict[str, list[dict[str, Any]]]:
+    """A task's primary value by arm, over rising fractions of the labels.
+
+    Args:
+      found: What `values` gave.
+      primary: Name of the value.
+    """
+    curves: dict[str, list[dict[str, Any]]] = {}
+    for fraction in sorted(found, key=float):
+        for arm, row in found[fraction].items():
+            ends = {name: row[primary][name] for name in ("value", "low", "high")}
+            point = {"fraction": float(fraction), **ends}
+            if math.isfinite(point["value"]):
+                curves.setdefault(arm, []).append(point)
+    return curves
