@@ -22,7 +22,7 @@ import mtpret_jax
 from mtpret_jax import building, claims, pool, report, worker
 from mtpret_jax import config as schema
 from mtpret_jax.data import sources
-from mtpret_jax.study import external
+from mtpret_jax.study import collect, external
 from mtpret_jax.training import files
 
 _LOG = logging.getLogger(__name__)
@@ -33,16 +33,19 @@ def run(
     config: schema.ExperimentConfig,
     workdir: epath.PathLike,
     folders: Mapping[str, epath.PathLike],
+    *,
+    report_only: bool = False,
 ) -> dict[str, Any]:
     """Does every run of the config that has not ended, then writes the report.
 
     Args:
-      config: Parsed.
+      config: Parsed; with a study, expanded.
       workdir: Folder to write to; see `claim_workdir`.
       folders: Prepared folder of each set.
+      report_only: Leaves out the runs, and reports what has ended.
 
     Returns:
-      What `report.json` holds.
+      What the report holds; see `report_path`.
 
     Raises:
       ValueError: If the folder belongs to another config or other data, or parts of
@@ -57,20 +60,39 @@ def run(
         files.wait_for_all("read the work folder")
         claim_workdir(config, workdir, folders, weights=shop.weights)
         pool.write(config, workdir, folders, findings)
-    waited = worker.do_all(shop)
+    waited = not report_only and worker.do_all(shop)
     with claims.alone(workdir / "locks" / "report"):
         if waited and _is_reported(shop):
-            return json.loads((workdir / "report.json").read_text())
-        metrics = {name: task.metric() for name, task in shop.tasks.items()}
+            return json.loads(report_path(config, workdir).read_text())
+        return _report(shop)
+
+
+def report_path(config: schema.ExperimentConfig, workdir: epath.Path) -> epath.Path:
+    """The report for machines; beside it is the page, which ends in `.html`."""
+    return workdir / ("study.json" if config.study.tasks else "report.json")
+
+
+def _report(shop: building.Workshop) -> dict[str, Any]:
+    """Measures what has ended and writes it down."""
+    config, workdir = shop.config, shop.workdir
+    metrics = {name: task.metric() for name, task in shop.tasks.items()}
+    if not config.study.tasks:
         result = report.collect.build(workdir, config, metrics)
         if jax.process_index() == 0:
             report.write(workdir, result)
+        return result
+    sets = {config.tasks[name].dataset for name in config.study.tasks}
+    indices = {name: shop.open_set(name, "test").index for name in sets}
+    result = collect.build(workdir, config, metrics, indices)
+    if jax.process_index() == 0:
+        plain = report.collect.without_nan(result)
+        files.write_json(report_path(config, workdir), plain)
     return result
 
 
 def _is_reported(shop: building.Workshop) -> bool:
     """Whether another process has written the report since the last run ended."""
-    path = shop.workdir / "report.json"
+    path = report_path(shop.config, shop.workdir)
     runs = [shop.run_folder(name) / "run.json" for name in shop.config.runs]
     newest = max(os.stat(run).st_mtime_ns for run in runs)
     return path.exists() and os.stat(path).st_mtime_ns > newest

@@ -32,6 +32,9 @@ _DATA_DIR = flags.DEFINE_string(
 _REBUILD = flags.DEFINE_bool(
     "rebuild", False, "Prepare sets again whose source or options have changed."
 )
+_REPORT_ONLY = flags.DEFINE_bool(
+    "report_only", False, "Do no run; report on those that have ended."
+)
 _DISTRIBUTED = flags.DEFINE_bool(
     "distributed", False, "Join the other processes of a cluster that JAX detects."
 )
@@ -74,8 +77,9 @@ def main(arguments: list[str]) -> None:
         multihost_utils.sync_global_devices("sets are prepared")
     if jax.process_index() != 0:
         folders = preparation.prepare(config.datasets, data_dir)
-    experiment.run(config, workdir, folders)
-    _LOG.info("Report: %s", workdir / "report.html")
+    experiment.run(config, workdir, folders, report_only=_REPORT_ONLY.value)
+    path = experiment.report_path(config, workdir)
+    _LOG.info("Report: %s", path.with_suffix(".html"))
 
 
 def _set_up_logging() -> None:
