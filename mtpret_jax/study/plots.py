@@ -1,0 +1,257 @@
+"""Charts of a study's page, beside those of `report.figures` and in their style."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib import axes as mpl_axes
+from matplotlib import lines, ticker
+
+from mtpret_jax.metrics import comparison
+from mtpret_jax.report import figures, words
+
+HALF = 5.45  # of a chart that shares the page's width with another, inches
+_COLUMNS = 3  # panels in a row
+_GREY = "#6b7783"
+# Of each verdict: a mark in text, the same in a chart, its colour.
+MARKS = {
+    comparison.BETTER: ("▲", "^", "#0072b2"),
+    comparison.WORSE: ("▼", "v", "#d55e00"),
+    comparison.UNDECIDED: ("○", "o", _GREY),
+}
+Row = Mapping[str, Any]
+Point = Mapping[str, float | None]
+# Title and points by arm.
+Panel = tuple[str, Mapping[str, Sequence[Point]]]
+
+
+def mark(verdict: str) -> str:
+    """The verdict's mark in text; a dash for one that is not known."""
+    return MARKS.get(verdict, ("–",))[0]
+
+
+def reach(rows: Sequence[Row]) -> float:
+    """The largest number that a forest plot of these differences must show."""
+    ends = ("difference", "low", "high", "low_retrained", "high_retrained")
+    found = [abs(row[end]) for row in rows for end in ends if words.is_known(row[end])]
+    return max([0.01, *found])
+
+
+def forest(rows: Sequence[Row], *, arm: str, baseline: str, limit: float) -> str:
+    """Differences of two arms with both intervals, a line for each task.
+
+    Thick: test images resampled. Thin, with ends: training again, too.
+
+    Args:
+      rows: `task`, `metric`, `difference`, `low`, `high`, `low_retrained`,
+        `high_retrained`, `verdict` of each; unknown numbers are NaN or None.
+      arm: The first arm.
+      baseline: The arm at zero.
+      limit: End of the axis, so that charts can be compared; see `reach`.
+    """
+    with mpl.rc_context(figures.RC):
+        figure = figures.empty(HALF, 0.85 + 0.36 * len(rows))
+        ax = figure.add_subplot()
+        ax.axvline(0, color=figures.INK, linewidth=1)
+        ax.grid(visible=False, axis="y")
+        found = []
+        for place, row in enumerate(rows):
+            sign, marker, colour = MARKS.get(row["verdict"], ("", "o", _GREY))
+            ends = [row["low_retrained"], row["high_retrained"]]
+            if words.is_known(*ends):
+                ax.plot(ends, [place] * 2, color=colour, linewidth=1, marker="|")
+            ends = [row["low"], row["high"]]
+            if words.is_known(*ends):
+                ax.plot(ends, [place] * 2, color=colour, linewidth=3.2, alpha=0.75)
+            if words.is_known(row["difference"]):
+                hollow = {"markerfacecolor": "white"} if marker == "o" else {}
+                place_of = ([row["difference"]], [place])
+                ax.plot(*place_of, marker=marker, color=colour, markersize=7, **hollow)
+            found.append(f"{sign} {words.signed(row['difference'])}".strip())
+        names = [f"{row['task']} ({words.metric(row['metric'])})" for row in rows]
+        ax.set_yticks(range(len(rows)), names)
+        ax.set_ylim(len(rows) - 0.5, -0.5)
+        right = ax.twinx()
+        right.set_yticks(range(len(rows)), found)
+        right.set_ylim(len(rows) - 0.5, -0.5)
+        right.grid(visible=False)
+        for axis in (ax, right):
+            axis.tick_params(axis="y", length=0)
+        ax.set_xlim(-1.06 * limit, 1.06 * limit)
+        ax.xaxis.set_major_locator(ticker.MaxNLocator(5))
+        ax.xaxis.set_major_formatter(ticker.FuncFormatter(figures.signed))
+        ax.set_xlabel(f"←  {baseline} better      {arm} better  →")
+        return figures.svg(figure)
+
+
+def efficiency(
+    panels: Sequence[Panel], *, arms: Sequence[str], fractions: Sequence[float]
+) -> str:
+    """Values by share of labels, one panel for each task, with intervals.
+
+    Args:
+      panels: Points have `fraction`, `value`, `low`, `high`.
+      arms: All arms in order, for their looks.
+      fractions: Shares of the labels, (0, 1].
+    """
+    with mpl.rc_context(figures.RC):
+        deep = math.ceil(len(panels) / _COLUMNS)
+        figure = figures.empty(figures.WIDTH, 0.5 + 2.35 * deep)
+        grid = figure.subplots(deep, _COLUMNS, squeeze=False)
+        for ax in grid.flat[len(panels) :]:
+            ax.set_visible(False)
+        shown = {arm for _, points in panels for arm in points}
+        shown = [arm for arm in arms if arm in shown]
+        for ax, (title, points) in zip(grid.flat, panels, strict=False):
+            for place, arm in enumerate(shown):
+                aside = 1 + 0.05 * (place - (len(shown) - 1) / 2)  # not on one another
+                looks = figures.style(list(arms).index(arm))
+                _points(ax, points.get(arm, ()), aside, looks)
+            ax.set_title(title)
+            ax.set_xscale("log")
+            ax.set_xticks(list(fractions), [f"{100 * x:g} %" for x in fractions])
+            ax.xaxis.set_minor_locator(ticker.NullLocator())
+            ax.set_xlim(min(fractions) / 1.4, max(fractions) * 1.4)
+            ax.set_xlabel("of the labels")
+        _legend(figure, arms, shown)
+        return figures.svg(figure)
+
+
+def learning_curves(
+    loss: Mapping[str, Sequence[figures.Curve]],
+    validation: Mapping[str, Sequence[figures.Curve]],
+    *,
+    arms: Sequence[str],
+    metric: str,
+) -> str:
+    """Training loss and validation metric: seeds thin, their mean thick.
+
+    Args:
+      loss: `step` and `value` of each seed, by arm.
+      validation: The same for the metric.
+      arms: All arms in order, for their looks.
+      metric: Its name.
+    """
+    with mpl.rc_context(figures.RC):
+        figure = figures.empty(figures.WIDTH, 2.7)
+        panels = figure.subplots(1, 2)
+        for ax, curves in zip(panels, (loss, validation), strict=True):
+            for arm, seeds in curves.items():
+                looks = figures.style(list(arms).index(arm))
+                for curve in seeds if len(seeds) > 1 else ():
+                    colour = looks["color"]
+                    thin = {"color": colour, "linewidth": 0.7, "alpha": 0.45}
+                    ax.plot(curve["step"], _floats(curve["value"]), **thin)
+                figures.line(ax, _mean(seeds), looks)
+            figures.steps(ax)
+        panels[0].set_title("training loss")
+        panels[1].set_title(f"validation {metric}")
+        _legend(figure, arms, [arm for arm in arms if arm in {**loss, **validation}])
+        return figures.svg(figure)
+
+
+def reliability(rows: Sequence[Sequence[tuple[str, Mapping[str, Any] | None]]]) -> str:
+    """Observed frequency against probability, a grid of panels.
+
+    Args:
+      rows: Title of each panel and its `confidence` and `observed` (of each bin
+        `value`, `low`, `high`); None for what was not measured.
+    """
+    wide = max(len(row) for row in rows)
+    with mpl.rc_context(figures.RC):
+        side = min(2.2, figures.WIDTH / wide)
+        figure = figures.empty(side * max(wide, 2), (side + 0.3) * len(rows))
+        grid = figure.subplots(len(rows), wide, squeeze=False, sharex=True, sharey=True)
+        for axes, row in zip(grid, rows, strict=True):
+            for ax, (title, found) in zip(axes, row, strict=True):
+                ax.plot([0, 1], [0, 1], color=_GREY, linewidth=1, linestyle="--")
+                if found is not None:
+                    _bins(ax, found)
+                ax.set_title(title, fontsize=8.5)
+                ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+                ax.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+                ax.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
+            axes[0].set_ylabel("observed")
+        for ax in grid[-1]:
+            ax.set_xlabel("probability")
+        return figures.svg(figure)
+
+
+def lost(found: Mapping[str, Mapping[str, float]]) -> str:
+    """What each way of pre-training forgot of each task, a line for each way.
+
+    Args:
+      found: Best value less the last, by way and task.
+    """
+    tasks = list(dict.fromkeys(task for row in found.values() for task in row))
+    with mpl.rc_context(figures.RC):
+        figure = figures.empty(figures.WIDTH, 1.1 + 0.4 * len(found))
+        ax = figure.add_subplot()
+        ax.axvline(0, color=figures.INK, linewidth=1)
+        for place, row in enumerate(found.values()):
+            for task, value in row.items():
+                looks = {**figures.style(tasks.index(task)), "linestyle": ""}
+                ax.plot([value], [place], markersize=6.5, alpha=0.85, **looks)
+            mean = float(np.mean([v for v in row.values() if words.is_known(v)] or 0))
+            ax.plot([mean] * 2, [place - 0.32, place + 0.32], color="black")
+        ax.set_yticks(range(len(found)), list(found))
+        ax.set_ylim(len(found) - 0.5, -0.5)
+        ax.set_xlabel("lost: best value less the last (bar: mean of the tasks)")
+        _legend(figure, tasks, tasks, line=False)
+        return figures.svg(figure)
+
+
+def _points(
+    ax: mpl_axes.Axes, points: Sequence[Point], aside: float, looks: Mapping[str, Any]
+) -> None:
+    """A line through values with their intervals."""
+    known = sorted(
+        (p for p in points if words.is_known(p["value"])),
+        key=lambda p: float(p["fraction"] or 0),
+    )
+    x = _floats([p["fraction"] for p in known]) * aside
+    value = _floats([p["value"] for p in known])
+    low, high = (_floats([p[end] for p in known]) for end in ("low", "high"))
+    ax.plot(x, value, linewidth=1.5, markersize=5, **looks)
+    ax.vlines(x, low, high, color=looks["color"], linewidth=1, alpha=0.8)
+
+
+def _bins(ax: mpl_axes.Axes, found: Mapping[str, Any]) -> None:
+    """Points of a reliability plot with their intervals."""
+    x, seen = _floats(found["confidence"]), found["observed"]
+    value, low, high = (
+        _floats([one[key] for one in seen]) for key in ("value", "low", "high")
+    )
+    ax.vlines(x, low, high, color=figures.COLOURS[1], linewidth=1.2)
+    ax.plot(x, value, marker="o", markersize=4, color=figures.COLOURS[1], linewidth=1)
+
+
+def _mean(curves: Sequence[figures.Curve]) -> figures.Curve:
+    """Mean over seeds at the steps that all of them have."""
+    values = [dict(zip(c["step"], _floats(c["value"]), strict=True)) for c in curves]
+    steps = [step for step in curves[0]["step"] if all(step in v for v in values)]
+    mean = [float(np.mean([v[step] for v in values])) for step in steps]
+    return {"step": steps, "value": mean}
+
+
+def _floats(values: Sequence[float | None]) -> np.ndarray:
+    """As float64, NaN for None."""
+    return np.array(values, dtype=object).astype(float)
+
+
+def _legend(
+    figure: Any, names: Sequence[str], shown: Sequence[str], *, line: bool = True
+) -> None:
+    """A key below the chart of the names shown, in the looks of their place."""
+    handles = []
+    for name in shown:
+        looks = figures.style(list(names).index(name))
+        looks["linestyle"] = looks["linestyle"] if line else ""
+        handles.append(lines.Line2D([], [], label=name, **looks))
+    if handles:
+        columns = min(len(handles), 7)
+        figure.legend(handles=handles, loc="outside lower center", ncols=columns)

@@ -1,0 +1,172 @@
+"""The page of a study says what study.json holds, in one file that needs no other."""
+
+from __future__ import annotations
+
+import copy
+import html
+import json
+import math
+import pathlib
+import re
+from typing import Any
+
+import numpy as np
+
+from mtpret_jax.report import collect, words
+from mtpret_jax.study import page, sentences
+
+SIZE = 24
+PARTS = (
+    "What is better than what",
+    "Differences, task by task",
+    "Values on test images",
+    "How many labels it takes",
+    "What continual pre-training keeps and forgets",
+    "Learning curves",
+    "Contrastive pre-training",
+    "Can the probabilities be trusted?",
+    "The backbone alone, frozen",
+    "Subgroups",
+    "DeLong's test of areas",
+    "What this does not show",
+    "What was used",
+    "How it was made",
+    "not for clinical use",
+)
+
+
+def _text(page_text: str) -> str:
+    """What a reader sees: without tags, entities resolved."""
+    return html.unescape(re.sub(r"<[^>]*>", " ", page_text))
+
+
+def test_the_page_stands_alone_and_has_every_part(
+    made: dict[str, Any], tmp_path: pathlib.Path
+):
+    page.write(tmp_path, made)
+
+    text = (tmp_path / "study.html").read_text()
+    addresses = re.findall(r'(?:src|href)="([^"]{0,30})', text)
+    assert addresses
+    assert all(address.startswith("data:image/") for address in addresses)
+    assert "<script" not in text
+    shown = _text(text)
+    assert not [part for part in PARTS if part not in shown]
+    assert not (tmp_path / "study.html.new").exists()
+
+
+def test_nothing_from_the_outside_is_taken_for_markup(
+    made: dict[str, Any], nasty: str, tmp_path: pathlib.Path
+):
+    made["unfinished"] = [nasty]
+
+    text = page.render(tmp_path, made)
+
+    assert nasty not in text
+    assert "<b>&quot;" not in text
+    assert text.count(html.escape(nasty)) > 20
+
+
+def test_every_number_of_every_claim_is_in_a_table(
+    made: dict[str, Any], tmp_path: pathlib.Path
+):
+    shown = re.sub(r"\s+", " ", _text(page.render(tmp_path, made)))
+
+    for claim in made["claims"]:
+        for row in claim["rows"]:
+            line = (
+                f"{row['task']} {sentences.share(row['fraction'])} "
+                f"{words.metric(row['metric'])} {words.signed(row['difference'])} "
+                f"{words.signed_span(row['low'], row['high'])} "
+                f"{words.signed_span(row['low_retrained'], row['high_retrained'])} "
+                "< 0.001 0.012"
+            )
+            assert line in shown
+            assert row["verdict"] in shown.partition(line)[2][:40]
+
+
+def test_the_first_sentences_count_the_verdicts(made: dict[str, Any]):
+    lines = sentences.opening(made)
+
+    wanted = (
+        "mtpret against scratch with 10 % of labels: better on 2 of 4 tasks, worse on "
+        "1, not distinguishable on 1."
+    )
+    assert wanted in lines
+    assert any("fracture is external" in line for line in lines)
+    made["claims"][0]["summary"]["0.1"] = dict(better=0, worse=0, undecided=1)
+    assert "on 1. No comparison on 3." in sentences.opening(made)[2]
+    made["claims"][0]["summary"]["0.1"] = dict(better=0, worse=0, undecided=0)
+    assert sentences.opening(made)[2].endswith("nothing to compare yet.")
+
+
+def _holed(tree: Any) -> Any:
+    """Every number but counts and steps undefined."""
+    if isinstance(tree, dict):
+        return {name: _holed(part) for name, part in tree.items()}
+    if isinstance(tree, list):
+        return [_holed(part) for part in tree]
+    return math.nan if isinstance(tree, float) else tree
+
+
+def test_undefined_numbers_do_not_break_the_page(
+    made: dict[str, Any], tmp_path: pathlib.Path
+):
+    kept = ("config", "interval", "labels", "efficiency")
+    holed = {n: part if n in kept else _holed(part) for n, part in made.items()}
+
+    text = page.render(tmp_path, holed)
+
+    assert text == page.render(
+        tmp_path, json.loads(json.dumps(collect.without_nan(holed)))
+    )
+    assert not re.search(r"\b(nan|None)\b", _text(text).partition("How it was")[0])
+
+
+def test_a_study_that_has_just_begun_has_a_page(
+    made: dict[str, Any], tmp_path: pathlib.Path
+):
+    begun = copy.deepcopy(made)
+    for claim in begun["claims"]:
+        claim["rows"] = []
+        for counts in claim["summary"].values():
+            counts.update(dict.fromkeys(counts, 0))
+    for name, part in begun.items():
+        if isinstance(part, dict) and name not in ("arms", "tasks", "config"):
+            begun[name] = {} if name not in ("interval", "audit") else part
+    begun |= {"areas": [], "unfinished": list(made["runs"])}
+    for task in begun["tasks"].values():
+        task |= {"images": None, "groups": None, "positives": None}
+
+    shown = _text(page.render(tmp_path, begun))
+
+    assert "nothing to compare yet" in shown
+    assert f"Not complete: {len(made['runs'])} runs" in shown
+    for part in ("Learning curves", "frozen", "trusted", "Subgroups"):
+        assert part not in shown.partition("How it was made")[0]
+
+
+def test_samples_and_the_worst_are_shown(made: dict[str, Any], tmp_path: pathlib.Path):
+    rng = np.random.default_rng(0)
+    label = np.eye(2, dtype=np.float32)[[0, 1, 0]]
+    arrays = {
+        "image": rng.normal(size=(3, SIZE, SIZE, 1)).astype(np.float32),
+        "label": label,
+        "label_known": label >= 0,
+        "probability": label[::-1],
+        "attention": rng.uniform(size=(3, 2, 2, 2)).astype(np.float32),
+    }
+    for run in made["samples"]["opacity"].values():
+        folder = tmp_path / "runs" / run / "predictions" / "opacity"
+        folder.mkdir(parents=True)
+        for file in ("test.samples.npz", "test.worst.npz"):
+            np.savez(folder / file, **arrays)
+
+    text = page.render(tmp_path, made)
+
+    assert "Sample predictions" in text
+    for arm in made["arms"]:
+        assert f"The worst of {arm} in opacity." in text
+    assert "Grad-CAM in opacity." in text
+    made["samples"] = {}
+    assert "Sample predictions" not in page.render(tmp_path, made)
