@@ -111,7 +111,13 @@ class Recorder:
             self._writer.close()
 
     def evaluate(
-        self, task: str, split: str, state: types.TrainState, *, samples: int = 0
+        self,
+        task: str,
+        split: str,
+        state: types.TrainState,
+        *,
+        samples: int = 0,
+        worst: evaluation.Worst | None = None,
     ) -> tuple[evaluation.Records, evaluation.Records]:
         """Runs the state's model over a split; see `evaluation.evaluate`."""
         with building.open_split(self._shop, self._row, task, split) as batches:
@@ -121,6 +127,7 @@ class Recorder:
                 self._shop.tasks[task].metric(),
                 put=lambda batch: sharding.put(batch, self._shop.mesh),
                 samples=samples,
+                worst=worst,
             )
 
     def _primary(self, task: str) -> str:

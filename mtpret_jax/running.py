@@ -19,7 +19,7 @@ from mtpret_jax import config as schema
 from mtpret_jax.data import pipeline
 from mtpret_jax.metrics import segmentation
 from mtpret_jax.stages import supervised
-from mtpret_jax.training import checkpoint, files, loop, sharding
+from mtpret_jax.training import checkpoint, evaluation, files, loop, sharding
 
 _LOG = logging.getLogger(__name__)
 FEWEST_POSITIVES = 30  # in validation, to choose by it: see `_is_telling`
@@ -223,11 +223,16 @@ def _test(
     folder = _predictions(shop, name)
     samples = {"validation": 0, "test": shop.config.report.samples}
     for split, count in samples.items():
-        records, kept = recorder.evaluate(task, split, state, samples=count)
+        worst = evaluation.Worst(shop.tasks[task].metric(), count) if count else None
+        records, kept = recorder.evaluate(
+            task, split, state, samples=count, worst=worst
+        )
         source = shop.open_set(shop.config.tasks[task].dataset, split)
         recording.write_predictions(folder, source, records)
         if kept:
             recording.write_arrays(folder / f"{split}.samples.npz", kept)
+        if worst is not None:
+            recording.write_arrays(folder / f"{split}.worst.npz", worst.arrays)
     if shop.config.tasks[task].kind != "segmentation":
         return {}
     return {"best_dice_of_grid": _best_dice_of_grid(shop, shop.config.runs[name])}

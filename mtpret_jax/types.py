@@ -147,6 +147,10 @@ class Metric(Protocol):
         """
         ...
 
+    def error(self, records: Mapping[str, np.ndarray]) -> np.ndarray:
+        """How wrong each example turned out, float64 [N]; NaN where none can say."""
+        ...
+
 
 class Task(Protocol):
     """A head, its loss, its prediction and its metric, which belong together.

@@ -89,6 +89,12 @@ class ClassificationMetric:
             records["study"] = np.asarray(batch["study"], np.int32)
         return records
 
+    def error(self, records: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Mean distance of probability and truth over the known labels, [N]."""
+        known = np.asarray(records["label_known"], bool)
+        gap = np.abs(records["probability"] - (np.asarray(records["label"]) > 0.5))
+        return ratios.ratio(np.where(known, gap, 0).sum(axis=1), known.sum(axis=1))
+
     def summarise(self, records: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Ranks the probabilities and takes the decisions.
 

@@ -108,6 +108,19 @@ class DetectionMetric:
             result["truth_count"][i, entry["category_id"] - 1] = len(entry["gtIds"])
         return result
 
+    def error(self, records: Mapping[str, np.ndarray]) -> np.ndarray:
+        """What is missed and what is made up, at an overlap of 0.5, in [0, 2], [N].
+
+        Missed is one less the mean score with which the true boxes were found; made up
+        is the largest score of a detection that is none.
+        """
+        summary = self.summarise(records)
+        hit, score = summary["hit"][..., 0], np.nan_to_num(summary["score"])
+        truth = summary["truth_count"].sum(axis=1)
+        found = ratios.ratio(np.where(hit, score, 0).sum(axis=1), truth)
+        made_up = np.where(hit, 0, score).max(axis=1, initial=0)
+        return made_up + np.where(truth > 0, 1 - found, 0)
+
     def compute(self, summary: Mapping[str, np.ndarray]) -> dict[str, float]:
         """Average precision, each value in [0, 1] or NaN."""
         filled = np.isfinite(summary["score"])

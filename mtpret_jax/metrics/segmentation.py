@@ -70,6 +70,10 @@ class SegmentationMetric:
             "record": np.asarray(records["record"], np.int32),
         }
 
+    def error(self, records: Mapping[str, np.ndarray]) -> np.ndarray:
+        """What is missing to a Dice of 1, [N]; NaN without foreground."""
+        return 1 - self.summarise(records)["image_dice"]
+
     def compute(self, summary: Mapping[str, np.ndarray]) -> dict[str, float]:
         """Dice and intersection over union, each in [0, 1] or NaN."""
         tp, fp, fn = (summary[name].sum(axis=0) for name in ("tp", "fp", "fn"))

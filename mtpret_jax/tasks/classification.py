@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from mtpret_jax import types
 from mtpret_jax.metrics import classification as metrics
@@ -64,10 +65,20 @@ class ClassificationTask:
     def predict(
         self, variables: types.Variables, features: types.Features
     ) -> dict[str, jax.Array]:
-        """`probability`, float32 [B, L]."""
+        """`probability`, float32 [B, L], and `attention`, float32 [B, h, w, L].
+
+        Attention says how much each cell of the last level speaks for each class: its
+        part of the logit where that is above zero.
+
+        Source:
+          Grad-CAM (Selvaraju et al. 2017), times the number of cells. With one linear
+          layer on pooled features it needs no gradient (Zhou et al. 2016).
+        """
         logits = self._logits(variables, features)
         squash = jax.nn.softmax if self.exclusive else jax.nn.sigmoid
-        return {"probability": squash(logits)}
+        cells = features.levels[-1].astype(jnp.float32)
+        attention = jax.nn.relu(cells @ variables.params["fc"]["kernel"])
+        return {"probability": squash(logits), "attention": attention}
 
     def metric(self) -> types.Metric:
         """AUROC and its companions."""
