@@ -22,7 +22,7 @@ import mtpret_jax
 from mtpret_jax import building, claims, pool, report, worker
 from mtpret_jax import config as schema
 from mtpret_jax.data import sources
-from mtpret_jax.study import collect, external
+from mtpret_jax.study import collect, external, page
 from mtpret_jax.training import files
 
 _LOG = logging.getLogger(__name__)
@@ -86,6 +86,7 @@ def _report(shop: building.Workshop) -> dict[str, Any]:
     result = collect.build(workdir, config, metrics, indices)
     if jax.process_index() == 0:
         plain = report.collect.without_nan(result)
+        page.write(workdir, plain)
         files.write_json(report_path(config, workdir), plain)
     return result
 
@@ -146,6 +147,8 @@ def _versions() -> dict[str, Any]:
         "mtpret_jax": mtpret_jax.__version__,
         "python": platform.python_version(),
         **{name: metadata.version(name) for name in _PACKAGES},
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
         "platform": device.platform,
         "device": device.device_kind,
         "devices": jax.device_count(),

@@ -16,6 +16,7 @@ NOT_CLINICAL = (
     "For research only. Not a medical device, not for clinical use: do not use these "
     "models or pictures to diagnose or treat anyone."
 )
+_MOST_RUNS = 30  # in a table that is not folded
 FOOTER = f"<footer><div><p><b>{NOT_CLINICAL}</b></p></div></footer>"
 
 
@@ -300,9 +301,10 @@ def how(report: Report) -> str:
         f"<tr>{markup.cells(words.run(n, r), 'td')}</tr>"
         for n, r in report["runs"].items()
     ]
+    runs, title = markup.table(head, rows), f"<summary>{len(rows)} runs</summary>"
     parts = [
         f"<h2>How it was made</h2><p>Seed {report['seed']}.</p>",
-        markup.table(head, rows),
+        runs if len(rows) <= _MOST_RUNS else f"<details>{title}{runs}</details>",
     ]
     used = words.splits_in_use(report)
     if used:

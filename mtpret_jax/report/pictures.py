@@ -167,7 +167,7 @@ def attention(
         ax.imshow(
             found,
             cmap="inferno",
-            alpha=0.45,
+            alpha=0.1 + 0.5 * found,
             vmin=0,
             vmax=1,
             interpolation="bilinear",

@@ -25,8 +25,11 @@ th, td { padding: 7px 14px; text-align: left; vertical-align: top;
   border-bottom: 1px solid var(--line); }
 thead th { background: var(--band); font-size: 14px; border-bottom: 2px solid #b9c2cb; }
 thead th small { display: block; font-weight: 400; font-size: 12.5px; }
+tbody th { white-space: nowrap; }
 td b { font-size: 17px; font-weight: 650; }
-td small { display: block; font-size: 12.5px; white-space: nowrap; }
+td small { display: block; font-size: 12.5px; font-weight: 400; white-space: nowrap; }
+.tight th, .tight td { padding: 5px 7px; font-size: 13px; }
+.tight td { white-space: nowrap; }
 tr.aside td, tr.aside th { color: var(--soft); background: var(--band);
   font-weight: 400; }
 .swatch { display: inline-block; width: 11px; height: 11px; border-radius: 2px;
@@ -43,13 +46,14 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: 4px 18px;
 .key span { display: inline-block; width: 26px; border-top: 3px solid #56b4e9;
   vertical-align: middle; margin: 0 6px 0 0; }
 .key .prediction { border-top: 3px dashed #e69f00; margin-left: 18px; }
+h4 { margin: 18px 0 0; font-size: 15px; }
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(500px, 100%),
   1fr)); gap: 0 18px; } .pair figure { margin: 6px 0 10px; }
 footer { margin-top: 48px; background: var(--band); border-top: 1px solid var(--line);
   padding: 18px 0 26px; }
 @media print { header { background: #fff; color: var(--ink); }
   header p, header .note { color: var(--ink); } figure, tr { break-inside: avoid; }
-  h2, h3 { break-after: avoid; } .scroll, pre { overflow: visible; }
+  h2, h3, h4 { break-after: avoid; } .scroll, pre { overflow: visible; }
   pre { max-height: none; white-space: pre-wrap; }
   table { font-size: 11px; } th, td { padding: 3px 6px; }
   details::details-content { content-visibility: visible; } }

@@ -77,11 +77,14 @@ def _worst(name: str, task: Mapping[str, Any], samples: Samples, count: int) -> 
     """The worst of each arm, which are other images for other arms."""
     if not samples or not count:
         return ""
-    parts = []
-    for arm, arrays in samples.items():
-        image, _ = pictures.of_task(task, {arm: arrays}, count)
-        title = f"The worst of {arm}"
-        parts.append(markup.figure(image, f"{title} in {name}.", title))
+    groups = [samples]
+    if task["kind"] == "classification":  # Its picture is of one image for all arms.
+        groups = [{arm: arrays} for arm, arrays in samples.items()]
+    parts = ["<h4>The worst of each arm</h4>"]
+    for group in groups:
+        image, _ = pictures.of_task(task, group, count)
+        title = f"The worst in {name}: {', '.join(group)}."
+        parts.append(markup.figure(image, title))
     return "".join(parts)
 
 
@@ -90,4 +93,5 @@ def _attention(name: str, task: Mapping[str, Any], samples: Samples, count: int)
     if not found or not count:
         return ""
     image = pictures.attention(found, class_names=task["class_names"], count=count)
-    return markup.figure(image, f"Grad-CAM in {name}.", sentences.ATTENTION)
+    drawn = markup.figure(image, f"Grad-CAM in {name}.", sentences.ATTENTION)
+    return f"<h4>Where each arm looks, in the first images</h4>{drawn}"

@@ -9,7 +9,7 @@ from typing import Any
 from etils import epath
 
 from mtpret_jax import config as schema
-from mtpret_jax.report import audit, collect, html, markup, words
+from mtpret_jax.report import audit, html, markup, words
 from mtpret_jax.study import (
     comparing,
     gallery,
@@ -31,7 +31,7 @@ def write(workdir: epath.PathLike, study: Study) -> None:
 
     Args:
       workdir: The work folder; pictures of samples are read from its runs.
-      study: What `study.json` holds; NaN and None both mean undefined.
+      study: What `study.json` holds; None is undefined.
     """
     folder = epath.Path(workdir)
     whole = folder / f"{FILE}.new"  # A kill leaves the old file, not half of one.
@@ -41,7 +41,6 @@ def write(workdir: epath.PathLike, study: Study) -> None:
 
 def render(workdir: epath.PathLike, study: Study) -> str:
     """The page as text; see `write`."""
-    study = collect.without_nan(study)
     config = schema.parse(study["config"])
     # The report's sections find here what they look for in a report.
     report = {**study, "seed": config.seed}
@@ -194,7 +193,8 @@ def _learning(study: Study, config: schema.ExperimentConfig) -> str:
                 *found.values(), arms=arms, metric=words.metric(task["primary"])
             )
             title = f"{name}, {sentences.percent(fraction)}"
-            parts.append(markup.figure(image, f"Learning of {title}.", title))
+            drawn = markup.figure(image, f"Learning of {title}.")
+            parts.append(f"<h4>{markup.text(title)}</h4>{drawn}")
     return _section("Learning curves", "".join(parts), sentences.LEARNING)
 
 

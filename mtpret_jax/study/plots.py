@@ -68,9 +68,10 @@ def forest(rows: Sequence[Row], *, arm: str, baseline: str, limit: float) -> str
             if words.is_known(*ends):
                 ax.plot(ends, [place] * 2, color=colour, linewidth=3.2, alpha=0.75)
             if words.is_known(row["difference"]):
-                hollow = {"markerfacecolor": "white"} if marker == "o" else {}
-                place_of = ([row["difference"]], [place])
-                ax.plot(*place_of, marker=marker, color=colour, markersize=7, **hollow)
+                fill = "white" if marker == "o" else colour
+                point = ([row["difference"]], [place])
+                looks = {"color": colour, "markerfacecolor": fill, "markersize": 7}
+                ax.plot(*point, marker=marker, **looks)
             found.append(f"{sign} {words.signed(row['difference'])}".strip())
         names = [f"{row['task']} ({words.metric(row['metric'])})" for row in rows]
         ax.set_yticks(range(len(rows)), names)

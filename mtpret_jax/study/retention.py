@@ -38,7 +38,8 @@ def section(study: Study, config: schema.ExperimentConfig) -> str:
         rows.append((arm, share, *how, words.number(total), *gains))
         caption = f"{title} of labels: {how[0]} memorization, tasks {how[1]}"
         image = figures.forgetting(found[0])
-        maps.append(markup.figure(image, f"Forgetting matrix: {caption}.", caption))
+        drawn = markup.figure(image, f"Forgetting matrix: {caption}.")
+        maps.append(f"<div><h4>{markup.text(caption)}</h4>{drawn}</div>")
     narrow = all(len(m["segments"]) <= _NARROW for m in study["forgetting"].values())
     drawn = "".join(maps)
     names = ("arm", "labels", "memorization", "tasks", "lost (mean)")

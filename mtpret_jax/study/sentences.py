@@ -60,8 +60,9 @@ SUBGROUPS = (
     "no part is tested against another."
 )
 AREAS = (
-    "Areas under the ROC curve of each class compared with DeLong's test, first seed, "
-    "images taken as independent: a check on the bootstrap above, not a second verdict."
+    "Areas under the ROC curve of each class (means over seeds) compared without "
+    "resampling, all images of a patient counted as one: a check on the bootstrap "
+    "above, not corrected for the number of comparisons, and not a second verdict."
 )
 
 
@@ -81,16 +82,21 @@ def claim(row: Mapping[str, Any], fraction: str, tasks: int) -> str:
     counts = {key: found.get(key, 0) for key in ("better", "worse")}
     undecided = found.get("undecided", 0)
     judged = sum(counts.values()) + undecided
-    head = f"{row['arm']} against {row['baseline']} with {percent(fraction)}"
+    arm, baseline = row["arm"], row["baseline"]
     if not judged:
-        return f"{head}: nothing to compare yet."
+        return f"{arm} against {baseline} with {percent(fraction)}: nothing to compare."
     text = (
-        f"{head}: better on {counts['better']} of {judged} "
-        f"task{'' if judged == 1 else 's'}, worse on {counts['worse']}, not "
-        f"distinguishable on {undecided}."
+        f"{arm} better than {baseline} on {counts['better']} of {judged} "
+        f"task{'' if judged == 1 else 's'} with {percent(fraction)}, worse on "
+        f"{counts['worse']}, not distinguishable on {undecided}."
     )
     missing = tasks - judged
     return text + (f" No comparison on {missing}." if missing > 0 else "")
+
+
+def verdict(said: str) -> str:
+    """A verdict, without its reminder of n, which stands beside it."""
+    return said.removesuffix(" at this n")
 
 
 def opening(study: Study) -> list[str]:

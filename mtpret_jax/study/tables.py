@@ -29,7 +29,7 @@ def verdicts(study: Study) -> str:
         )
         name = markup.text(f"{claim['arm']} against {claim['baseline']}")
         share = sentences.share(fraction)
-        rows.append(f"<tr><th>{name}</th><td>{share}</td>{cells}</tr>")
+        rows.append(f"<tr><th>{name}</th><th>{share}</th>{cells}</tr>")
     key = "; ".join(f"{sign} {verdict}" for verdict, (sign, *_) in plots.MARKS.items())
     return (
         markup.table(head, rows)
@@ -78,20 +78,24 @@ def differences(claim: Mapping[str, Any]) -> str:
             words.signed_span(row["low_retrained"], row["high_retrained"]),
             p_value(row["p"]),
             p_value(row["p_corrected"]),
-            f"{plots.mark(row['verdict'])} {row['verdict']}",
-            f"{len(row['seeds'])} (SD {words.number(row['spread'])})",
-            f"{row['images']} of {row['groups']}",
+            f"{plots.mark(row['verdict'])} {sentences.verdict(row['verdict'])}",
+            len(row["seeds"]),
+            words.number(row["spread"]),
+            f"{row['images']} ({row['groups']})",
         )
         for row in claim["rows"]
     ]
-    return markup.plain_table(
-        (
-            *("task", "labels", "metric", "difference"),
-            *("interval: other patients", "interval: and other trainings"),
-            *("p", "p corrected", "verdict", "seeds", "images of groups"),
-        ),
-        rows,
+    names = (
+        *("task", "labels", "metric", "difference"),
+        *("interval: other patients", "interval: other trainings too"),
+        *("p", "corrected", "verdict", "seeds", "SD", "n (groups)"),
     )
+    return _tight(markup.plain_table(names, rows))
+
+
+def _tight(table: str) -> str:
+    """A table of many columns."""
+    return f'<div class="tight">{table}</div>'
 
 
 def p_value(p: float | None) -> str:
@@ -205,7 +209,7 @@ def operating_points(study: Study, task: str, fraction: str) -> str:
         )
     names = ("class", "arm", "threshold", "sensitivity", "specificity")
     head = markup.cells((*names, "calibration error"), "th")
-    return markup.table(head, rows) if rows else ""
+    return _tight(markup.table(head, rows)) if rows else ""
 
 
 def areas(study: Study) -> str:
@@ -219,11 +223,13 @@ def areas(study: Study) -> str:
             words.signed(row["difference"]),
             words.signed_span(row["low"], row["high"]),
             p_value(row["p"]),
+            f"{row['positives']} and {row['negatives']}",
         )
         for row in study.get("areas") or ()
     ]
-    names = ("claim", "task", "labels", "class", "difference of areas", "interval", "p")
-    return markup.plain_table(names, rows) if rows else ""
+    names = ("claim", "task", "labels", "class", "difference", "interval", "p")
+    names = (*names, "images with and without")
+    return _tight(markup.plain_table(names, rows)) if rows else ""
 
 
 def subgroups(study: Study, task: str, column: str) -> str:
@@ -261,4 +267,5 @@ def labels(study: Study) -> str:
     if not rows:
         return ""
     title = f"Which labels each run used ({len(rows)} rows)"
-    return folded(title, markup.plain_table((*names, "sha256 of the list"), rows))
+    table = markup.plain_table((*names, "sha256 of the list"), rows)
+    return folded(title, _tight(table))

@@ -50,7 +50,7 @@ def _make(**options: Any) -> schema.ExperimentConfig:
     return schema.parse(config)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def study() -> Study:
     """Makes the parsed, not yet expanded config; takes options of the study."""
     return _make

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from mtpret_jax import config as schema
 from mtpret_jax.metrics import comparison
-from mtpret_jax.study import comparing, plan
+from mtpret_jax.study import comparing, page, plan
 
 NASTY = "<b>\"x\"&'y'"  # comes as a class, a title, a level
 PRIMARY = {"classification": "auroc", "segmentation": "dice", "detection": "ap50"}
@@ -25,12 +26,31 @@ def nasty() -> str:
     return NASTY
 
 
-@pytest.fixture
-def made(study: Any) -> dict[str, Any]:
-    """A study in which everything has finished."""
-    return _make(
-        plan.expand(study(claims=("mtpret - scratch", "mtpret - contrastive")))
+@pytest.fixture(scope="session")
+def finished(study: Any) -> dict[str, Any]:
+    """A study in which nearly everything has finished; not to be changed."""
+    config = study(
+        tasks=("opacity", "lungs", "fracture"),
+        arms=("scratch", "control", "mtpret"),
+        finetune_steps={},
+        claims=("mtpret - scratch", "mtpret - control"),
     )
+    return _make(plan.expand(config))
+
+
+@pytest.fixture
+def made(finished: dict[str, Any]) -> dict[str, Any]:
+    """The same, to be changed."""
+    return copy.deepcopy(finished)
+
+
+@pytest.fixture(scope="session")
+def written(finished: dict[str, Any], tmp_path_factory: Any) -> str:
+    """The page of the finished study."""
+    folder = tmp_path_factory.mktemp("page")
+    page.write(folder, finished)
+    assert not (folder / "study.html.new").exists()
+    return (folder / "study.html").read_text()
 
 
 def _make(config: schema.ExperimentConfig) -> dict[str, Any]:
@@ -40,9 +60,8 @@ def _make(config: schema.ExperimentConfig) -> dict[str, Any]:
     cells = plan.cells(config)
     values: dict[str, Any] = {}
     for cell in cells:
-        arms = values.setdefault(cell.task, {}).setdefault(
-            comparing.key(cell.fraction), {}
-        )
+        found = values.setdefault(cell.task, {})
+        arms = found.setdefault(comparing.key(cell.fraction), {})
         arms[cell.arm] = _values(cell, tasks[cell.task]["primary"], rng)
     return {
         "title": f"What helps {NASTY}?",
@@ -71,7 +90,7 @@ def _make(config: schema.ExperimentConfig) -> dict[str, Any]:
         "curves": {name: _curves(config, name, rng) for name in config.runs},
         "labels": {cell.run: {cell.task: {"train": _labels(cell)}} for cell in cells},
         "runs": {name: _run(config, name) for name in config.runs},
-        "unfinished": [],
+        "unfinished": [NASTY],
         "audit": {"pools": {}, "findings": None},
         "datasets": None,
         "versions": {"device": "cpu", "devices": 1},
@@ -130,7 +149,8 @@ def _claim(
 
 def _area(name: str, fraction: str) -> dict[str, Any]:
     row = {"name": name, "task": "opacity", "fraction": fraction, "class": NASTY}
-    return {**row, "difference": 0.031, "low": 0.001, "high": 0.06, "p": 0.04}
+    row |= {"difference": 0.031, "low": 0.001, "high": 0.06, "p": 0.04}
+    return {**row, "positives": 31, "negatives": 89}
 
 
 def _proportion(value: float) -> dict[str, Any]:
