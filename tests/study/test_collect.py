@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -54,7 +55,9 @@ def _records(ill: np.ndarray) -> dict[str, np.ndarray]:
 
 def _write(folder: pathlib.Path, records: Mapping[str, np.ndarray], name: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    shuffled = np.random.default_rng(0).permutation(IMAGES)
+    # Each file in an order of its own.
+    seed = zlib.crc32(folder.parents[1].name.encode())
+    shuffled = np.random.default_rng(seed).permutation(IMAGES)
     np.savez(folder / f"{name}.npz", **{key: a[shuffled] for key, a in records.items()})
     lines = [f"{i},image {i},patient {i}\n" for i in range(IMAGES)]
     split = name.partition(".")[0]

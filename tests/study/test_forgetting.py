@@ -76,6 +76,12 @@ def test_forward_transfer_is_what_the_control_learns_in_as_many_steps():
 
     assert same == pytest.approx({"b": 0.05, "c": -0.1})
     assert twice == pytest.approx({"b": -0.1, "c": -0.2})
+    # What counts is the first time: task b is better later.
+    rounds = [("a", 1, {"a": 0.9, "b": 0.9, "c": 0.9})]
+    rounds += [("b", 1, {"a": 0.9, "b": 0.99, "c": 0.9})]
+    later = ONE_ROUND["segments"] + _matrix(*rounds)["segments"]
+    again = forgetting.forward({**ONE_ROUND, "segments": later}, alone, 30, 30)
+    assert again == pytest.approx(same)
     none = forgetting.forward(ONE_ROUND, {}, 30, 30)
     assert list(none) == ["b", "c"]
     assert all(math.isnan(value) for value in none.values())
