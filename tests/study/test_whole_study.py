@@ -63,6 +63,17 @@ def test_every_cell_is_done_once(tmp_path: pathlib.Path):
         for file in ("test.npz", "test.linear.npz", "test.knn.npz"):
             assert (folder / "predictions" / cell.task / file).exists(), file
     assert (workdir / "audit" / "audit.json").exists()
+    # A study has a report of its own kind.
+    assert (workdir / "study.html").exists()
+    assert not (workdir / "report.json").exists()
+    told = json.loads((workdir / "study.json").read_text())
+    assert told["unfinished"] == []
+    rows = [row for claim in told["claims"] for row in claim["rows"]]
+    assert [(row["task"], row["seeds"]) for row in rows] == [
+        ("opacity", [0]),
+        ("fracture", [0]),
+    ]
+    assert set(told["frozen"]["fracture"]["0.5"]["mtpret"]) == {"linear", "knn"}
 
     _run(tmp_path)
     assert _ends(workdir / "runs") == ends
