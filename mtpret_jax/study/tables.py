@@ -75,7 +75,9 @@ def differences(claim: Mapping[str, Any]) -> str:
             words.metric(row["metric"]),
             words.signed(row["difference"]),
             words.signed_span(row["low"], row["high"]),
-            words.signed_span(row["low_retrained"], row["high_retrained"]),
+            words.signed_span(row["low_retrained"], row["high_retrained"])
+            if len(row["seeds"]) > 1
+            else "one seed",
             p_value(row["p"]),
             p_value(row["p_corrected"]),
             f"{plots.mark(row['verdict'])} {sentences.verdict(row['verdict'])}",
