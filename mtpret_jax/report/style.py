@@ -55,6 +55,10 @@ footer { margin-top: 48px; background: var(--band); border-top: 1px solid var(--
   header p, header .note { color: var(--ink); } figure, tr { break-inside: avoid; }
   h2, h3, h4 { break-after: avoid; } .scroll, pre { overflow: visible; }
   pre { max-height: none; white-space: pre-wrap; }
-  table { font-size: 11px; } th, td { padding: 3px 6px; }
+  @page { size: A4 landscape; margin: 12mm; }
+  main, header > div { padding: 0; } td b { font-size: 13px; }
+  table, thead th, .tight th, .tight td { font-size: 11px; }
+  th, td, .tight th, .tight td { padding: 3px 6px; }
+  td small, thead th small { font-size: 10px; }
   details::details-content { content-visibility: visible; } }
 """
