@@ -13,11 +13,12 @@ import pathlib
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
 
+from benchmarks import recording
 from mtpret_jax import config as schema
 from mtpret_jax import main, preparation, types
 from mtpret_jax.training import loop
@@ -50,7 +51,7 @@ def start(
       config: The experiment.
       folder: Holds the prepared sets, in `data`; gets config and results.
       workdir: Name of the work folder in it; one that was not there.
-      cache: Name of the compilation cache in it.
+      cache: Name of the compilation cache in it, or a path.
       steps: Of the run.
 
     Returns:
@@ -85,6 +86,44 @@ def start(
             f"{steps}: {done.stderr[-2000:]}"
         )
     return json.loads(result.read_text())
+
+
+def summary(starts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What several starts alike took.
+
+    Args:
+      starts: As `start` returns them.
+
+    Returns:
+      `seconds`, by part, from the end of the part before it on; `first_step_seconds`
+      from the command on; `step_seconds`; `peak_mib`; each a `recording.spread`.
+    """
+    parts: dict[str, list[float]] = {part: [] for part in PARTS}
+    for one in starts:
+        before = 0.0
+        for part in PARTS:
+            parts[part].append(one["seconds"][part] - before)
+            before = one["seconds"][part]
+    last = PARTS[-1]
+    return {
+        "first_step_seconds": recording.spread([s["seconds"][last] for s in starts]),
+        "seconds": {part: recording.spread(found) for part, found in parts.items()},
+        "step_seconds": recording.spread([s["step_seconds"] for s in starts]),
+        "peak_mib": recording.spread([s["peak_mib"] for s in starts]),
+        "device_peak_mib": max(s["device_peak_mib"] for s in starts),
+        "device": starts[0]["device"],
+    }
+
+
+HEAD = ["seconds", *PARTS, "together", "ms of a step", "peak MiB"]
+
+
+def row(name: str, found: dict[str, Any]) -> list[str]:
+    """A summary under `HEAD`."""
+    parts = [f"{part['median']:.1f}" for part in found["seconds"].values()]
+    together = f"{found['first_step_seconds']['median']:.1f}"
+    step = f"{1e3 * found['step_seconds']['median']:.0f}"
+    return [name, *parts, together, step, f"{found['peak_mib']['median']:.0f}"]
 
 
 class _Enough(BaseException):
