@@ -71,6 +71,9 @@ bench-full: $(STAMP)
 	$(BENCH).contrastive $(AGAINST) --network=resnet50 --steps=2 --warm_up=2
 	$(BENCH).segmentation $(AGAINST) --network=resnet50 --output_stride=8 --batch_size=4 --steps=4
 	$(BENCH).hot_path --stage=finetune
+	$(BENCH).startup
+	$(BENCH).growth
+	$(BENCH).augmentation
 	$(BENCH).scaling
 	$(BENCH).ceiling
 
