@@ -47,7 +47,7 @@ def test_no_gradient_is_lost_when_what_comes_before_is_computed_again():
     # Compiled, the producer is part of two programs that may round it differently.
     keys = jax.random.split(jax.random.key(0))
     inputs = jax.random.normal(keys[0], (2, 16, 16, 4)) * 3
-    scale = jax.random.normal(keys[1], (4,))
+    scale = jax.random.normal(keys[1], (1, 1, 1, 4))
     weight = jnp.cos(jnp.arange(2.0 * 8 * 8 * 4)).reshape(2, 8, 8, 4)
 
     def gradient(pool):
