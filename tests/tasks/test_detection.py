@@ -179,6 +179,22 @@ def test_each_half_draws_its_own_number_and_share(fake, key, monkeypatch):
     assert drawn == [((anchors,), 256, 0.5), ((regions,), CONFIG.regions, 0.25)]
 
 
+def test_an_image_of_which_nothing_is_drawn_has_no_loss():
+    nothing = np.zeros(2, bool)
+    target = np.ones((2, 4), np.float32)
+    candidate = {"verdict": np.zeros(2, np.int32), "target": target}
+    region = {"class": np.zeros(2, np.int32), "target": target}
+
+    first = detection._proposal_losses(
+        jnp.ones(2), jnp.zeros((2, 4)), candidate, np.arange(2), nothing
+    )
+    second = detection._region_losses(
+        jnp.ones((2, 3)), jnp.zeros((2, 3, 4)), region, nothing
+    )
+
+    assert set(map(float, (first | second).values())) == {0.0}
+
+
 def test_region_losses_by_hand():
     """Two regions, one slot empty: entropy ln 3 each; |1| costs 1 - 1/18, once."""
     region = {
