@@ -68,7 +68,7 @@ bench: $(STAMP)
 	$(BENCH).hot_path --stage=contrastive --rounds=3
 
 bench-full: $(STAMP)
-	$(BENCH).contrastive $(AGAINST) --network=resnet50 --steps=2 --warm_up=2
+	$(BENCH).contrastive $(AGAINST) --network=resnet50 --rounds=3 --steps=2 --buffer=1 --end_to_end_steps=6 --warm_up=2
 	$(BENCH).segmentation $(AGAINST) --network=resnet50 --output_stride=8 --batch_size=4 --steps=4
 	$(BENCH).hot_path --stage=finetune
 	$(BENCH).startup

@@ -22,21 +22,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
+from absl import app
 
-from benchmarks import device_views, ours, recording
+from benchmarks import device_views, ours, recording, shared
 from mtpret_jax import config as schema
 from mtpret_jax import types
 from mtpret_jax.data import augment, pipeline, transforms
 from mtpret_jax.training import sharding
-
-_NETWORK = flags.DEFINE_enum("network", "resnet18", ["resnet18", "resnet50"], "Which.")
-_WIDTH = flags.DEFINE_integer("width", 64, "Channels of the stem.")
-_SIZE = flags.DEFINE_integer("image_size", 128, "Side of a view, pixels.")
-_BATCH = flags.DEFINE_integer("batch_size", 32, "Pairs of a batch.")
-_DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Of the step.")
-_STEPS = flags.DEFINE_integer("steps", 6, "Steps of a turn, which as many go before.")
-_ROUNDS = flags.DEFINE_integer("rounds", 5, "Turns of each.")
 
 _ALL = schema.AUGMENT_PRESETS["contrastive"]
 _WARP = dataclasses.replace(
@@ -73,7 +65,10 @@ def on_host(
 
 def _make_views(settings: schema.AugmentConfig) -> Callable[[int], types.Batch]:
     """Number of a batch to the batch as the step takes it."""
-    stored, record = pictures(_BATCH.value, _SIZE.value), np.arange(_BATCH.value)
+    stored, record = (
+        pictures(shared.BATCH.value, shared.SIZE.value),
+        np.arange(shared.BATCH.value),
+    )
 
     def make(number: int) -> types.Batch:
         rng = np.random.default_rng(number)
@@ -88,7 +83,10 @@ def _make_views(settings: schema.AugmentConfig) -> Callable[[int], types.Batch]:
 
 def _make_draws(settings: schema.AugmentConfig) -> Callable[[int], types.Batch]:
     """Number of a batch to pictures and draws, from which the step makes the same."""
-    stored, record = pictures(_BATCH.value, _SIZE.value), np.arange(_BATCH.value)
+    stored, record = (
+        pictures(shared.BATCH.value, shared.SIZE.value),
+        np.arange(shared.BATCH.value),
+    )
 
     def make(number: int) -> types.Batch:
         rng = np.random.default_rng(number)
@@ -135,13 +133,13 @@ def _timed_parts(threads: int) -> dict[str, Any]:
             expand = jax.jit(lambda batch, s=settings: device_views.expand(batch, s))
             batch = jax.device_put(_make_draws(settings)(0))
             host, device = [], []
-            for _ in range(_ROUNDS.value + 1):
+            for _ in range(shared.ROUNDS.value + 1):
                 begin = time.perf_counter()
                 list(pool.map(make, range(2 * threads)))
                 middle = time.perf_counter()
                 for _ in range(2 * threads):
                     jax.block_until_ready(expand(batch))
-                pairs = 2 * threads * _BATCH.value
+                pairs = 2 * threads * shared.BATCH.value
                 host.append(pairs / (middle - begin))
                 device.append(pairs / (time.perf_counter() - middle))
             found[name] = {
@@ -155,12 +153,15 @@ def _timed_steps(threads: int) -> dict[str, Any]:
     """Pairs a second of training: with ready views, with either way's."""
     settings = {
         "kind": "contrastive",
-        "network": _NETWORK.value,
-        "image_size": _SIZE.value,
-        "batch_size": _BATCH.value,
-        "dtype": _DTYPE.value,
-        "backbone": {"width": _WIDTH.value},
-        "contrastive": {"queue_size": 128 * _BATCH.value, "batch_norm_groups": 1},
+        "network": shared.NETWORK.value,
+        "image_size": shared.SIZE.value,
+        "batch_size": shared.BATCH.value,
+        "dtype": shared.DTYPE.value,
+        "backbone": {"width": shared.WIDTH.value},
+        "contrastive": {
+            "queue_size": 128 * shared.BATCH.value,
+            "batch_norm_groups": 1,
+        },
     }
     trainer = ours.Trainer(ours.config(settings))
     expanding: Any = _Expanding(trainer.stage)
@@ -173,13 +174,13 @@ def _timed_steps(threads: int) -> dict[str, Any]:
         "in the step": (inside, drawn),
     }
     rates: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(_ROUNDS.value + 1):
+    for turn in range(shared.ROUNDS.value + 1):
         for name, (trainer.step, made) in ways.items():
             with contextlib.closing(_stream(made, threads)) as batches:
-                trainer.run(_STEPS.value, batches)
-                seconds = trainer.run(_STEPS.value, batches)
+                trainer.run(shared.STEPS.value, batches)
+                seconds = trainer.run(shared.STEPS.value, batches)
             if turn:  # In the first, programs are compiled.
-                rates[name].append(_STEPS.value * _BATCH.value / seconds)
+                rates[name].append(shared.STEPS.value * shared.BATCH.value / seconds)
     return {name: recording.spread(found) for name, found in rates.items()}
 
 
@@ -201,12 +202,15 @@ def main(arguments: list[str]) -> None:
     ratio = step["on the host"] / step["in the step"]
     recording.show(f"Training, host over in the step: {ratio:.3f}.")
     results = {"parts": parts, "training": steps, "host_over_step_ratio": ratio}
-    sizes = {"image_size": _SIZE.value, "batch_size": _BATCH.value}
+    sizes = {
+        "image_size": shared.SIZE.value,
+        "batch_size": shared.BATCH.value,
+    }
     results |= {"threads": threads, **sizes}
     recording.write(
-        f"augmentation {_NETWORK.value}",
+        f"augmentation {shared.NETWORK.value}",
         results,
-        n=_ROUNDS.value,
+        n=shared.ROUNDS.value,
         device=ours.device_name(),
     )
 

@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 from absl import app, flags
 
-from benchmarks import recording, watched_run
+from benchmarks import recording, shared, watched_run
 from mtpret_jax import config as schema
 from tfds_builders import records, shards, xray_folder
 
@@ -30,13 +30,9 @@ _RECORDS = flags.DEFINE_multi_integer(
     "records", [1000, 10_000, 100_000], "Sizes of the sets; the last also for queues."
 )
 _QUEUES = flags.DEFINE_multi_integer(
-    "queue_size", [4096, 16_384, 65_536], "Negatives; at most 0.8 of the last set."
+    "queue_sizes", [4096, 16_384, 65_536], "Negatives; at most 0.8 of the last set."
 )
 _TASKS = flags.DEFINE_multi_integer("tasks", [1, 3, 7], "Numbers of tasks of stage 2.")
-_WIDTH = flags.DEFINE_integer("width", 16, "Channels of the stem.")
-_SIZE = flags.DEFINE_integer("image_size", 64, "Side of pictures and input, pixels.")
-_BATCH = flags.DEFINE_integer("batch_size", 32, "Examples of a batch.")
-_ROUNDS = flags.DEFINE_integer("rounds", 2, "Starts of each row.")
 
 _CLASSES = ("a", "b")
 _STEPS = 8  # of a start, or twice the number of tasks
@@ -68,7 +64,7 @@ def make_set(folder: pathlib.Path, count: int) -> schema.DatasetConfig:
     """
     images = folder / "source" / "images"
     images.mkdir(parents=True)
-    rng, side = np.random.default_rng(0), _SIZE.value
+    rng, side = np.random.default_rng(0), shared.SIZE.value
     for name in _CLASSES:
         picture = rng.integers(0, 256, (side, side)).astype(np.uint8)
         cv2.imwrite(os.fspath(folder / f"{name}.png"), picture)
@@ -96,7 +92,9 @@ def experiment(
     """A config of one run on a set of `make_set`."""
     names = tuple(f"task{index}" for index in range(tasks))
     task = schema.TaskConfig(
-        dataset="set", image_size=_SIZE.value, batch_size=_BATCH.value
+        dataset="set",
+        image_size=shared.SIZE.value,
+        batch_size=shared.BATCH.value,
     )
     run = schema.RunConfig(
         stage=stage,
@@ -106,13 +104,13 @@ def experiment(
         contrastive=schema.ContrastiveConfig(
             datasets={"set": 1.0},
             pool="paper",
-            image_size=_SIZE.value,
-            batch_size=_BATCH.value,
-            queue_size=queue_size or 2 * _BATCH.value,
+            image_size=shared.SIZE.value,
+            batch_size=shared.BATCH.value,
+            queue_size=queue_size or 2 * shared.BATCH.value,
         ),
     )
     return schema.ExperimentConfig(
-        backbone=schema.BackboneConfig(name="resnet18", width=_WIDTH.value),
+        backbone=schema.BackboneConfig(name="resnet18", width=shared.WIDTH.value),
         datasets={"set": dataset},
         tasks=dict.fromkeys(names, task),
         runs={"run": run},
@@ -129,7 +127,7 @@ def _starts(
         watched_run.start(
             config, folder, workdir=f"{name}-{turn}", cache=cache, steps=steps
         )
-        for turn in range(_ROUNDS.value + 1)
+        for turn in range(shared.ROUNDS.value + 1)
     ]
     return watched_run.summary(found[1:])
 
@@ -182,9 +180,15 @@ def main(arguments: list[str]) -> None:
             f"{more['first_step_seconds']:+.1f} s to the first step, "
             f"{1e3 * more['step_seconds']:+.1f} ms a step, {more['peak_mib']:+.0f} MiB."
         )
-    results |= {"image_size": _SIZE.value, "batch_size": _BATCH.value}
-    recording.write("growth", results, n=_ROUNDS.value, device=device)
+    results |= {
+        "image_size": shared.SIZE.value,
+        "batch_size": shared.BATCH.value,
+    }
+    recording.write("growth", results, n=shared.ROUNDS.value, device=device)
 
 
 if __name__ == "__main__":
+    flags.set_default(shared.WIDTH, 16)  # Small, so that what grows is seen.
+    flags.set_default(shared.SIZE, 64)
+    flags.set_default(shared.ROUNDS, 2)
     app.run(main)

@@ -16,26 +16,26 @@ from typing import Any
 
 from absl import app, flags
 
-from benchmarks import recording, watched_run
+from benchmarks import recording, shared, watched_run
 from mtpret_jax import config as schema
 from mtpret_jax import preparation
 
 _ALL = ["contrastive", "continual", "finetune"]
-_STAGES = flags.DEFINE_multi_enum("stage", _ALL, _ALL, "Which.")
-_NETWORK = flags.DEFINE_enum("network", "resnet18", ["resnet18", "resnet50"], "Which.")
-_WIDTH = flags.DEFINE_integer("width", 64, "Channels of the stem.")
-_SIZE = flags.DEFINE_integer("image_size", 128, "Side of the input, pixels.")
-_BATCH = flags.DEFINE_integer("batch_size", 32, "Examples of a batch.")
-_ROUNDS = flags.DEFINE_integer("rounds", 2, "Of each cold and cached start.")
+_STAGES = flags.DEFINE_multi_enum("stages", _ALL, _ALL, "Which.")
 
 
 def _config(stage: str) -> schema.ExperimentConfig:
     """A config of one run, on simulated chests."""
-    chest = {"image_size": _SIZE.value, "train": 128, "validation": 16, "test": 16}
+    chest = {
+        "image_size": shared.SIZE.value,
+        "train": 128,
+        "validation": 16,
+        "test": 16,
+    }
     sizes: dict[str, Any] = {
         "dataset": "chest",
-        "image_size": _SIZE.value,
-        "batch_size": _BATCH.value,
+        "image_size": shared.SIZE.value,
+        "batch_size": shared.BATCH.value,
     }
     run = schema.RunConfig(
         stage=stage,
@@ -44,13 +44,15 @@ def _config(stage: str) -> schema.ExperimentConfig:
         contrastive=schema.ContrastiveConfig(
             datasets={"chest": 1.0},
             pool="paper",
-            image_size=_SIZE.value,
-            batch_size=_BATCH.value,
-            queue_size=2 * _BATCH.value,
+            image_size=shared.SIZE.value,
+            batch_size=shared.BATCH.value,
+            queue_size=2 * shared.BATCH.value,
         ),
     )
     return schema.ExperimentConfig(
-        backbone=schema.BackboneConfig(name=_NETWORK.value, width=_WIDTH.value),
+        backbone=schema.BackboneConfig(
+            name=shared.NETWORK.value, width=shared.WIDTH.value
+        ),
         datasets={"chest": schema.DatasetConfig("phantom_xray", chest)},
         tasks={
             "finding": schema.TaskConfig(target="finding", **sizes),
@@ -64,7 +66,7 @@ def _measure(stage: str, folder: pathlib.Path) -> dict[str, Any]:
     """Cold and cached starts of a stage, in turn."""
     config = _config(stage)
     found: dict[str, list[dict[str, Any]]] = {"cold": [], "cached": []}
-    for turn in range(_ROUNDS.value):
+    for turn in range(shared.ROUNDS.value):
         for kind, starts in found.items():
             workdir, cache = f"{stage}-{kind}-{turn}", f"{stage}-cache-{turn}"
             starts.append(
@@ -78,9 +80,9 @@ def main(arguments: list[str]) -> None:
     if len(arguments) > 1:
         raise app.UsageError(f"Unknown arguments: {arguments[1:]}.")
     results: dict[str, Any] = {
-        "network": _NETWORK.value,
-        "image_size": _SIZE.value,
-        "batch_size": _BATCH.value,
+        "network": shared.NETWORK.value,
+        "image_size": shared.SIZE.value,
+        "batch_size": shared.BATCH.value,
     }
     rows, device = [watched_run.HEAD], "cpu"
     with tempfile.TemporaryDirectory() as temporary:
@@ -93,9 +95,13 @@ def main(arguments: list[str]) -> None:
                 rows.append(watched_run.row(f"{stage}, {kind}", found))
     recording.table(rows)
     recording.write(
-        f"startup {_NETWORK.value}", results, n=_ROUNDS.value, device=device
+        f"startup {shared.NETWORK.value}",
+        results,
+        n=shared.ROUNDS.value,
+        device=device,
     )
 
 
 if __name__ == "__main__":
+    flags.set_default(shared.ROUNDS, 2)
     app.run(main)
