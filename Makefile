@@ -2,18 +2,23 @@
 # make test   the whole suite
 # make lint   ruff and pyright
 # make smoke  a small selection of the suite, for other versions of the libraries
+# make bench  speed with ResNet-18, 20 minutes on two cores: benchmarks/README.md
+# make bench-full       the other benchmarks, two hours
 # make beam-test        preparing a set with Apache Beam
 # make tensorflow-test  our sets by tfds.load, with TFDS's own test of builders
 #
 # Each makes its own virtual environment when there is none. Only Python 3.11 to 3.13
 # and make are needed. Another Python, folder or set of versions:
 #   make test PYTHON=python3.13 VENV=.venv-colab CONSTRAINTS=constraints-colab.txt
+# To compare with PyTorch, an interpreter that has it and torchvision:
+#   make bench TORCH_PYTHON=$HOME/torch/bin/python
 
 PYTHON ?= python3
 VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
 PYTEST_ARGS ?= -n auto --maxprocesses 4 --dist loadfile
 DEMO_ARGS ?=
+TORCH_PYTHON ?=
 # Beam and TensorFlow want their own versions of some libraries.
 BEAM_VENV ?= .venv-beam
 TENSORFLOW_VENV ?= .venv-tensorflow
@@ -23,7 +28,7 @@ ALONE := --noconftest --override-ini filterwarnings=default
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint smoke format install beam-test tensorflow-test
+.PHONY: demo test lint smoke bench bench-full format install beam-test tensorflow-test
 .DELETE_ON_ERROR:
 
 install: $(STAMP)
@@ -51,6 +56,26 @@ lint: $(STAMP)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m pyright --pythonpath $(RUN)
+
+BENCH := $(RUN) -m benchmarks
+AGAINST := --torch_python=$(TORCH_PYTHON)
+
+bench: $(STAMP)
+	$(BENCH).contrastive $(AGAINST)
+	$(BENCH).segmentation $(AGAINST) --batch_size=16
+	$(BENCH).detection $(AGAINST) --image_size=192 --batch_size=4 --steps=4
+	$(BENCH).input_pipeline --rounds=3 --seconds=1
+	$(BENCH).hot_path --stage=contrastive --rounds=3
+
+bench-full: $(STAMP)
+	$(BENCH).contrastive $(AGAINST) --network=resnet50 --rounds=3 --steps=2 --buffer=1 --end_to_end_steps=6 --warm_up=2
+	$(BENCH).segmentation $(AGAINST) --network=resnet50 --output_stride=8 --batch_size=4 --steps=4
+	$(BENCH).hot_path --stage=finetune
+	$(BENCH).startup
+	$(BENCH).growth
+	$(BENCH).augmentation
+	$(BENCH).scaling
+	$(BENCH).ceiling
 
 format: $(STAMP)
 	$(RUN) -m ruff check --fix .

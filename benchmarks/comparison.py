@@ -11,16 +11,8 @@ from typing import Any
 
 from absl import flags
 
-from benchmarks import pairing, recording
+from benchmarks import pairing, recording, shared
 
-_NETWORK = flags.DEFINE_enum("network", "resnet18", ["resnet18", "resnet50"], "Which.")
-_SIZE = flags.DEFINE_integer("image_size", 128, "Side of the input, pixels.")
-_BATCH = flags.DEFINE_integer("batch_size", 32, "Images, or pairs, of a batch.")
-_DTYPE = flags.DEFINE_enum(
-    "dtype", "float32", ["float32", "bfloat16"], "Of the computation, on both sides."
-)
-STEPS = flags.DEFINE_integer("steps", 6, "Steps that are timed in one turn.")
-_ROUNDS = flags.DEFINE_integer("rounds", 5, "Turns of each side.")
 _TORCH = flags.DEFINE_string(
     "torch_python",
     sys.executable,
@@ -39,10 +31,10 @@ def settings(kind: str, **options: Any) -> dict[str, Any]:
     """What both sides are made from; see `ours.config` for the keys."""
     return {
         "kind": kind,
-        "network": _NETWORK.value,
-        "image_size": _SIZE.value,
-        "batch_size": _BATCH.value,
-        "dtype": _DTYPE.value,
+        "network": shared.NETWORK.value,
+        "image_size": shared.SIZE.value,
+        "batch_size": shared.BATCH.value,
+        "dtype": shared.DTYPE.value,
         **options,
     }
 
@@ -101,21 +93,24 @@ def sides(
         yield started, facts
 
 
-def images_of_a_turn() -> int:
-    """Images, or pairs, that one side takes in one turn."""
-    return _BATCH.value * STEPS.value
+def images(steps: int) -> int:
+    """Images, or pairs, that one side takes in so many steps."""
+    return shared.BATCH.value * steps
 
 
-def rates(seconds: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+def rates(seconds: Mapping[str, Sequence[float]], steps: int) -> dict[str, Any]:
     """Images (pairs) a second of each side, and ours over PyTorch's.
+
+    Args:
+      seconds: Of each turn, by side.
+      steps: Of a turn.
 
     Returns:
       For each side a `recording.spread`; with both also `ratio`, the median of the
       rounds' ratios, and `ratio_range`.
     """
-    images = images_of_a_turn()
     found: dict[str, Any] = {
-        name: recording.spread([images / second for second in values])
+        name: recording.spread([images(steps) / second for second in values])
         for name, values in seconds.items()
     }
     if TORCH in seconds:
@@ -126,11 +121,19 @@ def rates(seconds: Mapping[str, Sequence[float]]) -> dict[str, Any]:
     return found
 
 
-def measure(started: Mapping[str, pairing.Side], method: str, **more: Any) -> Any:
-    """The `rates` of a method of both sides that takes steps."""
-    return rates(
-        pairing.take_turns(started, _ROUNDS.value, method, steps=STEPS.value, **more)
+def measure(
+    started: Mapping[str, pairing.Side],
+    method: str,
+    *,
+    steps: int | None = None,
+    **more: Any,
+) -> Any:
+    """The `rates` of a method of both sides; `steps` a turn, else --steps."""
+    steps = steps or shared.STEPS.value
+    seconds = pairing.take_turns(
+        started, shared.ROUNDS.value, method, steps=steps, **more
     )
+    return rates(seconds, steps)
 
 
 def show(found: Mapping[str, Mapping[str, Any]], unit: str) -> None:
@@ -178,13 +181,13 @@ def write(
     versions = theirs.pop("versions", {})
     results["pytorch"] = theirs
     results["parameters"] = facts[OURS]["parameters"]
-    part = [question, _NETWORK.value, str(_SIZE.value)]
-    if _DTYPE.value != "float32":
-        part.append(_DTYPE.value)
+    part = [question, shared.NETWORK.value, str(shared.SIZE.value)]
+    if shared.DTYPE.value != "float32":
+        part.append(shared.DTYPE.value)
     recording.write(
         "_".join(part),
         results,
-        n=_ROUNDS.value,
+        n=shared.ROUNDS.value,
         device=device,
         more_versions=versions,
     )

@@ -30,12 +30,20 @@ _GROUPS = flags.DEFINE_integer(
 _IMAGES = flags.DEFINE_integer("images", 256, "Stored pictures.")
 _STORED = flags.DEFINE_integer("stored_size", 512, "Longest side of these, pixels.")
 _FOLDER = flags.DEFINE_string("folder", "", "Keeps the pictures here for another run.")
+_BUFFER = flags.DEFINE_integer(
+    "buffer", 2, "Batches ours reads ahead, and each of PyTorch's workers does."
+)
+_STEPS = flags.DEFINE_integer(
+    "end_to_end_steps",
+    16,
+    "Steps timed in a turn with stored files: several times what is read ahead.",
+)
 _WARM_UP = flags.DEFINE_integer(
-    "warm_up", 4, "Steps before the clock starts in a turn with stored files."
+    "warm_up", 4, "Steps before them, after which as much is read ahead as ever is."
 )
 _THREADS = flags.DEFINE_list(
     "threads",
-    ["4"] if _CORES <= 4 else ["4", str(_CORES)],
+    ["1", "2"] if _CORES <= 2 else [str(_CORES // 2), str(_CORES)],
     "Numbers of reading threads of ours; the best of them is taken.",
 )
 _WORKERS = flags.DEFINE_list(
@@ -85,10 +93,10 @@ def _choose_readers(started: Mapping[str, pairing.Side]) -> dict[str, Any]:
         timed = side.ask(
             "choose_readers",
             tried=[int(count) for count in lists[name]],
-            steps=comparison.STEPS.value,
+            steps=_STEPS.value,
             warm_up=_WARM_UP.value,
         )
-        pairs = [comparison.images_of_a_turn() / seconds for seconds in timed]
+        pairs = [comparison.images(_STEPS.value) / seconds for seconds in timed]
         found[name] = dict(zip(lists[name], pairs, strict=True))
     return found
 
@@ -111,6 +119,8 @@ def main(arguments: list[str]) -> None:
             **shared,
             **store_pictures(folder),
             "augment": dataclasses.asdict(schema.AUGMENT_PRESETS["contrastive"]),
+            "buffer": _BUFFER.value,
+            "input": {"buffer": _BUFFER.value},
         }
         with comparison.sides(made_from, "benchmarks.reference.contrastive") as (
             started,
@@ -119,11 +129,17 @@ def main(arguments: list[str]) -> None:
             found = {"step": comparison.measure(started, "step")}
             readers = _choose_readers(started)
             found["end_to_end"] = comparison.measure(
-                started, "end_to_end", warm_up=_WARM_UP.value
+                started, "end_to_end", steps=_STEPS.value, warm_up=_WARM_UP.value
             )
     comparison.show(found, "pairs/s")
     recording.show(f"Readers tried, pairs/s: {readers}.")
-    shared |= {"images": _IMAGES.value, "stored_size": _STORED.value}
+    shared |= {
+        "images": _IMAGES.value,
+        "stored_size": _STORED.value,
+        "buffer": _BUFFER.value,
+        "end_to_end_steps": _STEPS.value,
+        "warm_up": _WARM_UP.value,
+    }
     comparison.write("contrastive", found, shared, facts, readers_tried=readers)
 
 

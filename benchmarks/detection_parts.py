@@ -32,12 +32,12 @@ class Side(ours.Side):
         """
         state, batch = self._trainer.state, self._batch
         task = self._config.tasks[ours.TASK]
-        head = _head(task.detection)
+        head = self._trainer.stage.learner.tasks[ours.TASK]._head
         trees = {"params": state.params["heads"][ours.TASK]}
         body = types.Variables(state.params["backbone"], state.model_state["backbone"])
         image = batch.arrays["image"]
 
-        measure = functools.partial(_measure, repeats)
+        measure = functools.partial(_measure, self._trainer.options, repeats)
         seconds = {}
         (features, _), seconds["backbone"] = measure(self._features, body, image)
         propose = functools.partial(head.apply, method="propose")
@@ -91,16 +91,6 @@ class Side(ours.Side):
         return self._loss(state.replace(params=params), batch).mean()
 
 
-def _head(config: Any) -> faster_rcnn.FasterRCNN:
-    return faster_rcnn.FasterRCNN(
-        classes=ours.BOX_CLASSES,
-        channels=config.channels,
-        anchors=len(config.anchor_ratios),
-        finest_anchor=float(config.anchor_sizes[0]),
-        hidden=config.hidden,
-    )
-
-
 def _anchors(levels: Any, task: Any) -> tuple[np.ndarray, ...]:
     return regions.anchors(
         [level.shape[1:3] for level in levels],
@@ -111,10 +101,13 @@ def _anchors(levels: Any, task: Any) -> tuple[np.ndarray, ...]:
 
 
 def _measure(
-    repeats: int, function: Callable[..., Any], *inputs: Any
+    options: dict[str, str] | None,
+    repeats: int,
+    function: Callable[..., Any],
+    *inputs: Any,
 ) -> tuple[Any, float]:
-    """A compiled function's result and its median time in seconds."""
-    compiled = jax.jit(function)
+    """The result of a function, compiled as the step is, and its median seconds."""
+    compiled = jax.jit(function, compiler_options=options)
     result = jax.block_until_ready(compiled(*inputs))
     found = []
     for _ in range(repeats):

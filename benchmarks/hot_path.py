@@ -19,13 +19,10 @@ from typing import Any
 
 from absl import app, flags
 
-from benchmarks import ours, recording
+from benchmarks import ours, recording, shared
 from mtpret_jax import preparation
 
 _STAGE = flags.DEFINE_enum("stage", "finetune", ["finetune", "contrastive"], "Which.")
-_WIDTH = flags.DEFINE_integer("width", 64, "Channels of the stem.")
-_STEPS = flags.DEFINE_integer("steps", 6, "Steps of each loop in a round.")
-_ROUNDS = flags.DEFINE_integer("rounds", 5, "Rounds.")
 _WARM_UP = flags.DEFINE_integer("warm_up", 8, "Steps before the clock starts.")
 _SIZE = 128  # pixels
 _BATCH = 32
@@ -39,7 +36,7 @@ def _settings() -> dict[str, Any]:
         "image_size": _SIZE,
         "batch_size": _BATCH,
         "dtype": "float32",
-        "backbone": {"width": _WIDTH.value},
+        "backbone": {"width": shared.WIDTH.value},
         "dataset": {"builder": "phantom_xray", **stored},
         "task": {"target": "finding"},
         "contrastive": {"queue_size": 128, "batch_norm_groups": 4},
@@ -51,7 +48,7 @@ def main(arguments: list[str]) -> None:
     if len(arguments) > 1:
         raise app.UsageError(f"Unknown arguments: {arguments[1:]}.")
     config = ours.config(_settings())
-    steps, images = _STEPS.value, _STEPS.value * _BATCH
+    steps, images = shared.STEPS.value, shared.STEPS.value * _BATCH
     real, constant = [], []
     with tempfile.TemporaryDirectory() as temporary:
         data_dir = pathlib.Path(temporary)
@@ -60,7 +57,7 @@ def main(arguments: list[str]) -> None:
         trainer = ours.Trainer(config, folder)
         with ours.stream(config, folder) as batches:
             same = next(batches)
-        for _ in range(_ROUNDS.value):
+        for _ in range(shared.ROUNDS.value):
             with ours.stream(config, folder) as batches:
                 trainer.run(_WARM_UP.value, batches)  # Compiles, fills the buffer.
                 real.append(trainer.run(steps, batches))
@@ -81,7 +78,7 @@ def main(arguments: list[str]) -> None:
     recording.write(
         f"hot_path_{_STAGE.value}",
         {"ratio": ratio, "ratio_range": [min(ratios), max(ratios)], "rates": found},
-        n=_ROUNDS.value,
+        n=shared.ROUNDS.value,
         device=ours.device_name(),
     )
 

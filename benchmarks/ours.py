@@ -101,6 +101,7 @@ class Trainer:
       state: After the steps done so far.
       step: Compiled; a state and a batch to the next state and scalars.
       parameters: Trained numbers.
+      options: What the step's compiler was told.
     """
 
     def __init__(
@@ -114,6 +115,7 @@ class Trainer:
         """
         row, shop = config.runs[RUN], _open(config, folder)
         self._mesh = shop.mesh
+        self.options = sharding.compiler_options(shop.mesh)
         stage = building.build_stage(config, row, shop.tasks)
         shapes = building.shape_batches(config, row)
         init = sharding.compile_init(lambda key: stage.init(key, shapes), shop.mesh)

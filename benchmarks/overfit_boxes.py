@@ -19,7 +19,7 @@ from collections.abc import Iterator
 
 import jax
 import numpy as np
-from absl import flags
+from absl import app, flags
 from ml_collections import config_flags
 
 from benchmarks import recording
@@ -143,7 +143,8 @@ def _train(
 
 def main(arguments: list[str]) -> None:
     """Trains, evaluating as it goes, and prints AP50 by step."""
-    del arguments
+    if len(arguments) > 1:
+        raise app.UsageError(f"Unknown arguments: {arguments[1:]}.")
     name = str(_TASK.value)
     config = _of_task(schema.parse(_CONFIG.value), name)
     task = config.tasks[name]

@@ -16,17 +16,12 @@ import jax
 import numpy as np
 from absl import flags
 
-from benchmarks import ours
+from benchmarks import ours, shared
 from mtpret_jax import building, types
 from mtpret_jax import config as schema
 from mtpret_jax.training import sharding
 
-NETWORK = flags.DEFINE_enum("network", "resnet18", ["resnet18", "resnet50"], "Which.")
-_WIDTH = flags.DEFINE_integer("width", 64, "Channels of the stem.")
-SIZE = flags.DEFINE_integer("image_size", 128, "Side of the input, pixels.")
-BATCH = flags.DEFINE_integer("batch_size", 32, "Examples of the global batch.")
-DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Computed in.")
-QUEUE = flags.DEFINE_integer("queue_size", 65_536, "Negatives of stage 1.")
+QUEUE = flags.DEFINE_integer("negatives", 65_536, "Negatives of stage 1.")
 _SMALL = flags.DEFINE_bool("small_heads", False, "Few proposals, narrow heads: a test.")
 
 # Stage 1; stage 2, which holds two backbones beside its own; stage 3 for each kind.
@@ -51,15 +46,15 @@ def config(stage: str, *, batch_size: int | None = None) -> schema.ExperimentCon
       stage: One of `STAGES`.
       batch_size: Examples of the global batch; the flag's if None.
     """
-    batch = batch_size or BATCH.value
+    batch = batch_size or shared.BATCH.value
     kind = "classification" if stage == "continual" else stage
     settings: dict[str, Any] = {
         "kind": kind,
-        "network": NETWORK.value,
-        "image_size": SIZE.value,
+        "network": shared.NETWORK.value,
+        "image_size": shared.SIZE.value,
         "batch_size": batch,
-        "dtype": DTYPE.value,
-        "backbone": {"width": _WIDTH.value},
+        "dtype": shared.DTYPE.value,
+        "backbone": {"width": shared.WIDTH.value},
         "contrastive": {
             "queue_size": QUEUE.value,
             "batch_norm_groups": min(8, batch // 2),

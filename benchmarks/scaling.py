@@ -26,11 +26,11 @@ from typing import Any
 import jax
 from absl import app, flags
 
-from benchmarks import programs, recording
+from benchmarks import programs, recording, shared
 
 _DEVICES = flags.DEFINE_multi_integer("devices", [1, 2, 4, 8], "Of the meshes.")
 _STAGES = flags.DEFINE_multi_enum(
-    "stage", list(programs.STAGES), programs.STAGES, "Which."
+    "stages", list(programs.STAGES), programs.STAGES, "Which."
 )
 _EACH = flags.DEFINE_integer("examples", 4, "Of the batch, on each device.")
 _REAL = flags.DEFINE_integer(
@@ -55,9 +55,9 @@ FACTORS: Mapping[str, Callable[[int], float]] = {
 _SIZES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32": 4}
 _SIZES |= {"f32": 4, "s64": 8, "u64": 8, "f64": 8}
 _KINDS = "|".join(FACTORS)
-_INSTRUCTION = re.compile(rf"= (.*?) ({_KINDS})(-start)?\(")
+_INSTRUCTION = re.compile(rf"= (.*?) ({_KINDS})\(")  # CPUs start none ahead.
 _SHAPE = re.compile(r"\b([a-z]+[0-9]*)\[([0-9,]*)\]")
-_BODY = re.compile(r"body=%?([\w.\-]+).*?known_trip_count[^0-9]*([0-9]+)")
+_BODY = re.compile(r"body=%?([\w.\-]+)(?:.*?known_trip_count[^0-9]*([0-9]+))?")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,12 +86,22 @@ def _bytes(shapes: str) -> int:
 
 
 def collectives(program: str) -> list[Collective]:
-    """The collectives of a compiled program's text; those in loops count as often."""
-    repeated = {body: int(times) for body, times in _BODY.findall(program)}
-    return [
-        Collective(kind, size, repeated.get(computation, 1), source)
-        for computation, kind, size, source in _instructions(program)
-    ]
+    """The collectives of a compiled program's text; those in loops count as often.
+
+    Raises:
+      ValueError: If one is in a loop of unknown length.
+    """
+    repeated = dict(_BODY.findall(program))
+    found = []
+    for computation, kind, size, source in _instructions(program):
+        times = repeated.get(computation, "1")
+        if not times:
+            raise ValueError(
+                f"'{computation}' holds an {kind} and is repeated an unknown number of "
+                "times: its bytes cannot be counted."
+            )
+        found.append(Collective(kind, size, int(times), source))
+    return found
 
 
 def _instructions(program: str) -> Iterator[tuple[str, str, int, str]]:
@@ -103,11 +113,9 @@ def _instructions(program: str) -> Iterator[tuple[str, str, int, str]]:
         found = _INSTRUCTION.search(line)
         if found is None:
             continue
-        shapes, kind, is_started = found.groups()
-        # What is started gives back its operands too.
-        size = _bytes(shapes) // (2 if is_started and kind != "all-reduce" else 1)
+        shapes, kind = found.groups()
         named = re.search(r'op_name="([^"]*)"', line)
-        yield computation, kind, size, named.group(1) if named else ""
+        yield computation, kind, _bytes(shapes), named.group(1) if named else ""
 
 
 def _by_kind(found: Sequence[Collective]) -> dict[str, dict[str, int]]:
@@ -189,10 +197,10 @@ def main(arguments: list[str]) -> None:
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", max(_DEVICES.value))
     head = [f"MB, {count}" for count in _DEVICES.value]
-    rows = [["stage", "weights, MB", *head, "ms of 8", "ms of 256", "computing"]]
+    rows = [["stages", "weights, MB", *head, "ms of 8", "ms of 256", "computing"]]
     results: dict[str, Any] = {
         "examples": _EACH.value,
-        "image_size": programs.SIZE.value,
+        "image_size": shared.SIZE.value,
         "assumed": {
             "examples_on_each": _REAL.value,
             "link_bytes_per_second": _LINK.value,
@@ -208,7 +216,7 @@ def main(arguments: list[str]) -> None:
         weights = f"{4e-6 * found['parameters']:.1f}"
         rows.append([stage, weights, *moved, *times, computing])
     recording.table(rows)
-    recording.write(f"scaling {programs.NETWORK.value}", results, n=len(rows) - 1)
+    recording.write(f"scaling {shared.NETWORK.value}", results, n=len(rows) - 1)
 
 
 if __name__ == "__main__":

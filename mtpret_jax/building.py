@@ -107,10 +107,15 @@ def open_workshop(
     )
     for name, row in config.runs.items():
         stage = build_stage(config, row, shop.tasks)
-        if starting.carries_head(row) and config_checks.is_weights(row.init_from):
+        if not starting.carries_head(row):
+            continue
+        if config_checks.is_weights(row.init_from):
             batches = shape_batches(config, row)
             shapes = jax.eval_shape(stage.init, jax.random.key(0), batches)
             starting.check_head(config, name, shapes)
+        elif "/" in row.init_from:
+            classes = shop.tasks[row.finetune.task].metric().class_names
+            starting.check_classes(config, name, classes)
     _check_data(shop)
     return shop
 

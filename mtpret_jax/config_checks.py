@@ -37,8 +37,8 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "DetectionConfig.channels": (1, _ANY),
     "DetectionConfig.proposals_before_nms": (1, _ANY),
     "DetectionConfig.proposals": (1, _ANY),
-    "DetectionConfig.anchors_sampled": (1, _ANY),
-    "DetectionConfig.regions": (1, _ANY),
+    "DetectionConfig.anchors_sampled": (2, _ANY),
+    "DetectionConfig.regions": (4, _ANY),
     "DetectionConfig.hidden": (1, _ANY),
     "DetectionConfig.max_boxes": (1, _ANY),
     "DetectionConfig.detections": (1, _ANY),
@@ -98,6 +98,13 @@ def check(config: ExperimentConfig) -> None:
         _require_positive(row, path, "image_size", "batch_size", "microbatches")
         _require_multiple(row.batch_size, row.microbatches, f"{path}.batch_size")
         _check_segmentation(row.segmentation, f"{path}.segmentation")
+        for option in ("anchor_sizes", "anchor_ratios"):
+            values = getattr(row.detection, option)
+            if not values or not min(values) > 0:
+                raise ValueError(
+                    f"{path}.detection.{option}: expected numbers above 0, got "
+                    f"{values}."
+                )
     earlier: list[str] = []
     for name, row in config.runs.items():
         _check_run(config, name, row, earlier)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -124,6 +124,37 @@ def check_head(
       ValueError: If names or shapes of the head do not fit.
     """
     _read_weights(config, name, state)
+
+
+def check_classes(
+    config: schema.ExperimentConfig, name: str, class_names: Sequence[str]
+) -> None:
+    """Refuses a backbone folder whose head tells other things apart.
+
+    Args:
+      config: The whole config.
+      name: Of the run, which carries on the head of a backbone folder.
+      class_names: Of the run's task, in order.
+
+    Raises:
+      ValueError: If the folder has no head of the task, or one of other classes or of
+        the same in another order.
+    """
+    row = config.runs[name]
+    task, where = row.finetune.task, _where(config, name)
+    metadata = checkpoint.read_description(row.init_from, description(config))
+    known = metadata["class_names"]
+    if task not in known:
+        raise ValueError(
+            f"{where}: finetune.head is 'carried', but it has no head of task "
+            f"'{task}', only of {sorted(known)}."
+        )
+    if list(known[task]) != list(class_names):
+        raise ValueError(
+            f"{where}: its head of task '{task}' tells {known[task]} apart, the run's "
+            f"set {list(class_names)}. Give the set the same classes in the same "
+            "order, or set finetune.head to 'new'."
+        )
 
 
 def parent(row: schema.RunConfig, weights: Mapping[str, Mapping[str, Any]]) -> Any:

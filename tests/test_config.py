@@ -154,6 +154,9 @@ def test_a_value_of_the_wrong_type_is_refused_with_its_path(path, value):
         ({"tasks.opacity.segmentation.rates": [6, 0]}, "at least 1"),
         ({"tasks.opacity.segmentation.node_channels": [8]}, "expected 4 numbers"),
         ({"tasks.opacity.segmentation.deep_supervision": True}, "'unetplusplus' has"),
+        ({"tasks.opacity.detection.anchor_ratios": []}, "numbers above 0"),
+        ({"tasks.opacity.detection.anchor_sizes": [8, 16, 0, 64, 128]}, "above 0"),
+        ({"tasks.opacity.detection.regions": 3}, "at least 4"),
     ],
 )
 def test_values_that_do_not_fit_are_refused_with_advice(change, message):

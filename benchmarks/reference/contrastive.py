@@ -40,16 +40,19 @@ class Gamma(torch.nn.Module):
 
 
 class Noise(torch.nn.Module):
-    """Gaussian noise of a random deviation."""
+    """Gaussian noise of a random deviation: a window of a field drawn once, as ours."""
 
-    def __init__(self, largest: float) -> None:
+    def __init__(self, largest: float, size: int) -> None:
         super().__init__()
-        self._largest = largest
+        self._largest, self._size = largest, size
+        self._field = torch.randn(2 * size, 2 * size)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Maps intensities in [0, 1] to the same."""
         deviation = self._largest * torch.rand(()).item()
-        return image.add_(torch.randn_like(image), alpha=deviation).clamp_(0, 1)
+        row, column = torch.randint(0, self._size + 1, (2,)).tolist()
+        window = self._field[row : row + self._size, column : column + self._size]
+        return image.add_(window, alpha=deviation).clamp_(0, 1)
 
 
 def views(settings: dict[str, Any]) -> v2.Transform:
@@ -78,7 +81,7 @@ def views(settings: dict[str, Any]) -> v2.Transform:
             v2.ColorJitter(drawn["brightness"], drawn["contrast"]),
             Gamma(drawn["gamma"]),
             v2.RandomApply([blur], drawn["blur_probability"]),
-            Noise(drawn["noise"]),
+            Noise(drawn["noise"], settings["image_size"]),
             v2.Lambda(lambda image: (image - image.mean()) / (image.std() + 1e-6)),
         ]
     )
@@ -194,7 +197,7 @@ class Side:
             sampler=sampler,
             num_workers=workers,
             pin_memory=self._reference.on_gpu,
-            prefetch_factor=4 if workers else None,
+            prefetch_factor=self._settings["buffer"] if workers else None,
             worker_init_fn=lambda _: cv2.setNumThreads(0),
         )
         batches = iter(loader)

@@ -29,15 +29,14 @@ def dilate(backbone: torch.nn.Module, output_stride: int) -> None:
     for level, stride in ((backbone.layer3, 16), (backbone.layer4, 32)):
         if stride <= output_stride:
             continue
-        for index, block in enumerate(level):
-            # The first block still sees the dilation of the level before.
-            rate = dilation if index == 0 else dilation * 2
-            for module in block.modules():
-                if isinstance(module, torch.nn.Conv2d):
-                    module.stride = (1, 1)
-                    if module.kernel_size == (3, 3):
-                        module.dilation = module.padding = (rate, rate)
+        rate = dilation  # Of the first; it still sees the grid of the level before.
         dilation *= 2
+        for module in level.modules():
+            if isinstance(module, torch.nn.Conv2d):
+                module.stride = (1, 1)
+                if module.kernel_size == (3, 3):
+                    module.dilation = module.padding = (rate, rate)
+                    rate = dilation
 
 
 def network(settings: dict[str, Any]) -> torch.nn.Module:

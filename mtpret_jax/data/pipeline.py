@@ -70,7 +70,11 @@ class Stream(Iterator[types.Batch]):
 
 def count_threads(settings: config.InputConfig) -> int:
     """Threads of a stream: as many as the config says, or as this machine can use."""
-    return settings.threads or max(_FEWEST_THREADS, os.cpu_count() or 1)
+    if hasattr(os, "sched_getaffinity"):  # Not on every system.
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    return settings.threads or max(_FEWEST_THREADS, cores)
 
 
 def train_stream(

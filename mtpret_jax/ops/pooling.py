@@ -32,30 +32,31 @@ def max_pool(inputs: jax.Array) -> jax.Array:
     )
 
 
-def _forward(inputs: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    outputs = max_pool(inputs)
-    return outputs, (inputs, outputs)
+def _forward(inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return max_pool(inputs), inputs
 
 
-def _backward(
-    residuals: tuple[jax.Array, jax.Array], gradient: jax.Array
-) -> tuple[jax.Array]:
+def _backward(inputs: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
     """Gives each element of the input what the windows that chose it hand back.
 
     Window `o` covers rows `2o - 1` to `2o + 1`. So an even row is the middle of one
     window, an odd row the end of one window and the start of the next; so columns.
     """
-    inputs, outputs = residuals
     batch, height, width, channels = inputs.shape
-    rows, columns = outputs.shape[1:3]
+    rows, columns = gradient.shape[1:3]
     end = (1, 2 * rows - height, 0), (1, 2 * columns - width, 0)
     lowest = jnp.array(-jnp.inf, inputs.dtype)
     padded = jax.lax.pad(inputs, lowest, ((0, 0, 0), *end, (0, 0, 0)))
-    chosen = jnp.full(outputs.shape, 9, jnp.uint8)  # Place in the window, row by row.
-    for place in reversed(range(9)):
+    # Elements are compared with each other, never with the output: what makes the
+    # input may be computed again here, and rounded otherwise than there.
+    largest = jnp.full(gradient.shape, lowest)
+    chosen = jnp.full(gradient.shape, 9, jnp.uint8)  # Place in the window, row by row.
+    for place in range(9):
         row, column = divmod(place, 3)
         element = padded[:, row : row + 2 * rows : 2, column : column + 2 * columns : 2]
-        chosen = jnp.where(element == outputs, jnp.uint8(place), chosen)
+        larger = element > largest
+        largest = jnp.where(larger, element, largest)
+        chosen = jnp.where(larger, jnp.uint8(place), chosen)
 
     def share(row: int, column: int) -> jax.Array:
         return jnp.where(chosen == 3 * row + column, gradient, 0)

@@ -78,13 +78,13 @@ def test_a_ratio_above_one_says_that_ours_is_faster(tmp_path):
     made_from = comparison.settings("contrastive")
     facts = {comparison.OURS: {"device": "cpu", "parameters": 1}}
 
-    found = {"end_to_end": comparison.rates(seconds)}
+    found = {"end_to_end": comparison.rates(seconds, steps=6)}
     comparison.write("asked", found, made_from, facts)
 
     results = json.loads((tmp_path / "asked_resnet18_128_cpu.json").read_text())
     assert results["results"]["end_to_end_ratio"] == 2.0
     assert results["results"]["end_to_end_ratio_range"] == [1.0, 3.0]
-    pairs = comparison.images_of_a_turn()
+    pairs = comparison.images(6)
     assert found["end_to_end"][comparison.OURS]["median"] == pairs / 2.0
 
 

@@ -342,7 +342,13 @@ def test_prepared_folder_may_move(tiny, tmp_path):
 
 
 def test_threads_are_as_many_as_cores_unless_told(monkeypatch):
-    for cores, expected in [(16, 16), (2, 4), (None, 4)]:
+    name = "os.sched_getaffinity"
+    for cores, expected in [(16, 16), (2, 4)]:
+        usable = set(range(cores))
+        monkeypatch.setattr(name, lambda _, usable=usable: usable, raising=False)
+        assert pipeline.count_threads(config.InputConfig()) == expected
+    monkeypatch.delattr(name)  # Not every system has it.
+    for cores, expected in [(16, 16), (None, 4)]:
         monkeypatch.setattr("os.cpu_count", lambda cores=cores: cores)
         assert pipeline.count_threads(config.InputConfig()) == expected
     assert pipeline.count_threads(config.InputConfig(threads=3)) == 3

@@ -16,8 +16,9 @@ GRIDS = (24, 12, 6, 3, 2)  # P2 to P6
 SIZES = tuple(range(64, 545, 32))  # pixels, for the stride of P6
 DETECTIONS = 75
 SAMPLED_ANCHORS, SAMPLED_REGIONS = 64, 32
-# Beyond the near border by less than one position; tiny; without area; narrow; on each
-# side of a level's limit. See `whole.refuse_outside`.
+# Beyond the near border by less than one position, and by more; tiny; without area;
+# narrow; on each side of a level's limit; narrow at the far border or in its corner,
+# so that samples lie beyond it.
 ODD_BOXES = (
     (-3, -2, 96, 96),
     (0, 0, 96, 96),
@@ -29,6 +30,10 @@ ODD_BOXES = (
     (9, 9, 64.9, 65),
     (9, 9, 65, 65),
     (-30, -20, 90, 96),
+    (-60, -50, 90, 96),
+    (95, 10, 96, 90),
+    (93.5, 95.9, 96, 96),
+    (0, 88, 96, 96),
 )
 
 
@@ -199,7 +204,6 @@ def region_parts(network: Any, dtype: Any) -> drawing.Arrays:
         [torch.tensor(x, dtype=dtype) for x in proposals()],
         [(whole.SIZE, whole.SIZE)] * 3,
     )
-    head.box_roi_pool.register_forward_hook(whole.refuse_outside)
     level = {
         str(i): torch.tensor(x.transpose(0, 3, 1, 2), dtype=dtype)
         for i, x in enumerate(levels())
@@ -217,8 +221,10 @@ def region_parts(network: Any, dtype: Any) -> drawing.Arrays:
 
 def main() -> None:
     """Writes every file."""
+    import roi_border
     import torch
 
+    roi_border.follow_compiled()
     results = []
     for dtype in (torch.float64, torch.float32):
         network = whole.small_network((SAMPLED_ANCHORS, SAMPLED_REGIONS))

@@ -19,7 +19,6 @@ BEFORE_NMS, PROPOSALS, DETECTIONS = 100, 60, 20
 SCORE_THRESHOLD = 0.2
 CLASSES = 2
 EVERYTHING = 10**6
-IMAGES = {"resnet18": "images", "resnet50": "images 9"}  # see `refuse_outside`
 # Boxes of three images, x0, y0, x1, y1 in pixels, and classes from 1. The second has
 # none; the third has one box twice, of two classes, and one that ends at the border.
 # The second box and the fourth lie on proposals of the ResNet-18 here, which must not
@@ -37,23 +36,6 @@ def weights(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
     for name in ("weight", "bias"):
         drawn[f"rpn.head.bbox_pred.{name}"] /= 8
     return drawn
-
-
-def refuse_outside(pool: Any, inputs: tuple[Any, ...], _: Any) -> None:
-    """Refuses regions with samples beyond a level's far border.
-
-    PyTorch's compiled RoIAlign takes such a sample as zero, its other one as the
-    border's value; with regions inside, both give the same file.
-    """
-    features, box, _ = inputs
-    for part in box:
-        level = pool.map_levels([part])
-        scale = part.new_tensor(pool.scales)[level][:, None]
-        side = ((part[:, 2:] - part[:, :2]) * scale).clamp(min=1)
-        extent = part.new_tensor([features[str(int(i))].shape[-1] for i in level])
-        last = part[:, :2] * scale + side * (1 - 1 / 28)
-        if (last > extent[:, None]).any():
-            raise ValueError("A region has samples outside; see IMAGES.")
 
 
 def small_network(sampled: tuple[int, int]) -> Any:
@@ -151,7 +133,7 @@ def whole(network: Any, name: str, dtype: Any) -> drawing.Arrays:
     import torch
 
     network = network.to(dtype).eval()
-    image = drawing.images(3, SIZE, IMAGES[name]).transpose(0, 3, 1, 2)
+    image = drawing.images(3, SIZE).transpose(0, 3, 1, 2)
     image = torch.tensor(image.repeat(3, axis=1), dtype=dtype)
     with torch.no_grad():
         pyramid = network.backbone(image).values()
@@ -192,11 +174,12 @@ def corner(level: Any) -> np.ndarray:
 
 def main() -> None:
     """Writes every file."""
+    import roi_border
     import torch
 
+    roi_border.follow_compiled()
     for name, make in (("resnet18", small_network), ("resnet50", stock_network)):
         network = make((EVERYTHING, EVERYTHING))
-        network.roi_heads.box_roi_pool.register_forward_hook(refuse_outside)
         shapes = drawing.fill(network)
         drawn = {key: torch.from_numpy(x) for key, x in weights(shapes).items()}
         network.load_state_dict(drawn, strict=False)

@@ -84,6 +84,46 @@ def test_a_second_detection_of_one_box_is_false():
     assert value == pytest.approx((51 + 50 * 2 / 3) / 101)
 
 
+def test_ten_boxes_by_hand_at_101_recalls():
+    """Hit, false, hit, false, hit, of ten boxes: recalls 0.1, 0.2, 0.3.
+
+    11 recalls at precision 1, 10 at 2/3, 10 at 3/5, 70 at 0.
+    """
+    row = [(0.0, i / 10, 0.05, i / 10 + 0.05) for i in range(10)]
+    found = [
+        (row[0], 0.9, 0),
+        (FAR, 0.8, 0),
+        (row[1], 0.7, 0),
+        (FAR, 0.6, 0),
+        (row[2], 0.5, 0),
+    ]
+    records = _records([found], [[(box, 0) for box in row]], slots=10)
+
+    value = _values(detection.DetectionMetric(1), records)["ap50"]
+
+    assert value == pytest.approx((11 + 10 * 2 / 3 + 10 * 3 / 5) / 101)
+
+
+@pytest.mark.parametrize("side", [1 / 512, 1.0])
+def test_boxes_of_every_size_count(side):
+    """COCO's small, medium and large together, one pixel of 512 and a whole image."""
+    box = (0.0, 0.0, side, side)
+
+    values = _values(
+        detection.DetectionMetric(1), _records([[(box, 0.9, 0)]], [[(box, 0)]])
+    )
+
+    assert values == {"ap50": 1.0, "coco_ap": 1.0}
+
+
+def test_a_detection_without_area_is_a_false_alarm():
+    """False, hit: precision 1/2."""
+    point = (0.2, 0.2, 0.2, 0.2)
+    records = _records([[(point, 0.9, 0), (A, 0.8, 0)]], [[(A, 0)]])
+
+    assert _values(detection.DetectionMetric(1), records)["ap50"] == 0.5
+
+
 def test_overlap_of_two_thirds_counts_up_to_its_threshold():
     """Found half as long again: IoU 2/3 passes 0.50 to 0.65, four of ten."""
     records = _records(

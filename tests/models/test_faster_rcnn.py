@@ -114,6 +114,18 @@ def test_outputs_are_ordered_by_position_then_anchor(detector):
     assert [x.shape for x in logits] == [(2, n) for n in (768, 192, 48, 12, 3)]
 
 
+def test_no_gradient_flows_to_the_regions(detector):
+    module, variables, levels = detector
+    box = jnp.tile(jnp.array([4.0, 4.0, 30.0, 40.0]), (2, 1, 1))
+
+    def total(box):
+        pyramid_levels, _, _ = module.apply(variables, levels, method="propose")
+        logit, offset = module.apply(variables, pyramid_levels, box, method="classify")
+        return logit.sum() + offset.sum()
+
+    assert not jax.jit(jax.grad(total))(box).any()
+
+
 def test_half_precision_layers_give_float32_results(detector):
     module, variables, levels = detector
     half = module.clone(dtype=jnp.bfloat16)

@@ -120,6 +120,24 @@ def test_align_equals_a_slow_reference():
     assert set(np.unique(chosen)) == {0, 1, 2, 3}
 
 
+@pytest.mark.parametrize(
+    ("low", "share"),
+    [(-1.75, 0.5), (-1.25, 1.0), (-1.0, 1.0), (3.25, 1.0), (3.5, 0.5), (3.8, 0.0)],
+)
+def test_align_at_the_border_is_that_of_torchvisions_compiled_operator(low, share):
+    """One bin a position wide, samples 0.25 and 0.75 from its corner, a level of ones.
+
+    A sample counts from -1 to the level's 4 positions, both included, else it is 0.
+    `tests/golden/roi_border.py` asks torchvision the same.
+    """
+    level = jnp.ones((1, 4, 4, 1))
+    box = jnp.array([[[low, 0.0, low, 0.0], [0.0, low, 0.0, low]]])
+
+    found = regions.align([level], box, strides=(1,), finest_anchor=8.0, size=1)
+
+    np.testing.assert_array_equal(found.ravel(), [share, share])
+
+
 def test_align_reads_a_ramp_at_the_centres_of_its_bins():
     ramp = jnp.broadcast_to(jnp.arange(16.0)[None, None, :, None], (1, 16, 16, 1))
 
@@ -174,6 +192,19 @@ def test_both_suppressions_equal_a_greedy_reference(threshold):
     assert len(expected) < 150
     np.testing.assert_array_equal(order[np.asarray(kept)], expected)
     np.testing.assert_array_equal(np.asarray(index)[np.asarray(filled)], expected)
+
+
+def test_an_overlap_of_the_threshold_suppresses_nothing():
+    box = jnp.array([[0.0, 0.0, 8.0, 8.0], [0.0, 0.0, 8.0, 4.0]])
+    valid = jnp.ones(2, bool)
+
+    kept = regions.suppress_sorted(box, valid, threshold=0.5)
+    _, filled = regions.suppress_best(
+        box, jnp.array([2.0, 1.0]), valid, count=2, threshold=0.5
+    )
+
+    assert kept.all()
+    assert filled.all()
 
 
 def test_suppressions_leave_empty_slots_out():

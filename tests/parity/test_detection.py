@@ -223,8 +223,8 @@ def test_detections():
     check_detections(found)
 
 
-def images(name):
-    return drawing.images(3, whole.SIZE, whole.IMAGES[name])
+def images():
+    return drawing.images(3, whole.SIZE)
 
 
 def batch():
@@ -289,7 +289,7 @@ def test_a_whole_network(name, sizes, hidden):
         loss, parts, _ = task.loss(jax.random.key(0), head, features, batch())
         return levels, task.predict(head, features), loss, parts
 
-    levels, found, loss, parts = run(tree, images(name))
+    levels, found, loss, parts = run(tree, images())
 
     for number, level in enumerate(levels, start=2):
         check(f"P{number}", whole.corner(level), of=of)
@@ -319,7 +319,7 @@ def test_gradients_of_a_whole_network():
 
         return jax.grad(total)({part: tree[part]["params"] for part in tree})
 
-    found = slope(tree, images("resnet18"))
+    found = slope(tree, images())
 
     named, _ = networks.to_torchvision(
         {part: {**tree[part], "params": found[part]} for part in tree}, "detection"

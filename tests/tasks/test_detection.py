@@ -149,6 +149,52 @@ def test_parts_are_means_over_valid_examples(fake, key):
     np.testing.assert_allclose(sum(scalars.values()), expected, rtol=1e-5)
 
 
+def test_a_batch_of_padding_alone_gives_nothing_to_learn(fake, key):
+    batch, features, variables, loss_and_slope = fake
+    empty = {name: np.zeros_like(array) for name, array in batch.arrays.items()}
+
+    (_, (loss, scalars)), slope = loss_and_slope(
+        key, variables.params, features, batch.replace(arrays=empty)
+    )
+
+    assert _finite((loss, slope))
+    assert set(map(float, scalars.values())) == {0.0}
+
+
+def test_each_half_draws_its_own_number_and_share(fake, key, monkeypatch):
+    """Of 256 anchors half may be positive, of the regions a quarter."""
+    batch, features, variables, _ = fake
+    drawn = []
+    sample = boxes.sample
+
+    def record(key, verdict, *, count, positive_fraction):
+        drawn.append((verdict.shape, count, positive_fraction))
+        return sample(key, verdict, count=count, positive_fraction=positive_fraction)
+
+    monkeypatch.setattr(boxes, "sample", record)
+    jax.eval_shape(TASK.loss, key, variables, features, batch)
+
+    anchors = 3 * (16**2 + 8**2 + 4**2 + 2**2 + 1)
+    regions = CONFIG.proposals + CONFIG.max_boxes
+    assert drawn == [((anchors,), 256, 0.5), ((regions,), CONFIG.regions, 0.25)]
+
+
+def test_an_image_of_which_nothing_is_drawn_has_no_loss():
+    nothing = np.zeros(2, bool)
+    target = np.ones((2, 4), np.float32)
+    candidate = {"verdict": np.zeros(2, np.int32), "target": target}
+    region = {"class": np.zeros(2, np.int32), "target": target}
+
+    first = detection._proposal_losses(
+        jnp.ones(2), jnp.zeros((2, 4)), candidate, np.arange(2), nothing
+    )
+    second = detection._region_losses(
+        jnp.ones((2, 3)), jnp.zeros((2, 3, 4)), region, nothing
+    )
+
+    assert set(map(float, (first | second).values())) == {0.0}
+
+
 def test_region_losses_by_hand():
     """Two regions, one slot empty: entropy ln 3 each; |1| costs 1 - 1/18, once."""
     region = {

@@ -197,6 +197,27 @@ def test_a_head_of_other_classes_is_refused_before_anything_runs(tmp_path):
     assert found.endswith("Start from the backbone alone: finetune.head='new'.")
 
 
+@pytest.mark.parametrize(
+    ("known", "part"),
+    [
+        ({"fracture": ["fracture", "normal"]}, "tells ['fracture', 'normal'] apart"),
+        ({"lungs": ["background", "lung"]}, "no head of task 'fracture', only of ["),
+    ],
+)
+def test_a_folder_with_a_head_of_other_classes_is_refused(known, part, tmp_path):
+    asked = config(tmp_path, imagenet={"finetune": {"head": "carried"}})
+    facts = starting.description(schema.parse(asked)) | {"class_names": known}
+    (tmp_path / "backbone.json").write_text(json.dumps(facts))
+    folders = preparation.prepare(schema.parse(asked).datasets, tmp_path / "data")
+
+    found = message(
+        building.open_workshop, schema.parse(asked), tmp_path / "work", folders
+    )
+
+    assert found.startswith(f"config.runs.imagenet.init_from ({tmp_path}): ")
+    assert part in found
+
+
 def test_a_file_that_changes_under_way_is_noticed(weights, tmp_path):
     parsed = schema.parse(config(weights))
     facts = starting.check(parsed)
