@@ -73,17 +73,24 @@ def start_holder(folder):
         process.stdout.close()
 
 
+def _taken(folder, watch: claims.Watch) -> claims.Claim:
+    """A claim that is there to be had."""
+    claim = claims.take(folder, watch)
+    assert claim is not None
+    return claim
+
+
 @pytest.mark.smoke
 def test_a_lock_has_one_holder_until_it_is_released(folder):
     watch = claims.Watch()
 
-    with claims.take(folder, watch) as claim:
+    with _taken(folder, watch) as claim:
         claim.check()
         assert claims.is_held(folder)
         assert claims.take(folder, watch) is None
     assert not claims.is_held(folder)
 
-    with claims.take(folder, watch) as claim:
+    with _taken(folder, watch) as claim:
         claim.check()
 
 
@@ -137,7 +144,7 @@ def test_a_holder_elsewhere_keeps_its_lock_while_it_shows_signs_of_life(folder):
 def test_a_holder_shows_signs_of_life(folder, monkeypatch):
     monkeypatch.setattr(claims, "REFRESH", 0.01)
 
-    with claims.take(folder, claims.Watch()):
+    with _taken(folder, claims.Watch()):
         path = folder / "lock.1"
         os.utime(path, (1, 1))
         deadline = time.monotonic() + 10
