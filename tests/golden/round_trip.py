@@ -141,8 +141,8 @@ CASES = (
 def _load_exported() -> Any:
     path = FOLDER.parents[1] / "docs" / "load_exported.py"
     spec = importlib.util.spec_from_file_location("load_exported", path)
-    module = importlib.util.module_from_spec(spec)  # pyright: ignore
-    spec.loader.exec_module(module)  # pyright: ignore
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
     return module
 
 
