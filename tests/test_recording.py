@@ -143,6 +143,7 @@ def test_predictions_of_the_labels_used_for_validation_are_kept(done):
         "test.csv",
         "test.npz",
         "test.samples.npz",
+        "test.worst.npz",
         "validation.csv",
         "validation.npz",
     ]
