@@ -1,0 +1,79 @@
+"""The trials by which the settings of `configs/study_mini.py` were chosen.
+
+Run:     python -m benchmarks.inner_splits FOLDER INNER
+         python -m mtpret_jax.main --config=configs/study_mini_search.py:INNER,TRIAL \
+             --workdir=runs/search/TRIAL
+         INNER holds no picture of the test splits of FOLDER.
+Expect:  docs/study_mini_search.md: what was tried, in order, and what came out.
+Source:  ours.
+"""
+
+import functools
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+STAGE_1, VIEWS = "study.contrastive", "study.contrastive.contrastive"
+# Probes and neighbours on the frozen backbone; no fine-tuning to speak of.
+_PROBED = ("chest_cls", "chest_det_cls", "bone_cls")
+_PROBES: dict[str, Any] = {
+    "study.tasks": _PROBED,
+    "study.finetune_steps": dict.fromkeys(_PROBED, 1),
+    "study.learning_rates": {},
+    "study.finetune.optimizer.warmup_steps": 0,
+    "study.seeds": (1, 1),
+    "study.arms": ("contrastive",),
+    "study.claims": (),
+    "report.baseline": "contrastive",
+    f"{STAGE_1}.steps": 400,
+    f"{VIEWS}.image_size": 64,
+}
+_PLAIN = dict(brightness=0.1, contrast=0.2, gamma=0.2, blur_probability=0.0, noise=0.01)
+# What a trial changes of configs/study_mini.py as it was before the search.
+TRIALS: dict[str, dict[str, Any]] = {
+    "probe_scratch": {
+        **_PROBES,
+        "study.arms": ("scratch",),
+        "report.baseline": "scratch",
+    },
+    "probe_base": _PROBES,
+    "probe_rate": {**_PROBES, f"{STAGE_1}.optimizer.learning_rate": 0.1},
+    "probe_plain": {**_PROBES, f"{VIEWS}.augment": _PLAIN},
+    "probe_sharp": {**_PROBES, f"{VIEWS}.temperature": 0.1},
+    "probe_keys": {**_PROBES, f"{VIEWS}.momentum": 0.95},
+    "probe_crop": {**_PROBES, f"{VIEWS}.augment": dict(crop_min_area=0.2)},
+}
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    """The config of "FOLDER,TRIAL"."""
+    folder, _, trial = arg.rpartition(",")
+    if not folder or trial not in TRIALS:
+        raise ValueError(
+            "configs/study_mini_search.py needs a folder of sets and the name of a "
+            f"trial, as in FOLDER,TRIAL. The trials: {', '.join(TRIALS)}."
+        )
+    config = _study_mini().get_config(folder)
+    config.seed = 100  # not those of the study
+    for path, value in TRIALS[trial].items():
+        *parents, name = path.split(".")
+        row = functools.reduce(lambda each, part: each[part], parents, config)
+        if isinstance(value, dict) and name == "augment":
+            row[name].update(value)
+        elif isinstance(value, dict):
+            row[name] = ConfigDict(value)
+        else:
+            row[name] = value
+    return config
+
+
+def _study_mini() -> Any:
+    path = Path(__file__).with_name("study_mini.py")
+    spec = importlib.util.spec_from_file_location("study_mini", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} can't be imported.")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
