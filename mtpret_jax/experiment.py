@@ -10,7 +10,9 @@ from __future__ import annotations
 import json
 import logging
 import os
+import pathlib
 import platform
+import subprocess
 from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
@@ -145,6 +147,7 @@ def _versions() -> dict[str, Any]:
     device = jax.devices()[0]
     return {
         "mtpret_jax": mtpret_jax.__version__,
+        "commit": _commit(),
         "python": platform.python_version(),
         **{name: metadata.version(name) for name in _PACKAGES},
         "machine": platform.machine(),
@@ -154,6 +157,23 @@ def _versions() -> dict[str, Any]:
         "devices": jax.device_count(),
         "processes": jax.process_count(),
     }
+
+
+def _commit() -> str | None:
+    """The commit that the code is of, with "+" if files differ; None outside of git."""
+    folder = pathlib.Path(__file__).parent
+    command = ("git", "-C", str(folder), "describe", "--always", "--abbrev=40")
+    options = ("--dirty=+", "--exclude=*")
+    try:
+        done = subprocess.run(
+            [*command, *options], capture_output=True, text=True, check=False
+        )
+    except OSError:  # There is no git.
+        return None
+    # A folder of packages within somebody else's repository says nothing of this code.
+    if done.returncode or not (folder.parent / ".git").exists():
+        return None
+    return done.stdout.strip()
 
 
 def _differences(old: Any, new: Any, path: str) -> list[str]:

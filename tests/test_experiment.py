@@ -13,6 +13,7 @@ import time
 import numpy as np
 import pytest
 
+from mtpret_jax import experiment
 from mtpret_jax.training import checkpoint
 
 REPOSITORY = pathlib.Path(__file__).parent.parent
@@ -199,6 +200,7 @@ SAVER = """
 import sys
 import jax.numpy as jnp
 from mtpret_jax import types
+from mtpret_jax import experiment
 from mtpret_jax.training import checkpoint
 
 saved = checkpoint.RunCheckpoints(sys.argv[1])
@@ -268,3 +270,26 @@ def test_the_best_checkpoint_and_the_newest_are_kept(tmp_path):
     assert opened.best() == (2, 0.9)
     assert opened.latest() == 5
     opened.close()
+
+
+def test_the_commit_of_the_code_is_known_where_there_is_one(tmp_path, monkeypatch):
+    package = tmp_path / "project" / "mtpret_jax"
+    package.mkdir(parents=True)
+    monkeypatch.setattr(experiment, "__file__", str(package / "experiment.py"))
+    identity = ("-c", "user.name=a", "-c", "user.email=a@b")
+
+    def git(*words):
+        command = ["git", "-C", str(package.parent), *identity, *words]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    assert experiment._commit() is None
+    (package / "experiment.py").write_text("1")
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "Begin")
+    git("tag", "-m", "A name that hides the hash", "v1")
+    head = git("rev-parse", "HEAD")
+    assert experiment._commit() == head
+    (package / "experiment.py").write_text("2")
+    assert experiment._commit() == f"{head}+"
