@@ -58,6 +58,7 @@ def convert(folder: Path, out: Path) -> dict[str, int]:
 
 
 def main() -> None:
+    """Converts every set of a folder that says who is in which split."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("folder", type=Path, help="holds one folder for each set")
     parser.add_argument("out", type=Path, help="a new folder")
@@ -69,7 +70,7 @@ def main() -> None:
             if "split" not in (csv.DictReader(file).fieldnames or ()):
                 continue
         name = table.parent.name
-        print(name, convert(table.parent, arguments.out / name), flush=True)
+        print(name, convert(table.parent, arguments.out / name), flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -31,6 +31,26 @@ _PROBES: dict[str, Any] = {
     f"{VIEWS}.image_size": 64,
 }
 _PLAIN = dict(brightness=0.1, contrast=0.2, gamma=0.2, blur_probability=0.0, noise=0.01)
+# Everything once at a tenth of the labels.
+_SHORT = dict(
+    chest_cls=150, chest_det_cls=150, bone_cls=150, lung_seg=150, chest_det=300
+)
+_WHOLE: dict[str, Any] = {
+    "study.arms": ("scratch", "contrastive", "mtpret"),
+    "study.claims": ("mtpret - scratch", "mtpret - contrastive"),
+    "study.fractions": (0.1,),
+    "study.seeds": (1,),
+    "study.finetune_steps": _SHORT,
+    f"{STAGE_1}.steps": 400,
+    f"{STAGE_1}.optimizer.learning_rate": 0.1,
+    f"{VIEWS}.image_size": 64,
+}
+_NARROW: dict[str, Any] = {
+    **_WHOLE,
+    "backbone.width": 16,
+    "study.seeds": (2,),
+    f"{STAGE_1}.steps": 1500,
+}
 # What a trial changes of configs/study_mini.py as it was before the search.
 TRIALS: dict[str, dict[str, Any]] = {
     "probe_scratch": {
@@ -44,6 +64,8 @@ TRIALS: dict[str, dict[str, Any]] = {
     "probe_sharp": {**_PROBES, f"{VIEWS}.temperature": 0.1},
     "probe_keys": {**_PROBES, f"{VIEWS}.momentum": 0.95},
     "probe_crop": {**_PROBES, f"{VIEWS}.augment": dict(crop_min_area=0.2)},
+    "whole_first": _WHOLE,
+    "narrow_first": {**_NARROW},
 }
 
 

@@ -1,10 +1,11 @@
-"""A small study by its command, to the predictions of every cell; then once more."""
+"""A small study by its command, to the predictions of every cell; then one anew."""
 
 from __future__ import annotations
 
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -44,6 +45,10 @@ def _ends(runs: pathlib.Path) -> dict[str, float]:
     return {path.parent.name: path.stat().st_mtime for path in runs.glob("*/run.json")}
 
 
+def _predicted(run: pathlib.Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in run.glob("predictions/*/test*")}
+
+
 def test_every_cell_is_done_once(tmp_path: pathlib.Path):
     workdir = _run(tmp_path)
 
@@ -75,5 +80,12 @@ def test_every_cell_is_done_once(tmp_path: pathlib.Path):
     ]
     assert set(told["frozen"]["fracture"]["0.5"]["mtpret"]) == {"linear", "knn"}
 
+    # What is done again comes out the same, and nothing else is done again.
+    again = workdir / "runs" / "mtpret.fracture.f50.s0"
+    first = _predicted(again)
+    assert first
+    shutil.rmtree(again)
     _run(tmp_path)
-    assert _ends(workdir / "runs") == ends
+    assert _predicted(again) == first
+    assert ends.pop(again.name) < _ends(workdir / "runs").pop(again.name)
+    assert ends.items() <= _ends(workdir / "runs").items()
