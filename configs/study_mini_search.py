@@ -51,6 +51,23 @@ _NARROW: dict[str, Any] = {
     "study.seeds": (2,),
     f"{STAGE_1}.steps": 1500,
 }
+# Rates of stages 2 and 3: less where few labels are soon learnt by heart.
+_GENTLE: dict[str, Any] = {
+    **{f"tasks.{name}.learning_rate_scale": 0.3 for name in _PROBED},
+    "tasks.lung_seg.learning_rate_scale": 2.0,
+    "study.learning_rates": {},
+}
+_ADAM = dict(name="adamw", learning_rate=0.001, warmup_steps=10)
+_STRONG = dict(
+    crop_min_area=0.5,
+    flip_probability=0.5,
+    rotation_degrees=10.0,
+    brightness=0.2,
+    contrast=0.4,
+    gamma=0.3,
+    blur_probability=0.5,
+    noise=0.03,
+)
 # What a trial changes of configs/study_mini.py as it was before the search.
 TRIALS: dict[str, dict[str, Any]] = {
     "probe_scratch": {
@@ -65,7 +82,35 @@ TRIALS: dict[str, dict[str, Any]] = {
     "probe_keys": {**_PROBES, f"{VIEWS}.momentum": 0.95},
     "probe_crop": {**_PROBES, f"{VIEWS}.augment": dict(crop_min_area=0.2)},
     "whole_first": _WHOLE,
-    "narrow_first": {**_NARROW},
+    "narrow_first": _NARROW,
+    "narrow_adam": {  # stage 2 as fine-tuning: less of classification
+        **_NARROW,
+        **_GENTLE,
+        "study.arms": ("scratch", "contrastive", "mtpret"),
+        "study.continual.optimizer": _ADAM,
+        "study.continual.steps": 60,
+        "study.continual.checkpoint_every": 60,
+        "study.continual.continual.rounds": 5,
+    },
+    "narrow_views": {  # other views of labelled pictures, to be learnt by heart less
+        **_NARROW,
+        **_GENTLE,
+        "study.arms": ("scratch", "contrastive"),
+        "study.claims": ("contrastive - scratch",),
+        "study.tasks": _PROBED,
+        "study.finetune_steps": dict.fromkeys(_PROBED, 150),
+        "study.learning_rates": {},
+        **{f"tasks.{name}.augment": _STRONG for name in _PROBED},
+    },
+    "narrow_rate": {
+        **_NARROW,
+        "study.arms": ("scratch", "contrastive"),
+        "study.claims": ("contrastive - scratch",),
+        "study.tasks": _PROBED,
+        "study.finetune_steps": dict.fromkeys(_PROBED, 150),
+        "study.learning_rates": {},
+        "study.finetune.optimizer.learning_rate": 0.0003,
+    },
 }
 
 
@@ -82,7 +127,7 @@ def get_config(arg: str = "") -> ConfigDict:
     for path, value in TRIALS[trial].items():
         *parents, name = path.split(".")
         row = functools.reduce(lambda each, part: each[part], parents, config)
-        if isinstance(value, dict) and name == "augment":
+        if isinstance(value, dict) and name in ("augment", "optimizer"):
             row[name].update(value)
         elif isinstance(value, dict):
             row[name] = ConfigDict(value)
