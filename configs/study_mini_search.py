@@ -15,6 +15,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from mtpret_jax import config as schema
+
 STAGE_1, VIEWS = "study.contrastive", "study.contrastive.contrastive"
 # Probes and neighbours on the frozen backbone; no fine-tuning to speak of.
 _PROBED = ("chest_cls", "chest_det_cls", "bone_cls")
@@ -58,6 +60,16 @@ _GENTLE: dict[str, Any] = {
     "study.learning_rates": {},
 }
 _ADAM = dict(name="adamw", learning_rate=0.001, warmup_steps=10)
+_PASS: dict[str, Any] = {
+    "study.arms": ("contrastive", "mtpret"),
+    "study.claims": ("mtpret - contrastive",),
+    "report.baseline": "contrastive",
+    "study.seeds": (1,),
+    "study.continual.optimizer": _ADAM,
+    "study.continual.steps": 60,
+    "study.continual.checkpoint_every": 60,
+    "study.continual.continual.rounds": 5,
+}
 _STRONG = dict(
     crop_min_area=0.5,
     flip_probability=0.5,
@@ -68,6 +80,15 @@ _STRONG = dict(
     blur_probability=0.5,
     noise=0.03,
 )
+# Stage 2 hardly moves for classification.
+_LIGHT: dict[str, Any] = {
+    **_NARROW,
+    **_GENTLE,
+    **_PASS,
+    **{f"tasks.{name}.augment": _STRONG for name in _PROBED},
+    **{f"tasks.{name}.learning_rate_scale": 0.1 for name in _PROBED},
+    "study.learning_rates": dict.fromkeys(_PROBED, 0.003),
+}
 # What a trial changes of configs/study_mini.py as it was before the search.
 TRIALS: dict[str, dict[str, Any]] = {
     "probe_scratch": {
@@ -86,11 +107,28 @@ TRIALS: dict[str, dict[str, Any]] = {
     "narrow_adam": {  # stage 2 as fine-tuning: less of classification
         **_NARROW,
         **_GENTLE,
+        **_PASS,
         "study.arms": ("scratch", "contrastive", "mtpret"),
-        "study.continual.optimizer": _ADAM,
-        "study.continual.steps": 60,
-        "study.continual.checkpoint_every": 60,
-        "study.continual.continual.rounds": 5,
+        "study.claims": ("mtpret - scratch", "mtpret - contrastive"),
+        "report.baseline": "scratch",
+        "study.seeds": (2,),
+    },
+    "narrow_light": _LIGHT,
+    "narrow_light_2": {**_LIGHT, "study.seeds": (2,)},  # once more
+    "narrow_teeth": {  # one more task of stage 2
+        **_LIGHT,
+        "study.continual.continual.tasks": (
+            *("chest_cls", "chest_det_cls", "lung_seg", "chest_det"),
+            "dental_teeth",
+        ),
+    },
+    "narrow_anchor": {  # stage 2 is held nearer to where it began
+        **_NARROW,
+        **_GENTLE,
+        **_PASS,
+        **{f"tasks.{name}.augment": _STRONG for name in _PROBED},
+        "study.continual.continual.anchor_pretrained": 0.1,
+        "study.continual.continual.anchor_previous": 0.1,
     },
     "narrow_views": {  # other views of labelled pictures, to be learnt by heart less
         **_NARROW,
@@ -124,6 +162,15 @@ def get_config(arg: str = "") -> ConfigDict:
         )
     config = _study_mini().get_config(folder)
     config.seed = 100  # not those of the study
+    if trial == "narrow_teeth":
+        config.tasks.dental_teeth = schema.task(
+            kind="segmentation",
+            dataset="dental_teeth",
+            image_size=96,
+            batch_size=16,
+            learning_rate_scale=2.0,
+            segmentation=dict(output_stride=8, channels=64, rates=(2, 4, 6)),
+        )
     for path, value in TRIALS[trial].items():
         *parents, name = path.split(".")
         row = functools.reduce(lambda each, part: each[part], parents, config)
