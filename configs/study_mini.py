@@ -50,9 +50,12 @@ def get_config(folder: str = "") -> ConfigDict:
 
 
 def _add_sets(config: ConfigDict, folder: str) -> None:
+    told = dict(age="age", sex="sex", view="view")
     sets: dict[str, dict[str, Any]] = dict(
         chest_cls=dict(
-            image_size=128, labels=dict(label=["normal", "pneumonia", "covid"])
+            image_size=128,
+            labels=dict(label=["normal", "pneumonia", "covid"]),
+            about=told,
         ),
         # Copies of pictures in chest_cls, in the same splits.
         chest_det=dict(
@@ -65,6 +68,7 @@ def _add_sets(config: ConfigDict, folder: str) -> None:
                 )
             ),
             unknown=["not_in_rsna"],
+            about=told,
             annotations="annotations.json",
             box_classes=["lung_opacity"],
         ),
@@ -137,7 +141,7 @@ def _study() -> ConfigDict:
         seeds=(3, 1),
         contrastive=dict(
             stage="contrastive",
-            steps=3000,  # ours: about 145 epochs of 1,327 images
+            steps=1500,  # ours: about 72 epochs of 1,327 images
             log_every=10,
             checkpoint_every=250,
             optimizer=dict(learning_rate=0.1, warmup_steps=50),  # ours

@@ -85,14 +85,35 @@ def parse_table(content: bytes, name: str) -> dict[str, Reading]:
         key = row["study_id"].rsplit(".", maxsplit=1)[0]
         if key in found:
             raise ValueError(f"{where}, study_id: {row['study_id']!r} comes twice.")
-        sex, age = _sex(row[column].lower()), _age(row["age"].lower())
-        if row[column] and not sex and row[column].lower() not in ("o", "other"):
-            raise ValueError(f"{where}, {column}: no sex in {row[column]!r}.")
-        if row["age"] and math.isnan(age):
-            raise ValueError(f"{where}, age: no age in {row['age']!r}.")
+        sex = read_sex(row[column], f"{where}, {column}")
+        age = read_age(row["age"], f"{where}, age")
         other = _OTHER.search(row.get("findings", ""))
         found[key] = Reading(sex, age, other[1].upper() if other else "")
     return found
+
+
+def read_sex(cell: str, where: str) -> str:
+    """Sex as "F" or "M"; "" where a cell is empty or says other.
+
+    Raises:
+      ValueError: If it says something else; begins with `where`.
+    """
+    sex = _sex(cell.lower())
+    if cell and not sex and cell.lower() not in ("o", "other"):
+        raise ValueError(f"{where}: no sex in {cell!r}.")
+    return sex
+
+
+def read_age(cell: str, where: str) -> float:
+    """Years from "58", "058Y" or "10 months"; not a number where a cell is empty.
+
+    Raises:
+      ValueError: If it holds no age; begins with `where`.
+    """
+    age = _age(cell.lower())
+    if cell and math.isnan(age):
+        raise ValueError(f"{where}: no age in {cell!r}.")
+    return age
 
 
 def patients(readings: Mapping[str, Reading]) -> dict[str, str]:

@@ -8,6 +8,8 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
+from tfds_builders import xray_features
+
 DEFAULT_TABLE = "labels.csv"
 MASK_KINDS = ("", "labels", "bits", "threshold")
 _LARGEST_BIT = 15
@@ -64,6 +66,9 @@ class XrayFolderConfig(tfds.core.BuilderConfig):
       box_classes: Classes of the boxes and the JSON's categories that belong to each:
         `{class: [category, ...]}`, or `[category, ...]` as they are.
       ignored_categories: Categories whose boxes are left out.
+      about: What else is told of an image, and the column that holds it: `{"age":
+        "age", "sex": "Patient Sex"}`; of view, age, sex, study_id and body_part. A
+        study reports its values for each sex, view and band of ages.
       invert: The image_ids, or patterns of them such as "knee/*", of pictures that are
         the wrong way round, dark where rays were stopped; they are turned around.
     """
@@ -92,6 +97,7 @@ class XrayFolderConfig(tfds.core.BuilderConfig):
     annotations: str = ""
     box_classes: Sequence[str] | Classes = ()
     ignored_categories: Sequence[str] = ()
+    about: Mapping[str, str] = dataclasses.field(default_factory=dict)
     invert: Sequence[str] = ()
 
     def __post_init__(self) -> None:
@@ -110,6 +116,8 @@ class XrayFolderConfig(tfds.core.BuilderConfig):
             # A lone string would be taken for a list of its letters.
             is_list = not isinstance(getattr(self, option), str)
             self._require(is_list, option, "a list of strings")
+        known = all(name in xray_features.ABOUT for name in self.about)
+        self._require(known, "about", f"columns of some of {xray_features.ABOUT}")
         self._check_labels()
         self._check_masks()
         self._require(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import collections
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from tfds_builders import files, splits, xray_features
+from tfds_builders import files, readings, splits, xray_features
 from tfds_builders.xray_folder import configuration
 
 _SPLITS = {
@@ -21,6 +22,12 @@ _SPLITS = {
 _GROUP_COLUMNS = ("group", "patient", "patient_id")
 _ALONE = "image:"  # before the name of an image whose patient is not known
 _FEW = 20  # values of a column that splits can share alike
+
+
+_READ_ABOUT: Mapping[str, Callable[[str, str], Any]] = {
+    "age": readings.read_age,
+    "sex": readings.read_sex,
+}
 
 
 def require_column(column: str, columns: Sequence[str], option: str, name: str) -> None:
@@ -71,6 +78,29 @@ def labels(
             f"`labels`{advice} or `unknown`."
         )
     return coded
+
+
+def about(
+    config: configuration.XrayFolderConfig,
+    columns: Sequence[str],
+    rows: Sequence[Mapping[str, str]],
+) -> list[xray_features.About]:
+    """What the option `about` asks for of each row; empty cells are unknown.
+
+    Raises:
+      ValueError: If a column is missing, or a cell holds no age or sex.
+    """
+    for column in config.about.values():
+        require_column(column, columns, "about", config.table)
+    found = []
+    for row in rows:
+        told: dict[str, Any] = {}
+        for name, column in config.about.items():
+            where = f"{config.table}: {row[config.file_column]!r}, {column}"
+            read = _READ_ABOUT.get(name)
+            told[name] = read(row[column], where) if read else row[column]
+        found.append(xray_features.About(**told))
+    return found
 
 
 def groups(

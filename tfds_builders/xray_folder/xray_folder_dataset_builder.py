@@ -49,6 +49,7 @@ class Builder(xray_builder.XrayBuilder):
             mask_names=tuple(config.classes_of_masks()),
             object_names=tuple(config.classes_of_boxes()),
             bit_depth=config.bit_depth,
+            about=tuple(name for name in xray_features.ABOUT if name in config.about),
         )
 
     def fingerprint(self) -> str:
@@ -85,6 +86,7 @@ class Builder(xray_builder.XrayBuilder):
         group_of = table.groups(config, columns, rows, ids)
         split_of = table.assign_splits(config, columns, rows, ids, group_of)
         patient_of = table.named(config, group_of)  # plays no part in the splits
+        told = table.about(config, columns, rows)
         result: dict[str, list[xray_builder.Record]] = {
             "train": [],
             "validation": [],
@@ -95,7 +97,7 @@ class Builder(xray_builder.XrayBuilder):
                 continue  # The table's mask is not there; already set aside.
             labels = {column: coded[row] for column, coded in known.items()}
             details = _Files(name, labels, mask_of.get(name), found.get(name))
-            record = xray_builder.Record(name, patient_of[row], details)
+            record = xray_builder.Record(name, patient_of[row], details, told[row])
             result[split_of[row]].append(record)
         return result
 
