@@ -14,10 +14,21 @@ import numpy as np
 from etils import epath
 
 import mtpret_jax
-from mtpret_jax import building, frozen, models, pool, recording, starting, types
+from mtpret_jax import (
+    building,
+    deciding,
+    frozen,
+    golden,
+    inference,
+    models,
+    pool,
+    recording,
+    starting,
+    types,
+)
 from mtpret_jax import config as schema
-from mtpret_jax.data import pipeline
-from mtpret_jax.metrics import segmentation
+from mtpret_jax.data import pipeline, sources
+from mtpret_jax.metrics import classification, segmentation
 from mtpret_jax.stages import supervised
 from mtpret_jax.training import checkpoint, evaluation, files, loop, sharding
 
@@ -276,13 +287,17 @@ def _end(
     sizes = sizes or {"contrastive": row.contrastive.image_size}
     steps = int(jax.device_get(state.step))
     pools = pool.lineage(config, name, shop.workdir / "runs", shop.findings)
+    sets = {config.tasks[task].dataset for task in names}
+    made = {each: sources.read_preparation(shop.folders[each]) for each in sets}
     description = {
         **starting.description(config),
+        **inference.describe(config, row, made),
         "image_size": sizes,
         "fit": config.input.fit,
         "class_names": {
             task: list(shop.tasks[task].metric().class_names) for task in names
         },
+        "decisions": _decisions(shop, name),
         "run": name,
         "stage": row.stage,
         "parent": starting.parent(row, shop.weights),
@@ -290,7 +305,10 @@ def _end(
         "steps": steps,
         "mtpret_jax": mtpret_jax.__version__,
     }
-    checkpoint.save_backbone(folder / "backbone", stage.hand_over(state), description)
+    tree = stage.hand_over(state)
+    checkpoint.save_backbone(folder / "backbone", tree, description)
+    if jax.process_index() == 0:
+        _write_golden(folder / "backbone", tree, description)
     body = jax.tree.leaves(state.params["backbone"])
     result = {
         "name": name,
@@ -313,6 +331,35 @@ def _end(
     if jax.process_index() == 0:
         files.write_json(folder / "run.json", result)
     files.wait_for_all(f"end of {name}")
+
+
+def _decisions(shop: building.Workshop, name: str) -> dict[str, Any]:
+    """What validation says of a classifier's probabilities, if it has enough to say."""
+    row = shop.config.runs[name]
+    task = row.finetune.task
+    if row.stage != "finetune" or not _is_telling(shop, row):
+        return {}
+    metric = shop.tasks[task].metric()
+    if not isinstance(metric, classification.ClassificationMetric):
+        return {}
+    path = _predictions(shop, name) / "validation.npz"
+    with path.open("rb") as stream, np.load(stream) as arrays:
+        records = {each: arrays[each] for each in arrays.files}
+    return {task: deciding.fit(metric, records)}
+
+
+def _write_golden(
+    folder: epath.Path, tree: types.Tree, description: Mapping[str, Any]
+) -> None:
+    """Keeps what the network makes of the golden picture, for each of its tasks."""
+    tree = sharding.fetch({part: tree[part] for part in ("backbone", "heads")})
+    found = {}
+    for task in description["class_names"] or ("",):
+        network = inference.build(description, task)
+        preparation = inference.preparation(description, task)
+        part = inference.part(tree, task)
+        found[task] = golden.outputs(network, part, preparation)
+    golden.write(folder, found)
 
 
 def _splits(row: schema.RunConfig) -> tuple[str, ...]:

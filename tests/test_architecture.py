@@ -31,8 +31,11 @@ ROOMS: dict[str, set[str]] = {
     "report": {"types", "config", "metrics"},
     "study": {"types", "config", "metrics", "audit", "report"},
     "command": set(),
+    "inference": {"types", "config", "data", "models", "tasks"},
     "preparation": {"types", "config", "data", "tfds_builders", "command"},
-    "experiment": WINGS | {"training", "report", "weights", "audit", "study"},
+    "experiment": WINGS
+    | {"training", "report", "weights", "audit", "study"}
+    | {"inference"},
     "export": {"config", "models", "ops", "training", "weights", "command"},
     "main": {"experiment", "config", "preparation", "command", "study"},
 }
@@ -43,7 +46,9 @@ SAME_ROOM = {
     "config_values": "config",
     "building": "experiment",
     "claims": "experiment",
+    "deciding": "experiment",
     "frozen": "experiment",
+    "golden": "inference",
     "probes": "experiment",
     "recording": "experiment",
     "running": "experiment",
@@ -74,6 +79,7 @@ FORBIDDEN: dict[str, set[str]] = {
     "study": {"flax", "orbax", "optax", "grain", "ml_collections"},
     "command": ACCELERATOR | DISK | READERS,
     "preparation": ACCELERATOR,
+    "inference": READERS | CLOCK | DOOR,
     "experiment": READERS | {"ml_collections"},
     "export": ACCELERATOR | READERS,
     "main": READERS | {"orbax", "optax", "flax"},

@@ -262,6 +262,11 @@ def _read_json(path: epath.Path) -> dict[str, Any]:
     return json.loads(path.read_text())
 
 
+def read_preparation(folder: PathLike) -> dict[str, Any]:
+    """What `preparation.json` of a prepared folder holds."""
+    return _read_json(epath.Path(folder) / _PREPARATION)
+
+
 def read_metadata(folder: PathLike) -> Metadata:
     """Names of labels, mask classes and object classes of a prepared folder."""
     stored = _read_json(epath.Path(folder) / "metadata.json")

@@ -1,0 +1,136 @@
+"""A simulated radiograph and what a network makes of it, kept with every backbone.
+
+Whoever loads the network does both again: another version of a library, a damaged file
+or a forgotten step of pre-processing is found before the first real picture.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+
+from mtpret_jax import inference, types
+from mtpret_jax.data import transforms
+
+FILE = "golden.npz"
+PICTURE = "golden.png"
+# float32 sums in another order change the seventh digit; dozens of layers, more.
+TOLERANCE = {"float32": 1e-3, "bfloat16": 5e-2}
+INPUT_TOLERANCE = 1e-3  # another OpenCV rounds 16-bit intensities otherwise
+PIXELS = 0.01  # share of a mask that may change class
+
+
+def picture() -> np.ndarray:
+    """A chest of `phantom_xray`, uint8 [H, W]."""
+    content = (importlib.resources.files("mtpret_jax") / PICTURE).read_bytes()
+    return transforms.decode(np.frombuffer(content, np.uint8))
+
+
+def outputs(
+    network: inference.Network, tree: types.Tree, preparation: inference.Preparation
+) -> dict[str, np.ndarray]:
+    """What the network makes of the picture: `input`, `embedding` and the task's own.
+
+    Computed in full precision, on accelerators too.
+    """
+    image, _ = preparation(picture())
+    with jax.default_matmul_precision("highest"):
+        found = jax.jit(network)(tree, image[np.newaxis])
+    found = {name: np.asarray(value[0]) for name, value in found.items()}
+    if "score" in found:  # Boxes of equal score may change places.
+        found["score"] = np.where(found.pop("valid"), found["score"], 0.0)
+    kept = ("embedding", "probability", "segmentation", "score")
+    return {"input": image} | {name: found[name] for name in kept if name in found}
+
+
+def write(folder: epath.Path, found: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+    """Writes the outputs of each task ("" for none) beside the backbone."""
+    arrays = {
+        f"{task}/{name}": array
+        for task, named in found.items()
+        for name, array in named.items()
+    }
+    with (folder / FILE).open("wb") as stream:
+        np.savez_compressed(stream, allow_pickle=False, **arrays)
+
+
+def read(folder: epath.Path, task: str) -> dict[str, np.ndarray]:
+    """What `write` wrote of a task.
+
+    Raises:
+      FileNotFoundError: If the folder has no such file.
+      ValueError: If the file is damaged or knows no such task.
+    """
+    path = folder / FILE
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{folder}: no {FILE}, by which a network is checked. It was made by a "
+            "version before 0.1; train or export it again."
+        )
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+            found = {
+                name.rpartition("/")[2]: arrays[name]
+                for name in arrays.files
+                if name.rpartition("/")[0] == task
+            }
+    except Exception as error:  # NumPy raises almost anything on damaged archives.
+        raise ValueError(f"{path}: damaged ({error}).") from error
+    if not found:
+        raise ValueError(f"{path}: nothing of task '{task}' in it.")
+    return found
+
+
+def check(
+    expected: Mapping[str, np.ndarray],
+    found: Mapping[str, np.ndarray],
+    *,
+    dtype: str,
+    where: str,
+) -> float:
+    """Compares outputs with those that were written.
+
+    Args:
+      expected: As `read` gives them.
+      found: As `outputs` gives them now.
+      dtype: That the network computes in.
+      where: Begins a message.
+
+    Returns:
+      The largest difference of the embedding, over its largest number.
+
+    Raises:
+      ValueError: If they differ by more than rounding.
+    """
+    differences: dict[str, tuple[float, float]] = {}
+    for name, wanted in expected.items():
+        got = found.get(name)
+        if got is None or got.shape != wanted.shape:
+            shape = None if got is None else got.shape
+            raise ValueError(f"{where}: {name} is {shape}, expected {wanted.shape}.")
+        allowed = INPUT_TOLERANCE if name == "input" else TOLERANCE[dtype]
+        differences[name] = (_difference(name, wanted, got), allowed)
+    # The input first: where it differs, so does all that follows.
+    for name, (difference, allowed) in differences.items():
+        limit = PIXELS if name == "segmentation" else allowed
+        if not difference <= limit:  # NaN too.
+            what = "the pre-processing" if name == "input" else f"the {name}"
+            raise ValueError(
+                f"{where}: {what} of the golden picture differs by {difference:.2g} "
+                f"from what was kept with the weights (at most {limit:.2g}). The files "
+                "are damaged, or a library computes otherwise than in training: "
+                "versions are in versions.json of the work folder."
+            )
+    return differences["embedding"][0]
+
+
+def _difference(name: str, wanted: np.ndarray, got: np.ndarray) -> Any:
+    if name == "segmentation":
+        return float((wanted != got).mean())
+    scale = max(1.0, float(np.abs(wanted).max(initial=0.0)))
+    return float(np.abs(wanted - got).max(initial=0.0)) / scale

@@ -1,0 +1,206 @@
+"""A trained network as a function of normalised images, and what it is told by.
+
+`describe` makes the part of a backbone folder's description from which `build` makes
+the network again, without the config or the data it was trained with.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mtpret_jax import config as schema
+from mtpret_jax import config_values, models, tasks, types
+from mtpret_jax.data import transforms
+
+BACKBONE_STRIDE = 32  # pixels, where no task asks for another
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Network:
+    """A backbone, perhaps with the head of one task, in evaluation mode.
+
+    Attributes:
+      backbone: Images to features.
+      task: The head; None for features alone.
+    """
+
+    backbone: types.Backbone
+    task: types.Task | None
+
+    def __call__(self, tree: types.Tree, image: jax.Array) -> dict[str, jax.Array]:
+        """Features, and what the task predicts from them.
+
+        Args:
+          tree: `{"backbone": .., "head": ..}`, each with `params` and `model_state`.
+          image: Normalised, float32 [B, H, W, 1].
+
+        Returns:
+          `embedding`, float32 [B, D], the mean of the last level, and the outputs of
+          `types.Task.predict`.
+        """
+        stride = self.task.output_stride if self.task else BACKBONE_STRIDE
+        features, _ = self.backbone.apply(
+            _variables(tree["backbone"]), image, train=False, output_stride=stride
+        )
+        outputs = {"embedding": features.pooled.astype(jnp.float32)}
+        if self.task is not None:
+            outputs |= self.task.predict(_variables(tree["head"]), features)
+        return outputs
+
+    def shapes(self, image_size: int) -> types.Tree:
+        """The tree that a call takes, leaves with `shape` and `dtype`."""
+
+        def init(key: jax.Array) -> types.Tree:
+            image = jnp.zeros((1, image_size, image_size, 1))
+            stride = self.task.output_stride if self.task else BACKBONE_STRIDE
+            body = self.backbone.init(key, image)
+            tree = {"backbone": _parts(body)}
+            if self.task is not None:
+                features, _ = self.backbone.apply(
+                    body, image, train=False, output_stride=stride
+                )
+                tree["head"] = _parts(self.task.init(key, features))
+            return tree
+
+        return jax.eval_shape(init, jax.random.key(0))
+
+
+@dataclasses.dataclass(frozen=True)
+class Preparation:
+    """What is done to a picture before the network sees it.
+
+    Attributes:
+      image_size: Side of the square input, pixels.
+      fit: How the picture lies in it; see `transforms.fit`.
+      statistics: Mean and deviation of intensities in [0, 1]; None: the picture's own.
+      longest_side: To which training's pictures were shrunk before, pixels; 0: not.
+      bit_depth: Of training's pictures, 8 or 16.
+    """
+
+    image_size: int
+    fit: str
+    statistics: tuple[float, float] | None
+    longest_side: int
+    bit_depth: int
+
+    def __call__(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Fits a picture to the square and normalises it.
+
+        Args:
+          picture: Not longer than `longest_side`, uint8 or uint16 [H, W].
+
+        Returns:
+          float32 [size, size, 1], and the matrix from the picture to the square,
+          float64 [3, 3].
+        """
+        stored = transforms.to_16_bit(picture)
+        view = transforms.plain_view(stored, size=self.image_size, mode=self.fit)
+        image = transforms.normalise(view.image, view.valid, statistics=self.statistics)
+        return image, view.matrix
+
+
+def describe(
+    config: schema.ExperimentConfig,
+    row: schema.RunConfig,
+    sets: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:
+    """What a description must hold so that `build` and `preparation` need no more.
+
+    Args:
+      config: The whole config.
+      row: The run.
+      sets: `preparation.json` of every set.
+    """
+    prepared = {}
+    for name in row.tasks:
+        made = sets[config.tasks[name].dataset]
+        prepared[name] = {
+            "longest_side": made.get("options", {}).get("image_size", 0),
+            "bit_depth": made.get("options", {}).get("bit_depth", 8),
+            "pixel_mean": made.get("pixel_mean"),
+            "pixel_std": made.get("pixel_std"),
+        }
+    return {
+        "network": schema.as_dict(config.backbone),
+        "tasks": {name: schema.as_dict(config.tasks[name]) for name in row.tasks},
+        "prepared": prepared,
+    }
+
+
+def build(described: Mapping[str, Any], task: str) -> Network:
+    """The network that a description tells of.
+
+    Args:
+      described: With what `describe` gave, and `class_names`.
+      task: Whose head; "" for the backbone alone.
+
+    Raises:
+      ValueError: If the description is damaged.
+    """
+    settings = _settings(described["network"], schema.BackboneConfig, "network")
+    body = models.build_backbone(settings)
+    if not task:
+        return Network(body, None)
+    row = _settings(described["tasks"][task], schema.TaskConfig, f"tasks.{task}")
+    names = _names(row, described["class_names"][task])
+    dtype = jnp.dtype(settings.compute_dtype)
+    built = tasks.build_tasks({task: row}, {row.dataset: names}, dtype=dtype)
+    return Network(body, built[task])
+
+
+def preparation(described: Mapping[str, Any], task: str) -> Preparation:
+    """What a description says of pictures; `task` as in `build`."""
+    statistics = None
+    prepared = described["prepared"].get(task, {})
+    if described["normalisation"] == "dataset":
+        if not prepared:
+            raise ValueError(
+                "A backbone whose config.input.normalisation was 'dataset' has no "
+                "statistics of its own: fine-tune it and take that run."
+            )
+        statistics = (float(prepared["pixel_mean"]), float(prepared["pixel_std"]))
+    sizes = described["image_size"]
+    return Preparation(
+        image_size=int(sizes[task] if task else max(sizes.values())),
+        fit=described["fit"],
+        statistics=statistics,
+        longest_side=int(prepared.get("longest_side", 0)),
+        bit_depth=int(prepared.get("bit_depth", 16)),
+    )
+
+
+def part(tree: types.Tree, task: str) -> types.Tree:
+    """What `Network` takes, of what `types.Stage.hand_over` gives."""
+    if not task:
+        return {"backbone": tree["backbone"]}
+    heads = tree["heads"]
+    head = {kind: heads[kind].get(task, {}) for kind in ("params", "model_state")}
+    return {"backbone": tree["backbone"], "head": head}
+
+
+def _settings(values: Mapping[str, Any], kind: Any, path: str) -> Any:
+    return config_values.parse(values, kind, path, schema.CHOICES)
+
+
+def _names(row: schema.TaskConfig, found: Sequence[str]) -> dict[str, Any]:
+    """Class names under the heading by which a task of this kind asks for them."""
+    headings = {
+        "classification": {"label_names": {row.target: found}},
+        "segmentation": {"mask_names": found},
+        "detection": {"object_names": found},
+    }
+    return headings[row.kind]
+
+
+def _variables(tree: types.Tree) -> types.Variables:
+    return types.Variables(tree["params"], tree["model_state"])
+
+
+def _parts(variables: types.Variables) -> types.Tree:
+    return {"params": variables.params, "model_state": variables.model_state}
