@@ -20,8 +20,9 @@ import jax
 
 from benchmarks import recording
 from mtpret_jax import config as schema
-from mtpret_jax import main, preparation, types
+from mtpret_jax import preparation, types
 from mtpret_jax.training import loop
+from mtpret_jax.verbs import train
 
 # In their order. The first batch comes after the streams' opening; the first step with
 # its compilation.
@@ -196,7 +197,7 @@ def _watch_command() -> None:
     watch = _Watch(float(began), int(steps))
     preparation.prepare, loop.fit = watch.prepare, watch.fit
     try:
-        main.run()
+        train.run("", sys.argv[1:])
     except _Enough:
         pathlib.Path(result).write_text(json.dumps(_facts(watch)))
         sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""Builds in PyTorch what `python -m mtpret_jax.export` wrote, and loads its weights.
+"""Builds in PyTorch what `mtpret_jax export` wrote, and loads its weights.
 
     pip install torch torchvision safetensors
     python load_exported.py exported

@@ -5,35 +5,115 @@ With `--verbosity=1` the traceback shows where it arose.
 
 from __future__ import annotations
 
+import argparse
+import difflib
 import sys
 import traceback
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NoReturn
 
 from absl import app, flags, logging
 
+# Exit codes.
+DONE, MISTAKE, USAGE, SKIPPED = 0, 1, 2, 3
+_MISTAKES = (ValueError, OSError, TypeError, FloatingPointError)
+
+
+class Parser(argparse.ArgumentParser):
+    """Of the verbs that take no config; an unknown option names the nearest."""
+
+    def __init__(self, program: str, about: str | None) -> None:
+        """`about` is the module's docstring."""
+        super().__init__(
+            prog=program,
+            description=about,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        self.add_argument(
+            "--verbosity",
+            type=int,
+            default=0,
+            metavar="N",
+            help="1: show where a mistake arose",
+        )
+
+    def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
+        """Reads the options; ends the process where they are wrong."""
+        known, rest = self.parse_known_intermixed_args(arguments)
+        if rest:
+            options = [o for action in self._actions for o in action.option_strings]
+            given = rest[0].partition("=")[0]
+            sys.exit(wrong(f"{self.prog} has no option {given}.", given, options))
+        return known
+
+    def error(self, message: str) -> NoReturn:
+        """One line; the usage is for `--help`."""
+        sys.stderr.write(f"Error: {message} ({self.prog} --help shows all options.)\n")
+        sys.exit(USAGE)
+
+
+def wrong(message: str, given: str, known: Iterable[str]) -> int:
+    """Says what was wrong and which known name is nearest; gives the exit code."""
+    names = list(known)
+    found = difflib.get_close_matches(given, names, n=1)
+    near = f" Did you mean {found[0]}?" if found else f" Known: {', '.join(names)}."
+    sys.stderr.write(f"Error: {message}{near}\n")
+    return USAGE
+
+
+def call(body: Callable[[], int], *, verbosity: int) -> int:
+    """Runs a verb's body; a mistake in the input ends in one line."""
+    if not verbosity:
+        logging.set_verbosity(logging.ERROR)  # Orbax says much.
+    try:
+        return body()
+    except _MISTAKES as error:
+        if verbosity:
+            raise
+        sys.stderr.write(f"{_said(error)}\n")
+        return MISTAKE
+
 
 def run(
-    main: Callable[[list[str]], Any], *, usage: str, required: Sequence[str]
-) -> None:
-    """Reads the flags, perhaps `--config` among them, and runs `main`.
+    main: Callable[[list[str]], Any],
+    *,
+    usage: str,
+    required: Sequence[str],
+    about: str | None,
+    arguments: Sequence[str],
+) -> NoReturn:
+    """Reads the flags, perhaps `--config` among them, runs `main`, ends the process.
 
     Args:
       main: Gets what is no flag, after the name of the program.
       usage: An example of the command, for who forgets a required flag.
       required: Names of flags that must be given.
+      about: Docstring of the caller's module, for `--help`.
+      arguments: Of the command line.
     """
+    here = sys._getframe(1).f_globals["__name__"]
+    if {"-h", "--help"} & set(arguments):
+        options = flags.FLAGS.module_help(here)
+        sys.stdout.write(f"{about}\nusage: {usage}\n\nOptions:\n{options}\n")
+        sys.exit(DONE)
 
-    def parse(arguments: list[str]) -> list[str]:
-        return _parse_flags(arguments, usage, required)
+    def parse(given: list[str]) -> list[str]:
+        return _parse_flags(given, usage, required)
 
     try:
-        app.run(main, flags_parser=parse)
-    except (ValueError, OSError, TypeError, FloatingPointError) as error:
+        app.run(main, [sys.argv[0], *arguments], flags_parser=parse)
+        sys.exit(DONE)
+    except _MISTAKES as error:
         if logging.level_debug():
             raise
-        lines = [str(error), *getattr(error, "__notes__", [])]
-        sys.exit(f"Error: {' '.join(lines)} (--verbosity=1 shows where.)")
+        sys.stderr.write(f"{_said(error)}\n")
+        sys.exit(MISTAKE)
+
+
+def _said(error: Exception) -> str:
+    lines = [str(error), *getattr(error, "__notes__", [])]
+    return f"Error: {' '.join(lines)} (--verbosity=1 shows where.)"
 
 
 def _parse_flags(
@@ -54,7 +134,8 @@ def _parse_flags(
     except (flags.Error, AttributeError, KeyError, OSError, ValueError) as error:
         if "--verbosity=1" in arguments:
             raise
-        sys.exit(f"Error: {_explain(error, arguments)}")
+        sys.stderr.write(f"Error: {_explain(error, arguments)}\n")
+        sys.exit(USAGE)
 
 
 def _explain(error: BaseException, arguments: list[str]) -> str:

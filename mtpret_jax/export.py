@@ -1,6 +1,4 @@
-"""The command: what a run has learnt, in torchvision's layout, for PyTorch.
-
-    python -m mtpret_jax.export --workdir=runs/demo --run=contrastive --out=exported
+"""Writes what a run has learnt in torchvision's layout, for PyTorch.
 
 Writes `model.safetensors` and `config.json`: what the network is, what it expects of
 pixels, which class is which, and the arguments by which torchvision builds it. In
@@ -17,15 +15,13 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Mapping
 from typing import Any
 
-from absl import app, flags, logging
 from etils import epath
 
-from mtpret_jax import command, config_checks
 from mtpret_jax import config as schema
+from mtpret_jax import config_checks
 from mtpret_jax.models import faster_rcnn, pyramid
 from mtpret_jax.ops import regions
 from mtpret_jax.training import checkpoint
@@ -246,35 +242,3 @@ _BUILDINGS: Mapping[str, Any] = {
     "segmentation": _deeplab,
     "detection": _faster_rcnn,
 }
-
-
-def run() -> None:
-    """The command; a mistake in the input ends in one line, not a traceback."""
-    # Defined here, since the main command has flags of the same names.
-    workdir = flags.DEFINE_string("workdir", None, "Work folder of the main command.")
-    name = flags.DEFINE_string("run", None, "A run of it that has ended.")
-    out = flags.DEFINE_string("out", None, "Folder to write to; not there, or empty.")
-
-    def main(arguments: list[str]) -> None:
-        if len(arguments) > 1:
-            raise app.UsageError(f"Unknown arguments: {arguments[1:]}.")
-        if not logging.level_debug():
-            logging.set_verbosity(logging.ERROR)  # Orbax says much.
-        folder = epath.Path(str(out.value)).expanduser()
-        place = epath.Path(str(workdir.value)).expanduser()
-        facts = export(place, str(name.value), folder)
-        said = [f"Written to {folder}: {TENSORS} and {FACTS} ({facts['kind']})."]
-        if "why_not" in facts:
-            said.append(f"Note: {facts['why_not']}")
-        sys.stdout.write("\n".join([*said, ""]))
-
-    command.run(
-        main,
-        usage="python -m mtpret_jax.export --workdir=runs/demo --run=contrastive "
-        "--out=exported",
-        required=("workdir", "run", "out"),
-    )
-
-
-if __name__ == "__main__":
-    run()

@@ -117,19 +117,28 @@ def describe(
       row: The run.
       sets: `preparation.json` of every set.
     """
-    prepared = {}
-    for name in row.tasks:
-        made = sets[config.tasks[name].dataset]
-        prepared[name] = {
-            "longest_side": made.get("options", {}).get("image_size", 0),
-            "bit_depth": made.get("options", {}).get("bit_depth", 8),
-            "pixel_mean": made.get("pixel_mean"),
-            "pixel_std": made.get("pixel_std"),
+    prepared = {name: _prepared(sets[config.tasks[name].dataset]) for name in row.tasks}
+    if not prepared:  # The sets of stage 1 may differ: keep the most detail.
+        pool = [_prepared(sets[name]) for name in row.contrastive.datasets]
+        prepared[""] = {
+            name: max(each[name] for each in pool)
+            for name in ("longest_side", "bit_depth")
         }
     return {
         "network": schema.as_dict(config.backbone),
         "tasks": {name: schema.as_dict(config.tasks[name]) for name in row.tasks},
         "prepared": prepared,
+    }
+
+
+def _prepared(made: Mapping[str, Any]) -> dict[str, Any]:
+    """What a set's `preparation.json` says of its pictures."""
+    options = made.get("options", {})
+    return {
+        "longest_side": options.get("image_size", 0),
+        "bit_depth": options.get("bit_depth", 8),
+        "pixel_mean": made.get("pixel_mean"),
+        "pixel_std": made.get("pixel_std"),
     }
 
 
@@ -157,9 +166,10 @@ def build(described: Mapping[str, Any], task: str) -> Network:
 def preparation(described: Mapping[str, Any], task: str) -> Preparation:
     """What a description says of pictures; `task` as in `build`."""
     statistics = None
-    prepared = described["prepared"].get(task, {})
+    everything = described["prepared"]
+    prepared = everything.get(task) or next(iter(everything.values()))
     if described["normalisation"] == "dataset":
-        if not prepared:
+        if "pixel_mean" not in prepared:
             raise ValueError(
                 "A backbone whose config.input.normalisation was 'dataset' has no "
                 "statistics of its own: fine-tune it and take that run."
@@ -170,8 +180,8 @@ def preparation(described: Mapping[str, Any], task: str) -> Preparation:
         image_size=int(sizes[task] if task else max(sizes.values())),
         fit=described["fit"],
         statistics=statistics,
-        longest_side=int(prepared.get("longest_side", 0)),
-        bit_depth=int(prepared.get("bit_depth", 16)),
+        longest_side=int(prepared["longest_side"]),
+        bit_depth=int(prepared["bit_depth"]),
     )
 
 

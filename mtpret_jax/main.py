@@ -1,106 +1,55 @@
-"""The command: prepares what is missing, then runs a config into a work folder.
+"""The command: `python -m mtpret_jax.main <verb> ...`; without a verb, `train`.
 
-    python -m mtpret_jax.main --config=configs/demo.py --workdir=runs/demo
-
-A mistake in the input ends in one line; `--verbosity=1` shows where it arose.
-Kept short, so that everything else can be used from a notebook or tested.
+Kept short: each verb is a file in `verbs/`, imported only when it is asked for.
 """
 
 from __future__ import annotations
 
-import logging as python_logging
-import os
+import importlib
+import sys
+from collections.abc import Sequence
 
-import jax
-from absl import app, flags, logging
-from etils import epath
-from jax.experimental import multihost_utils
-from ml_collections import config_flags
+from mtpret_jax import command
 
-from mtpret_jax import claims, command, experiment, preparation, starting
-from mtpret_jax import config as schema
-from mtpret_jax.study import plan
-
-_LOG = python_logging.getLogger("mtpret_jax.main")
-_CONFIG = config_flags.DEFINE_config_file("config", None, "The config file.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder for all results.")
-_DATA_DIR = flags.DEFINE_string(
-    "data_dir",
-    os.path.join("~", "tensorflow_datasets"),
-    "Folder of prepared sets; missing ones are prepared there first.",
-)
-_REBUILD = flags.DEFINE_bool(
-    "rebuild", False, "Prepare sets again whose source or options have changed."
-)
-_REPORT_ONLY = flags.DEFINE_bool(
-    "report_only", False, "Do no run; report on those that have ended."
-)
-_DISTRIBUTED = flags.DEFINE_bool(
-    "distributed", False, "Join the other processes of a cluster that JAX detects."
-)
-_COORDINATOR = flags.DEFINE_string(
-    "coordinator",
-    None,
-    "With --distributed where JAX detects no cluster: host:port of process 0.",
-)
-_PROCESSES = flags.DEFINE_integer("processes", None, "Their number, likewise.")
-_PROCESS = flags.DEFINE_integer("process", None, "Index of this one, likewise.")
+NAME = "python -m mtpret_jax.main"
+VERBS = {
+    "train": "runs a config: prepares its sets, trains, evaluates, reports",
+    "evaluate": "measures a trained model on a split of a prepared set",
+    "predict": "X-ray files to probabilities, boxes or masks",
+    "embed": "X-ray files to features",
+    "export": "a run for PyTorch, Hugging Face, JAX or ONNX",
+    "data": "prepare, doctor, audit: the sets before anything is trained",
+    "config": "show, check: what a config comes to, and what it will cost",
+}
 
 
-def main(arguments: list[str]) -> None:
-    """Runs the config that the flags name."""
-    if len(arguments) > 1:
-        raise app.UsageError(f"Unknown arguments: {arguments[1:]}.")
-    cluster = (_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
-    if not _DISTRIBUTED.value and any(value is not None for value in cluster):
-        raise app.UsageError(
-            "--coordinator, --processes, --process: add --distributed."
-        )
-    if _DISTRIBUTED.value:
-        jax.distributed.initialize(*cluster)
-    _set_up_logging()
-    config = plan.expand(schema.parse(_CONFIG.value))
-    workdir = epath.Path(str(_WORKDIR.value)).expanduser()
-    # Runs repeat each other's programs, and a resumed one its own.
-    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        cache = str(workdir / "compilation_cache")
-        jax.config.update("jax_compilation_cache_dir", cache)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    starting.check(config)  # Before sets are prepared, which may take hours.
-    data_dir = epath.Path(str(_DATA_DIR.value)).expanduser()
-    if jax.process_index() == 0:  # The others find the sets ready.
-        with claims.alone(workdir / "locks" / "preparation"):
-            folders = preparation.prepare(
-                config.datasets, data_dir, rebuild=_REBUILD.value
-            )
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices("sets are prepared")
-    if jax.process_index() != 0:
-        folders = preparation.prepare(config.datasets, data_dir)
-    experiment.run(config, workdir, folders, report_only=_REPORT_ONLY.value)
-    path = experiment.report_path(config, workdir)
-    _LOG.info("Report: %s", path.with_suffix(".html"))
+def run(arguments: Sequence[str] | None = None) -> None:
+    """Ends the process with the exit code of the verb; see `command`."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0] in ("-h", "--help"):
+        sys.stdout.write(overview())
+        sys.exit(command.DONE if given else command.USAGE)
+    verb = "train" if given[0].startswith("-") else given.pop(0)
+    if verb not in VERBS:
+        sys.exit(command.wrong(f"no verb '{verb}'.", verb, VERBS))
+    module = importlib.import_module(f"mtpret_jax.verbs.{verb}")
+    sys.exit(module.run(f"{NAME} {verb}", given))
 
 
-def _set_up_logging() -> None:
-    """Our own messages as plain lines; of the libraries, errors only."""
-    if not logging.level_debug():
-        logging.set_verbosity(logging.ERROR)
-    handler = python_logging.StreamHandler()
-    handler.setFormatter(python_logging.Formatter("%(message)s"))
-    for package in ("mtpret_jax", "tfds_builders"):
-        logger = python_logging.getLogger(package)
-        logger.addHandler(handler)
-        logger.setLevel(python_logging.INFO)
-        logger.propagate = False
-
-
-def run() -> None:
-    """The command; a mistake in the input ends in one line, not a traceback."""
-    command.run(
-        main,
-        usage="python -m mtpret_jax.main --config=configs/demo.py --workdir=runs/demo",
-        required=("config", "workdir"),
+def overview() -> str:
+    """What `--help` says."""
+    lines = [f"  {verb:<10}{about}" for verb, about in VERBS.items()]
+    return "\n".join(
+        [
+            f"usage: {NAME} VERB ...      ({NAME} VERB --help says more)",
+            "",
+            *lines,
+            "",
+            "Exit codes: 0 done; 1 a mistake in the input, said in one line; 2 wrong",
+            "usage; 3 done, but some files were skipped; 75 stopped after saving: the",
+            "same command goes on.",
+            "",
+        ]
     )
 
 

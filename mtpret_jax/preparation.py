@@ -1,7 +1,5 @@
 """Makes the prepared data sets that a config names, and leaves alone what is ready.
 
-    python -m mtpret_jax.preparation --config=configs/demo.py --data_dir=data
-
 A set is ready when its folder was made with the same options from the same source. If
 not, nothing is overwritten unless asked for (`--rebuild`). Reads no prepared record.
 """
@@ -19,12 +17,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import tensorflow_datasets as tfds
-from absl import app, flags
 from etils import epath
-from ml_collections import config_flags
 
 import tfds_builders
-from mtpret_jax import command
 from mtpret_jax import config as schema
 from mtpret_jax.data import manifests
 from tfds_builders import release, xray_builder
@@ -220,37 +215,3 @@ def _summary(folder: epath.Path) -> str:
     made = _read(folder)
     counts = ", ".join(f"{split} {count}" for split, count in made["splits"].items())
     return f"{counts}; {made['quarantined']} files left out."
-
-
-def run() -> None:
-    """The command; a mistake in the input ends in one line, not a traceback."""
-    # Defined here, since the main command has flags of the same names.
-    config = config_flags.DEFINE_config_file("config", None, "The config file.")
-    data_dir = flags.DEFINE_string(
-        "data_dir",
-        os.path.join("~", "tensorflow_datasets"),
-        "Folder of prepared sets.",
-    )
-    rebuild = flags.DEFINE_bool(
-        "rebuild", False, "Prepare sets again whose source or options have changed."
-    )
-
-    def main(arguments: list[str]) -> None:
-        if len(arguments) > 1:
-            raise app.UsageError(f"Unknown arguments: {arguments[1:]}.")
-        logging.basicConfig(format="%(message)s", level=logging.INFO)
-        datasets = schema.parse(config.value).datasets
-        prepare(
-            datasets, epath.Path(data_dir.value).expanduser(), rebuild=rebuild.value
-        )
-
-    command.run(
-        main,
-        usage="python -m mtpret_jax.preparation --config=configs/demo.py "
-        "--data_dir=data",
-        required=("config",),
-    )
-
-
-if __name__ == "__main__":
-    run()

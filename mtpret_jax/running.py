@@ -287,7 +287,7 @@ def _end(
     sizes = sizes or {"contrastive": row.contrastive.image_size}
     steps = int(jax.device_get(state.step))
     pools = pool.lineage(config, name, shop.workdir / "runs", shop.findings)
-    sets = {config.tasks[task].dataset for task in names}
+    sets = [config.tasks[task].dataset for task in names] or row.contrastive.datasets
     made = {each: sources.read_preparation(shop.folders[each]) for each in sets}
     description = {
         **starting.description(config),

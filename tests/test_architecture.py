@@ -32,12 +32,16 @@ ROOMS: dict[str, set[str]] = {
     "study": {"types", "config", "metrics", "audit", "report"},
     "command": set(),
     "inference": {"types", "config", "data", "models", "tasks"},
-    "preparation": {"types", "config", "data", "tfds_builders", "command"},
+    "predict": {"config", "types", "data", "metrics", "inference", "training"}
+    | {"tfds_builders"},
+    "preparation": {"types", "config", "data", "tfds_builders"},
     "experiment": WINGS
     | {"training", "report", "weights", "audit", "study"}
     | {"inference"},
-    "export": {"config", "models", "ops", "training", "weights", "command"},
-    "main": {"experiment", "config", "preparation", "command", "study"},
+    "export": {"config", "models", "ops", "training", "weights"},
+    "verbs": {"experiment", "config", "preparation", "command", "study", "audit"}
+    | {"data", "predict", "export", "training"},
+    "main": {"command"},
 }
 # Files beside a room's own file that belong to the same room.
 SAME_ROOM = {
@@ -78,11 +82,13 @@ FORBIDDEN: dict[str, set[str]] = {
     "report": {"flax", "orbax", "optax", "grain", "ml_collections"},
     "study": {"flax", "orbax", "optax", "grain", "ml_collections"},
     "command": ACCELERATOR | DISK | READERS,
+    "predict": READERS - {"cv2"} | CLOCK | DOOR,
     "preparation": ACCELERATOR,
     "inference": READERS | CLOCK | DOOR,
     "experiment": READERS | {"ml_collections"},
     "export": ACCELERATOR | READERS,
-    "main": READERS | {"orbax", "optax", "flax"},
+    "verbs": READERS | {"orbax", "optax", "flax"},
+    "main": ACCELERATOR | READERS,
 }
 NOWHERE = {"tensorflow", "torch", "torchvision", "clu", "keras"}
 

@@ -266,7 +266,11 @@ def test_a_used_work_folder_shows_what_differs(folders, tmp_path):
 
 
 WRONG_COMMANDS = {
-    "no flags": ([], "Error: No --config and no --workdir. Usage: python -m "),
+    "no config": (["--rebuild"], "Error: No --config. Usage: python -m "),
+    "a verb that is none": (
+        ["pedict"],
+        "Error: no verb 'pedict'. Did you mean predict?",
+    ),
     "an option that is none": (
         ["--config=configs/tiny.py:demo", "--config.runs.contrastive.stepz=3"],
         "Error: --config.runs.contrastive.stepz=3: no option 'stepz'. "
@@ -284,7 +288,7 @@ WRONG_COMMANDS = {
 
 
 def run_command(
-    module: str, flags: list[str], folder: pathlib.Path
+    verb: list[str], flags: list[str], folder: pathlib.Path
 ) -> subprocess.CompletedProcess[str]:
     """Runs a command, where {file} in a flag is a config file with a mistake."""
     file = folder / "mine.py"
@@ -297,7 +301,7 @@ def run_command(
     )
     flags = [flag.format(file=file) for flag in flags]
     return subprocess.run(
-        [sys.executable, "-m", f"mtpret_jax.{module}", *flags],
+        [sys.executable, "-m", "mtpret_jax.main", *verb, *flags],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
@@ -307,7 +311,7 @@ def run_command(
 
 def assert_one_line(done: subprocess.CompletedProcess[str], expected: str) -> None:
     """Checks that a command ended in one line that begins as expected."""
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stdout == ""
     # Grain warns of an old jaxlib when it is imported; that line is not ours.
     lines = [line for line in done.stderr.splitlines() if "WARNING:absl:" not in line]
@@ -322,14 +326,17 @@ def test_a_wrong_command_ends_in_one_line(case, tmp_path):
     if flags:
         flags = [*flags, f"--workdir={tmp_path / 'run'}"]
 
-    done = run_command("main", flags, tmp_path)
+    done = run_command([], flags, tmp_path)
 
     assert_one_line(done, expected)
     assert not (tmp_path / "run").exists()
 
 
 WRONG_PREPARATIONS = {
-    "no flags": ([], "Error: No --config. Usage: python -m mtpret_jax.preparation "),
+    "no flags": (
+        [],
+        "Error: No --config. Usage: python -m mtpret_jax.main data prepare ",
+    ),
     "a flag that is none": (
         ["--confg=configs/tiny.py"],
         "Error: Unknown command line flag 'confg'. Did you mean: config ?",
@@ -352,7 +359,7 @@ def test_a_wrong_preparation_ends_in_one_line(case, tmp_path):
     flags, expected = WRONG_PREPARATIONS[case]
 
     done = run_command(
-        "preparation", [*flags, f"--data_dir={tmp_path / 'data'}"], tmp_path
+        ["data", "prepare"], [*flags, f"--data_dir={tmp_path / 'data'}"], tmp_path
     )
 
     assert_one_line(done, expected)

@@ -202,7 +202,14 @@ def test_the_command_prepares_what_a_config_file_names(folder: pathlib.Path):
         "    return config\n"
     )
     data = folder.parent / "data"
-    command = [sys.executable, "-m", "mtpret_jax.preparation", f"--data_dir={data}"]
+    command = [
+        sys.executable,
+        "-m",
+        "mtpret_jax.main",
+        "data",
+        "prepare",
+        f"--data_dir={data}",
+    ]
 
     def run(path: pathlib.Path) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

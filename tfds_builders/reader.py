@@ -23,6 +23,9 @@ from PIL import Image, TiffImagePlugin
 
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 _JPEG_2000 = b"\xff\x4f\xff\x51"  # what its code stream begins with
+_DEFLATED = b"1.2.840.10008.1.2.1.99"  # transfer syntax: all but its header is packed
+# Values of Modality for projections: computed, digital, plain, mammography, dental.
+_RADIOGRAPHY = ("CR", "DX", "DR", "RG", "MG", "IO", "PX", "RF", "XA")
 _DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 # Detectors deliver these depths, often inside a 16-bit file.
 _DEPTHS = (8, 10, 12, 14, 16)
@@ -62,11 +65,24 @@ def read_image(
         decoder that is missing.
       OSError: If there is no such file, or it may not be read.
     """
+    return read_with_notes(source, dtype=dtype)[0]
+
+
+def read_with_notes(
+    source: epath.PathLike | bytes, *, dtype: type[np.unsignedinteger[Any]]
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """As `read_image`, and what the header leaves open or contradicts, in words."""
     if np.dtype(dtype) not in (np.uint8, np.uint16):
         raise TypeError(f"dtype must be uint8 or uint16, got {np.dtype(dtype)}.")
     content, name = _content(source)
     if _is_dicom(content, name):
-        return _spread(_read_dicom(content), dtype)
+        values, notes = _read_dicom(content)
+        return _spread(values, dtype), notes
+    return _read_picture(content, dtype), ()
+
+
+def _read_picture(content: bytes, dtype: type[np.unsignedinteger[Any]]) -> np.ndarray:
+    """Any picture but DICOM; see `read_image`."""
     picture = _decode(content)
     values = _grey(picture, content)
     if values.dtype == np.uint8:
@@ -340,8 +356,8 @@ def _spread(values: np.ndarray, dtype: type[np.unsignedinteger[Any]]) -> np.ndar
     return np.rint((values - low) / (high - low) * np.iinfo(dtype).max).astype(dtype)
 
 
-def _read_dicom(content: bytes) -> np.ndarray:
-    """Returns float [H, W] in the file's units, bright where rays were stopped."""
+def _read_dicom(content: bytes) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Float [H, W] in the file's units, bright where rays were stopped; notes."""
     try:
         import pydicom
         from pydicom import pixels
@@ -351,6 +367,7 @@ def _read_dicom(content: bytes) -> np.ndarray:
         ) from error
     try:
         with _QUIET:
+            _check_inflated(content)
             data = pydicom.dcmread(io.BytesIO(content), force=True)
             _check_dicom_size(data)
             stored = np.asarray(data.pixel_array)
@@ -370,7 +387,42 @@ def _read_dicom(content: bytes) -> np.ndarray:
         values = shown
     if data.get("PhotometricInterpretation", "") == "MONOCHROME1":
         values = values.max() + values.min() - values
-    return values
+    return values, _notes(data)
+
+
+def _notes(data: Any) -> tuple[str, ...]:
+    """What a header leaves open or contradicts."""
+    notes = []
+    modality = str(data.get("Modality") or "")
+    if modality not in _RADIOGRAPHY:
+        said = f"Modality is {modality}" if modality else "no Modality"
+        notes.append(f"{said}: perhaps not a radiograph")
+    if "WindowCenter" not in data and "VOILUTSequence" not in data:
+        notes.append("no window (VOI LUT): its whole range is shown")
+    kind = str(data.get("PhotometricInterpretation") or "")
+    shape = str(data.get("PresentationLUTShape") or "")
+    if (kind, shape) in (("MONOCHROME1", "IDENTITY"), ("MONOCHROME2", "INVERSE")):
+        notes.append(f"{kind} with PresentationLUTShape {shape}: one of both is wrong")
+    return tuple(notes)
+
+
+def _check_inflated(content: bytes) -> None:
+    """Refuses a deflated data set that would fill the memory."""
+    at = content.find(_DEFLATED, 132, 132 + 4096)
+    if at < 0:
+        return
+    # Group 2 says its own length, in the element that comes first.
+    (length,) = struct.unpack_from("<I", content, 140)
+    inflating = zlib.decompressobj(-zlib.MAX_WBITS)
+    size = 0
+    rest = content[144 + length :]
+    while rest and not inflating.eof:
+        size += len(inflating.decompress(rest, 1 << 20))
+        rest = inflating.unconsumed_tail
+        if size > 4 * _MOST_PIXELS:
+            raise UnreadableImage(
+                f"DICOM: inflated, it holds more than {4 * _MOST_PIXELS:,} bytes"
+            )
 
 
 def _check_dicom_size(data: Any) -> None:

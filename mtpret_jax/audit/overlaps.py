@@ -147,7 +147,7 @@ def _preparation(one: Set) -> dict[str, Any]:
     if not path.exists():
         raise FileNotFoundError(
             f"No preparation.json in {one.folder}: expected a prepared folder. Prepare "
-            "the set first: python -m mtpret_jax.preparation."
+            "the set first: mtpret_jax data prepare."
         )
     return json.loads(path.read_text())
 

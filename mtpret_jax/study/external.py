@@ -39,7 +39,7 @@ def check(config: schema.ExperimentConfig, findings: overlaps.Findings | None) -
             raise ValueError(
                 f"config.study.hold_out: task '{task}' is not external: pre-training "
                 f"meets images of its set '{dataset}' again: {'; '.join(found)}. "
-                "`python -m mtpret_jax.audit --config=... --data_dir=... --out=FOLDER` "
+                "`mtpret_jax data audit --config=... --data_dir=... --out=FOLDER` "
                 "lists the copies in FOLDER/copies.csv. Hold out the tasks of those "
                 "sets too, leave those without a task out of stage 1, or take "
                 f"'{task}' out of hold_out."

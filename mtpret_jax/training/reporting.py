@@ -93,6 +93,7 @@ class Progress:
         total: int,
         *,
         images_per_step: float,
+        unit: str = "step",
         stream: TextIO | Stream | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -100,14 +101,16 @@ class Progress:
 
         Args:
           name: Of the run, at the head of the line.
-          total: Optimiser steps of the whole run.
+          total: Optimiser steps of the whole run, or units in all.
           images_per_step: Examples in a global batch (their mean, if tasks differ).
+          unit: What is counted.
           stream: Where the line goes; the standard error stream by default.
           clock: Seconds, rising.
         """
         self._name = name
         self._total = total
         self._images_per_step = images_per_step
+        self._unit = unit
         self._stream = sys.stderr if stream is None else stream
         self._clock = clock
         self._in_place = self._stream.isatty()
@@ -154,7 +157,8 @@ class Progress:
     def _draw(self, step: int, note: str) -> None:
         speed = self._steps_per_second()
         percent = 100 * step // max(self._total, 1)
-        parts = [f"{self._name}: step {step}/{self._total} ({percent} %)"]
+        done = f"{self._unit} {step}/{self._total} ({percent} %)"
+        parts = [f"{self._name}: {done}"]
         if math.isfinite(speed):
             left = max(self._total - step, 0) / speed
             parts.append(f"{_duration(left)} left")

@@ -13,7 +13,7 @@ import pytest
 from absl import app
 
 from mtpret_jax import config as schema
-from mtpret_jax.audit import __main__
+from mtpret_jax.verbs import data_audit
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 
@@ -21,7 +21,7 @@ REPOSITORY = pathlib.Path(__file__).parents[2]
 def _call(*arguments: str) -> subprocess.CompletedProcess[str]:
     environment = dict(os.environ, PYTHONPATH=str(REPOSITORY))
     return subprocess.run(
-        [sys.executable, "-m", "mtpret_jax.audit", *arguments],
+        [sys.executable, "-m", "mtpret_jax.main", "data", "audit", *arguments],
         capture_output=True,
         text=True,
         check=False,
@@ -70,23 +70,23 @@ def test_the_sets_of_a_config_are_audited(folder: pathlib.Path, tmp_path: pathli
     config.datasets.mine = schema.dataset("xray_folder", folder="x")
     out = str(tmp_path / "out")
 
-    said = __main__.command([], config, str(folder.parents[2]), out)
+    said = data_audit.audit([], config, str(folder.parents[2]), out)
 
     assert "  mine (xray_folder, splits official): train 1, " in said[1]
     with pytest.raises(FileNotFoundError, match="Dataset 'mine' is not prepared"):
-        __main__.command([], config, str(tmp_path), out)
+        data_audit.audit([], config, str(tmp_path), out)
 
 
 def test_sets_of_one_name_are_told_apart_by_their_builders(folder: pathlib.Path):
     other = folder.parents[1] / "else" / "mine" / "1.0.0"
 
-    names = list(__main__._of_folders([str(folder), str(other)]))
+    names = list(data_audit._of_folders([str(folder), str(other)]))
 
     assert names == [f"xray_folder/mine/{folder.name}", "else/mine/1.0.0"]
 
 
 def test_neither_config_nor_folders_is_a_usage_error(tmp_path: pathlib.Path):
     with pytest.raises(app.UsageError, match="Name either a config"):
-        __main__.command([], None, "", str(tmp_path))
+        data_audit.audit([], None, "", str(tmp_path))
     with pytest.raises(app.UsageError, match="a folder for the results"):
-        __main__.command(["folder"], None, "", None)
+        data_audit.audit(["folder"], None, "", None)

@@ -242,7 +242,7 @@ def test_a_disk_that_changes_what_is_written_is_noticed(tmp_path, monkeypatch):
 
 def call(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "mtpret_jax.export", *arguments],
+        [sys.executable, "-m", "mtpret_jax.main", "export", *arguments],
         capture_output=True,
         text=True,
         check=False,
@@ -257,9 +257,9 @@ def test_mistakes_in_the_command_end_in_one_line(tmp_path):
     assert "Traceback" not in done.stderr
 
     done = call(f"--workdir={tmp_path}")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith(
-        "Error: No --run and no --out. Usage: python -m mtpret_jax.export --workdir="
+        "Error: the following arguments are required: --run, --out "
     )
 
 

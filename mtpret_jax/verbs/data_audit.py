@@ -1,7 +1,7 @@
-"""The command: audits prepared sets and writes what it found.
+"""Finds the images that prepared sets share, and writes what it found.
 
-python -m mtpret_jax.audit --config=configs/demo.py --data_dir=data --out=audit
-python -m mtpret_jax.audit --out=audit data/mura/full/1.0.0 data/fracatlas/full/1.0.0
+mtpret_jax data audit --config=configs/demo.py --data_dir=data --out=audit
+mtpret_jax data audit --out=audit data/mura/full/1.0.0 data/fracatlas/...
 """
 
 from __future__ import annotations
@@ -10,20 +10,19 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from absl import app, flags
 from etils import epath
 from ml_collections import config_flags
 
+from mtpret_jax import command
 from mtpret_jax import config as schema
 from mtpret_jax.audit import overlaps, words
 from mtpret_jax.data import sources
 
 
-def command(
-    folders: Sequence[str], config: Any, data_dir: str, out: str | None
-) -> list[str]:
+def audit(folders: Sequence[str], config: Any, data_dir: str, out: str) -> list[str]:
     """Audits the sets of a config, or prepared folders; returns what was found.
 
     Args:
@@ -32,10 +31,9 @@ def command(
       data_dir: Of the prepared sets that the config names.
       out: Folder to write to.
     """
-    if (config is None) == (not folders) or not out:
+    if (config is None) == (not folders):
         raise app.UsageError(
-            "Name either a config (--config=... --data_dir=...) or prepared folders, "
-            "and a folder for the results: --out=..."
+            "Name either a config (--config=... --data_dir=...) or prepared folders."
         )
     sets = _of_folders(folders) if folders else _of_config(config, data_dir)
     findings = overlaps.audit(sets)
@@ -61,9 +59,9 @@ def _of_folders(folders: Sequence[str]) -> dict[str, overlaps.Set]:
     return {name: overlaps.Set(path) for name, path in zip(names, paths, strict=True)}
 
 
-def run() -> None:
-    """The command; a mistake in the input ends in one line, not a traceback."""
-    # Defined here, since the main command has flags of the same names.
+def run(program: str, arguments: Sequence[str]) -> NoReturn:
+    """Ends the process with an exit code of `command`."""
+    # Defined here, since other verbs have flags of the same names.
     config = config_flags.DEFINE_config_file(
         "config", None, "The config whose sets are audited, in the splits it names."
     )
@@ -74,16 +72,15 @@ def run() -> None:
     )
     out = flags.DEFINE_string("out", None, "Folder for the list and the report.")
 
-    def main(arguments: list[str]) -> None:
+    def main(rest: list[str]) -> None:
         logging.basicConfig(format="%(message)s", level=logging.INFO)
-        found = command(arguments[1:], config.value, str(data_dir.value), out.value)
+        found = audit(rest[1:], config.value, str(data_dir.value), str(out.value))
         sys.stdout.write("\n".join([*found, ""]))
 
-    try:
-        app.run(main)
-    except (ValueError, OSError, TypeError) as error:
-        sys.exit(f"Error: {error}")
-
-
-if __name__ == "__main__":
-    run()
+    command.run(
+        main,
+        usage=f"{program} --config=configs/demo.py --data_dir=data --out=audit",
+        required=("out",),
+        about=__doc__,
+        arguments=arguments,
+    )

@@ -1,0 +1,121 @@
+"""`embed`: the features of many files as one `.npz` with their names, resumable.
+
+Parts of a thousand files lie in `<out>.parts` until the last is there.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from mtpret_jax.predict import model as model_lib
+from mtpret_jax.predict import streaming
+
+PART = 1000  # files
+
+
+def embed(
+    model: model_lib.Model,
+    files: Sequence[str],
+    out: pathlib.Path,
+    *,
+    batch_size: int,
+    progress: Callable[[streaming.Item], None] = lambda item: None,
+) -> tuple[int, list[tuple[str, str]]]:
+    """Writes `file` [N], `embedding` float32 [N, D], `skipped`, `reason` and `model`.
+
+    Args:
+      model: With or without a head.
+      files: Paths.
+      out: A `.npz` that is not there yet.
+      batch_size: Pictures computed at once.
+      progress: Called after each file.
+
+    Returns:
+      How many files an earlier call had done, and those that could not be read, with
+      the reason.
+
+    Raises:
+      FileExistsError: If `out` is there, or its parts are of another model or list.
+      ValueError: If `out` has another suffix, or no file could be read.
+    """
+    if out.suffix != ".npz":
+        raise ValueError(f"--out: expected a file that ends in .npz, got {out}.")
+    if out.exists():
+        raise FileExistsError(
+            f"--out: {out} is there, and nothing is written over. Give another name, "
+            "or remove it."
+        )
+    parts = out.with_name(out.name + ".parts")
+    settings = json.dumps({"model": model.describe(), "files": list(files)})
+    parts.mkdir(parents=True, exist_ok=True)
+    listed = parts / "settings.json"
+    if listed.exists() and listed.read_text() != settings:
+        raise FileExistsError(
+            f"--out: {parts} was begun with another model or other files. Remove it, "
+            "or give another name."
+        )
+    listed.write_text(settings)
+    before = 0
+    for place, group in _groups(files):
+        path = parts / f"{place:06d}.npz"
+        if path.exists():
+            before += len(group)
+            continue
+        items = []
+        for item in streaming.run(
+            model, group, batch_size=batch_size, wanted=("embedding",)
+        ):
+            items.append(item)
+            progress(item)
+        _write(path, _arrays(items))
+    pieces = [_read(path) for path in sorted(parts.glob("*.npz"))]
+    names = ("file", "embedding", "skipped", "reason")
+    whole = {
+        name: np.concatenate(
+            [piece[name] for piece in pieces if len(piece[name])] or [pieces[0][name]]
+        )
+        for name in names
+    }
+    if not len(whole["file"]):
+        raise ValueError(
+            f"None of {len(files)} files could be read. The first, "
+            f"{whole['skipped'][0]}: {whole['reason'][0]}."
+        )
+    _write(out, whole | {"model": np.array(json.dumps(model.describe()))})
+    shutil.rmtree(parts)
+    pairs = zip(whole["skipped"].tolist(), whole["reason"].tolist(), strict=True)
+    return before, list(pairs)
+
+
+def _groups(files: Sequence[str]) -> Iterator[tuple[int, Sequence[str]]]:
+    for place in range(0, len(files), PART):
+        yield place, files[place : place + PART]
+
+
+def _arrays(items: Sequence[streaming.Item]) -> dict[str, np.ndarray]:
+    read = [item for item in items if not item.problem]
+    missed = [item for item in items if item.problem]
+    embeddings = [item.outputs["embedding"] for item in read]
+    return {
+        "file": np.array([item.file for item in read], str),
+        "embedding": np.stack(embeddings) if read else np.zeros((0, 0), np.float32),
+        "skipped": np.array([item.file for item in missed], str),
+        "reason": np.array([item.problem for item in missed], str),
+    }
+
+
+def _write(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
+    whole = path.with_name(path.name + ".new")
+    with whole.open("wb") as stream:
+        np.savez(stream, allow_pickle=False, **arrays)
+    whole.replace(path)
+
+
+def _read(path: pathlib.Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}

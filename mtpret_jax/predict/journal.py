@@ -1,0 +1,131 @@
+"""A folder of results that grows file by file and goes on after a stop.
+
+`predictions.jsonl` holds a line for each file that is done, written after everything
+else of that file. What it names is not done again.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import pathlib
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+SETTINGS, LINES, TABLE = "settings.json", "predictions.jsonl", "predictions.csv"
+
+
+class Journal:
+    """The folder that a command writes to.
+
+    Attributes:
+      done: Files that have their line.
+    """
+
+    def __init__(self, folder: pathlib.Path, settings: Mapping[str, Any]) -> None:
+        """Opens a new folder, or one that the same command began.
+
+        Raises:
+          FileExistsError: If the folder holds something else.
+        """
+        self.folder = folder
+        self._lines = folder / LINES
+        wanted = json.loads(json.dumps(settings))
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            _require_same(folder, wanted)
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_whole(folder / SETTINGS, json.dumps(settings, indent=1).encode() + b"\n")
+        _cut_short(self._lines)
+        self.done = {row["file"] for row in self.rows()}
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Writes the line of a file."""
+        with self._lines.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        self.done.add(row["file"])
+
+    def write(self, kind: str, file: str, content: bytes) -> str:
+        """Writes a picture that belongs to a file; gives its path in the folder."""
+        (self.folder / kind).mkdir(exist_ok=True)
+        name = f"{kind}/{safe_name(file)}.png"
+        _write_whole(self.folder / name, content)
+        return name
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """The lines that there are."""
+        if self._lines.exists():
+            with self._lines.open(encoding="utf-8") as file:
+                for line in file:
+                    yield json.loads(line)
+
+    def write_table(self, columns: list[str]) -> None:
+        """Writes all lines as a table; nested values are joined to `a:b` columns."""
+        whole = self.folder / f"{TABLE}.new"
+        # Names of files may hold bytes that are no text.
+        with whole.open(
+            "w", newline="", encoding="utf-8", errors="backslashreplace"
+        ) as file:
+            writer = csv.DictWriter(file, columns, lineterminator="\n")
+            writer.writeheader()
+            for row in self.rows():
+                flat = dict(_flat(row))
+                writer.writerow({name: flat.get(name, "") for name in columns})
+        whole.replace(self.folder / TABLE)
+
+
+def safe_name(file: str) -> str:
+    """A name for results of a file: no folders, nothing odd, and no two alike."""
+    stem = re.sub(r"[^A-Za-z0-9_-]+", "_", pathlib.PurePath(file).stem)[:80]
+    path = os.path.abspath(file).encode(errors="surrogateescape")
+    return f"{stem}-{hashlib.sha256(path).hexdigest()[:10]}"
+
+
+def _require_same(folder: pathlib.Path, wanted: Mapping[str, Any]) -> None:
+    path = folder / SETTINGS
+    if not folder.is_dir() or not path.exists():
+        raise FileExistsError(
+            f"--out: {folder} is there and was not begun by this command; nothing is "
+            "written over. Give another, or remove it."
+        )
+    then = json.loads(path.read_text())
+    differing = [
+        f"{name} was {then.get(name)!r}, now {wanted.get(name)!r}"
+        for name in sorted(then.keys() | wanted.keys())
+        if then.get(name) != wanted.get(name)
+    ]
+    if differing:
+        raise FileExistsError(
+            f"--out: {folder} was begun otherwise: {'; '.join(differing)}. Nothing is "
+            "written over: give another folder, or remove this one."
+        )
+
+
+def _cut_short(path: pathlib.Path) -> None:
+    """Takes off a line that a kill left without its end."""
+    if not path.exists():
+        return
+    with path.open("r+b") as file:
+        content = file.read()
+        end = content.rfind(b"\n") + 1
+        if end < len(content):
+            file.truncate(end)
+
+
+def _write_whole(path: pathlib.Path, content: bytes) -> None:
+    whole = path.with_name(path.name + ".new")
+    whole.write_bytes(content)
+    whole.replace(path)
+
+
+def _flat(row: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in row.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{before}{name}:")
+        elif isinstance(value, list):
+            simple = all(isinstance(each, str) for each in value)
+            yield f"{before}{name}", "; ".join(value) if simple else len(value)
+        else:
+            yield f"{before}{name}", value

@@ -1,0 +1,126 @@
+"""`predict`: files to a folder of answers, masks, and pictures of what was found."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from mtpret_jax.predict import journal as journal_lib
+from mtpret_jax.predict import model as model_lib
+from mtpret_jax.predict import overlays, reading, streaming
+
+Drawing = Callable[[np.ndarray, Any, Sequence[str]], np.ndarray]
+DRAWINGS: dict[str, Drawing] = {
+    "detection": overlays.boxes,
+    "segmentation": overlays.outlines,
+}
+
+WANTED = {
+    "classification": ("probability",),
+    "detection": ("box", "score", "class", "valid"),
+    "segmentation": ("segmentation",),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How many files were done, skipped as unreadable, and done by an earlier call."""
+
+    done: int
+    skipped: int
+    before: int
+
+
+def predict(
+    model: model_lib.Model,
+    files: Sequence[str],
+    out: pathlib.Path,
+    *,
+    batch_size: int,
+    draw: bool = False,
+    gradcam: bool = False,
+    progress: Callable[[streaming.Item], None] = lambda item: None,
+) -> Outcome:
+    """Predicts every file that has no line yet.
+
+    Args:
+      model: With a head.
+      files: Paths.
+      out: Folder of the results; see `journal`.
+      batch_size: Pictures computed at once.
+      draw: Also draw boxes or outlines on the pictures.
+      gradcam: Also draw where the evidence for a classifier's first choice lies.
+      progress: Called after each file.
+
+    Raises:
+      ValueError: If the model has no head, or nothing of the kind can be drawn.
+      FileExistsError: If the folder was begun otherwise.
+    """
+    model.require_head()
+    if gradcam and model.kind != "classification":
+        raise ValueError(f"--gradcam is for classification, this is {model.kind}.")
+    if draw and model.kind not in DRAWINGS:
+        raise ValueError(
+            f"--overlays draws boxes or outlines; of {model.kind} there are none. "
+            "--gradcam shows where a classifier looks."
+        )
+    settings = {"model": model.describe(), "overlays": draw, "gradcam": gradcam}
+    journal = journal_lib.Journal(out, settings)
+    left = [file for file in files if file not in journal.done]
+    skipped = 0
+    wanted = [*WANTED[model.kind], *(("attention",) if gradcam else ())]
+    for item in streaming.run(model, left, batch_size=batch_size, wanted=wanted):
+        journal.add(_row(model, journal, item, draw=draw, gradcam=gradcam))
+        skipped += bool(item.problem)
+        progress(item)
+    journal.write_table(_columns(model))
+    return Outcome(len(left) - skipped, skipped, len(files) - len(left))
+
+
+def _row(
+    model: model_lib.Model,
+    journal: journal_lib.Journal,
+    item: streaming.Item,
+    *,
+    draw: bool,
+    gradcam: bool,
+) -> dict[str, Any]:
+    """The line of a file, after its pictures are written."""
+    if item.radiograph is None:
+        return {"file": item.file, "status": "skipped", "reason": item.problem}
+    answer = model.answer(item.outputs, item.radiograph)
+    radiograph = item.radiograph
+    row: dict[str, Any] = {"file": item.file, "status": "done"}
+    if draw or gradcam:  # Read again: keeping the pixels of all would fill the memory.
+        pixels, _ = reading.open_pixels(item.file, bit_depth=8)
+    if draw:
+        drawn = DRAWINGS[model.kind](pixels, answer, model.classes)
+        row["overlay"] = journal.write("overlays", item.file, overlays.encode(drawn))
+    if gradcam:
+        top = int(np.argmax(item.outputs["probability"]))
+        title = f"{model.classes[top]} {item.outputs['probability'][top]:.2f}"
+        cells = item.outputs["attention"][..., top]
+        drawn = overlays.attention(pixels, radiograph, cells, title)
+        row["gradcam"] = journal.write("gradcam", item.file, overlays.encode(drawn))
+    mask = answer.pop("mask", None)
+    if mask is not None:
+        row["mask"] = journal.write("masks", item.file, overlays.encode(mask))
+    row |= {"width": radiograph.width, "height": radiograph.height}
+    return row | {name: value for name, value in answer.items() if name != "kind"}
+
+
+def _columns(model: model_lib.Model) -> list[str]:
+    """Of the table: the same for every file of a model."""
+    by_class = {
+        "classification": ("probability", "calibrated", "decision"),
+        "segmentation": ("share",),
+        "detection": (),
+    }
+    columns = ["file", "status", "reason", "warnings", "width", "height"]
+    columns += [f"{part}:{c}" for part in by_class[model.kind] for c in model.classes]
+    more = {"detection": ["boxes"], "segmentation": ["mask"], "classification": []}
+    return [*columns, *more[model.kind], "overlay", "gradcam"]

@@ -1,0 +1,43 @@
+"""X-ray files to features: one .npz with their names.
+
+    mtpret_jax embed --model=runs/demo/runs/contrastive --out=features.npz scans/
+
+The file holds `file` [N] and `embedding` float32 [N, D], and in `skipped` and `reason`
+what could not be read; then the exit code is 3. Stopped and started again, it goes on.
+"""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Sequence
+
+from mtpret_jax import command
+from mtpret_jax.predict import embedding, loading
+from mtpret_jax.verbs import reading_files
+
+
+def run(program: str, arguments: Sequence[str]) -> int:
+    """Exit code: 0, or 3 if files were skipped."""
+    parser = command.Parser(program, __doc__)
+    reading_files.add_options(parser, out="the .npz to write")
+    options = parser.parse(arguments)
+
+    def body() -> int:
+        files = reading_files.find(options)
+        model = loading.load(options.model, options.task)
+        with reading_files.progress(options, len(files)) as progress:
+            before, skipped = embedding.embed(
+                model,
+                files,
+                pathlib.Path(options.out).expanduser(),
+                batch_size=options.batch_size,
+                progress=progress,
+            )
+        earlier = f" ({before} of them before)" if before else ""
+        done = len(files) - len(skipped)
+        reading_files.say(
+            options, f"{done} done{earlier}, {len(skipped)} skipped: {options.out}"
+        )
+        return command.SKIPPED if skipped else command.DONE
+
+    return command.call(body, verbosity=options.verbosity)

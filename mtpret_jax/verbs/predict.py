@@ -1,0 +1,53 @@
+"""X-ray files to probabilities, boxes or masks.
+
+    mtpret_jax predict --model=runs/demo/runs/mtpret_opacity --out=answers scans/
+
+Reads PNG, JPEG, TIFF, BMP and DICOM. Writes predictions.csv, predictions.jsonl and,
+of segmentation, masks/. A file that cannot be read is named, with the reason, and
+skipped; then the exit code is 3. Stopped and started again, it goes on; nothing is
+written over. Research software: not for clinical use.
+"""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Sequence
+
+from mtpret_jax import command
+from mtpret_jax.predict import loading, predicting
+from mtpret_jax.verbs import reading_files
+
+
+def run(program: str, arguments: Sequence[str]) -> int:
+    """Exit code: 0, or 3 if files were skipped."""
+    parser = command.Parser(program, __doc__)
+    reading_files.add_options(parser, out="folder of the results: new, or begun before")
+    parser.add_argument(
+        "--overlays", action="store_true", help="also draw boxes or outlines"
+    )
+    parser.add_argument(
+        "--gradcam", action="store_true", help="also draw where a classifier looks"
+    )
+    options = parser.parse(arguments)
+
+    def body() -> int:
+        files = reading_files.find(options)
+        model = loading.load(options.model, options.task)
+        with reading_files.progress(options, len(files)) as progress:
+            outcome = predicting.predict(
+                model,
+                files,
+                pathlib.Path(options.out).expanduser(),
+                batch_size=options.batch_size,
+                draw=options.overlays,
+                gradcam=options.gradcam,
+                progress=progress,
+            )
+        before = f", {outcome.before} before" if outcome.before else ""
+        reading_files.say(
+            options,
+            f"{outcome.done} done{before}, {outcome.skipped} skipped: {options.out}",
+        )
+        return command.SKIPPED if outcome.skipped else command.DONE
+
+    return command.call(body, verbosity=options.verbosity)

@@ -1,0 +1,128 @@
+"""Folders of narrow models with random weights, as a run leaves them."""
+
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+import mtpret_jax
+from mtpret_jax import building, golden, inference, starting
+from mtpret_jax import config as schema
+from mtpret_jax.predict import loading, model
+from mtpret_jax.training import checkpoint
+from tfds_builders.phantom_xray import simulator
+
+NAMES = {
+    "label_names": {"finding": ["normal", "opacity"]},
+    "mask_names": ["background", "lung", "heart"],
+    "object_names": ["opacity", "device"],
+}
+HEADS: dict[str, dict[str, Any]] = {
+    "segmentation": {"channels": 8},
+    "detection": {"channels": 8, "hidden": 16, "score_threshold": 0.01},
+}
+OF_KIND = {
+    "classification": NAMES["label_names"]["finding"],
+    "segmentation": NAMES["mask_names"],
+    "detection": NAMES["object_names"],
+}
+DECISIONS = {
+    "images": 100,
+    "temperature": 2.0,
+    "thresholds": {
+        "opacity": {"threshold": 0.25, "sensitivity": 1.0, "specificity": 1.0}
+    },
+}
+SETS = {
+    "chest": {
+        "options": {"image_size": 96, "bit_depth": 16},
+        "pixel_mean": 0.4,
+        "pixel_std": 0.2,
+    }
+}
+
+
+def make(folder: pathlib.Path, kind: str, **options: Any) -> pathlib.Path:
+    """Writes a run's folder; `options` are of backbone, input and task."""
+    config: Any = schema.defaults()
+    config.backbone.update(name="resnet18", width=8, **options.pop("backbone", {}))
+    config.input.update(options.pop("input", {}))
+    config.datasets.chest = schema.dataset("phantom_xray")
+    if kind in HEADS:
+        options[kind] = HEADS[kind]
+    config.tasks.task = schema.task(
+        kind="classification" if kind == "backbone" else kind,
+        dataset="chest",
+        target="finding",
+        **{"image_size": 64, **options},
+    )
+    stage: dict[str, Any] = {"stage": "finetune", "finetune": {"task": "task"}}
+    if kind == "backbone":
+        stage = {"stage": "contrastive", "contrastive": {"datasets": {"chest": 1.0}}}
+    config.runs.run = schema.run(**stage)
+    parsed = schema.parse(config)
+    row = parsed.runs["run"]
+    tasks = building.build_tasks(parsed, {"chest": NAMES})
+    built = building.build_stage(parsed, row, tasks)
+    state = built.init(jax.random.key(0), building.shape_batches(parsed, row))
+    tree = jax.tree.map(np.asarray, built.hand_over(state))
+    task = "" if kind == "backbone" else "task"
+    description = {
+        **starting.description(parsed),
+        **inference.describe(parsed, row, SETS),
+        "image_size": {task or "contrastive": 64},
+        "fit": parsed.input.fit,
+        "class_names": {task: list(OF_KIND[kind])} if task else {},
+        "decisions": {task: DECISIONS} if kind == "classification" else {},
+        "run": "run",
+        "stage": row.stage,
+        "parent": None,
+        "steps": 0,
+        "mtpret_jax": mtpret_jax.__version__,
+    }
+    checkpoint.save_backbone(folder / "backbone", tree, description)
+    found = golden.outputs(
+        inference.build(description, task),
+        inference.part(tree, task),
+        inference.preparation(description, task),
+    )
+    golden.write(folder / "backbone", {task: found})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def model_folder(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[str], pathlib.Path]:
+    """The folder of a model of a kind, made once."""
+    made: dict[str, pathlib.Path] = {}
+
+    def get(kind: str) -> pathlib.Path:
+        if kind not in made:
+            made[kind] = make(tmp_path_factory.mktemp(kind) / "run", kind)
+        return made[kind]
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def load(model_folder: Callable[[str], pathlib.Path]) -> Callable[[str], model.Model]:
+    """The model of a kind, loaded once."""
+    loaded: dict[str, model.Model] = {}
+
+    def get(kind: str) -> model.Model:
+        if kind not in loaded:
+            loaded[kind] = loading.load(model_folder(kind))
+        return loaded[kind]
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def chest() -> np.ndarray:
+    """A simulated chest that is not square, uint8 [H, W]."""
+    shot = simulator.simulate("chest", size=180, seed=3, split_index=0, index=0)
+    return np.ascontiguousarray(shot.image[:, 20:140])
