@@ -26,7 +26,7 @@ def embed(
     batch_size: int,
     progress: Callable[[streaming.Item], None] = lambda item: None,
 ) -> tuple[int, list[tuple[str, str]]]:
-    """Writes `file` [N], `embedding` float32 [N, D], `skipped`, `reason` and `model`.
+    """Writes `path` [N], `embedding` float32 [N, D], `skipped`, `reason` and `model`.
 
     Args:
       model: With or without a head.
@@ -74,14 +74,14 @@ def embed(
             progress(item)
         _write(path, _arrays(items))
     pieces = [_read(path) for path in sorted(parts.glob("*.npz"))]
-    names = ("file", "embedding", "skipped", "reason")
+    names = ("path", "embedding", "skipped", "reason")
     whole = {
         name: np.concatenate(
             [piece[name] for piece in pieces if len(piece[name])] or [pieces[0][name]]
         )
         for name in names
     }
-    if not len(whole["file"]):
+    if not len(whole["path"]):
         raise ValueError(
             f"None of {len(files)} files could be read. The first, "
             f"{whole['skipped'][0]}: {whole['reason'][0]}."
@@ -102,7 +102,7 @@ def _arrays(items: Sequence[streaming.Item]) -> dict[str, np.ndarray]:
     missed = [item for item in items if item.problem]
     embeddings = [item.outputs["embedding"] for item in read]
     return {
-        "file": np.array([item.file for item in read], str),
+        "path": np.array([item.file for item in read], str),
         "embedding": np.stack(embeddings) if read else np.zeros((0, 0), np.float32),
         "skipped": np.array([item.file for item in missed], str),
         "reason": np.array([item.problem for item in missed], str),

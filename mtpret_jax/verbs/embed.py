@@ -2,7 +2,7 @@
 
     mtpret_jax embed --model=runs/demo/runs/contrastive --out=features.npz scans/
 
-The file holds `file` [N] and `embedding` float32 [N, D], and in `skipped` and `reason`
+The file holds `path` [N] and `embedding` float32 [N, D], and in `skipped` and `reason`
 what could not be read; then the exit code is 3. Stopped and started again, it goes on.
 """
 
