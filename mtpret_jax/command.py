@@ -99,7 +99,10 @@ def run(
         sys.exit(DONE)
 
     def parse(given: list[str]) -> list[str]:
-        return _parse_flags(given, usage, required)
+        rest = _parse_flags(given, usage, required)
+        if not logging.level_debug():
+            logging.set_verbosity(logging.ERROR)  # Of the libraries, errors only.
+        return rest
 
     try:
         app.run(main, [sys.argv[0], *arguments], flags_parser=parse)

@@ -51,6 +51,7 @@ SAME_ROOM = {
     "building": "experiment",
     "claims": "experiment",
     "deciding": "experiment",
+    "estimate": "experiment",
     "frozen": "experiment",
     "golden": "inference",
     "probes": "experiment",

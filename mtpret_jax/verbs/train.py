@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import jax
-from absl import app, flags, logging
+from absl import app, flags
 from etils import epath
 from jax.experimental import multihost_utils
 from ml_collections import config_flags
@@ -86,8 +86,6 @@ def main(arguments: list[str]) -> None:
 
 def _set_up_logging() -> None:
     """Our own messages as plain lines; of the libraries, errors only."""
-    if not logging.level_debug():
-        logging.set_verbosity(logging.ERROR)
     handler = python_logging.StreamHandler()
     handler.setFormatter(python_logging.Formatter("%(message)s"))
     for package in ("mtpret_jax", "tfds_builders"):

@@ -1,0 +1,121 @@
+"""What a config comes to, before anything runs.
+
+  config show  --config=configs/demo.py     every option, with what it inherits
+  config check --config=configs/demo.py     rules, parameters, memory, time
+
+`check` does a few steps of each kind of run on blank pictures, on this machine. Both
+take changes like the training itself: --config.seed=1.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from absl import app, flags
+from etils import epath
+from ml_collections import config_flags
+
+from mtpret_jax import command, estimate
+from mtpret_jax import config as schema
+from mtpret_jax.data import sources
+from mtpret_jax.study import plan
+
+PARTS = ("show", "check")
+
+
+def run(program: str, arguments: Sequence[str]) -> int:
+    """Exit code: 0, or 1 where the config breaks a rule."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        sys.stdout.write(f"{__doc__}")
+        return command.DONE if arguments else command.USAGE
+    part, *rest = arguments
+    if part not in PARTS:
+        return command.wrong(f"{program} has no '{part}'.", part, PARTS)
+    # Defined here, since other verbs have flags of the same names.
+    config = config_flags.DEFINE_config_file("config", None, "The config file.")
+    data_dir = flags.DEFINE_string(
+        "data_dir", None, "With check: prepared sets, whose classes are then known."
+    )
+
+    def main(left: list[str]) -> None:
+        if len(left) > 1:
+            raise app.UsageError(f"Unknown arguments: {left[1:]}.")
+        parsed = schema.parse(config.value)
+        if part == "show":
+            said = json.dumps(schema.as_dict(parsed), indent=2)
+        else:
+            said = "\n".join(check(parsed, data_dir.value))
+        sys.stdout.write(f"{said}\n")
+
+    command.run(
+        main,
+        usage=f"{program} {part} --config=configs/demo.py",
+        required=("config",),
+        about=__doc__,
+        arguments=rest,
+    )
+
+
+def check(config: schema.ExperimentConfig, data_dir: str | None) -> list[str]:
+    """Lines on what the config costs, after its rules were found to hold."""
+    expanded = plan.expand(config)
+    names = _names(expanded, data_dir)
+    costs = estimate.estimate(expanded, names)
+    lines = [
+        f"{'runs':>4} {'stage':<12}{'tasks':<28}{'parameters':>12}{'state':>10}"
+        f"{'a step needs':>14}{'a step':>10}{'all':>12}"
+    ]
+    for cost in costs:
+        tasks = ", ".join(cost.tasks) or "all images"
+        needs = "?" if math.isnan(cost.step_bytes) else _size(cost.step_bytes)
+        lines.append(
+            f"{len(cost.runs):>4} {cost.stage:<12}{tasks[:26]:<28}"
+            f"{cost.parameters:>12,}{_size(cost.state_bytes):>10}{needs:>14}"
+            f"{cost.step_seconds:>8.3g} s{_time(cost.seconds):>12}"
+        )
+    total = sum(cost.seconds for cost in costs)
+    unknown = [name for name in expanded.datasets if name not in names]
+    lines.append(
+        f"{len(expanded.runs)} runs, about {_time(total)} on this machine, without "
+        "reading, evaluating and reporting."
+    )
+    if unknown:
+        lines.append(
+            f"Not prepared in --data_dir, taken to have {estimate.CLASSES} classes: "
+            f"{', '.join(unknown)}."
+        )
+    return lines
+
+
+def _names(
+    config: schema.ExperimentConfig, data_dir: str | None
+) -> dict[str, dict[str, Any]]:
+    """Class names of the sets that are prepared."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, row in config.datasets.items() if data_dir else ():
+        try:
+            folder = sources.locate(epath.Path(data_dir).expanduser(), name, row)
+        except FileNotFoundError:
+            continue  # `check` says so.
+        metadata = sources.read_metadata(folder)
+        found[name] = {
+            "label_names": metadata.label_names,
+            "mask_names": metadata.mask_names,
+            "object_names": metadata.object_names,
+        }
+    return found
+
+
+def _size(count: float) -> str:
+    mebibytes = count / 2**20
+    return f"{mebibytes:.0f} MiB" if mebibytes < 1000 else f"{mebibytes / 1024:.1f} GiB"
+
+
+def _time(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
