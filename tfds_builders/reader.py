@@ -6,13 +6,9 @@ JPEG, TIFF, BMP and DICOM. Knows nothing about labels or data sets.
 
 from __future__ import annotations
 
-import contextlib
 import io
-import math
 import pathlib
 import struct
-import threading
-import warnings
 import zlib
 from typing import Any
 
@@ -21,25 +17,19 @@ import numpy as np
 from etils import epath
 from PIL import Image, TiffImagePlugin
 
+from tfds_builders import dicom, limits
+
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
-_JPEG_2000 = b"\xff\x4f\xff\x51"  # what its code stream begins with
-_DEFLATED = b"1.2.840.10008.1.2.1.99"  # transfer syntax: all but its header is packed
-# Values of Modality for projections: computed, digital, plain, mammography, dental.
-_RADIOGRAPHY = ("CR", "DX", "DR", "RG", "MG", "IO", "PX", "RF", "XA")
 _DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 # Detectors deliver these depths, often inside a 16-bit file.
 _DEPTHS = (8, 10, 12, 14, 16)
-# The largest radiographs have a third of this; a damaged header may say anything.
-_MOST_PIXELS = 100_000_000
 # Red, green and blue in grey, in 65536ths; Pillow's, so that 8 and 16 bits agree.
 _WEIGHTS = (19595, 38470, 7471)
 # Tags of TIFF and their values.
 _BITS, _PHOTOMETRIC, _PLANES = 258, 262, 284
 _WHITE_IS_ZERO, _SEPARATE = 0, 2
 
-
-class UnreadableImage(ValueError):
-    """A file that holds no usable picture; the message is the reason."""
+UnreadableImage = limits.UnreadableImage
 
 
 def read_image(
@@ -76,7 +66,7 @@ def read_with_notes(
         raise TypeError(f"dtype must be uint8 or uint16, got {np.dtype(dtype)}.")
     content, name = _content(source)
     if _is_dicom(content, name):
-        values, notes = _read_dicom(content)
+        values, notes = dicom.read(content)
         return _spread(values, dtype), notes
     return _read_picture(content, dtype), ()
 
@@ -164,35 +154,6 @@ def shrink(array: np.ndarray, longest_side: int, *, is_mask: bool) -> np.ndarray
     return np.asarray(cv2.resize(array, size, interpolation=how))
 
 
-class _Quiet:
-    """Silences warnings while any thread is inside.
-
-    `warnings.catch_warnings` alone would restore the filters of one thread while
-    another is decoding, and leave them silent for good after that.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._inside = 0
-        self._silence = contextlib.ExitStack()
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if not self._inside:
-                self._silence.enter_context(warnings.catch_warnings())
-                warnings.simplefilter("ignore")
-            self._inside += 1
-
-    def __exit__(self, *error: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            if not self._inside:
-                self._silence.close()
-
-
-_QUIET = _Quiet()
-
-
 def fit_region(inside: np.ndarray, height: int, width: int, *, name: str) -> np.ndarray:
     """Brings a region to the size of its image, pixel by nearest pixel.
 
@@ -245,9 +206,9 @@ def _decode(content: bytes) -> Image.Image:
     """Decodes the whole picture, so that a file cut short is found out here."""
     try:
         # Odd tags and great size are no reason to give up a picture.
-        with _QUIET:
+        with limits.QUIET:
             picture = Image.open(io.BytesIO(content), formats=_FORMATS)
-            _check_size(*picture.size, len(picture.getbands()))
+            limits.check_size(*picture.size, len(picture.getbands()))
             picture.load()
     except Image.UnidentifiedImageError as error:
         raise UnreadableImage(
@@ -273,21 +234,6 @@ def _decode(content: bytes) -> Image.Image:
     ) as error:
         raise UnreadableImage(f"damaged: {error}") from error
     return picture
-
-
-def _check_size(width: int, height: int, count: int = 1) -> None:
-    """Refuses what a header says before memory is asked for.
-
-    Args:
-      width: Pixels.
-      height: Pixels.
-      count: Channels times frames.
-    """
-    if width * height * count > _MOST_PIXELS or min(width, height) < 1:
-        raise UnreadableImage(
-            f"its header says {width} x {height} pixels, times {count} channels or "
-            f"frames; expected 1 to {_MOST_PIXELS:,} values"
-        )
 
 
 def _tiff_tag(picture: Image.Image, tag: int) -> Any:
@@ -354,89 +300,3 @@ def _spread(values: np.ndarray, dtype: type[np.unsignedinteger[Any]]) -> np.ndar
     if high == low:
         return np.zeros(values.shape, dtype)
     return np.rint((values - low) / (high - low) * np.iinfo(dtype).max).astype(dtype)
-
-
-def _read_dicom(content: bytes) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Float [H, W] in the file's units, bright where rays were stopped; notes."""
-    try:
-        import pydicom
-        from pydicom import pixels
-    except ImportError as error:
-        raise ImportError(
-            'DICOM files need pydicom. Install it with: pip install "mtpret_jax[dicom]"'
-        ) from error
-    try:
-        with _QUIET:
-            _check_inflated(content)
-            data = pydicom.dcmread(io.BytesIO(content), force=True)
-            _check_dicom_size(data)
-            stored = np.asarray(data.pixel_array)
-            if stored.ndim != 2:
-                raise UnreadableImage(
-                    f"expected one grey frame, the DICOM file holds {stored.shape}"
-                )
-            values = np.asarray(pixels.apply_modality_lut(stored, data), np.float64)
-            shown = np.asarray(pixels.apply_voi_lut(values, data), np.float64)
-    except UnreadableImage:
-        raise
-    # pydicom and its decoders raise almost anything on damaged files.
-    except Exception as error:
-        raise UnreadableImage(f"DICOM: {type(error).__name__}: {error}") from error
-    # A window outside the data would leave one flat colour.
-    if shown.min() < shown.max():
-        values = shown
-    if data.get("PhotometricInterpretation", "") == "MONOCHROME1":
-        values = values.max() + values.min() - values
-    return values, _notes(data)
-
-
-def _notes(data: Any) -> tuple[str, ...]:
-    """What a header leaves open or contradicts."""
-    notes = []
-    modality = str(data.get("Modality") or "")
-    if modality not in _RADIOGRAPHY:
-        said = f"Modality is {modality}" if modality else "no Modality"
-        notes.append(f"{said}: perhaps not a radiograph")
-    if "WindowCenter" not in data and "VOILUTSequence" not in data:
-        notes.append("no window (VOI LUT): its whole range is shown")
-    kind = str(data.get("PhotometricInterpretation") or "")
-    shape = str(data.get("PresentationLUTShape") or "")
-    if (kind, shape) in (("MONOCHROME1", "IDENTITY"), ("MONOCHROME2", "INVERSE")):
-        notes.append(f"{kind} with PresentationLUTShape {shape}: one of both is wrong")
-    return tuple(notes)
-
-
-def _check_inflated(content: bytes) -> None:
-    """Refuses a deflated data set that would fill the memory."""
-    at = content.find(_DEFLATED, 132, 132 + 4096)
-    if at < 0:
-        return
-    # Group 2 says its own length, in the element that comes first.
-    (length,) = struct.unpack_from("<I", content, 140)
-    inflating = zlib.decompressobj(-zlib.MAX_WBITS)
-    size = 0
-    rest = content[144 + length :]
-    while rest and not inflating.eof:
-        size += len(inflating.decompress(rest, 1 << 20))
-        rest = inflating.unconsumed_tail
-        if size > 4 * _MOST_PIXELS:
-            raise UnreadableImage(
-                f"DICOM: inflated, it holds more than {4 * _MOST_PIXELS:,} bytes"
-            )
-
-
-def _check_dicom_size(data: Any) -> None:
-    """Refuses what the header, or that of JPEG 2000 inside, says before decoding."""
-    if not data.get("Rows") or not data.get("Columns"):
-        raise UnreadableImage("DICOM: it is damaged, or holds no picture")
-    counts = (data.get("SamplesPerPixel"), data.get("NumberOfFrames"))
-    _check_size(
-        int(data.Columns),
-        int(data.Rows),
-        math.prod(int(count or 1) for count in counts),
-    )
-    beginning = (data.get("PixelData") or b"")[:4096]
-    start = beginning.find(_JPEG_2000)
-    if start >= 0:
-        width, height, left, top = struct.unpack_from(">4I", beginning, start + 8)
-        _check_size(width - left, height - top)

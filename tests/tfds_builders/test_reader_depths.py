@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tfds_builders import damage, reader
+from tfds_builders import damage, limits, reader
 
 FORMATS = ("png", "png with alpha", "tiff", "tiff with alpha", "packed tiff")
 # Two of these values differ in the low byte alone.
@@ -151,7 +151,7 @@ def test_what_the_second_decoder_refuses_is_unreadable(bad, monkeypatch):
 
 def test_deep_colours_of_too_large_a_size_are_not_decoded(monkeypatch):
     content = _encoded(_noise(12, 16), "png")
-    monkeypatch.setattr(reader, "_MOST_PIXELS", 12 * 16 * 3 - 1)
+    monkeypatch.setattr(limits, "MOST_PIXELS", 12 * 16 * 3 - 1)
     monkeypatch.setattr(cv2, "imdecode", None)
 
     with pytest.raises(reader.UnreadableImage, match="times 3 channels"):
