@@ -41,11 +41,16 @@ def outputs(
     image, _ = preparation(picture())
     with jax.default_matmul_precision("highest"):
         found = jax.jit(network)(tree, image[np.newaxis])
-    found = {name: np.asarray(value[0]) for name, value in found.items()}
-    if "score" in found:  # Boxes of equal score may change places.
-        found["score"] = np.where(found.pop("valid"), found["score"], 0.0)
+    return {"input": image} | comparable(found)
+
+
+def comparable(found: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Of a batch of one, what can be compared, without the batch axis."""
     kept = ("embedding", "probability", "segmentation", "score")
-    return {"input": image} | {name: found[name] for name in kept if name in found}
+    arrays = {name: np.asarray(found[name][0]) for name in kept if name in found}
+    if "score" in found:  # Slots without a box hold anything.
+        arrays["score"] = np.where(found["valid"][0], arrays["score"], 0.0)
+    return arrays
 
 
 def write(folder: epath.Path, found: Mapping[str, Mapping[str, np.ndarray]]) -> None:

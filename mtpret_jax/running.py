@@ -353,8 +353,8 @@ def _write_golden(
 ) -> None:
     """Keeps what the network makes of the golden picture, for each of its tasks."""
     tree = sharding.fetch({part: tree[part] for part in ("backbone", "heads")})
-    found = {}
-    for task in description["class_names"] or ("",):
+    found, heads = {}, list(description["class_names"])
+    for task in heads if len(heads) == 1 else [*heads, ""]:
         network = inference.build(description, task)
         preparation = inference.preparation(description, task)
         part = inference.part(tree, task)

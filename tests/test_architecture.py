@@ -33,14 +33,15 @@ ROOMS: dict[str, set[str]] = {
     "command": set(),
     "inference": {"types", "config", "data", "models", "tasks"},
     "predict": {"config", "types", "data", "metrics", "inference", "training"}
-    | {"tfds_builders"},
+    | {"tfds_builders", "weights"},
+    "hub": {"config", "types", "inference", "predict", "export", "audit", "data"},
     "preparation": {"types", "config", "data", "tfds_builders"},
     "experiment": WINGS
     | {"training", "report", "weights", "audit", "study"}
     | {"inference"},
     "export": {"config", "models", "ops", "training", "weights"},
     "verbs": {"experiment", "config", "preparation", "command", "study", "audit"}
-    | {"data", "predict", "export", "training"},
+    | {"data", "predict", "hub", "training"},
     "main": {"command"},
 }
 # Files beside a room's own file that belong to the same room.
@@ -84,6 +85,7 @@ FORBIDDEN: dict[str, set[str]] = {
     "study": {"flax", "orbax", "optax", "grain", "ml_collections"},
     "command": ACCELERATOR | DISK | READERS,
     "predict": READERS - {"cv2"} | CLOCK | DOOR,
+    "hub": READERS | CLOCK | DOOR,
     "preparation": ACCELERATOR,
     "inference": READERS | CLOCK | DOOR,
     "experiment": READERS | {"ml_collections"},

@@ -77,7 +77,7 @@ class DeepLabV3(nn.Module):
     def _logits(self, hidden: jax.Array, name: str) -> jax.Array:
         """The last layer, enlarged: [B, h, w, C] to [B, image_size, image_size, S]."""
         logits = nn.Conv(self.classes, (1, 1), name=name)(hidden.astype(jnp.float32))
-        size = (len(hidden), self.image_size, self.image_size, self.classes)
+        size = (hidden.shape[0], self.image_size, self.image_size, self.classes)
         return jax.image.resize(logits, size, "bilinear")
 
     @nn.compact

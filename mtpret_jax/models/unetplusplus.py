@@ -102,6 +102,6 @@ class UNetPlusPlus(nn.Module):
             logits = nn.Conv(self.classes, (1, 1), name=f"final_{column}")(
                 rows[0][column].astype(jnp.float32)
             )
-            size = (len(logits), self.image_size, self.image_size, self.classes)
+            size = (logits.shape[0], self.image_size, self.image_size, self.classes)
             results.append(jax.image.resize(logits, size, "bilinear"))
         return tuple(results)

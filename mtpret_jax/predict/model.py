@@ -108,9 +108,11 @@ class Model:
     def require_head(self) -> None:
         """Raises ValueError if there is nothing to predict with."""
         if not self.task:
+            heads = ", ".join(self.described["class_names"])
+            advice = f"name its task: {heads}" if heads else "use embed"
             raise ValueError(
                 f"Run '{self.described['run']}' of stage '{self.described['stage']}' "
-                "has no head to predict with: use embed, or a fine-tuned run."
+                f"has no head to predict with: {advice}, or take a fine-tuned run."
             )
 
     def dispatch(

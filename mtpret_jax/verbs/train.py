@@ -85,7 +85,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _set_up_logging() -> None:
-    """Our own messages as plain lines; of the libraries, errors only."""
+    """Our own messages as plain lines."""
     handler = python_logging.StreamHandler()
     handler.setFormatter(python_logging.Formatter("%(message)s"))
     for package in ("mtpret_jax", "tfds_builders"):

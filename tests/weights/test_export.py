@@ -281,11 +281,18 @@ def test_a_trained_run_is_exported_and_another_starts_from_it(tmp_path):
     experiment.run(parsed, tmp_path / "work", folders)
 
     done = call(
-        f"--workdir={tmp_path / 'work'}", "--run=run", f"--out={tmp_path / 'out'}"
+        f"--workdir={tmp_path / 'work'}",
+        "--run=run",
+        f"--out={tmp_path / 'out'}",
+        f"--data_dir={tmp_path / 'data'}",
     )
 
     assert done.returncode == 0, done.stderr
-    assert "model.safetensors and config.json (classification)." in done.stdout
+    assert done.stdout.startswith(f"Written to {tmp_path / 'out'}, read again; ")
+    listed = (tmp_path / "out" / "training.csv").read_text().splitlines()
+    assert listed[0] == "dataset,image_id,for"
+    assert len(listed) == 1 + 16
+    assert all(row.startswith("hand,") for row in listed[1:])
     facts = json.loads((tmp_path / "out" / "config.json").read_text())
     assert facts["class_names"] == ["normal", "fracture"]
     assert facts["origin"]["steps"] == 1

@@ -1,0 +1,1 @@
+"""A run as a folder for others: weights, description, model card, JAX function."""

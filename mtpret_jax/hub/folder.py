@@ -1,0 +1,147 @@
+"""Writes the folder, reads it again and compares, before it is called done."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from mtpret_jax import export, golden
+from mtpret_jax.hub import card, serialised
+from mtpret_jax.predict import loading
+from mtpret_jax.predict import model as model_lib
+
+PREPROCESSOR, CARD, IMAGES = "preprocessor_config.json", "README.md", "training.csv"
+Facts = dict[str, Any]
+
+
+def write(
+    workdir: pathlib.Path,
+    run: str,
+    out: pathlib.Path,
+    *,
+    images: str = "",
+) -> dict[str, float]:
+    """Writes a run that has ended for PyTorch, Hugging Face and JAX.
+
+    Args:
+      workdir: Of the training.
+      run: A row of its `config.runs`.
+      out: Folder that is not there, or empty; complete or not made.
+      images: Content of the list of training images; "" leaves it out.
+
+    Returns:
+      For each file that was read again, the largest difference of its features from
+      those of the run, over the largest of them.
+
+    Raises:
+      FileExistsError: If `out` holds anything.
+      FileNotFoundError: If there is no such work folder, or the run has not ended.
+      ValueError: If there is no such run, its kind can't be written, or what was
+        written differs from the run.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise FileExistsError(
+            f"--out: {out} is not an empty folder, and nothing is written over. Give "
+            "another, or remove it."
+        )
+    part = out.with_name(out.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)  # What an earlier call left unfinished.
+    try:
+        differences = _fill(workdir, run, part, images=images)
+        if out.exists():
+            out.rmdir()
+        part.replace(out)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    return differences
+
+
+def _fill(
+    workdir: pathlib.Path, run: str, out: pathlib.Path, *, images: str
+) -> dict[str, float]:
+    facts = export.export(workdir, run, out)  # Says what is wrong with the arguments.
+    task = facts.get("task", "")
+    folder = workdir / "runs" / run / "backbone"
+    model = loading.load(folder, task)
+    expected = golden.read(epath.Path(folder), task)
+    with (out / golden.FILE).open("wb") as stream:
+        arrays: Any = {f"{task}/{name}": array for name, array in expected.items()}
+        np.savez_compressed(stream, allow_pickle=False, **arrays)
+    facts |= {
+        "model_type": "mtpret_jax",
+        "architectures": [facts["backbone"]],
+        "id2label": dict(enumerate(facts.get("class_names") or [])),
+        "mtpret_jax": dict(model.described),
+    }
+    _write_json(out / export.FACTS, facts)
+    _write_json(out / PREPROCESSOR, preprocessor(model))
+    if images:
+        (out / IMAGES).write_text(images)
+    size = model.preparation.image_size
+    (out / serialised.FILE).write_bytes(
+        serialised.serialise(model.network, model.tree, size)
+    )
+    differences = _compare(out, model, expected)
+    files = {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(out.iterdir())
+    }
+    text = card.write(workdir, run, facts, model.describe(), differences, files)
+    (out / CARD).write_text(text)
+    return differences
+
+
+def _golden(model: model_lib.Model) -> dict[str, np.ndarray]:
+    return golden.outputs(model.network, model.tree, model.preparation)
+
+
+def _compare(
+    out: pathlib.Path, model: model_lib.Model, expected: dict[str, np.ndarray]
+) -> dict[str, float]:
+    """Reads everything again; the differences, which `golden.check` found small."""
+    dtype = model.described["network"]["compute_dtype"]
+    again = loading.load(out)
+    found = {export.TENSORS: _golden(again)}
+    called = serialised.call(
+        (out / serialised.FILE).read_bytes(), expected["input"][np.newaxis]
+    )
+    found[serialised.FILE] = golden.comparable(called) | {"input": expected["input"]}
+    return {
+        name: golden.check(expected, outputs, dtype=dtype, where=os.fspath(out / name))
+        for name, outputs in found.items()
+    }
+
+
+def preprocessor(model: model_lib.Model) -> Facts:
+    """What is done to a picture first, under Hugging Face's names where it has any."""
+    made = model.preparation
+    statistics = made.statistics or (None, None)
+    return {
+        "image_processor_type": "mtpret_jax.inference.Preparation",
+        "do_resize": True,
+        "size": {"height": made.image_size, "width": made.image_size},
+        "fit": made.fit,
+        "resample": "mean over the area, then bilinear",
+        "stored_longest_side": made.longest_side,
+        "stored_bit_depth": made.bit_depth,
+        "do_rescale": True,
+        "rescale_factor": 1 / (2**made.bit_depth - 1),
+        "do_normalize": True,
+        "normalisation": model.described["normalisation"],
+        "image_mean": statistics[0],
+        "image_std": statistics[1],
+        "padding_after_normalisation": 0.0,
+        "channels": "one grey channel, bright where rays were stopped",
+    }
+
+
+def _write_json(path: pathlib.Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=1) + "\n")

@@ -1,0 +1,142 @@
+"""Exported folders: read again with the same features; cards; nothing half done."""
+
+import json
+import pathlib
+import re
+
+import numpy as np
+import pytest
+
+from mtpret_jax import config as schema
+from mtpret_jax import export
+from mtpret_jax.hub import folder as hub
+from mtpret_jax.hub import serialised
+from mtpret_jax.predict import loading
+
+KINDS = ("classification", "segmentation", "detection", "backbone")
+
+
+@pytest.fixture(scope="module")
+def work_folder(model_folder, tmp_path_factory):
+    """A work folder around the model of a kind, as the training leaves it."""
+
+    def get(kind):
+        work = tmp_path_factory.mktemp(f"work_{kind}")
+        run = model_folder(kind)
+        (work / "runs").mkdir()
+        (work / "runs" / "run").symlink_to(run)
+        described = json.loads((run / "backbone" / "backbone.json").read_text())
+        config = schema.defaults()
+        config.backbone.update(name="resnet18", width=8)
+        config.datasets.chest = schema.dataset("phantom_xray")
+        row = {"stage": "contrastive", "contrastive": {"datasets": {"chest": 1.0}}}
+        if kind != "backbone":
+            config.tasks.task = described["tasks"]["task"]
+            row = {"stage": "finetune", "finetune": {"task": "task"}}
+        config.runs.run = schema.run(**row)
+        plain = schema.as_dict(schema.parse(config))
+        made = {
+            "builder": "phantom_xray",
+            "fingerprint": "f" * 64,
+            "splits": {"train": 24},
+            "splits_in_use": {"name": "official", "sha256": "e" * 64},
+        }
+        values = {"auroc": {"value": 0.75, "low": 0.5, "high": 0.875}}
+        arm = {"run": "run", "images": 12, "groups": 8, "values": values}
+        report = {
+            "split": "test",
+            "interval": {"resamples": 50},
+            "tasks": {"task": {"arms": {"scratch": arm}}},
+        }
+        for name, value in (
+            ("config.json", plain),
+            ("datasets.json", {"chest": made}),
+            ("report.json", report),
+            ("versions.json", {"jax": "0"}),
+        ):
+            (work / name).write_text(json.dumps(value))
+        return work
+
+    return get
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_written_gives_the_same_answers(
+    kind, work_folder, load, chest, tmp_path
+):
+    out = tmp_path / "out"
+
+    differences = hub.write(work_folder(kind), "run", out)
+
+    assert set(differences) == {export.TENSORS, serialised.FILE}
+    assert max(differences.values()) < 1e-5
+    again = loading.load(out)
+    assert again.kind == kind
+    np.testing.assert_allclose(
+        again.embed(chest), load(kind).embed(chest), rtol=0, atol=1e-5
+    )
+    if kind != "backbone":
+        mine, theirs = again.predict(chest), load(kind).predict(chest)
+        assert mine.keys() == theirs.keys()
+        for name in mine.keys() - {"mask", "boxes"}:
+            assert mine[name] == pytest.approx(theirs[name], abs=1e-4)
+    two = np.zeros((2, 64, 64, 1), np.float32)
+    called = serialised.call((out / serialised.FILE).read_bytes(), two)
+    assert called["embedding"].shape == (2, 64)
+
+
+def test_the_card_says_where_it_comes_from(work_folder, tmp_path):
+    out = tmp_path / "out"
+    hub.write(work_folder("classification"), "run", out, images="dataset,image_id\n")
+
+    card = (out / hub.CARD).read_text()
+
+    assert card.startswith("---\nlibrary_name: mtpret_jax\n")
+    assert "| auroc | 0.750 | 0.500 to 0.875 |" in card
+    assert "12 images of 8 groups" in card
+    assert "| chest | phantom_xray | run: task | 24 | official `eeeeeeeeeeee` |" in card
+    assert "not a medical device" in card
+    for name in (export.TENSORS, serialised.FILE, "golden.npz", "training.csv"):
+        assert re.search(rf"\| {re.escape(name)} \| `[0-9a-f]{{64}}` \|", card), name
+    assert "None" not in card
+    facts = json.loads((out / hub.PREPROCESSOR).read_text())
+    assert facts["size"] == {"height": 64, "width": 64}
+    assert facts["stored_longest_side"] == 96
+
+
+def test_a_write_that_fails_leaves_nothing(work_folder, tmp_path, monkeypatch):
+    def broken(*arguments):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(hub.serialised, "serialise", broken)
+    with pytest.raises(OSError, match="No space left"):
+        hub.write(work_folder("backbone"), "run", tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_function_than_the_run_is_found(work_folder, tmp_path, monkeypatch):
+    real = serialised.call
+
+    def wrong(content, image):
+        found = real(content, image)
+        return found | {"embedding": found["embedding"] * 1.01}
+
+    monkeypatch.setattr(hub.serialised, "call", wrong)
+    with pytest.raises(ValueError, match=r"model\.jax_export: the embedding"):
+        hub.write(work_folder("backbone"), "run", tmp_path / "out")
+
+
+def test_an_exported_folder_that_is_damaged_is_refused(work_folder, tmp_path):
+    out = tmp_path / "out"
+    hub.write(work_folder("backbone"), "run", out)
+    path = out / export.FACTS
+    whole = path.read_text()
+    for content in ("", "[]", "{}", whole[: len(whole) // 2]):
+        path.write_text(content)
+        with pytest.raises(ValueError, match=r"config\.json: missing, damaged, or not"):
+            loading.load(out)
+    path.write_text(whole)
+    tensors = pathlib.Path(out / export.TENSORS)
+    tensors.write_bytes(tensors.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"model\.safetensors"):
+        loading.load(out)
