@@ -53,6 +53,14 @@ class Parser(argparse.ArgumentParser):
         sys.exit(USAGE)
 
 
+def positive(text: str) -> int:
+    """An option's value that must be 1 or more."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected 1 or more, got {value}")
+    return value
+
+
 def wrong(message: str, given: str, known: Iterable[str]) -> int:
     """Says what was wrong and which known name is nearest; gives the exit code."""
     names = list(known)

@@ -156,11 +156,16 @@ def build(described: Mapping[str, Any], task: str) -> Network:
     body = models.build_backbone(settings)
     if not task:
         return Network(body, None)
-    row = _settings(described["tasks"][task], schema.TaskConfig, f"tasks.{task}")
+    row = task_settings(described, task)
     names = _names(row, described["class_names"][task])
     dtype = jnp.dtype(settings.compute_dtype)
     built = tasks.build_tasks({task: row}, {row.dataset: names}, dtype=dtype)
     return Network(body, built[task])
+
+
+def task_settings(described: Mapping[str, Any], task: str) -> schema.TaskConfig:
+    """The options of a task that a description tells of."""
+    return _settings(described["tasks"][task], schema.TaskConfig, f"tasks.{task}")
 
 
 def preparation(described: Mapping[str, Any], task: str) -> Preparation:

@@ -17,7 +17,7 @@ VERBS = {
     "evaluate": "measures a trained model on a split of a prepared set",
     "predict": "X-ray files to probabilities, boxes or masks",
     "embed": "X-ray files to features",
-    "export": "a run for PyTorch, Hugging Face, JAX or ONNX",
+    "export": "a run for PyTorch, Hugging Face and JAX",
     "data": "prepare, doctor, audit: the sets before anything is trained",
     "config": "show, check: what a config comes to, and what it will cost",
 }

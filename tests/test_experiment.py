@@ -15,6 +15,7 @@ import pytest
 
 from mtpret_jax import experiment
 from mtpret_jax.training import checkpoint
+from mtpret_jax.verbs import evaluate
 
 REPOSITORY = pathlib.Path(__file__).parent.parent
 RESUME_CONFIG = """
@@ -133,6 +134,35 @@ def test_three_stages_and_the_report(folders):
     before = (tested / "test.npz").stat().st_mtime_ns
     finish(run_command(config, whole, data), whole)
     assert (tested / "test.npz").stat().st_mtime_ns == before
+
+
+@pytest.mark.slow
+def test_evaluating_a_run_again_gives_the_figures_of_the_report(folders, tmp_path):
+    """By the verb, from the backbone alone, on the same split."""
+    _, data, whole = folders
+    name, out = "mtpret_opacity", tmp_path / "measured.json"
+    (prepared,) = (data / "phantom_xray" / "chest").iterdir()
+    report = json.loads((whole / "report.json").read_text())
+
+    code = evaluate.run(
+        "evaluate",
+        [
+            f"--model={whole / 'runs' / name}",
+            f"--set={prepared}",
+            f"--resamples={report['interval']['resamples']}",
+            f"--seed={report['seed']}",
+            f"--out={out}",
+        ],
+    )
+
+    assert code == 0
+    found = json.loads(out.read_text())
+    arm = report["tasks"]["opacity"]["arms"]["mtpret"]
+    assert (found["images"], found["groups"]) == (arm["images"], arm["groups"])
+    assert found["values"].keys() == arm["values"].keys()
+    for key, value in found["values"].items():
+        assert value == pytest.approx(arm["values"][key], abs=1e-5), key
+    assert found["warnings"] == []
 
 
 @pytest.mark.slow

@@ -25,11 +25,12 @@ class TaskElement:
         source: sources.Source,
         task: config.TaskConfig,
         settings: config.InputConfig,
+        statistics: tuple[float, float] | None = None,
     ) -> None:
         self._source = source
         self._task = task
         self._mode = settings.fit
-        self._statistics = _statistics(source, settings)
+        self._statistics = statistics or _statistics(source, settings)
         self._study = _studies(source) if task.kind == "classification" else None
 
     def __call__(self, record: int) -> types.Example:

@@ -133,6 +133,7 @@ def eval_batches(
     subset: subsets.Subset = subsets.ALL,
     shard: Shard = Shard(),
     batch_size: int | None = None,
+    statistics: tuple[float, float] | None = None,
 ) -> Stream:
     """Every usable example of a split once, in order, without chance.
 
@@ -149,6 +150,7 @@ def eval_batches(
       subset: The part of the split whose labels may be used.
       shard: Part of each global batch to yield.
       batch_size: Examples of the global batch; the task's own when None.
+      statistics: Mean and deviation to normalise by, in place of the set's own.
 
     Raises:
       ValueError: If nothing in the split can be used, or shards do not divide a batch.
@@ -160,7 +162,7 @@ def eval_batches(
     records = subsets.usable_records(source, task, subset)
     missing = -len(records) % batch_size
     padded = np.concatenate([records, np.full(missing, -1, np.int32)])
-    prepare = elements.TaskElement(source, task, input_config)
+    prepare = elements.TaskElement(source, task, input_config, statistics)
     dataset = grain.MapDataset.source(padded.tolist()).map(prepare)
     batches = _global_batches(dataset, rows, shard, 0)
     return Stream(batches, task=name, settings=input_config)

@@ -96,7 +96,9 @@ def _names(
 ) -> dict[str, dict[str, Any]]:
     """Class names of the sets that are prepared."""
     found: dict[str, dict[str, Any]] = {}
-    for name, row in config.datasets.items() if data_dir else ():
+    if not data_dir:
+        return found
+    for name, row in config.datasets.items():
         try:
             folder = sources.locate(epath.Path(data_dir).expanduser(), name, row)
         except FileNotFoundError:

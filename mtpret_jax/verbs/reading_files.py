@@ -18,7 +18,9 @@ def add_options(parser: command.Parser, *, out: str) -> None:
     parser.add_argument("--model", required=True, help="folder of a run, or exported")
     parser.add_argument("--task", default="", help="whose head, of a run with several")
     parser.add_argument("--out", required=True, help=out)
-    parser.add_argument("--batch_size", type=_positive, default=16, help="pictures")
+    parser.add_argument(
+        "--batch_size", type=command.positive, default=16, help="pictures"
+    )
     parser.add_argument("--quiet", action="store_true", help="say only what is wrong")
 
 
@@ -73,10 +75,3 @@ def say(options: argparse.Namespace, text: str) -> None:
     """One line on the standard output, unless quiet."""
     if not options.quiet:
         sys.stdout.write(f"{text}\n")
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected 1 or more, got {value}")
-    return value
