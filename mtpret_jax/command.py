@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import logging as python_logging
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
@@ -120,6 +121,17 @@ def run(
             raise
         sys.stderr.write(f"{_said(error)}\n")
         sys.exit(MISTAKE)
+
+
+def speak() -> None:
+    """Lets the package say what it does: plain lines on the standard error stream."""
+    handler = python_logging.StreamHandler()
+    handler.setFormatter(python_logging.Formatter("%(message)s"))
+    for package in ("mtpret_jax", "tfds_builders"):
+        logger = python_logging.getLogger(package)
+        logger.addHandler(handler)
+        logger.setLevel(python_logging.INFO)
+        logger.propagate = False
 
 
 def _said(error: Exception) -> str:

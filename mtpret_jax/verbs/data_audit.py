@@ -6,7 +6,6 @@ mtpret_jax data audit --out=audit data/mura/full/1.0.0 data/fracatlas/...
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -73,7 +72,7 @@ def run(program: str, arguments: Sequence[str]) -> NoReturn:
     out = flags.DEFINE_string("out", None, "Folder for the list and the report.")
 
     def main(rest: list[str]) -> None:
-        logging.basicConfig(format="%(message)s", level=logging.INFO)
+        command.speak()
         found = audit(rest[1:], config.value, str(data_dir.value), str(out.value))
         sys.stdout.write("\n".join([*found, ""]))
 

@@ -5,7 +5,6 @@ mtpret_jax data prepare --config=configs/demo.py --data_dir=data
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Sequence
 from typing import NoReturn
@@ -34,7 +33,7 @@ def run(program: str, arguments: Sequence[str]) -> NoReturn:
     def main(rest: list[str]) -> None:
         if len(rest) > 1:
             raise app.UsageError(f"Unknown arguments: {rest[1:]}.")
-        logging.basicConfig(format="%(message)s", level=logging.INFO)
+        command.speak()
         datasets = schema.parse(config.value).datasets
         folder = epath.Path(data_dir.value).expanduser()
         preparation.prepare(datasets, folder, rebuild=rebuild.value)

@@ -60,7 +60,7 @@ def main(arguments: list[str]) -> None:
         )
     if _DISTRIBUTED.value:
         jax.distributed.initialize(*cluster)
-    _set_up_logging()
+    command.speak()
     config = plan.expand(schema.parse(_CONFIG.value))
     workdir = epath.Path(str(_WORKDIR.value)).expanduser()
     # Runs repeat each other's programs, and a resumed one its own.
@@ -82,17 +82,6 @@ def main(arguments: list[str]) -> None:
     experiment.run(config, workdir, folders, report_only=_REPORT_ONLY.value)
     path = experiment.report_path(config, workdir)
     _LOG.info("Report: %s", path.with_suffix(".html"))
-
-
-def _set_up_logging() -> None:
-    """Our own messages as plain lines."""
-    handler = python_logging.StreamHandler()
-    handler.setFormatter(python_logging.Formatter("%(message)s"))
-    for package in ("mtpret_jax", "tfds_builders"):
-        logger = python_logging.getLogger(package)
-        logger.addHandler(handler)
-        logger.setLevel(python_logging.INFO)
-        logger.propagate = False
 
 
 def run(program: str, arguments: Sequence[str]) -> NoReturn:

@@ -88,5 +88,3 @@ def test_sets_of_one_name_are_told_apart_by_their_builders(folder: pathlib.Path)
 def test_neither_config_nor_folders_is_a_usage_error(tmp_path: pathlib.Path):
     with pytest.raises(app.UsageError, match="Name either a config"):
         data_audit.audit([], None, "", str(tmp_path))
-    with pytest.raises(app.UsageError, match="a folder for the results"):
-        data_audit.audit(["folder"], None, "", None)
