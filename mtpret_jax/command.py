@@ -82,6 +82,8 @@ def call(body: Callable[[], int], *, verbosity: int) -> int:
             raise
         sys.stderr.write(f"{_said(error)}\n")
         return MISTAKE
+    except BaseException as stop:
+        return _stopped(stop)
 
 
 def run(
@@ -121,6 +123,8 @@ def run(
             raise
         sys.stderr.write(f"{_said(error)}\n")
         sys.exit(MISTAKE)
+    except BaseException as stop:
+        sys.exit(_stopped(stop))
 
 
 def speak() -> None:
@@ -132,6 +136,15 @@ def speak() -> None:
         logger.addHandler(handler)
         logger.setLevel(python_logging.INFO)
         logger.propagate = False
+
+
+def _stopped(stop: BaseException) -> int:
+    """Exit code of `training.preemption.Preempted`; raises what is something else."""
+    code = getattr(stop, "exit_code", None)
+    if code is None:
+        raise stop
+    sys.stderr.write(f"{stop}\n")
+    return int(code)
 
 
 def _said(error: Exception) -> str:

@@ -16,7 +16,14 @@ from etils import epath
 
 from mtpret_jax import building, types
 from mtpret_jax.data import sources
-from mtpret_jax.training import checkpoint, evaluation, files, reporting, sharding
+from mtpret_jax.training import (
+    checkpoint,
+    evaluation,
+    files,
+    preemption,
+    reporting,
+    sharding,
+)
 
 _LOG = logging.getLogger(__name__)
 
@@ -75,7 +82,12 @@ class Recorder:
         done: int,
         segment: int,
     ) -> None:
-        """Does what is due after `done` steps."""
+        """Does what is due after `done` steps.
+
+        Raises:
+          FloatingPointError: If loss or gradient are not finite.
+          preemption.Preempted: If asked to stop, once the state is saved.
+        """
         row, last = self._row, done == self._ends[-1]
         line: dict[str, float] = {}
         evaluate_now = row.stage == "finetune" and (
@@ -88,7 +100,8 @@ class Recorder:
             done % row.checkpoint_every == 0 or last or evaluate_now or measure_now
         )
         # What is saved is checked to be finite, so that one can go on from it.
-        if done % row.log_every == 0 or save_now:
+        log_now = done % row.log_every == 0 or save_now
+        if log_now:
             line |= self._train_line(jax.device_get(scalars), batch, done)
         value = math.nan
         if evaluate_now:
@@ -99,10 +112,15 @@ class Recorder:
             line |= self._remembered(state, segment, done)
         if line and self._writer is not None:
             self._writer.write(done, line)
-        if save_now:
+        stop = preemption.is_asked()
+        if stop and not log_now:  # Checked, but not written: a stop leaves no trace.
+            self._train_line(jax.device_get(scalars), batch, done)
+        if save_now or stop:
             with jax.transfer_guard("allow"):
                 self._checkpoints.save(state, done, value)
         self._progress.update(done, batch.task)
+        if stop:
+            raise preemption.Preempted(f"Step {done} of run '{self._folder.name}'")
 
     def close(self) -> None:
         """Closes the run's files."""

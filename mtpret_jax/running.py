@@ -30,7 +30,14 @@ from mtpret_jax import config as schema
 from mtpret_jax.data import pipeline, sources
 from mtpret_jax.metrics import classification, segmentation
 from mtpret_jax.stages import supervised
-from mtpret_jax.training import checkpoint, evaluation, files, loop, sharding
+from mtpret_jax.training import (
+    checkpoint,
+    evaluation,
+    files,
+    loop,
+    preemption,
+    sharding,
+)
 
 _LOG = logging.getLogger(__name__)
 FEWEST_POSITIVES = 30  # in validation, to choose by it: see `_is_telling`
@@ -45,6 +52,9 @@ def run_one(
       shop: What all runs share.
       name: Of the run.
       go_on: Called before anything is written; raises where it must not be.
+
+    Raises:
+      preemption.Preempted: If asked to stop; the next call goes on.
     """
     config, row = shop.config, shop.config.runs[name]
     stage = building.build_stage(config, row, shop.tasks)
@@ -67,7 +77,7 @@ def run_one(
 
         begin, step = sharding.compile_stage(stage, shop.mesh)
         began = time.monotonic()
-        with jax.transfer_guard("disallow"):
+        with preemption.held(), jax.transfer_guard("disallow"):
             state = loop.fit(
                 segments,
                 state,

@@ -19,6 +19,7 @@ from jax.experimental import multihost_utils
 
 from mtpret_jax import building, claims, running
 from mtpret_jax import config as schema
+from mtpret_jax.training import preemption
 
 _LOG = logging.getLogger(__name__)
 _WAIT, _DONE, _FAILED = -1, -2, -3  # instead of the index of a run
@@ -34,11 +35,13 @@ def do_all(shop: building.Workshop) -> bool:
 
     Raises:
       Exception: What the first of the runs that failed here raised, at the end.
+      preemption.Preempted: If asked to stop.
     """
     names, watch = list(shop.config.runs), claims.Watch()
     failures: dict[str, Exception] = {}
     waited = False
     while True:
+        preemption.check()
         index, claim = _WAIT, None
         if jax.process_index() == 0:
             index, claim = _next(shop, failures, watch)
@@ -64,8 +67,8 @@ def _do(
     failures: dict[str, Exception],
 ) -> None:
     """Does a run that this process has claimed, or keeps what it raised."""
-    _LOG.info("%s; next: %s", progress(shop), name)
     with claim or contextlib.nullcontext():
+        _LOG.info("%s; next: %s", progress(shop), name)
         try:
             running.run_one(shop, name, claim.check if claim else lambda: None)
         except claims.LostError as error:

@@ -19,6 +19,14 @@ from mtpret_jax.training import files
 _METADATA = "backbone.json"
 
 
+class _Manager(ocp.CheckpointManager):
+    """Orbax's, which saves when it is told to."""
+
+    def reached_preemption(self, step: int) -> bool:
+        """Never: asking JAX here would disturb the count of `preemption.is_asked`."""
+        return False
+
+
 class RunCheckpoints:
     """Whole states of one run, saved in the background.
 
@@ -34,7 +42,7 @@ class RunCheckpoints:
                 preservation_policy.BestN(get_metric_fn=_rank, n=1),
             ]
         )
-        self._manager = ocp.CheckpointManager(
+        self._manager = _Manager(
             epath.Path(folder).resolve(),  # Orbax refuses a relative path.
             options=ocp.CheckpointManagerOptions(
                 best_fn=_rank,  # Without it, Orbax stores no values.

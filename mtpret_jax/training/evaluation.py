@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from mtpret_jax import types
-from mtpret_jax.training import sharding
+from mtpret_jax.training import preemption, sharding
 
 Records = dict[str, np.ndarray]
 
@@ -65,6 +65,7 @@ def evaluate(
     parts: list[Records] = []
     kept: list[Records] = []
     for batch in batches:
+        preemption.check()
         outputs, arrays = predict(put(batch))
         sampling = sum(len(part["record"]) for part in kept) < samples
         if not sampling and worst is None:  # Pictures are not worth the copy.

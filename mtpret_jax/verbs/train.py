@@ -22,6 +22,7 @@ from ml_collections import config_flags
 from mtpret_jax import claims, command, experiment, preparation, starting
 from mtpret_jax import config as schema
 from mtpret_jax.study import plan
+from mtpret_jax.training import preemption
 
 _LOG = python_logging.getLogger("mtpret_jax.train")
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The config file.")
@@ -58,9 +59,10 @@ def main(arguments: list[str]) -> None:
         raise app.UsageError(
             "--coordinator, --processes, --process: add --distributed."
         )
+    command.speak()
+    preemption.listen()
     if _DISTRIBUTED.value:
         jax.distributed.initialize(*cluster)
-    command.speak()
     config = plan.expand(schema.parse(_CONFIG.value))
     workdir = epath.Path(str(_WORKDIR.value)).expanduser()
     # Runs repeat each other's programs, and a resumed one its own.
