@@ -16,6 +16,7 @@ from etils import epath
 
 from mtpret_jax import building, claims, running, worker
 from mtpret_jax import config as schema
+from mtpret_jax.training import preemption
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
 STEPS = 8
@@ -182,6 +183,24 @@ def test_a_run_that_fails_keeps_only_what_needs_it_from_being_done(make_shop):
     assert "In run 'first'." in notes
     assert "Runs that failed, too: ['other']." in notes
     assert not claims.is_held(shop.run_folder("first"))  # Another may try.
+
+
+@pytest.mark.smoke
+def test_a_run_that_is_stopped_is_free_for_others_at_once(make_shop, monkeypatch):
+    shop, done = make_shop(first="", second="")
+
+    def run_one(shop, name, go_on):
+        done.append(name)
+        assert claims.is_held(shop.run_folder(name))
+        raise preemption.Preempted("Step 3")
+
+    monkeypatch.setattr(running, "run_one", run_one)
+
+    with pytest.raises(preemption.Preempted):
+        worker.do_all(shop)
+
+    assert done == ["first"]  # The others are not begun.
+    assert not claims.is_held(shop.run_folder("first"))
 
 
 @pytest.mark.smoke

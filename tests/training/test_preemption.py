@@ -1,0 +1,93 @@
+"""A wish to stop: at once where nothing is lost, after the step under way elsewhere."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from mtpret_jax.training import preemption
+
+REPOSITORY = pathlib.Path(__file__).parents[2]
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+@pytest.fixture
+def fresh(monkeypatch):
+    """Nobody has asked yet; handlers are put back at the end."""
+    monkeypatch.setattr(preemption, "_request", preemption._Request())
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("number", SIGNALS)
+def test_outside_of_a_run_s_steps_the_signal_ends_at_once(fresh, number):
+    preemption.listen()
+
+    with pytest.raises(preemption.Preempted, match="The same command goes on") as end:
+        signal.raise_signal(number)
+
+    assert end.value.exit_code == 75
+    # Where somebody swallowed that, the next look raises again.
+    with pytest.raises(preemption.Preempted):
+        preemption.check()
+
+
+@pytest.mark.smoke
+def test_within_held_the_signal_waits_to_be_looked_at(fresh):
+    preemption.listen()
+
+    with preemption.held():
+        assert not preemption.is_asked()
+        signal.raise_signal(signal.SIGTERM)
+        preemption.check()
+        assert preemption.is_asked()
+    with pytest.raises(preemption.Preempted):
+        preemption.check()
+
+
+@pytest.mark.smoke
+def test_ctrl_c_stays_ignored_where_it_was(fresh):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    preemption.listen()
+
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+DEAF = """
+import time
+from mtpret_jax.training import preemption
+preemption.listen()
+with preemption.held():
+    print("in a long step", flush=True)
+    while not preemption.is_asked():
+        time.sleep(0.01)
+    print("asked", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("second", SIGNALS)
+def test_a_second_signal_ends_the_process_at_once(second):
+    process = subprocess.Popen(
+        [sys.executable, "-c", DEAF],
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout.readline() == "in a long step\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.readline() == "asked\n"
+        process.send_signal(second)
+        assert process.wait(timeout=60) == -second
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
