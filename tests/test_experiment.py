@@ -43,6 +43,7 @@ def get_config():
         config.runs.more = tiny.schema.run(**more)
     for row in config.runs.values():
         row.checkpoint_every = 2
+    config.runs.contrastive.checkpoint_every = 100  # Saved when stopped only.
     return config
 """
 
@@ -69,18 +70,41 @@ def finish(process: subprocess.Popen, workdir: pathlib.Path) -> None:
     assert process.wait(timeout=600) == 0, log.read_text()[-3000:]
 
 
-def kill_at(process: subprocess.Popen, path: pathlib.Path, step: int) -> None:
-    """Kills the process once `path` tells of `step` steps."""
+def end_at(
+    process: subprocess.Popen,
+    path: pathlib.Path,
+    step: int,
+    how: signal.Signals = signal.SIGKILL,
+) -> int:
+    """Ends the process once `path` tells of `step` steps; gives its exit code."""
     deadline = time.monotonic() + 400
     while time.monotonic() < deadline:
         lines = path.read_text().count("\n") if path.exists() else 0
         if lines >= step:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            return
+            process.send_signal(how)
+            return process.wait(timeout=120)
         assert process.poll() is None, "The process ended before it could be killed."
         time.sleep(0.005)
     raise TimeoutError(f"{path} never reached step {step}.")
+
+
+def stop_and_find_saved(
+    process: subprocess.Popen, workdir: pathlib.Path, run: str, step: int
+) -> None:
+    """Ends the process by SIGTERM, and looks for what it promises to save."""
+    folder = workdir / "runs" / run
+    code = end_at(process, folder / "metrics.jsonl", step, signal.SIGTERM)
+
+    log = (workdir.parent / f"{workdir.name}.log").read_text()
+    assert code == 75, log[-3000:]
+    assert "Traceback" not in log
+    done = (folder / "metrics.jsonl").read_text().count("\n")
+    said = f"Stopped. Step {done} of run '{run}' is saved. The same command goes on"
+    assert said in log.splitlines()[-1]
+    saved = [path.name for path in (folder / "checkpoints").iterdir()]
+    assert str(done) in saved
+    (lock,) = folder.glob("lock.*")
+    assert json.loads(lock.read_text())["released"]
 
 
 def assert_same_files(one: pathlib.Path, other: pathlib.Path, names: list[str]):
@@ -195,10 +219,12 @@ def test_a_killed_run_ends_like_an_uninterrupted_one(folders, tmp_path):
     steps = {"contrastive": 8, "continual": 12, "mtpret_opacity": 8}
     rng = np.random.default_rng(0)
 
+    # Told to end, it ends in its own time; then killed, where chance wants it.
+    stop_and_find_saved(run_command(config, killed, data), killed, "contrastive", 2)
     for run, count in steps.items():
         process = run_command(config, killed, data)
-        target = int(rng.integers(1, count))
-        kill_at(process, killed / "runs" / run / "metrics.jsonl", target)
+        target = int(rng.integers(count // 2, count))
+        end_at(process, killed / "runs" / run / "metrics.jsonl", target)
     finish(run_command(config, killed, data), killed)
 
     # metrics.jsonl holds every step's loss and a digest of the records it saw.
@@ -224,6 +250,26 @@ def test_a_killed_run_ends_like_an_uninterrupted_one(folders, tmp_path):
         reports[0]["tasks"]["opacity"]["arms"]["mtpret"]["values"]
         == (reports[1]["tasks"]["opacity"]["arms"]["mtpret"]["values"])
     )
+
+
+@pytest.mark.slow
+def test_a_preparation_that_is_told_to_end_does(folders, tmp_path):
+    config, data = tmp_path / "many.py", tmp_path / "data"
+    many = "config.datasets.head.options.train = 20_000\n    return config"
+    config.write_text(folders[0].read_text().replace("return config", many))
+    process = run_command(config, tmp_path / "told", data)
+    deadline = time.monotonic() + 120
+    while not list(data.glob("**/*.partial")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+    process.send_signal(signal.SIGTERM)
+
+    log = tmp_path / "told.log"
+    assert process.wait(timeout=60) == 75, log.read_text()[-3000:]
+    last = log.read_text().splitlines()[-1]
+    assert last == "Stopped. The same command goes on from here."
 
 
 SAVER = """

@@ -12,6 +12,9 @@ import sys
 import time
 
 import pytest
+import yaml
+
+from mtpret_jax.training import preemption
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
 LAUNCH = REPOSITORY / "docs" / "launch"
@@ -171,3 +174,92 @@ def test_two_processes_stop_at_the_same_step_and_go_on(job):
     assert job.saved() == [second]
     lines = (job.run / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [*range(1, second + 1)]
+
+
+# What the test above starts the command with.
+FLAGS = {"--config", "--workdir", "--data_dir", "--distributed"}
+
+
+@pytest.mark.parametrize("name", ["slurm.sh", "tpu_pod.sh"])
+def test_bash_reads_the_script(name):
+    subprocess.run(["bash", "-n", str(LAUNCH / name)], check=True)
+
+    assert os.access(LAUNCH / name, os.X_OK)
+
+
+def test_every_host_of_a_pod_gets_the_command_as_it_was_given(tmp_path):
+    """In place of gcloud, a bash runs what the hosts' would."""
+    gcloud = tmp_path / "gcloud"
+    gcloud.write_text(
+        '#!/bin/bash\nprintf "%s\\n" "${@:1:$#-1}"\n'
+        'last="${!#}"\nexec bash -c "${last#--command=}"\n'
+    )
+    gcloud.chmod(stat.S_IRWXU)
+    python = tmp_path / "a b" / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/bash\nprintf "%s\\n" "$PWD" "$@"\n')
+    python.chmod(stat.S_IRWXU)
+    given = ["--config=configs/mini.py:/x rays/$HOME", "--workdir=/w;'d\"", "--quiet"]
+    environment = os.environ | {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "TPU": "slice",
+        "ZONE": "zone",
+        "FOLDER": "a b",
+    }
+
+    done = subprocess.run(
+        ["bash", str(LAUNCH / "tpu_pod.sh"), *given],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert done.stdout.splitlines() == [
+        *["compute", "tpus", "tpu-vm", "ssh", "slice", "--zone=zone", "--worker=all"],
+        str(tmp_path / "a b"),
+        *["-m", "mtpret_jax.main", "--distributed"],
+        *given,
+    ]
+
+
+def test_the_parts_of_the_kubernetes_job_fit_each_other():
+    text = (LAUNCH / "kubernetes.yaml").read_text()
+    parts = {part["kind"]: part for part in yaml.safe_load_all(text)}
+
+    job, pod = parts["Job"], parts["Job"]["spec"]["template"]["spec"]
+    # What JAX's detection asks for.
+    assert job["spec"]["completionMode"] == "Indexed"
+    assert job["spec"]["completions"] == job["spec"]["parallelism"]
+    assert parts["Service"]["spec"]["clusterIP"] == "None"
+    assert parts["Service"]["spec"]["selector"] == {"job-name": job["metadata"]["name"]}
+    assert pod["subdomain"] == parts["Service"]["metadata"]["name"]
+    assert pod["serviceAccountName"] == parts["ServiceAccount"]["metadata"]["name"]
+    assert pod["serviceAccountName"] == parts["RoleBinding"]["subjects"][0]["name"]
+    assert parts["RoleBinding"]["roleRef"]["name"] == parts["Role"]["metadata"]["name"]
+    readable = {name for rule in parts["Role"]["rules"] for name in rule["resources"]}
+    assert readable == {"pods", "services", "jobs"}
+    (container,) = pod["containers"]
+    rules = job["spec"]["podFailurePolicy"]["rules"]
+    assert rules[0]["onExitCodes"]["values"] == [preemption.EXIT_CODE]
+    assert rules[0]["onExitCodes"]["containerName"] == container["name"]
+    assert container["command"][:3] == ["python", "-m", "mtpret_jax.main"]
+    given = {word.partition("=")[0] for word in container["command"][3:]}
+    assert given == FLAGS
+
+
+def test_the_page_names_flags_that_exist():
+    texts = [(REPOSITORY / "docs" / "multi_host.md").read_text()]
+    texts += [path.read_text() for path in LAUNCH.glob("*.sh")]
+    commands = re.findall(
+        r"mtpret_jax\.main(?:[^\n`]|\\\n)*|launch/\S+\.sh(?:[^\n`]|\\\n)*",
+        "\n".join(texts),
+    )
+    used = {word for text in commands for word in re.findall(r"--\w+", text)}
+
+    assert used >= FLAGS
+    files = (REPOSITORY / "mtpret_jax").rglob("*.py")
+    known = "".join(path.read_text() for path in files)
+    unknown = {word for word in used if f'"{word[2:]}"' not in known}
+    assert unknown <= {"--config", "--command", "--zone", "--worker"}
