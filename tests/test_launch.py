@@ -170,6 +170,8 @@ def test_two_processes_stop_at_the_same_step_and_go_on(job):
     job.stop(0, 1, after=first + 2)  # All of them are told, as Slurm does.
 
     assert f"goes on from step {first}." in job.log(1)
+    lock = json.loads((job.run / "lock.2").read_text())
+    assert lock["released"]
     _, second = job.stopped_at(0)
     assert job.stopped_at(1) == [first, second]
     assert job.saved() == [second]
