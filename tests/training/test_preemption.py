@@ -6,9 +6,12 @@ import signal
 import subprocess
 import sys
 
+import jax.numpy as jnp
 import pytest
+from jax.experimental import multihost_utils
 
-from mtpret_jax.training import preemption
+from mtpret_jax import types
+from mtpret_jax.training import checkpoint, preemption
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -91,3 +94,21 @@ def test_a_second_signal_ends_the_process_at_once(second):
         process.kill()
         process.wait()
         process.stdout.close()
+
+
+@pytest.mark.smoke
+def test_saving_is_not_taken_for_a_step_by_jax(tmp_path, monkeypatch):
+    """Orbax asks JAX too, with steps of a run; processes would agree on a past one."""
+    asked = []
+    monkeypatch.setattr(
+        multihost_utils,
+        "reached_preemption_sync_point",
+        lambda step: asked.append(step) or False,
+    )
+    saved = checkpoint.RunCheckpoints(tmp_path)
+    empty = {"backbone": {}, "heads": {}}
+
+    saved.save(types.TrainState(jnp.int32(3), empty, empty, empty, {}), 3)
+    saved.close()
+
+    assert asked == []
