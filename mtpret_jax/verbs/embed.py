@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from mtpret_jax import command
 from mtpret_jax.predict import embedding, loading
+from mtpret_jax.training import preemption
 from mtpret_jax.verbs import reading_files
 
 
@@ -23,6 +24,7 @@ def run(program: str, arguments: Sequence[str]) -> int:
     options = parser.parse(arguments)
 
     def body() -> int:
+        preemption.listen()
         files = reading_files.find(options)
         model = loading.load(options.model, options.task)
         with reading_files.progress(options, len(files)) as progress:
