@@ -26,7 +26,7 @@ class AugmentConfig:
     brightness: float = 0.0  # largest shift, fraction of the intensity range
     contrast: float = 0.0  # factor drawn from 1 - c to 1 + c
     gamma: float = 0.0  # exponent drawn from 1 / (1 + g) to 1 + g
-    blur_probability: float = 0.0
+    blur_probability: float = 0.0  # that an image is blurred
     blur_sigma: float = 1.0  # largest standard deviation, pixels of the input
     noise: float = 0.0  # largest standard deviation, fraction of the intensity range
 
@@ -62,6 +62,7 @@ class DatasetConfig:
 
     builder: str = "phantom_xray"  # a module of tfds_builders
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    # those of the builder's own config
     splits: str = ""  # official, muscle, grouped, as far as it has them; "": its own
 
 
@@ -69,12 +70,12 @@ class DatasetConfig:
 class SegmentationConfig:
     """A head for masks and its loss. What the chosen head does not read is refused."""
 
-    head: str = "deeplabv3"  # or unetplusplus
+    head: str = "deeplabv3"  # deeplabv3 or unetplusplus
     dice_weight: float = 0.0  # weight of 1 - Dice beside cross-entropy
     output_stride: int = 16  # deeplabv3: of the backbone, pixels: 8, 16 or 32
     channels: int = 256  # deeplabv3: of the atrous pyramid
     rates: tuple[int, ...] = (6, 12, 18)  # deeplabv3: dilation rates
-    dropout: float = 0.1  # deeplabv3: fraction
+    dropout: float = 0.1  # deeplabv3: fraction of its features, in training
     auxiliary_weight: float = 0.0  # deeplabv3: of the loss of a head on C4; 0: none
     node_channels: tuple[int, ...] = (32, 64, 128, 256)  # unetplusplus: finest first
     deep_supervision: bool = False  # unetplusplus: a head on each node of the finest
@@ -84,17 +85,17 @@ class SegmentationConfig:
 class DetectionConfig:
     """Faster R-CNN head on a feature pyramid."""
 
-    channels: int = 256  # of the pyramid
-    anchor_sizes: tuple[float, ...] = (32, 64, 128, 256, 512)  # pixels, P2 to P6
+    channels: int = 256  # of the feature pyramid
+    anchor_sizes: tuple[float, ...] = (32, 64, 128, 256, 512)  # sides, pixels, P2 to P6
     anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)  # height / width
-    proposals_before_nms: int = 2000  # of each level
+    proposals_before_nms: int = 2000  # before non-maximum suppression, each level
     proposals: int = 1000  # after non-maximum suppression, each image
     anchors_sampled: int = 256  # for training, each image; fewer weigh boxes more
     regions: int = 512  # sampled for training, each image
     hidden: int = 1024  # width of the two dense layers
     max_boxes: int = 32  # of ground truth, each image
     detections: int = 100  # kept, each image
-    score_threshold: float = 0.05
+    score_threshold: float = 0.05  # probability that a detection needs to be kept
     nms_threshold: float = 0.5  # intersection over union, final detections
 
 
@@ -102,14 +103,14 @@ class DetectionConfig:
 class TaskConfig:
     """What is learnt from the labels of one set."""
 
-    kind: str = "classification"  # or segmentation, detection
+    kind: str = "classification"  # classification, segmentation or detection
     dataset: str = ""  # a row of config.datasets
     target: str = "label"  # classification: the label column
     exclusive: bool = True  # classification: classes exclude each other
     image_size: int = 224  # side of the square input, pixels
     batch_size: int = 32  # examples of the global batch
     microbatches: int = 1  # gradient accumulation: parts of a batch done in turn
-    learning_rate_scale: float = 1.0  # of the run's learning rate
+    learning_rate_scale: float = 1.0  # factor on the run's learning rate
     augment: AugmentConfig = AUGMENT_PRESETS["gentle"]
     segmentation: SegmentationConfig = SegmentationConfig()
     detection: DetectionConfig = DetectionConfig()
@@ -119,8 +120,8 @@ class TaskConfig:
 class InputConfig:
     """How a stored picture becomes an input."""
 
-    fit: str = "pad"  # or crop, stretch: how a rectangle becomes a square
-    normalisation: str = "image"  # or dataset: whose mean and deviation
+    fit: str = "pad"  # how a rectangle becomes a square: pad, crop or stretch
+    normalisation: str = "image"  # to mean 0, deviation 1: image or dataset
     threads: int = 0  # that read and augment; 0: one for each core, at least 4
     buffer: int = 8  # batches read ahead; at least one for each thread
 
@@ -129,7 +130,7 @@ class InputConfig:
 class BackboneConfig:
     """A row of models.BACKBONES and its sizes."""
 
-    name: str = "resnet50"
+    name: str = "resnet50"  # or resnet18
     width: int = 64  # channels of the stem
     in_channels: int = 3  # the one grey channel is repeated to this many
     compute_dtype: str = "float32"  # or bfloat16; parameters stay float32
@@ -140,11 +141,11 @@ class BackboneConfig:
 class OptimizerConfig:
     """Gradient transformation and learning-rate curve of a run or segment."""
 
-    name: str = "sgd"  # or adamw
+    name: str = "sgd"  # sgd or adamw
     learning_rate: float = 0.01  # peak, per step
     final_learning_rate: float = 0.0  # at the end of the cosine
     warmup_steps: int = 0  # linear, from 0.1 of the peak
-    momentum: float = 0.9  # sgd
+    momentum: float = 0.9  # of sgd
     weight_decay: float = 1e-4  # of kernels; stage 2's anchors take its place
     clip_norm: float = 10.0  # largest global norm of the gradient
 
@@ -155,8 +156,8 @@ class ContrastiveConfig:
 
     datasets: Mapping[str, float] = dataclasses.field(default_factory=dict)
     # rows of config.datasets and their weight; times size to the power below
-    pool: str = "clean"  # or paper: also images that validation or test holds again
-    size_exponent: float = 1.0  # 1: uniform over images; 0: over sets
+    pool: str = "clean"  # clean, or paper: also images that validation or test holds
+    size_exponent: float = 1.0  # of a set's size; 1: uniform over images; 0: over sets
     image_size: int = 224  # side of the square input, pixels
     batch_size: int = 256  # examples of the global batch
     queue_size: int = 65_536  # negatives kept, embeddings; a multiple of the batch
@@ -187,10 +188,10 @@ class FinetuneConfig:
     """Stage 3: one task from a given start."""
 
     task: str = ""  # a row of config.tasks
-    head: str = "new"  # or carried: that of stage 2, or of a file of a whole network
+    head: str = "new"  # new, or carried: of stage 2 or a file of a whole network
     batch_norm_batches: int = 10  # that re-estimate the statistics first; 0: none
-    selection: str = "validation"  # of the step tested; or last; auto: last where
-    # validation has fewer than 30 positives
+    selection: str = "validation"  # of the step tested: best on validation; last;
+    # auto: last where validation has fewer than 30 positives
     frozen: bool = False  # also measure the start: linear probe and neighbours
 
 
@@ -198,14 +199,14 @@ class FinetuneConfig:
 class RunConfig:
     """One stage, from a start to a backbone on disk."""
 
-    stage: str = "finetune"  # or contrastive, continual
+    stage: str = "finetune"  # contrastive, continual or finetune
     arm: str = ""  # fine-tuning: the row of the report this run belongs to
     seed: int = -1  # of weights, order, augmentation, dropout, labels; -1: the config's
     label_fraction: float = 1.0  # of the groups whose labels are used, (0, 1]
     init_from: str = ""  # another run, a backbone folder, a file of weights, or nothing
     steps: int = 1000  # optimiser steps; of each segment in stage 2
-    log_every: int = 50  # steps
-    checkpoint_every: int = 500  # steps
+    log_every: int = 50  # steps between logged figures
+    checkpoint_every: int = 500  # steps between saved states
     evaluate_every: int = 0
     # steps between validations. Fine-tuning: 0: at the end only. Stage 2: measured at
     # the end of a segment when so many have passed; 0: at the end of every segment
@@ -228,14 +229,13 @@ class StudyConfig:
     """A comparison of arms, from which `study.plan` makes every run."""
 
     tasks: tuple[str, ...] = ()  # rows of config.tasks; none: there is no study
-    arms: tuple[str, ...] = ()  # of config_study.ARMS
+    arms: tuple[str, ...] = ()  # what is compared; of config_study.ARMS
     hold_out: tuple[str, ...] = ()  # external tasks: in no pre-training stage
     fractions: tuple[float, ...] = (1.0,)  # of the labels, each (0, 1]
     seeds: tuple[int, ...] = (1,)  # how many, at each fraction
-    # What all runs of a stage share; without tasks, stage 2 trains those above.
-    contrastive: RunConfig = RunConfig(stage="contrastive")
-    continual: RunConfig = RunConfig(stage="continual")
-    finetune: RunConfig = RunConfig()
+    contrastive: RunConfig = RunConfig(stage="contrastive")  # what all runs of it share
+    continual: RunConfig = RunConfig(stage="continual")  # without tasks, those above
+    finetune: RunConfig = RunConfig()  # steps and rates by task: below
     finetune_steps: Mapping[str, int] = dataclasses.field(default_factory=dict)
     # by task; the others do those of finetune
     learning_rates: Mapping[str, float] = dataclasses.field(default_factory=dict)
@@ -251,7 +251,7 @@ class StudyConfig:
 class ReportConfig:
     """What report.json and report.html say."""
 
-    title: str = "MTPret in JAX"
+    title: str = "MTPret in JAX"  # of report.html
     baseline: str = "scratch"  # the arm that others are compared with
     bootstrap: int = 1000  # resamples of an interval
     samples: int = 6  # pictures shown for each task and arm
@@ -261,7 +261,7 @@ class ReportConfig:
 class ExperimentConfig:
     """Everything a work folder is made from. `runs` are done in their order."""
 
-    seed: int = 0
+    seed: int = 0  # of every run that names none
     input: InputConfig = InputConfig()
     backbone: BackboneConfig = BackboneConfig()
     report: ReportConfig = ReportConfig()

@@ -1,0 +1,166 @@
+"""The options of a config, read from the schema, as Markdown for the page of options.
+
+Names, types and defaults are those of the dataclasses of `mtpret_jax/config.py`; the
+explanations are the comments behind their fields, so neither can differ from the code.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import io
+import tokenize
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mtpret_jax import config as schema
+from mtpret_jax import config_checks, models
+from mtpret_jax.study import arms
+from mtpret_jax.training import optimizer
+
+# What a row of a table is called in a path.
+_ROWS = {"datasets": "<set>", "tasks": "<task>", "runs": "<run>"}
+# Names that are looked up in a table when the run is built, not in `CHOICES`.
+_TABLES: Mapping[tuple[type, str], typing.Iterable[str]] = {
+    (schema.BackboneConfig, "name"): models.BACKBONES,
+    (schema.OptimizerConfig, "name"): optimizer.OPTIMIZERS,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """One option, in words.
+
+    Attributes:
+      path: As it is written on the command line: `config.runs.<run>.steps`.
+      type: Of its value.
+      default: As it is written in Python.
+      values: What it may be, where not every value of its type is allowed.
+      text: Its meaning and unit.
+      section: The dataclass that has its options, where it is a table of them.
+    """
+
+    path: str
+    type: str
+    default: str
+    values: str
+    text: str
+    section: type | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """The options of one dataclass of the schema.
+
+    Attributes:
+      paths: Where they stand in a config; the options are given for the first one.
+      text: What they are.
+      options: In the order of the schema.
+    """
+
+    paths: tuple[str, ...]
+    text: str
+    options: tuple[Option, ...]
+
+
+def sections() -> tuple[Section, ...]:
+    """All options, each once, in the order of the schema."""
+    places: dict[type, list[str]] = {}
+    for path, one in _places("config", schema.ExperimentConfig):
+        places.setdefault(one, []).append(path)
+    return tuple(
+        Section(
+            paths=tuple(paths),
+            text=" ".join((inspect.getdoc(one) or "").split()),
+            options=tuple(_options(paths[0], one)),
+        )
+        for one, paths in places.items()
+    )
+
+
+def _places(path: str, one: type) -> Iterator[tuple[str, type]]:
+    """Where each dataclass stands; runs within a study are explained as runs."""
+    yield path, one
+    for field in dataclasses.fields(one):
+        place, inner = _inner(path, field.name, typing.get_type_hints(one)[field.name])
+        if inner is schema.RunConfig and one is schema.StudyConfig:
+            yield place, inner
+        elif inner:
+            yield from _places(place, inner)
+
+
+def _inner(path: str, name: str, hint: Any) -> tuple[str, type | None]:
+    """Path and dataclass of an option, where it is a table of options or of rows."""
+    place = f"{path}.{name}"
+    arguments = typing.get_args(hint)
+    if arguments and dataclasses.is_dataclass(arguments[-1]):
+        return f"{place}.{_ROWS[name]}", arguments[-1]
+    return place, hint if dataclasses.is_dataclass(hint) else None
+
+
+def _options(path: str, one: type) -> Iterator[Option]:
+    hints, sources = typing.get_type_hints(one), _sources(one)
+    for field in dataclasses.fields(one):
+        written, comment = sources[field.name]
+        place, inner = _inner(path, field.name, hints[field.name])
+        yield Option(
+            path=place,
+            type=_type(hints[field.name]),
+            default="{}" if "default_factory" in written else written,
+            values=_values(one, field.name, hints[field.name]),
+            text=comment or (_first_sentence(inner) if inner else ""),
+            section=inner,
+        )
+
+
+def _sources(one: type) -> dict[str, tuple[str, str]]:
+    """Default as written, and comment, of each field of a dataclass."""
+    lines = inspect.getsource(one)
+    body = typing.cast(ast.ClassDef, ast.parse(lines).body[0]).body
+    comments = {
+        token.start[0]: token.string.lstrip("# ").strip()
+        for token in tokenize.generate_tokens(io.StringIO(lines).readline)
+        if token.type == tokenize.COMMENT
+    }
+    found = {}
+    for node, following in zip(body, [*body[1:], None], strict=True):
+        if not isinstance(node, ast.AnnAssign) or node.value is None:
+            continue
+        end = following.lineno if following else len(lines.splitlines()) + 1
+        said = [comments[line] for line in range(node.lineno, end) if line in comments]
+        name = ast.unparse(node.target)
+        found[name] = ast.unparse(node.value).replace("'", '"'), " ".join(said)
+    return found
+
+
+def _type(hint: Any) -> str:
+    arguments = typing.get_args(hint)
+    if typing.get_origin(hint) is tuple:
+        return f"list of {_type(arguments[0])}"
+    if arguments:
+        inner = arguments[-1]
+        rows = "rows" if dataclasses.is_dataclass(inner) else _type(inner)
+        return f"table of {rows}, by name"
+    if dataclasses.is_dataclass(hint):
+        return "options"
+    return "any value" if hint is Any else hint.__name__
+
+
+def _values(one: type, name: str, hint: Any) -> str:
+    known = schema.CHOICES.get((one, name)) or _TABLES.get((one, name))
+    if (one, name) == (schema.StudyConfig, "arms"):
+        known = arms.MEANING
+    if known:
+        return ", ".join(f'`"{value}"`' for value in known)
+    if hint is bool:
+        return "`True`, `False`"
+    low, high = config_checks.RANGES.get(f"{one.__name__}.{name}", (None, None))
+    if low is None:
+        return ""
+    return f"{low:g} or more" if high == float("inf") else f"{low:g} to {high:g}"
+
+
+def _first_sentence(one: type) -> str:
+    return (inspect.getdoc(one) or "").split("\n\n")[0].replace("\n", " ")
