@@ -164,3 +164,41 @@ def _values(one: type, name: str, hint: Any) -> str:
 
 def _first_sentence(one: type) -> str:
     return (inspect.getdoc(one) or "").split("\n\n")[0].replace("\n", " ")
+
+
+def markdown() -> str:
+    """The text of the page: a section for each dataclass, an entry for each option."""
+    return "\n".join(_section(section) for section in sections())
+
+
+def _section(section: Section) -> str:
+    lines = [f"## `{section.paths[0]}`", "", section.text, ""]
+    if len(section.paths) > 1:
+        others = ", ".join(f"`{path}`" for path in section.paths[1:])
+        lines += [f"The same options: {others}.", ""]
+    for option in section.options:
+        lines += [f":::{{confval}} {option.path}", f":type: {option.type}"]
+        lines += [f":default: `{option.default}`", "", _sentence(option), ":::", ""]
+    return "\n".join(lines)
+
+
+def _sentence(option: Option) -> str:
+    text = option.text[:1].upper() + option.text[1:]
+    end = "" if text.endswith(".") else "."
+    return f"{text}{end}" + (f" Values: {option.values}." if option.values else "")
+
+
+def presets() -> str:
+    """A table of what the presets of augmentation are."""
+    names = [field.name for field in dataclasses.fields(schema.AugmentConfig)]
+    rows = [["option", *(f'`"{preset}"`' for preset in schema.AUGMENT_PRESETS)]]
+    rows.append(["---"] * len(rows[0]))
+    for name in names:
+        values = [getattr(one, name) for one in schema.AUGMENT_PRESETS.values()]
+        rows.append([f"`{name}`", *(f"{value:g}" for value in values)])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def study_arms() -> str:
+    """A list of the arms of a study."""
+    return "\n".join(f"- `{name}`: {text}." for name, text in arms.MEANING.items())
