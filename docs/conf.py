@@ -16,7 +16,7 @@ from sphinx.application import Sphinx
 
 project = "mtpret_jax"
 author = "The mtpret_jax authors"
-copyright = "2026, the mtpret_jax authors; Apache 2.0"
+html_show_copyright = False
 version = release = importlib.metadata.version("mtpret_jax")
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
@@ -34,8 +34,9 @@ exclude_patterns = [".*", "build", "dist", "runs", "mtpret_jax"]
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 4
-# Sections of README.md begin with a heading of the second level wherever they are shown.
-suppress_warnings = ["myst.header"]
+# A section of README.md begins with a heading of the second level wherever it is shown;
+# cells of notebooks are no plain Python.
+suppress_warnings = ["myst.header", "misc.highlighting_failure"]
 
 default_role = "code"  # Docstrings write names as Markdown does.
 autodoc_member_order = "bysource"

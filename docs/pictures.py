@@ -2,9 +2,10 @@
 
     python docs/pictures.py
 
-writes `docs/pictures/*.svg`. They are 420 pixels wide, for a phone, on a light ground of
-their own, so that they look alike on light and dark pages. Colours are those of Okabe
-and Ito (2008), which colour-blind readers can tell apart; nothing rests on colour alone.
+writes `docs/pictures/*.svg`. They are 420 pixels wide, for a phone, on a light ground
+of their own, so that they look alike on light and dark pages. Colours are near those of
+Okabe and Ito (2008), which colour-blind readers can tell apart, darkened until they can
+be read as text; nothing rests on colour alone.
 """
 
 from __future__ import annotations
@@ -60,6 +61,10 @@ class Diagram:
             f'text-anchor="{anchor}"{weight}>{text}</text>'
         )
 
+    def title(self, y: float, text: str, colour: str) -> None:
+        """A line of larger text in the middle."""
+        self.say(WIDTH / 2, y, text, size=16, bold=True, colour=colour)
+
     def arrow(
         self,
         start: tuple[float, float],
@@ -70,8 +75,8 @@ class Diagram:
         """A straight arrow."""
         dash = ' stroke-dasharray="5 4"' if dashed else ""
         self._shapes.append(
-            f'<line x1="{start[0]:g}" y1="{start[1]:g}" x2="{end[0]:g}" y2="{end[1]:g}" '
-            f'stroke="{_INK}" stroke-width="1.8" marker-end="url(#tip)"{dash}/>'
+            f'<line x1="{start[0]:g}" y1="{start[1]:g}" x2="{end[0]:g}" '
+            f'y2="{end[1]:g}" stroke="{_INK}" stroke-width="1.8" marker-end="url(#tip)"{dash}/>'
         )
 
     def picture(self, x: float, y: float, image: np.ndarray, side: float = 72) -> None:
@@ -79,7 +84,6 @@ class Diagram:
         _, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 78])
         data = base64.b64encode(encoded.tobytes()).decode()
         self._shapes.append(
-            f'<rect x="{x:g}" y="{y:g}" width="{side:g}" height="{side:g}" fill="#000"/>'
             f'<image x="{x:g}" y="{y:g}" width="{side:g}" height="{side:g}" '
             f'href="data:image/jpeg;base64,{data}"/>'
         )
@@ -155,32 +159,32 @@ def overview() -> None:
         d.picture(x, 40, square(shot(body, index).image))
     d.arrow((210, 116), (210, 140))
     d.box(20, 144, 380, 76, _BLUE, _BLUE_PAPER)
-    d.say(
-        210, 170, "Stage 1: contrastive pre-training", size=16, bold=True, colour=_BLUE
-    )
+    d.title(170, "Stage 1: contrastive pre-training", _BLUE)
     d.say(210, 190, "Two views of a picture belong together;")
     d.say(210, 208, "those of other pictures do not.")
     d.arrow((210, 222), (210, 258))
     d.say(220, 245, "backbone", anchor="start")
     d.box(20, 262, 380, 186, _ORANGE, _ORANGE_PAPER)
-    d.say(210, 288, "Stage 2: continual learning", size=16, bold=True, colour=_ORANGE)
+    d.title(288, "Stage 2: continual learning", _ORANGE)
     d.say(210, 308, "All tasks in turn, again and again, in a new")
     d.say(210, 326, "order, held near what was learnt before.")
     tasks = (("chest", 2, "boxes"), ("head", 3, "masks"), ("hand", 2, "classes"))
     for x, (body, index, name) in zip((80, 174, 268), tasks, strict=True):
-        d.picture(x, 338, labelled(shot(body, index)))
+        radiograph = shot(body, index)
+        image = square(radiograph.image) if name == "classes" else labelled(radiograph)
+        d.picture(x, 338, image)
         d.say(x + 36, 430, name)
     d.arrow((210, 450), (210, 486))
     d.say(220, 473, "backbone", anchor="start")
     d.box(20, 490, 380, 94, _GREEN, _GREEN_PAPER)
-    d.say(210, 516, "Stage 3: fine-tuning", size=16, bold=True, colour=_GREEN)
+    d.title(516, "Stage 3: fine-tuning", _GREEN)
     d.say(210, 536, "One task at a time. Beside it, as long,")
     d.say(210, 554, "the same training from random weights")
     d.say(210, 572, "and from stage 1 alone.")
     d.arrow((210, 586), (210, 622))
     d.box(60, 626, 300, 70, _INK, "#ffffff")
-    d.say(210, 654, "The report", size=16, bold=True)
-    d.say(210, 676, "what it bought on test pictures, with intervals")
+    d.title(654, "The report", _INK)
+    d.say(210, 676, "what it bought, with intervals")
     d.write("stages")
 
 
@@ -244,10 +248,11 @@ def continual() -> None:
         d.say(20, y + 29, f"round {row + 1}", anchor="start")
         for column, name in enumerate(names):
             line, fill = colours[name]
-            d.box(88 + 108 * column, y, 100, 46, line, fill)
-            d.say(138 + 108 * column, y + 28, name, bold=True, colour=line)
+            x = 84 + 112 * column
+            d.box(x, y, 92, 46, line, fill)
+            d.say(x + 46, y + 28, name, bold=True, colour=line)
             if column:
-                d.arrow((80 + 108 * column, y + 23), (88 + 108 * column, y + 23))
+                d.arrow((x - 19, y + 23), (x - 1, y + 23))
     d.say(210, 244, "a box is a segment: so many steps of one task")
     d.box(140, 290, 140, 56, _INK, "#ffffff")
     d.say(210, 314, "weights of the", bold=True)
@@ -286,14 +291,16 @@ def finetune() -> None:
     d.arrow((210, 214), (210, 240))
     d.box(14, 244, 392, 192, _INK, "#ffffff")
     d.say(210, 268, "tested once, with intervals", bold=True)
-    values = ((96, 46), (172, 40), (196, 38))
+    values = ((250, 66), (276, 60), (264, 62))
     for n, ((arm, _, line, _), (at, half)) in enumerate(
         zip(starts, values, strict=True)
     ):
         y = 298 + 36 * n
         d.say(30, y + 5, arm, anchor="start", colour=line, bold=True)
-        d.interval(130 + at, half, y, line)
-    d.say(250, 408, "worse    better", size=13)
+        d.interval(at, half, y, line)
+    d.say(160, 404, "worse", size=13)
+    d.arrow((186, 400), (338, 400))
+    d.say(366, 404, "better", size=13)
     d.say(210, 428, "(a sketch of such a chart; these are no results)", size=13)
     d.write("finetune")
 
