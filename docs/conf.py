@@ -14,6 +14,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import options
 from sphinx.application import Sphinx
 
+import mtpret_jax
+
 project = "mtpret_jax"
 author = "The mtpret_jax authors"
 html_show_copyright = False
@@ -62,10 +64,18 @@ def fill(app: Sphinx, docname: str, source: list[str]) -> None:
         "options": options.markdown,
         "presets": options.presets,
         "arms": options.study_arms,
+        "load": load,
     }
     for name, make in made.items():
         if f"<!-- {name} -->" in source[0]:
             source[0] = source[0].replace(f"<!-- {name} -->", make())
+
+
+def load() -> str:
+    """The entry for a trained model, where the package has one."""
+    if not hasattr(mtpret_jax, "load"):
+        return "See [Predict, embed, export](../commands.md)."
+    return "```{eval-rst}\n.. autofunction:: mtpret_jax.load\n```"
 
 
 def root_links(app: Sphinx, path: pathlib.Path, page: str, content: list[str]) -> None:
