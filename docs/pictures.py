@@ -76,7 +76,8 @@ class Diagram:
         dash = ' stroke-dasharray="5 4"' if dashed else ""
         self._shapes.append(
             f'<line x1="{start[0]:g}" y1="{start[1]:g}" x2="{end[0]:g}" '
-            f'y2="{end[1]:g}" stroke="{_INK}" stroke-width="1.8" marker-end="url(#tip)"{dash}/>'
+            f'y2="{end[1]:g}" stroke="{_INK}" stroke-width="1.8" '
+            f'marker-end="url(#tip)"{dash}/>'
         )
 
     def picture(self, x: float, y: float, image: np.ndarray, side: float = 72) -> None:
