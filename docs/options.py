@@ -55,11 +55,13 @@ class Section:
     """The options of one dataclass of the schema.
 
     Attributes:
+      schema: The dataclass.
       paths: Where they stand in a config; the options are given for the first one.
       text: What they are.
       options: In the order of the schema.
     """
 
+    schema: type
     paths: tuple[str, ...]
     text: str
     options: tuple[Option, ...]
@@ -72,6 +74,7 @@ def sections() -> tuple[Section, ...]:
         places.setdefault(one, []).append(path)
     return tuple(
         Section(
+            schema=one,
             paths=tuple(paths),
             text=" ".join((inspect.getdoc(one) or "").split()),
             options=tuple(_options(paths[0], one)),
@@ -153,13 +156,15 @@ def _values(one: type, name: str, hint: Any) -> str:
     if (one, name) == (schema.StudyConfig, "arms"):
         known = arms.MEANING
     if known:
-        return ", ".join(f'`"{value}"`' for value in known)
+        return "one of " + ", ".join(f'`"{value}"`' for value in known)
     if hint is bool:
-        return "`True`, `False`"
+        return (
+            "or `True`" if not one.__dataclass_fields__[name].default else "or `False`"
+        )
     low, high = config_checks.RANGES.get(f"{one.__name__}.{name}", (None, None))
     if low is None:
         return ""
-    return f"{low:g} or more" if high == float("inf") else f"{low:g} to {high:g}"
+    return f"{low:g} or more" if high == float("inf") else f"{low:.10g} to {high:.10g}"
 
 
 def _first_sentence(one: type) -> str:
@@ -172,20 +177,29 @@ def markdown() -> str:
 
 
 def _section(section: Section) -> str:
-    lines = [f"## `{section.paths[0]}`", "", section.text, ""]
+    lines = [f"({_label(section.schema)})=", f"## `{section.paths[0]}`", ""]
+    lines += [section.text, ""]
     if len(section.paths) > 1:
         others = ", ".join(f"`{path}`" for path in section.paths[1:])
         lines += [f"The same options: {others}.", ""]
     for option in section.options:
-        lines += [f":::{{confval}} {option.path}", f":type: {option.type}"]
-        lines += [f":default: `{option.default}`", "", _sentence(option), ":::", ""]
+        lines += [f":::{{confval}} {option.path}", *_entry(option), ":::", ""]
     return "\n".join(lines)
 
 
-def _sentence(option: Option) -> str:
-    text = option.text[:1].upper() + option.text[1:]
-    end = "" if text.endswith(".") else "."
-    return f"{text}{end}" + (f" Values: {option.values}." if option.values else "")
+def _entry(option: Option) -> list[str]:
+    if option.section:
+        link = f"[Options](#{_label(option.section)})"
+        is_plain = option.default in ("{}", f"{option.section.__name__}()")
+        default = "" if is_plain else f" · default `{option.default}`"
+        return [f"{option.text} {link}{default}"]
+    facts = [option.type, f"default `{option.default}`", option.values]
+    return [option.text, "", " · ".join(fact for fact in facts if fact)]
+
+
+def _label(section: type) -> str:
+    """What links to the section of a dataclass."""
+    return f"options-{section.__name__.lower()}"
 
 
 def presets() -> str:

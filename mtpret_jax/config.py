@@ -121,8 +121,8 @@ class InputConfig:
     """How a stored picture becomes an input."""
 
     fit: str = "pad"  # how a rectangle becomes a square: pad, crop or stretch
-    normalisation: str = "image"  # to mean 0, deviation 1: image or dataset
-    threads: int = 0  # that read and augment; 0: one for each core, at least 4
+    normalisation: str = "image"  # mean 0, deviation 1: of each image or the dataset
+    threads: int = 0  # reading and augmenting; 0: one for each core, at least 4
     buffer: int = 8  # batches read ahead; at least one for each thread
 
 
@@ -130,10 +130,10 @@ class InputConfig:
 class BackboneConfig:
     """A row of models.BACKBONES and its sizes."""
 
-    name: str = "resnet50"  # or resnet18
+    name: str = "resnet50"  # resnet18 or resnet50
     width: int = 64  # channels of the stem
     in_channels: int = 3  # the one grey channel is repeated to this many
-    compute_dtype: str = "float32"  # or bfloat16; parameters stay float32
+    compute_dtype: str = "float32"  # or bfloat16, of activations; parameters stay float32
     remat: bool = False  # recompute activations in the backward pass to save memory
 
 
