@@ -1,6 +1,7 @@
 # make demo   all three stages on simulated X-rays: runs/demo/report.html
 # make test   the whole suite
 # make lint   ruff and pyright
+# make docs   the pages, built strictly and without a network: build/docs/index.html
 # make smoke  a small selection of the suite, for other versions of the libraries
 # make bench  speed with ResNet-18, 20 minutes on two cores: benchmarks/README.md
 # make bench-full       the other benchmarks, two hours
@@ -28,7 +29,7 @@ ALONE := --noconftest --override-ini filterwarnings=default
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint smoke bench bench-full format install beam-test tensorflow-test
+.PHONY: demo test lint docs smoke bench bench-full format install beam-test tensorflow-test
 .DELETE_ON_ERROR:
 
 install: $(STAMP)
@@ -56,6 +57,17 @@ lint: $(STAMP)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m pyright --pythonpath $(RUN)
+
+$(VENV)/.docs: $(STAMP)
+	$(RUN) -m pip install --quiet --editable '.[docs]' --constraint $(CONSTRAINTS)
+	touch $@
+
+# Pages load nothing from a network, and every link of theirs holds.
+docs: $(VENV)/.docs
+	rm -rf build/docs
+	$(RUN) -m sphinx --quiet --fail-on-warning --conf-dir docs --doctree-dir build/doctrees --fresh-env . build/docs
+	$(RUN) docs/check_site.py build/docs
+	@echo "Built: build/docs/index.html"
 
 BENCH := $(RUN) -m benchmarks
 AGAINST := --torch_python=$(TORCH_PYTHON)
