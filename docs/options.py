@@ -104,9 +104,9 @@ def _inner(path: str, name: str, hint: Any) -> tuple[str, type | None]:
 
 
 def _options(path: str, one: type) -> Iterator[Option]:
-    hints, sources = typing.get_type_hints(one), _sources(one)
+    hints, found = typing.get_type_hints(one), sources(one)
     for field in dataclasses.fields(one):
-        written, comment = sources[field.name]
+        written, comment = found[field.name]
         place, inner = _inner(path, field.name, hints[field.name])
         yield Option(
             path=place,
@@ -118,7 +118,7 @@ def _options(path: str, one: type) -> Iterator[Option]:
         )
 
 
-def _sources(one: type) -> dict[str, tuple[str, str]]:
+def sources(one: type) -> dict[str, tuple[str, str]]:
     """Default as written, and comment, of each field of a dataclass."""
     lines = inspect.getsource(one)
     body = typing.cast(ast.ClassDef, ast.parse(lines).body[0]).body
