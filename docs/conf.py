@@ -75,7 +75,13 @@ def load() -> str:
     """The entry for a trained model, where the package has one."""
     if not hasattr(mtpret_jax, "load"):
         return "See [Predict, embed, export](../commands.md)."
-    return "```{eval-rst}\n.. autofunction:: mtpret_jax.load\n```"
+    return (
+        "```{eval-rst}\n"
+        ".. autofunction:: mtpret_jax.load\n\n"
+        ".. autoclass:: mtpret_jax.predict.model.Model\n"
+        "   :members: describe, predict, embed\n"
+        "```"
+    )
 
 
 def root_links(app: Sphinx, path: pathlib.Path, page: str, content: list[str]) -> None:
