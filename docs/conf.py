@@ -46,7 +46,8 @@ autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
-napoleon_custom_sections = ["Source", "Differs"]
+# As they are: of "Returns", Napoleon takes what stands before a colon for a type.
+napoleon_custom_sections = ["Source", "Differs", "Returns"]
 
 html_theme = "furo"
 html_title = "mtpret_jax"
