@@ -22,7 +22,7 @@ from tfds_builders.phantom_xray import simulator
 
 FOLDER = pathlib.Path(__file__).parent / "pictures"
 WIDTH = 420  # pixels of a diagram
-_BLUE, _ORANGE, _GREEN, _PURPLE = "#0072b2", "#b35c00", "#00785a", "#9c4f83"
+_BLUE, _ORANGE, _GREEN, _PURPLE = "#0065a0", "#a04f00", "#00785a", "#9c4f83"
 _INK, _GROUND = "#1b1b1b", "#fbfbf8"
 _BLUE_PAPER, _ORANGE_PAPER, _GREEN_PAPER = "#e3f0f8", "#fbeedd", "#dff2ec"
 
