@@ -3,6 +3,7 @@
 # make lint   ruff and pyright
 # make docs   the pages, built strictly and without a network: build/docs/index.html
 # make smoke  a small selection of the suite, for other versions of the libraries
+# make notebooks  runs those of colab/, small: three minutes on two cores
 # make bench  speed with ResNet-18, 20 minutes on two cores: benchmarks/README.md
 # make bench-full       the other benchmarks, two hours
 # make beam-test        preparing a set with Apache Beam
@@ -29,7 +30,8 @@ ALONE := --noconftest --override-ini filterwarnings=default
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint docs smoke bench bench-full format install beam-test tensorflow-test
+.PHONY: demo test lint docs smoke notebooks bench bench-full format install beam-test
+.PHONY: tensorflow-test
 .DELETE_ON_ERROR:
 
 install: $(STAMP)
@@ -52,6 +54,10 @@ test: $(STAMP)
 
 smoke: $(STAMP)
 	$(RUN) -m pytest -m smoke
+
+# A kernel computes in processes of its own, so that two notebooks fill two cores.
+notebooks: $(STAMP)
+	$(RUN) -m pytest -n 2 --durations 0 $(ALONE) tests/notebooks
 
 lint: $(STAMP)
 	$(RUN) -m ruff check .
