@@ -78,7 +78,7 @@ if not FOLDER:
     WRITE = f"python -m tfds_builders.xray_folder.example {FOLDER}"
     images = 80 if TINY else 600
     # !test -e {FOLDER} || {WRITE} --images {images}
-# !ls {FOLDER} && head -n 4 {FOLDER}/labels.csv
+# !ls "{FOLDER}" && head -n 4 "{FOLDER}/labels.csv"
 
 # %% [markdown]
 # ## 3. The config
@@ -89,56 +89,57 @@ if not FOLDER:
 
 # %%
 # %%writefile {WORK}/own_xrays.py
-# from mtpret_jax import config as schema
-#
-# SIZE = 96  # Pixels of a side. On an accelerator: 224 or more.
-# WIDTH = 16  # Channels of the first layer. On an accelerator: 64.
-#
-#
-# def get_config(arg):
-#     folder, steps = arg.split(",")
-#     config = schema.defaults()
-#     config.report.title = "My X-rays"
-#     config.backbone.update(name="resnet18", width=WIDTH, in_channels=1)
-#     config.datasets.mine = schema.dataset(
-#         "xray_folder",
-#         folder=folder,
-#         image_size=128,  # Longest side that is stored.
-#         labels={"finding": ["normal", "opacity"]},  # A column and its classes.
-#         masks="labels",
-#         mask_classes={"lung": [1]},  # A class and its values in the masks.
-#         annotations="boxes.json",
-#         box_classes=["opacity"],
-#     )
-#     config.tasks.finding = schema.task(
-#         kind="classification", dataset="mine", target="finding"
-#     )
-#     config.tasks.lungs = schema.task(
-#         kind="segmentation",
-#         dataset="mine",
-#         segmentation=dict(output_stride=8, channels=32, rates=(2, 4, 6)),
-#     )
-#     config.runs.contrastive = schema.run(
-#         stage="contrastive",
-#         steps=2 * int(steps),
-#         contrastive=dict(datasets={"mine": 1.0}, queue_size=512, momentum=0.99),
-#     )
-#     for task in config.tasks:
-#         for arm, start in (("scratch", ""), ("contrastive", "contrastive")):
-#             config.runs[f"{arm}_{task}"] = schema.run(
-#                 stage="finetune",
-#                 arm=arm,
-#                 init_from=start,
-#                 steps=int(steps),
-#                 finetune=dict(task=task),
-#             )
-#     for row in config.tasks.values():
-#         row.update(image_size=SIZE, batch_size=16)
-#     for row in config.runs.values():
-#         row.log_every = 10
-#         row.optimizer.learning_rate = 0.02
-#         row.contrastive.update(image_size=SIZE, batch_size=32, batch_norm_groups=4)
-#     return config
+from mtpret_jax import config as schema
+
+SIZE = 96  # Pixels of a side. On an accelerator: 224 or more.
+WIDTH = 16  # Channels of the first layer. On an accelerator: 64.
+
+
+def get_config(arg):
+    folder, steps = arg.rsplit(",", 1)
+    config = schema.defaults()
+    config.report.title = "My X-rays"
+    config.backbone.update(name="resnet18", width=WIDTH, in_channels=1)
+    config.datasets.mine = schema.dataset(
+        "xray_folder",
+        folder=folder,
+        image_size=128,  # Longest side that is stored.
+        labels={"finding": ["normal", "opacity"]},  # A column and its classes.
+        masks="labels",
+        mask_classes={"lung": [1]},  # A class and its values in the masks.
+        annotations="boxes.json",
+        box_classes=["opacity"],
+    )
+    config.tasks.finding = schema.task(
+        kind="classification", dataset="mine", target="finding"
+    )
+    config.tasks.lungs = schema.task(
+        kind="segmentation",
+        dataset="mine",
+        segmentation=dict(output_stride=8, channels=32, rates=(2, 4, 6)),
+    )
+    config.runs.contrastive = schema.run(
+        stage="contrastive",
+        steps=2 * int(steps),
+        contrastive=dict(datasets={"mine": 1.0}, queue_size=512, momentum=0.99),
+    )
+    for task in config.tasks:
+        for arm, start in (("scratch", ""), ("contrastive", "contrastive")):
+            config.runs[f"{arm}_{task}"] = schema.run(
+                stage="finetune",
+                arm=arm,
+                init_from=start,
+                steps=int(steps),
+                finetune=dict(task=task),
+            )
+    for row in config.tasks.values():
+        row.update(image_size=SIZE, batch_size=16)
+    for row in config.runs.values():
+        row.log_every = 10
+        row.optimizer.learning_rate = 0.02
+        row.contrastive.update(image_size=SIZE, batch_size=32, batch_norm_groups=4)
+    return config
+
 
 # %% [markdown]
 # ## 4. Prepare, and see what was left out
@@ -152,7 +153,7 @@ import csv
 
 CONFIG = f"{WORK}/own_xrays.py:{FOLDER},{4 if TINY else 150}"  # Steps of a training.
 
-# !python -m mtpret_jax.preparation --config={CONFIG} --data_dir={RUN}/data
+# !python -m mtpret_jax.preparation --config="{CONFIG}" --data_dir={RUN}/data
 assert _exit_code == 0, "The set was not prepared; the last line above says why."
 
 prepared = next(pathlib.Path(RUN, "data", "xray_folder", "mine").iterdir())
@@ -164,7 +165,7 @@ for row in csv.DictReader((prepared / "quarantine.csv").open()):
 # One pre-training without labels, then each task from scratch and from there.
 
 # %%
-# !python -m mtpret_jax.main --config={CONFIG} --workdir={RUN} --data_dir={RUN}/data
+# !python -m mtpret_jax.main --config="{CONFIG}" --workdir={RUN} --data_dir={RUN}/data
 assert _exit_code == 0, "The training stopped; the last line above says why."
 
 # %% [markdown]

@@ -63,52 +63,53 @@ INSTALL = f"pip install -q '.[dicom,weights]' -c {WORK}/keep.txt"
 
 # %%
 # %%writefile {WORK}/fine_tuned.py
-# from mtpret_jax import config as schema
-#
-# BACKBONE = ""  # A file of weights, or the folder `backbone` of a run.
-# NAME, WIDTH = "resnet18", 64  # Must fit it. Others: "resnet50", 64.
-# SIZE = 96  # Pixels of a side. On an accelerator: 224 or more.
-#
-#
-# def get_config(arg):
-#     steps = int(arg)
-#     config = schema.defaults()
-#     config.report.title = "A given backbone against none"
-#     config.backbone.update(name=NAME, width=WIDTH, in_channels=1)
-#     config.datasets.hands = schema.dataset(
-#         "phantom_xray", body="hand", image_size=SIZE, train=600, test=400
-#     )
-#     config.tasks.fracture = schema.task(
-#         dataset="hands", target="finding", image_size=SIZE, batch_size=16
-#     )
-#     if not BACKBONE:
-#         config.runs.contrastive = schema.run(
-#             stage="contrastive",
-#             steps=steps,
-#             log_every=10,
-#             optimizer=dict(learning_rate=0.03),
-#             contrastive=dict(
-#                 datasets={"hands": 1.0},
-#                 image_size=SIZE,
-#                 batch_size=32,
-#                 queue_size=512,
-#                 momentum=0.99,
-#                 batch_norm_groups=4,
-#             ),
-#         )
-#     starts = {"scratch": "", "pretrained": BACKBONE or "contrastive"}
-#     for arm, start in starts.items():
-#         config.runs[arm] = schema.run(
-#             stage="finetune",
-#             arm=arm,
-#             init_from=start,
-#             label_fraction=0.1,  # 60 of the 600 pictures.
-#             steps=steps,
-#             log_every=10,
-#             optimizer=dict(learning_rate=0.01),
-#             finetune=dict(task="fracture"),
-#         )
-#     return config
+from mtpret_jax import config as schema
+
+BACKBONE = ""  # A file of weights, or the folder `backbone` of a run.
+NAME, WIDTH = "resnet18", 64  # Must fit it. Others: "resnet50", 64.
+SIZE = 96  # Pixels of a side. On an accelerator: 224 or more.
+
+
+def get_config(arg):
+    steps = int(arg)
+    config = schema.defaults()
+    config.report.title = "A given backbone against none"
+    config.backbone.update(name=NAME, width=WIDTH, in_channels=1)
+    config.datasets.hands = schema.dataset(
+        "phantom_xray", body="hand", image_size=SIZE, train=600, test=400
+    )
+    config.tasks.fracture = schema.task(
+        dataset="hands", target="finding", image_size=SIZE, batch_size=16
+    )
+    if not BACKBONE:
+        config.runs.contrastive = schema.run(
+            stage="contrastive",
+            steps=steps,
+            log_every=10,
+            optimizer=dict(learning_rate=0.03),
+            contrastive=dict(
+                datasets={"hands": 1.0},
+                image_size=SIZE,
+                batch_size=32,
+                queue_size=512,
+                momentum=0.99,
+                batch_norm_groups=4,
+            ),
+        )
+    starts = {"scratch": "", "pretrained": BACKBONE or "contrastive"}
+    for arm, start in starts.items():
+        config.runs[arm] = schema.run(
+            stage="finetune",
+            arm=arm,
+            init_from=start,
+            label_fraction=0.1,  # 60 of the 600 pictures.
+            steps=steps,
+            log_every=10,
+            optimizer=dict(learning_rate=0.01),
+            finetune=dict(task="fracture"),
+        )
+    return config
+
 
 # %% [markdown]
 # ## 3. Train
