@@ -8,6 +8,7 @@
 # make bench-full       the other benchmarks, two hours
 # make beam-test        preparing a set with Apache Beam
 # make tensorflow-test  our sets by tfds.load, with TFDS's own test of builders
+# make pytorch-test     exported ResNets in PyTorch
 #
 # Each makes its own virtual environment when there is none. Only Python 3.11 to 3.13
 # and make are needed. Another Python, folder or set of versions:
@@ -24,6 +25,7 @@ TORCH_PYTHON ?=
 # Beam and TensorFlow want their own versions of some libraries.
 BEAM_VENV ?= .venv-beam
 TENSORFLOW_VENV ?= .venv-tensorflow
+PYTORCH_VENV ?= .venv-pytorch
 # Not the conftest.py of the suite: these tests need no JAX.
 ALONE := --noconftest --override-ini filterwarnings=default
 
@@ -31,7 +33,7 @@ RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
 .PHONY: demo test lint docs smoke notebooks bench bench-full format install beam-test
-.PHONY: tensorflow-test
+.PHONY: tensorflow-test pytorch-test
 .DELETE_ON_ERROR:
 
 install: $(STAMP)
@@ -115,3 +117,15 @@ $(TENSORFLOW_VENV)/.installed: pyproject.toml
 # TensorFlow's base class has a test_session, which says "Not a test".
 tensorflow-test: $(TENSORFLOW_VENV)/.installed
 	$(TENSORFLOW_VENV)/bin/python -m pytest $(ALONE) -k 'not test_session' tests/tensorflow
+
+# torchvision without its compiled operators, which its ResNets do not need.
+$(PYTORCH_VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(PYTORCH_VENV)
+	$(PYTORCH_VENV)/bin/python -m pip install --quiet torch==2.13.0 numpy pillow pytest safetensors
+	$(PYTORCH_VENV)/bin/python -m pip install --quiet --no-deps torchvision==0.28.0
+	touch $@
+
+pytorch-test: $(PYTORCH_VENV)/.installed $(STAMP)
+	rm -rf build/exported
+	$(RUN) tests/pytorch/write_exported.py build/exported
+	EXPORTED=$(CURDIR)/build/exported $(PYTORCH_VENV)/bin/python -m pytest -s $(ALONE) tests/pytorch

@@ -1,0 +1,116 @@
+"""Exports a ResNet-18 and a ResNet-50, with what they make of ten X-rays.
+
+    python tests/pytorch/write_exported.py FOLDER
+
+`test_in_pytorch.py` reads the folder where PyTorch is installed and JAX is not.
+"""
+
+import json
+import os
+import pathlib
+import sys
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+
+import mtpret_jax
+from mtpret_jax import building, golden, inference, main, starting
+from mtpret_jax import config as schema
+from mtpret_jax.predict import reading
+from mtpret_jax.training import checkpoint
+from mtpret_jax.training import files as training_files
+from tfds_builders.phantom_xray import simulator
+
+NETWORKS = ("resnet18", "resnet50")
+COUNT, SIZE = 10, 128
+SETS = {"chest": {"options": {"image_size": 256, "bit_depth": 8}}}
+MADE = {"builder": "phantom_xray", "fingerprint": "none: drawn weights"}
+
+
+def real_or_simulated() -> list[Any]:
+    """Ten X-rays: of the folder MTPRET_XRAY, taken evenly, else simulated."""
+    if "MTPRET_XRAY" in os.environ:
+        found = sorted(pathlib.Path(os.environ["MTPRET_XRAY"]).glob("*/images/*.png"))
+        return found[:: len(found) // COUNT][:COUNT]
+    return [
+        simulator.simulate("chest", size=200, seed=0, split_index=0, index=index).image
+        for index in range(COUNT)
+    ]
+
+
+def write_run(work: pathlib.Path, name: str) -> None:
+    """A work folder with a run of drawn weights; no statistic is 0 or 1."""
+    config: Any = schema.defaults()
+    config.backbone.name = name
+    config.datasets.chest = schema.dataset("phantom_xray")
+    config.runs.run = schema.run(
+        stage="contrastive",
+        contrastive={"datasets": {"chest": 1.0}, "image_size": SIZE},
+    )
+    parsed = schema.parse(config)
+    row = parsed.runs["run"]
+    stage = building.build_stage(parsed, row, {})
+    state = jax.jit(lambda key: stage.init(key, building.shape_batches(parsed, row)))(
+        jax.random.key(0)
+    )
+    rng = np.random.default_rng(0)
+    tree = jax.tree.map(np.asarray, stage.hand_over(state))
+    tree["backbone"]["model_state"] = jax.tree.map(
+        lambda leaf: (leaf + rng.uniform(0.1, 0.5, leaf.shape)).astype(leaf.dtype),
+        tree["backbone"]["model_state"],
+    )
+    description = {
+        **starting.description(parsed),
+        **inference.describe(parsed, row, SETS),
+        "image_size": {"contrastive": SIZE},
+        "fit": parsed.input.fit,
+        "class_names": {},
+        "decisions": {},
+        "run": "run",
+        "stage": row.stage,
+        "parent": None,
+        "steps": 0,
+        "mtpret_jax": mtpret_jax.__version__,
+    }
+    folder = work / "runs" / "run" / "backbone"
+    checkpoint.save_backbone(folder, tree, description)
+    found = golden.outputs(
+        inference.build(description, ""),
+        inference.part(tree, ""),
+        inference.preparation(description, ""),
+    )
+    golden.write(epath.Path(folder), {"": found})
+    for file, value in (
+        ("config.json", schema.as_dict(parsed)),
+        ("datasets.json", {"chest": MADE}),
+        ("versions.json", {"jax": jax.__version__}),
+    ):
+        training_files.write_json(epath.Path(work / file), value)
+
+
+def write(folder: pathlib.Path) -> None:
+    """Writes both networks and their features."""
+    pictures = real_or_simulated()
+    for name in NETWORKS:
+        work, out = folder / f"work_{name}", folder / name
+        write_run(work, name)
+        try:
+            main.run(["export", f"--workdir={work}", "--run=run", f"--out={out}"])
+        except SystemExit as end:
+            if end.code:
+                raise
+        model = mtpret_jax.load(out)
+        read = [reading.read(picture, model.preparation) for picture in pictures]
+        np.savez(
+            folder / f"{name}.npz",
+            image=np.stack([one.image for one in read]),
+            embedding=np.stack([model.embed(picture) for picture in pictures]),
+        )
+    told = "real" if "MTPRET_XRAY" in os.environ else "simulated"
+    (folder / "pictures.json").write_text(json.dumps({"pictures": told}))
+
+
+if __name__ == "__main__":
+    write(pathlib.Path(sys.argv[1]))
