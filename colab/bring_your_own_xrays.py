@@ -153,7 +153,7 @@ import csv
 
 CONFIG = f"{WORK}/own_xrays.py:{FOLDER},{4 if TINY else 150}"  # Steps of a training.
 
-# !python -m mtpret_jax.preparation --config="{CONFIG}" --data_dir={RUN}/data
+# !python -m mtpret_jax.main data prepare --config="{CONFIG}" --data_dir={RUN}/data
 assert _exit_code == 0, "The set was not prepared; the last line above says why."
 
 prepared = next(pathlib.Path(RUN, "data", "xray_folder", "mine").iterdir())

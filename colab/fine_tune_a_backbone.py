@@ -145,7 +145,7 @@ display.HTML(f"<div>{frame}</iframe></div>")
 EXPORTED = f"{WORK}/exported"
 
 # !rm -rf {EXPORTED}
-# !python -m mtpret_jax.export --workdir={RUN} --run=pretrained --out={EXPORTED}
+# !python -m mtpret_jax.main export --workdir={RUN} --run=pretrained --out={EXPORTED}
 assert _exit_code == 0, "Nothing was exported; the last line above says why."
 
 # %%
