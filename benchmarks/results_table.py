@@ -1,4 +1,4 @@
-"""Prints a work folder's report as the Markdown tables that README shows.
+"""Prints a work folder's report as the Markdown tables that docs/results.md shows.
 
 python benchmarks/results_table.py --workdir=runs/mini
 """

@@ -1,7 +1,7 @@
 """The demonstration: three stages on simulated radiographs, in minutes on a CPU.
 
 Run:     python -m mtpret_jax.main --config=configs/demo.py --workdir=runs/demo
-Expect:  README, "Results on phantoms".
+Expect:  docs/results.md, "Results on phantoms".
 Source:  the stages are those of the published method; every number is ours.
 """
 

@@ -3,7 +3,7 @@
 Run:     python -m mtpret_jax.main --config=configs/detection.py:FOLDER \
              --workdir=runs/detection
          where FOLDER holds chest_det and bone_det, each as `xray_folder` reads it.
-Expect:  README, "Boxes from scratch".
+Expect:  docs/results.md, "Boxes from scratch".
 Source:  ours throughout; anchors follow the sides of the training boxes.
 """
 

@@ -3,7 +3,7 @@
 Run:     python -m mtpret_jax.main --config=configs/mini.py:FOLDER --workdir=runs/mini
          where FOLDER holds chest_cls, bone_cls, lung_seg, dental_teeth and chest_det,
          each as `xray_folder` reads it.
-Expect:  README, "Results on real X-rays".
+Expect:  docs/results.md, "Results on real X-rays".
 Source:  stages and arms as published; every size, budget and rate is ours, cut to
          what two cores do in about an hour.
 """
