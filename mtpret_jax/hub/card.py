@@ -24,6 +24,8 @@ _OTHER_PYTORCH = """\
 network = load_exported.load("this folder")  # strict, evaluation mode
 ```"""
 _LIMITS = """\
+Meant for research: to start other trainings from, and to compare with.
+
 Research software: not a medical device, not validated for diagnosis, triage or any
 other decision about a patient. The figures hold for pictures like those of its test
 split; other hospitals, devices, ages and body parts may differ, and probabilities with
@@ -56,7 +58,7 @@ def write(
                 f"# {run}: {facts['backbone']} by mtpret_jax",
                 _what(facts, about),
                 "## Use\n\n" + _use(facts, about),
-                "## Limits\n\n" + _LIMITS,
+                "## Intended use and limits\n\n" + _LIMITS,
                 "## Figures\n\n" + _figures(workdir, run, facts),
                 "## Learnt from\n\n" + _data(workdir, run),
                 "## Checked\n\n" + _checked(differences),

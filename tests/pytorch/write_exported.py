@@ -32,7 +32,7 @@ MADE = {"builder": "phantom_xray", "fingerprint": "none: drawn weights"}
 def real_or_simulated() -> list[Any]:
     """Ten X-rays: of the folder MTPRET_XRAY, taken evenly, else simulated."""
     if "MTPRET_XRAY" in os.environ:
-        found = sorted(pathlib.Path(os.environ["MTPRET_XRAY"]).glob("*/images/*.png"))
+        found = sorted(pathlib.Path(os.environ["MTPRET_XRAY"]).glob("*/images/*.jpg"))
         return found[:: len(found) // COUNT][:COUNT]
     return [
         simulator.simulate("chest", size=200, seed=0, split_index=0, index=index).image
@@ -56,11 +56,20 @@ def write_run(work: pathlib.Path, name: str) -> None:
         jax.random.key(0)
     )
     rng = np.random.default_rng(0)
+
+    def drawn(path: Any, leaf: np.ndarray) -> np.ndarray:
+        """Kernels as they begin; no scale, bias or statistic is 0 or 1.
+
+        Scales are small enough for features near 1, as trained ones are.
+        """
+        name = jax.tree_util.keystr(path)
+        if leaf.ndim > 1:
+            return leaf
+        middle = {"scale": 0.4, "var": 1.0}.get(name.split("'")[-2], 0.0)
+        return rng.uniform(middle - 0.3, middle + 0.3, leaf.shape).astype(leaf.dtype)
+
     tree = jax.tree.map(np.asarray, stage.hand_over(state))
-    tree["backbone"]["model_state"] = jax.tree.map(
-        lambda leaf: (leaf + rng.uniform(0.1, 0.5, leaf.shape)).astype(leaf.dtype),
-        tree["backbone"]["model_state"],
-    )
+    tree["backbone"] = jax.tree_util.tree_map_with_path(drawn, tree["backbone"])
     description = {
         **starting.description(parsed),
         **inference.describe(parsed, row, SETS),
