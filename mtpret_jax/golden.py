@@ -61,7 +61,7 @@ def write(folder: epath.Path, found: Mapping[str, Mapping[str, np.ndarray]]) -> 
         for name, array in named.items()
     }
     with (folder / FILE).open("wb") as stream:
-        np.savez_compressed(stream, allow_pickle=False, **arrays)
+        np.savez_compressed(stream, **arrays)
 
 
 def read(folder: epath.Path, task: str) -> dict[str, np.ndarray]:

@@ -260,4 +260,4 @@ def write_arrays(path: epath.Path, arrays: evaluation.Records) -> None:
     """Writes named arrays, compressed, from the first process."""
     if jax.process_index() == 0:
         with path.open("wb") as stream:
-            np.savez_compressed(stream, allow_pickle=False, **arrays)
+            np.savez_compressed(stream, **arrays)

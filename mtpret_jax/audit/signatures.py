@@ -125,7 +125,7 @@ def _load(path: epath.Path) -> Signatures | None:
 def _keep(path: epath.Path, found: Signatures) -> None:
     """Writes signatures, whole or not at all, and removes those of other content."""
     content = io.BytesIO()
-    np.savez(content, allow_pickle=False, **dataclasses.asdict(found))
+    np.savez(content, **dataclasses.asdict(found))
     # Several processes may audit the same folder.
     whole = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
     try:

@@ -74,7 +74,7 @@ def _fill(
     expected = golden.read(epath.Path(folder), task)
     with (out / golden.FILE).open("wb") as stream:
         arrays: Any = {f"{task}/{name}": array for name, array in expected.items()}
-        np.savez_compressed(stream, allow_pickle=False, **arrays)
+        np.savez_compressed(stream, **arrays)
     facts |= {
         "model_type": "mtpret_jax",
         "architectures": [facts["backbone"]],

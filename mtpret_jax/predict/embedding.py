@@ -112,7 +112,7 @@ def _arrays(items: Sequence[streaming.Item]) -> dict[str, np.ndarray]:
 def _write(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
     whole = path.with_name(path.name + ".new")
     with whole.open("wb") as stream:
-        np.savez(stream, allow_pickle=False, **arrays)
+        np.savez(stream, **arrays)
     whole.replace(path)
 
 

@@ -9,6 +9,7 @@ import pathlib
 import shutil
 import sys
 
+import jupyter_client
 import nbclient
 import nbformat
 import pytest
@@ -45,8 +46,11 @@ def clone(tmp_path: pathlib.Path) -> pathlib.Path:
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs(path: pathlib.Path, clone: pathlib.Path):
     notebook = nbformat.read(path, as_version=nbformat.NO_CONVERT)
+    # By sockets in a folder: two kernels that start together may draw the same port.
+    kernel = jupyter_client.AsyncKernelManager(transport="ipc")
     client = nbclient.NotebookClient(
         notebook,
+        km=kernel,
         timeout=SECONDS,
         kernel_name="python3",
         resources={"metadata": {"path": str(clone / "colab")}},
