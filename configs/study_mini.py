@@ -5,7 +5,7 @@ Run:     python -m mtpret_jax.main --config=configs/study_mini.py:FOLDER \
          where FOLDER holds chest_cls, chest_det, lung_seg, dental_teeth and bone_cls,
          each as `xray_folder` reads it. The bones are held out: no pre-training reads
          them. `--config.study.hold_out="()"` takes them in.
-Expect:  an hour and a half or two, with two processes at work; no outcome yet.
+Expect:  README, "Does it help?"; about two hours with two processes at work.
 Source:  arms as published, with a control of equal budget that is ours; every size,
          budget and rate is ours, cut to what two cores do in hours. They were chosen
          without the test splits: docs/study_mini_search.md.
