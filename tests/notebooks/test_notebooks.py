@@ -8,6 +8,7 @@ import os
 import pathlib
 import shutil
 import sys
+import tempfile
 
 import jupyter_client
 import nbclient
@@ -47,7 +48,14 @@ def clone(tmp_path: pathlib.Path) -> pathlib.Path:
 def test_a_notebook_runs(path: pathlib.Path, clone: pathlib.Path):
     notebook = nbformat.read(path, as_version=nbformat.NO_CONVERT)
     # By sockets in a folder: two kernels that start together may draw the same port.
-    kernel = jupyter_client.AsyncKernelManager(transport="ipc")
+    # Names of sockets must be short.
+    with tempfile.TemporaryDirectory() as folder:
+        run(notebook, clone, f"{folder}/kernel")
+
+
+def run(notebook: nbformat.NotebookNode, clone: pathlib.Path, sockets: str) -> None:
+    """Runs all cells and keeps what they print."""
+    kernel = jupyter_client.AsyncKernelManager(transport="ipc", ip=sockets)
     client = nbclient.NotebookClient(
         notebook,
         km=kernel,
@@ -59,4 +67,4 @@ def test_a_notebook_runs(path: pathlib.Path, clone: pathlib.Path):
     try:
         client.execute()
     finally:
-        nbformat.write(notebook, clone.parent / path.name)
+        nbformat.write(notebook, clone.parent / "notebook.ipynb")
