@@ -19,8 +19,8 @@
 # **For whom.** Whoever has a folder of X-rays and wants a first result. Look up first
 # whether you may put the pictures on a machine of Google's.
 #
-# **How long.** About 10 minutes on two CPU cores, installing (a minute) not counted. Nobody has
-# timed it on a TPU yet.
+# **How long.** About 10 minutes on two CPU cores, installing (a minute) not
+# counted. Nobody has timed it on a TPU yet.
 #
 # **When it fails.** Run the cell again: a training goes on where it stopped. After a
 # change of the config, give `RUN` another name. *The TPU is already in use*: Runtime

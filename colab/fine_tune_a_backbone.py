@@ -19,8 +19,8 @@
 # **For whom.** Whoever has a backbone, from this package or as `.safetensors` or
 # `.pth` of torchvision or timm, and a task.
 #
-# **How long.** About 10 minutes on two CPU cores, installing (a minute) not counted. Nobody has
-# timed it on a TPU yet.
+# **How long.** About 10 minutes on two CPU cores, installing (a minute) not
+# counted. Nobody has timed it on a TPU yet.
 #
 # **When it fails.** Run the cell again: a training goes on where it stopped. After a
 # change of the config, give `RUN` another name. *The TPU is already in use*: Runtime

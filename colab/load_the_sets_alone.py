@@ -14,8 +14,8 @@
 # **For whom.** Whoever trains with something else, PyTorch for example, and wants the
 # sets, their labels, masks and splits.
 #
-# **How long.** About 30 seconds on two CPU cores, installing (a minute) not counted. It needs no
-# TPU or GPU device.
+# **How long.** About 30 seconds on two CPU cores, installing (a minute) not
+# counted. It needs no TPU or GPU.
 #
 # **When it fails.** The last line of the output says which file or option is meant. A
 # preparation that was stopped goes on with the same call. **For research only, not

@@ -18,8 +18,8 @@
 #
 # **For whom.** Anybody who wants to see the whole of it once. No data are needed.
 #
-# **How long.** About 10 minutes on two CPU cores, installing (a minute) not counted. Nobody has
-# timed it on a TPU yet.
+# **How long.** About 10 minutes on two CPU cores, installing (a minute) not
+# counted. Nobody has timed it on a TPU yet.
 #
 # **When it fails.** Run the cell again: a training goes on where it stopped. *The TPU
 # is already in use*: Runtime → Restart session, then run all cells. Anything else:

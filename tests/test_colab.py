@@ -61,7 +61,7 @@ def test_a_notebook_holds_nothing_of_a_run(path: pathlib.Path):
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_begins_with_what_a_reader_must_know(path: pathlib.Path):
-    first = _cells(path, "markdown")[0]
+    first = " ".join(_cells(path, "markdown")[0].split())
 
     for said in ("What it does", "For whom", "How long", "When it fails"):
         assert f"**{said}.**" in first
