@@ -77,7 +77,7 @@ RUN = f"{WORK}/own_xrays"  # Everything that comes of it.
 if not FOLDER:
     FOLDER = f"{WORK}/example_xrays"
     WRITE = f"python -m tfds_builders.xray_folder.example {FOLDER}"
-    images = 80 if TINY else 600
+    images = 240 if TINY else 600
     # !test -e {FOLDER} || {WRITE} --images {images}
 # !ls "{FOLDER}" && head -n 4 "{FOLDER}/labels.csv"
 
@@ -122,7 +122,7 @@ def get_config(arg):
     config.runs.contrastive = schema.run(
         stage="contrastive",
         steps=2 * int(steps),
-        contrastive=dict(datasets={"mine": 1.0}, queue_size=512, momentum=0.99),
+        contrastive=dict(datasets={"mine": 1.0}, queue_size=128, momentum=0.99),
     )
     for task in config.tasks:
         for arm, start in (("scratch", ""), ("contrastive", "contrastive")):

@@ -55,7 +55,7 @@ def comparable(found: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
 def write(folder: epath.Path, found: Mapping[str, Mapping[str, np.ndarray]]) -> None:
     """Writes the outputs of each task ("" for none) beside the backbone."""
-    arrays = {
+    arrays: Any = {
         f"{task}/{name}": array
         for task, named in found.items()
         for name, array in named.items()

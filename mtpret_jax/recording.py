@@ -9,6 +9,7 @@ import logging
 import math
 import zlib
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -258,6 +259,7 @@ def write_predictions(
 
 def write_arrays(path: epath.Path, arrays: evaluation.Records) -> None:
     """Writes named arrays, compressed, from the first process."""
+    named: Any = arrays
     if jax.process_index() == 0:
         with path.open("wb") as stream:
-            np.savez_compressed(stream, **arrays)
+            np.savez_compressed(stream, **named)

@@ -9,6 +9,7 @@ import json
 import pathlib
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -109,7 +110,7 @@ def _arrays(items: Sequence[streaming.Item]) -> dict[str, np.ndarray]:
     }
 
 
-def _write(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
+def _write(path: pathlib.Path, arrays: dict[str, Any]) -> None:
     whole = path.with_name(path.name + ".new")
     with whole.open("wb") as stream:
         np.savez(stream, **arrays)
