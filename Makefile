@@ -128,4 +128,4 @@ $(PYTORCH_VENV)/.installed: pyproject.toml
 pytorch-test: $(PYTORCH_VENV)/.installed $(STAMP)
 	rm -rf build/exported
 	$(RUN) tests/pytorch/write_exported.py build/exported
-	EXPORTED=$(CURDIR)/build/exported $(PYTORCH_VENV)/bin/python -m pytest -s $(ALONE) tests/pytorch
+	PYTHONPATH=tests/pytorch EXPORTED=$(CURDIR)/build/exported $(PYTORCH_VENV)/bin/python -m pytest -s $(ALONE) tests/pytorch

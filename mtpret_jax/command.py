@@ -17,7 +17,8 @@ from absl import app, flags, logging
 
 # Exit codes.
 DONE, MISTAKE, USAGE, SKIPPED = 0, 1, 2, 3
-_MISTAKES = (ValueError, OSError, TypeError, FloatingPointError)
+INTERRUPTED = 130  # by Ctrl-C, as of a shell
+_MISTAKES = (ValueError, OSError, TypeError, FloatingPointError, ImportError)
 
 
 class Parser(argparse.ArgumentParser):
@@ -77,7 +78,7 @@ def call(body: Callable[[], int], *, verbosity: int) -> int:
         logging.set_verbosity(logging.ERROR)  # Orbax says much.
     try:
         return body()
-    except _MISTAKES as error:
+    except (*_MISTAKES, RuntimeError) as error:  # JAX raises these, of full memory.
         if verbosity:
             raise
         sys.stderr.write(f"{_said(error)}\n")
@@ -115,8 +116,15 @@ def run(
             logging.set_verbosity(logging.ERROR)  # Of the libraries, errors only.
         return rest
 
+    def guarded(rest: list[str]) -> Any:
+        try:
+            return main(rest)
+        except app.UsageError as error:  # absl would print all of the help.
+            sys.stderr.write(f"Error: {error} (--help shows all options.)\n")
+            sys.exit(USAGE)
+
     try:
-        app.run(main, [sys.argv[0], *arguments], flags_parser=parse)
+        app.run(guarded, [sys.argv[0], *arguments], flags_parser=parse)
         sys.exit(DONE)
     except _MISTAKES as error:
         if logging.level_debug():
@@ -140,6 +148,9 @@ def speak() -> None:
 
 def _stopped(stop: BaseException) -> int:
     """Exit code of `training.preemption.Preempted`; raises what is something else."""
+    if isinstance(stop, KeyboardInterrupt):
+        sys.stderr.write("Stopped.\n")
+        return INTERRUPTED
     code = getattr(stop, "exit_code", None)
     if code is None:
         raise stop

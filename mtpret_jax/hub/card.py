@@ -129,6 +129,8 @@ def _figures(workdir: pathlib.Path, run: str, facts: Facts) -> str:
     path = workdir / "report.json"
     if not facts.get("task"):
         return "None of its own: a backbone is measured by what starts from it."
+    if (workdir / "study.json").exists():
+        return "In the study that it is part of: study.json of its work folder."
     if not path.exists():
         return "Not measured: the work folder has no report.json."
     report = json.loads(path.read_text())

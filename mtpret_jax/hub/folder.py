@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import shutil
+import tempfile
 from typing import Any
 
 import numpy as np
@@ -51,8 +52,9 @@ def write(
             f"--out: {out} is not an empty folder, and nothing is written over. Give "
             "another, or remove it."
         )
-    part = out.with_name(out.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)  # What an earlier call left unfinished.
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = pathlib.Path(tempfile.mkdtemp(dir=out.parent, prefix=f"{out.name}.part"))
+    part.chmod(0o755)
     try:
         differences = _fill(workdir, run, part, images=images)
         if out.exists():

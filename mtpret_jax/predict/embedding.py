@@ -25,6 +25,7 @@ def embed(
     out: pathlib.Path,
     *,
     batch_size: int,
+    begin: Callable[[int], None] = lambda before: None,
     progress: Callable[[streaming.Item], None] = lambda item: None,
 ) -> tuple[int, list[tuple[str, str]]]:
     """Writes `path` [N], `embedding` float32 [N, D], `skipped`, `reason` and `model`.
@@ -34,6 +35,7 @@ def embed(
       files: Paths.
       out: A `.npz` that is not there yet.
       batch_size: Pictures computed at once.
+      begin: Told how many files an earlier call has left.
       progress: Called after each file.
 
     Returns:
@@ -60,12 +62,16 @@ def embed(
             f"--out: {parts} was begun with another model or other files. Remove it, "
             "or give another name."
         )
-    listed.write_text(settings)
+    if not listed.exists():
+        new = parts / "settings.json.new"  # A kill leaves no half of it.
+        new.write_text(settings)
+        new.replace(listed)
     before = 0
     for place, group in _groups(files):
         path = parts / f"{place:06d}.npz"
         if path.exists():
             before += len(group)
+            begin(before)
             continue
         items = []
         for item in streaming.run(

@@ -26,7 +26,7 @@ class Found:
     """What was named.
 
     Attributes:
-      files: To read, each once, in order of what was named, then by name.
+      files: Whole paths to read, each once, in order of what was named, then by name.
       left_alone: How many files of the folders look like no picture.
       problems: Names that lead nowhere, with the reason.
     """
@@ -36,7 +36,7 @@ class Found:
     problems: tuple[tuple[str, str], ...]
 
 
-def find(named: Sequence[str]) -> Found:
+def find(named: Sequence[str], out: str) -> Found:
     """Finds the pictures.
 
     Folders are searched to any depth, links to folders not followed (they may lead in
@@ -46,8 +46,10 @@ def find(named: Sequence[str]) -> Found:
 
     Args:
       named: Files, folders, or patterns with `*`, `**`, `?`, `[...]`.
+      out: Where results are written; what lies in it is no input.
     """
-    files: dict[str, str] = {}
+    files: dict[str, None] = {}
+    results = os.path.join(os.path.abspath(os.path.expanduser(out)), "")
     problems: list[tuple[str, str]] = []
     left_alone = 0
     for name in named:
@@ -59,14 +61,19 @@ def find(named: Sequence[str]) -> Found:
             problems.append((name, "no such file, folder or match"))
         for match in matches:
             if os.path.isdir(match):
-                inside = list(_walk(match))
+                inside = [p for p in _walk(match) if not _lies_in(p, results)]
                 pictures = [path for path in inside if _is_picture(path)]
                 left_alone += len(inside) - len(pictures)
             else:
                 pictures = [match] if os.path.lexists(match) else []
             for path in pictures:
-                files.setdefault(os.path.abspath(path), path)
-    return Found(tuple(files.values()), left_alone, tuple(problems))
+                if not _lies_in(path, results):
+                    files[os.path.abspath(path)] = None
+    return Found(tuple(files), left_alone, tuple(problems))
+
+
+def _lies_in(path: str, folder: str) -> bool:
+    return os.path.abspath(path).startswith(folder)
 
 
 def _walk(folder: str) -> Iterable[str]:

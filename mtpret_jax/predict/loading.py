@@ -50,11 +50,14 @@ def load(path: epath.PathLike, task: str = "") -> model_lib.Model:
     elif len(known) == 1:
         (task,) = known
     expected = golden.read(folder, task)
-    if exported is None:
-        tree = inference.part(checkpoint.load_backbone(folder, {})[0], task)
-    else:
-        tree = _read_tensors(folder, described, task)
-    model = model_lib.Model(tree, described, task)
+    try:
+        if exported is None:
+            tree = inference.part(checkpoint.load_backbone(folder, {})[0], task)
+        else:
+            tree = _read_tensors(folder, described, task)
+        model = model_lib.Model(tree, described, task)
+    except KeyError as error:
+        raise ValueError(f"{where}: its description lacks {error}.") from error
     golden.check(
         expected,
         golden.outputs(model.network, tree, model.preparation),

@@ -28,7 +28,7 @@ WANTED = {
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """How many files were done, skipped as unreadable, and done by an earlier call."""
+    """How many files were done, left to an earlier call, and unreadable in either."""
 
     done: int
     skipped: int
@@ -43,6 +43,7 @@ def predict(
     batch_size: int,
     draw: bool = False,
     gradcam: bool = False,
+    begin: Callable[[int], None] = lambda before: None,
     progress: Callable[[streaming.Item], None] = lambda item: None,
 ) -> Outcome:
     """Predicts every file that has no line yet.
@@ -54,6 +55,7 @@ def predict(
       batch_size: Pictures computed at once.
       draw: Also draw boxes or outlines on the pictures.
       gradcam: Also draw where the evidence for a classifier's first choice lies.
+      begin: Told how many files an earlier call has left.
       progress: Called after each file.
 
     Raises:
@@ -71,14 +73,17 @@ def predict(
     settings = {"model": model.describe(), "overlays": draw, "gradcam": gradcam}
     journal = journal_lib.Journal(out, settings)
     left = [file for file in files if file not in journal.done]
-    skipped = 0
+    begin(len(files) - len(left))
     wanted = [*WANTED[model.kind], *(("attention",) if gradcam else ())]
     for item in streaming.run(model, left, batch_size=batch_size, wanted=wanted):
         journal.add(_row(model, journal, item, draw=draw, gradcam=gradcam))
-        skipped += bool(item.problem)
         progress(item)
     journal.write_table(_columns(model))
-    return Outcome(len(left) - skipped, skipped, len(files) - len(left))
+    named, now = set(files), set(left)
+    unread = {row["file"] for row in journal.rows() if row["status"] == "skipped"}
+    return Outcome(
+        len(left) - len(unread & now), len(unread & named), len(files) - len(left)
+    )
 
 
 def _row(

@@ -8,6 +8,7 @@ what could not be read; then the exit code is 3. Stopped and started again, it g
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 from collections.abc import Sequence
 
@@ -27,13 +28,14 @@ def run(program: str, arguments: Sequence[str]) -> int:
         preemption.listen()
         files = reading_files.find(options)
         model = loading.load(options.model, options.task)
-        with reading_files.progress(options, len(files)) as progress:
+        with contextlib.closing(reading_files.Teller(options, len(files))) as tell:
             before, skipped = embedding.embed(
                 model,
                 files,
                 pathlib.Path(options.out).expanduser(),
                 batch_size=options.batch_size,
-                progress=progress,
+                begin=tell.begin,
+                progress=tell,
             )
         earlier = f" ({before} of them before)" if before else ""
         done = len(files) - len(skipped)

@@ -10,6 +10,7 @@ written over. Research software: not for clinical use.
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 from collections.abc import Sequence
 
@@ -35,7 +36,7 @@ def run(program: str, arguments: Sequence[str]) -> int:
         preemption.listen()
         files = reading_files.find(options)
         model = loading.load(options.model, options.task)
-        with reading_files.progress(options, len(files)) as progress:
+        with contextlib.closing(reading_files.Teller(options, len(files))) as tell:
             outcome = predicting.predict(
                 model,
                 files,
@@ -43,7 +44,8 @@ def run(program: str, arguments: Sequence[str]) -> int:
                 batch_size=options.batch_size,
                 draw=options.overlays,
                 gradcam=options.gradcam,
-                progress=progress,
+                begin=tell.begin,
+                progress=tell,
             )
         before = f", {outcome.before} before" if outcome.before else ""
         reading_files.say(

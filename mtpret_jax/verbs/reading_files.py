@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import sys
-from collections.abc import Callable, Iterator
 
 from mtpret_jax import command
 from mtpret_jax.predict import inputs, streaming
@@ -30,7 +28,7 @@ def find(options: argparse.Namespace) -> list[str]:
     Raises:
       FileNotFoundError: If a name leads nowhere, or there is no picture.
     """
-    found = inputs.find(options.files)
+    found = inputs.find(options.files, options.out)
     if found.problems:
         told = "; ".join(f"{name!r}: {why}" for name, why in found.problems)
         raise FileNotFoundError(f"{told}. Nothing was read.")
@@ -44,31 +42,39 @@ def find(options: argparse.Namespace) -> list[str]:
     return list(found.files)
 
 
-@contextlib.contextmanager
-def progress(
-    options: argparse.Namespace, total: int
-) -> Iterator[Callable[[streaming.Item], None]]:
+class Teller:
     """Tells of each file that is skipped and, unless quiet, how far it is."""
-    line = reporting.Progress("reading", total, images_per_step=1, unit="file")
-    done = 0
 
-    def tell(item: streaming.Item) -> None:
-        nonlocal done
-        done += 1
+    def __init__(self, options: argparse.Namespace, total: int) -> None:
+        """`total` is of all files that were named."""
+        self._quiet = options.quiet
+        self._line = reporting.Progress(
+            "reading", total, images_per_step=1, unit="file"
+        )
+        self._done = 0
+
+    def begin(self, before: int) -> None:
+        """Starts at what an earlier call has left."""
+        self._done = before
+        if before and not self._quiet:
+            self._line.update(before)
+
+    def __call__(self, item: streaming.Item) -> None:
+        """After each file."""
+        self._done += 1
         if item.problem:
-            line.close()
+            self._line.close()
             sys.stderr.write(f"Skipped {item.file!r}: {item.problem}\n")
-        elif item.radiograph is not None and not options.quiet:
+        elif item.radiograph is not None and not self._quiet:
             for warning in item.radiograph.warnings:
-                line.close()
+                self._line.close()
                 sys.stderr.write(f"Warning {item.file!r}: {warning}\n")
-        if not options.quiet:
-            line.update(done)
+        if not self._quiet:
+            self._line.update(self._done)
 
-    try:
-        yield tell
-    finally:
-        line.close()
+    def close(self) -> None:
+        """Ends the line."""
+        self._line.close()
 
 
 def say(options: argparse.Namespace, text: str) -> None:

@@ -22,7 +22,12 @@ NAMES = {
 }
 HEADS: dict[str, dict[str, Any]] = {
     "segmentation": {"channels": 8},
-    "detection": {"channels": 8, "hidden": 16, "score_threshold": 0.01},
+    "detection": {
+        "channels": 8,
+        "hidden": 16,
+        "score_threshold": 0.01,
+        "detections": 2,  # Without training, more would cover the picture.
+    },
 }
 OF_KIND = {
     "classification": NAMES["label_names"]["finding"],

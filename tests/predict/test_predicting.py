@@ -26,7 +26,7 @@ def folder(tmp_path_factory):
 
 
 def files_of(folder):
-    found = inputs.find([str(folder)])
+    found = inputs.find([str(folder)], "out")
     assert found.left_alone == 1
     assert [pathlib.Path(f).name for f in found.files] == [f"{n}.png" for n in range(7)]
     return found.files
@@ -74,7 +74,7 @@ def test_overlays_and_masks_lie_on_the_pixels_of_the_file(kind, load, folder, tm
         assert drawn.shape == (*original.shape, 3)
         untouched = (drawn == drawn[..., :1]).all(-1) & (drawn[..., 0] > 0)
         same = drawn[untouched][:, 0] == original[untouched]
-        assert same.mean() > 0.95  # The dark rim is softened into its neighbours.
+        assert same.mean() > 0.9  # The dark rim is softened into its neighbours.
         if kind == "segmentation":
             mask = cv2.imread(str(tmp_path / "out" / row["mask"]), -1)
             assert mask.shape == original.shape
@@ -104,6 +104,7 @@ def test_a_stop_in_the_middle_loses_and_repeats_nothing(load, folder, tmp_path):
     )
 
     assert outcome.before == before.count("\n") == 5
+    assert (outcome.done, outcome.skipped) == (2, 1)  # Skipped before the stop.
     assert [pathlib.Path(f).name for f in seen] == ["5.png", "6.png"]
     assert lines.read_text().startswith(before)
     assert [r["file"] for r in table(out)] == list(files)
@@ -188,9 +189,22 @@ def test_files_are_read_only_a_little_ahead(load, folder, monkeypatch):
 def test_named_files_patterns_and_folders_are_found_once(folder, tmp_path):
     pattern = str(folder / "[0-2].png")
 
-    found = inputs.find([str(folder / "1.png"), pattern, str(tmp_path / "none*")])
+    names = [str(folder / "1.png"), pattern, str(tmp_path / "none*")]
+    found = inputs.find(names, "out")
 
     assert [pathlib.Path(f).name for f in found.files] == ["1.png", "0.png", "2.png"]
     assert found.problems == (
         (str(tmp_path / "none*"), "no such file, folder or match"),
     )
+
+
+def test_results_are_no_input(load, folder, monkeypatch):
+    """Whole paths tell files of the same name apart, and results from pictures."""
+    monkeypatch.chdir(folder)
+    (folder / "out" / "masks").mkdir(parents=True)
+    (folder / "out" / "masks" / "0.png").write_bytes((folder / "0.png").read_bytes())
+
+    for named in (".", "**/*.png", "out/masks/0.png"):
+        found = inputs.find([named], "out")
+        assert not [file for file in found.files if "masks" in file]
+    assert inputs.find(["./0.png"], "out").files == (str(folder / "0.png"),)
