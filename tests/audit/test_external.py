@@ -93,7 +93,7 @@ def test_planted_copies_and_patients_are_counted_by_set_and_split(
         assert said.count(part) == 1
     # Set "also" is not pre-trained on, nor the test split of "chest".
     assert said.count(" of split ") == 3
-    assert "mtpret_jax.audit" in said
+    assert "data audit" in said
 
 
 def test_a_set_counts_once_stage_1_reads_it(folders: dict[str, epath.Path]):

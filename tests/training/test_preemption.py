@@ -22,6 +22,7 @@ def fresh(monkeypatch):
     """Nobody has asked yet; handlers are put back at the end."""
     monkeypatch.setattr(preemption, "_request", preemption._Request())
     before = {number: signal.getsignal(number) for number in SIGNALS}
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # Maybe ignored till now.
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
