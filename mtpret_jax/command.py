@@ -42,12 +42,14 @@ class Parser(argparse.ArgumentParser):
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
         """Reads the options; ends the process where they are wrong."""
-        known, rest = self.parse_known_intermixed_args(arguments)
-        if rest:
-            options = [o for action in self._actions for o in action.option_strings]
-            given = rest[0].partition("=")[0]
-            sys.exit(wrong(f"{self.prog} has no option {given}.", given, options))
-        return known
+        options = [o for action in self._actions for o in action.option_strings]
+        for argument in arguments:  # Before argparse misses what was misspelt.
+            given = argument.partition("=")[0]
+            if given == "--":
+                break
+            if given.startswith("--") and given not in options:
+                sys.exit(wrong(f"{self.prog} has no option {given}.", given, options))
+        return self.parse_intermixed_args(arguments)
 
     def error(self, message: str) -> NoReturn:
         """One line; the usage is for `--help`."""

@@ -262,6 +262,10 @@ def test_mistakes_in_the_command_end_in_one_line(tmp_path):
         "Error: the following arguments are required: --run, --out "
     )
 
+    done = call("--workdri=x")
+    assert done.returncode == 2
+    assert "no option --workdri. Did you mean --workdir?" in done.stderr
+
 
 @pytest.mark.slow
 def test_a_trained_run_is_exported_and_another_starts_from_it(tmp_path):
