@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import numpy as np
 from etils import epath
 
@@ -64,20 +63,13 @@ def evaluate(
     mesh = sharding.make_mesh()
     batch_size = batch_size or settings.batch_size
     sharding.check_batch_size(batch_size, mesh, "--batch_size")
-    tree = jax.device_put(model.tree, sharding.replicated(mesh))
-
-    def forward(batch: types.Batch) -> dict[str, jax.Array]:
-        outputs = model.network(tree, batch.arrays["image"])
-        return {k: v for k, v in outputs.items() if k != "embedding"}
-
-    compiled = jax.jit(forward, compiler_options=sharding.compiler_options(mesh))
     done = 0
 
     def predict(batch: types.Batch) -> tuple[types.Tree, types.Tree]:
         nonlocal done
         done = min(done + batch_size, total)
         progress(done, total)
-        return compiled(batch), batch.arrays
+        return model.compute(batch.arrays["image"]), batch.arrays
 
     with pipeline.eval_batches(
         model.task,

@@ -125,7 +125,11 @@ class Model:
             batch[place] = radiograph.image
         divides = batch_size % self._mesh.size == 0
         how = (sharding.divided if divides else sharding.replicated)(self._mesh)
-        return self._forward(self._tree, jax.device_put(batch, how))
+        return self.compute(jax.device_put(batch, how))
+
+    def compute(self, image: jax.Array) -> dict[str, jax.Array]:
+        """Outputs of `inference.Network` for normalised images [B, S, S, 1]."""
+        return self._forward(self._tree, image)
 
     def forward(
         self, radiographs: Sequence[reading.Radiograph], only: str = ""
