@@ -225,6 +225,17 @@ def test_a_folder_without_a_backbone_is_refused(tmp_path):
     )
 
 
+def test_a_work_folder_in_place_of_a_backbone_is_told_its_runs(tmp_path):
+    ended = tmp_path / "runs" / "contrastive" / "backbone"
+    ended.mkdir(parents=True)
+    (ended / "backbone.json").write_text("{}")
+    (tmp_path / "runs" / "continual" / "backbone").mkdir(parents=True)
+
+    found = message(FileNotFoundError, checkpoint.load_backbone, tmp_path, {})
+
+    assert found.endswith(" This is a work folder; ended in runs/: contrastive.")
+
+
 def test_weights_that_lack_some_or_have_another_shape_are_refused():
     kernel = jnp.zeros((3, 3, 1, 8))
     current = {"conv1": kernel, "conv2": kernel}

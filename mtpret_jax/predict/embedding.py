@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import pathlib
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,7 @@ def embed(
       files: Paths.
       out: A `.npz` that is not there yet.
       batch_size: Pictures computed at once.
-      begin: Told how many files an earlier call has left.
+      begin: Told how many files an earlier call has done.
       progress: Called after each file.
 
     Returns:
@@ -66,13 +66,14 @@ def embed(
         new = parts / "settings.json.new"  # A kill leaves no half of it.
         new.write_text(settings)
         new.replace(listed)
-    before = 0
-    for place, group in _groups(files):
-        path = parts / f"{place:06d}.npz"
-        if path.exists():
-            before += len(group)
-            begin(before)
-            continue
+    left = {
+        parts / f"{place:06d}.npz": files[place : place + PART]
+        for place in range(0, len(files), PART)
+    }
+    left = {path: group for path, group in left.items() if not path.exists()}
+    before = len(files) - sum(map(len, left.values()))
+    begin(before)
+    for path, group in left.items():
         items = []
         for item in streaming.run(
             model, group, batch_size=batch_size, wanted=("embedding",)
@@ -97,11 +98,6 @@ def embed(
     shutil.rmtree(parts)
     pairs = zip(whole["skipped"].tolist(), whole["reason"].tolist(), strict=True)
     return before, list(pairs)
-
-
-def _groups(files: Sequence[str]) -> Iterator[tuple[int, Sequence[str]]]:
-    for place in range(0, len(files), PART):
-        yield place, files[place : place + PART]
 
 
 def _arrays(items: Sequence[streaming.Item]) -> dict[str, np.ndarray]:

@@ -1,7 +1,7 @@
 """A folder of results that grows file by file and goes on after a stop.
 
-`predictions.jsonl` holds a line for each file that is done, written after everything
-else of that file. What it names is not done again.
+`predictions.jsonl` holds a line for each file, written after everything else of that
+file. What is done there is not done again; what was skipped is tried again.
 """
 
 from __future__ import annotations
@@ -12,17 +12,18 @@ import json
 import os
 import pathlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 SETTINGS, LINES, TABLE = "settings.json", "predictions.jsonl", "predictions.csv"
+SKIPPED = "skipped"
 
 
 class Journal:
     """The folder that a command writes to.
 
     Attributes:
-      done: Files that have their line.
+      done: Files that have their line and were not skipped.
     """
 
     def __init__(self, folder: pathlib.Path, settings: Mapping[str, Any]) -> None:
@@ -39,13 +40,23 @@ class Journal:
         folder.mkdir(parents=True, exist_ok=True)
         _write_whole(folder / SETTINGS, json.dumps(settings, indent=1).encode() + b"\n")
         _cut_short(self._lines)
-        self.done = {row["file"] for row in self.rows()}
+        self.done = {row["file"] for row in self.rows() if row["status"] != SKIPPED}
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Writes the line of a file."""
         with self._lines.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
-        self.done.add(row["file"])
+
+    def forget(self, files: Collection[str]) -> None:
+        """Takes out the lines of files that are tried again."""
+        if not any(row["file"] in files for row in self.rows()):
+            return
+        whole = self._lines.with_name(self._lines.name + ".new")
+        with whole.open("w", encoding="utf-8") as kept:
+            for row in self.rows():
+                if row["file"] not in files:
+                    kept.write(json.dumps(row) + "\n")
+        whole.replace(self._lines)
 
     def write(self, kind: str, file: str, content: bytes) -> str:
         """Writes a picture that belongs to a file; gives its path in the folder."""

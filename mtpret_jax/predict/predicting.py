@@ -28,7 +28,7 @@ WANTED = {
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """How many files were done, left to an earlier call, and unreadable in either."""
+    """How many files were done, unreadable, and done by an earlier call."""
 
     done: int
     skipped: int
@@ -46,7 +46,7 @@ def predict(
     begin: Callable[[int], None] = lambda before: None,
     progress: Callable[[streaming.Item], None] = lambda item: None,
 ) -> Outcome:
-    """Predicts every file that has no line yet.
+    """Predicts every file that an earlier call has not.
 
     Args:
       model: With a head.
@@ -55,7 +55,7 @@ def predict(
       batch_size: Pictures computed at once.
       draw: Also draw boxes or outlines on the pictures.
       gradcam: Also draw where the evidence for a classifier's first choice lies.
-      begin: Told how many files an earlier call has left.
+      begin: Told how many files an earlier call has done.
       progress: Called after each file.
 
     Raises:
@@ -73,17 +73,16 @@ def predict(
     settings = {"model": model.describe(), "overlays": draw, "gradcam": gradcam}
     journal = journal_lib.Journal(out, settings)
     left = [file for file in files if file not in journal.done]
-    begin(len(files) - len(left))
+    journal.forget(set(left))
+    before, skipped = len(files) - len(left), 0
+    begin(before)
     wanted = [*WANTED[model.kind], *(("attention",) if gradcam else ())]
     for item in streaming.run(model, left, batch_size=batch_size, wanted=wanted):
         journal.add(_row(model, journal, item, draw=draw, gradcam=gradcam))
         progress(item)
+        skipped += item.radiograph is None
     journal.write_table(_columns(model))
-    named, now = set(files), set(left)
-    unread = {row["file"] for row in journal.rows() if row["status"] == "skipped"}
-    return Outcome(
-        len(left) - len(unread & now), len(unread & named), len(files) - len(left)
-    )
+    return Outcome(len(left) - skipped, skipped, before)
 
 
 def _row(
@@ -96,7 +95,8 @@ def _row(
 ) -> dict[str, Any]:
     """The line of a file, after its pictures are written."""
     if item.radiograph is None:
-        return {"file": item.file, "status": "skipped", "reason": item.problem}
+        status = journal_lib.SKIPPED
+        return {"file": item.file, "status": status, "reason": item.problem}
     answer = model.answer(item.outputs, item.radiograph)
     radiograph = item.radiograph
     row: dict[str, Any] = {"file": item.file, "status": "done"}

@@ -17,6 +17,7 @@ from mtpret_jax import types
 from mtpret_jax.training import files
 
 _METADATA = "backbone.json"
+_OF_RUNS = f"runs/*/backbone/{_METADATA}"  # in a work folder
 
 
 class _Manager(ocp.CheckpointManager):
@@ -155,9 +156,11 @@ def read_description(
     """The description of a backbone folder, checked; see `load_backbone`."""
     folder = epath.Path(folder).resolve()
     if not (folder / _METADATA).exists():
+        ended = sorted(path.parent.parent.name for path in folder.glob(_OF_RUNS))
+        runs = f" This is a work folder; ended in runs/: {', '.join(ended)}."
         raise FileNotFoundError(
             f"No finished backbone in {folder}: {_METADATA} is missing. Give the "
-            "'backbone' folder of a run that has ended."
+            f"'backbone' folder of a run that has ended.{runs if ended else ''}"
         )
     metadata = json.loads((folder / _METADATA).read_text())
     differing = [

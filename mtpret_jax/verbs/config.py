@@ -81,7 +81,7 @@ def check(config: schema.ExperimentConfig, data_dir: str | None) -> list[str]:
     unknown = [name for name in expanded.datasets if name not in names]
     lines.append(
         f"{len(expanded.runs)} runs, about {_time(total)} on this machine, without "
-        "reading, evaluating and reporting."
+        "compiling, reading, evaluating and reporting."
     )
     if unknown:
         lines.append(

@@ -4,8 +4,8 @@
 
 Reads PNG, JPEG, TIFF, BMP and DICOM. Writes predictions.csv, predictions.jsonl and,
 of segmentation, masks/. A file that cannot be read is named, with the reason, and
-skipped; then the exit code is 3. Stopped and started again, it goes on; nothing is
-written over. Research software: not for clinical use.
+skipped; then the exit code is 3. Started again, it goes on, and tries skipped
+files anew; nothing is written over. Research software: not for clinical use.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def run(program: str, arguments: Sequence[str]) -> int:
                 begin=tell.begin,
                 progress=tell,
             )
-        before = f", {outcome.before} before" if outcome.before else ""
+        before = f", {outcome.before} done before" if outcome.before else ""
         reading_files.say(
             options,
             f"{outcome.done} done{before}, {outcome.skipped} skipped: {options.out}",

@@ -38,7 +38,7 @@ def find(options: argparse.Namespace) -> list[str]:
             f"have none of the suffixes {', '.join(inputs.SUFFIXES)} and are no DICOM."
         )
     if found.left_alone:
-        say(options, f"{found.left_alone} files that look like no picture left alone.")
+        say(options, f"Left alone, since no pictures by name: {found.left_alone}.")
     return list(found.files)
 
 
@@ -54,9 +54,9 @@ class Teller:
         self._done = 0
 
     def begin(self, before: int) -> None:
-        """Starts at what an earlier call has left."""
+        """Starts at what an earlier call has done."""
         self._done = before
-        if before and not self._quiet:
+        if not self._quiet:
             self._line.update(before)
 
     def __call__(self, item: streaming.Item) -> None:

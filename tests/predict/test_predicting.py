@@ -103,14 +103,31 @@ def test_a_stop_in_the_middle_loses_and_repeats_nothing(load, folder, tmp_path):
         model, files, out, batch_size=2, progress=lambda item: seen.append(item.file)
     )
 
-    assert outcome.before == before.count("\n") == 5
-    assert (outcome.done, outcome.skipped) == (2, 1)  # Skipped before the stop.
-    assert [pathlib.Path(f).name for f in seen] == ["5.png", "6.png"]
-    assert lines.read_text().startswith(before)
-    assert [r["file"] for r in table(out)] == list(files)
+    assert before.count("\n") == 5  # One of them skipped.
+    assert (outcome.before, outcome.done, outcome.skipped) == (4, 2, 1)
+    assert [pathlib.Path(f).name for f in seen] == ["3.png", "5.png", "6.png"]
     whole = predicting.predict(model, files, tmp_path / "whole", batch_size=2)
     assert whole.before == 0
-    assert table(out) == table(tmp_path / "whole")
+    assert table(tmp_path / "whole") == sorted(table(out), key=lambda row: row["file"])
+
+
+def test_a_skipped_file_is_tried_again(load, folder, tmp_path):
+    model, files, out = load("classification"), files_of(folder)[2:5], tmp_path / "out"
+    assert predicting.predict(model, files, out, batch_size=2).skipped == 1
+    assert predicting.predict(model, files[:1], out, batch_size=2).skipped == 0
+    assert [row["status"] for row in table(out)] == ["done", "skipped", "done"]
+    bad = pathlib.Path(files[1])
+    damaged = bad.read_bytes()
+
+    bad.write_bytes(pathlib.Path(files[0]).read_bytes())
+    try:
+        outcome = predicting.predict(model, files, out, batch_size=2)
+    finally:
+        bad.write_bytes(damaged)
+
+    assert (outcome.before, outcome.done, outcome.skipped) == (2, 1, 0)
+    assert sorted(row["file"] for row in table(out)) == list(files)
+    assert {row["status"] for row in table(out)} == {"done"}
 
 
 def test_nothing_is_written_over(load, folder, tmp_path):

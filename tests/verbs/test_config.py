@@ -80,7 +80,7 @@ def test_costs_are_those_of_the_runs(tiny, monkeypatch):
     )
     lines = verb.check(tiny, None)
 
-    assert "without reading, evaluating and reporting" in lines[-2]
+    assert "without compiling, reading, evaluating and reporting" in lines[-2]
     assert lines[-1].startswith("Not prepared in --data_dir, taken to have 2 classes")
     (costs,) = seen
     assert sum(len(cost.runs) for cost in costs) == len(tiny.runs)
