@@ -1,4 +1,4 @@
-"""`embed`: the features of many files as one `.npz` with their names, resumable.
+"""`embed`: the features of many files as one file with their names, resumable.
 
 Parts of a thousand files lie in `<out>.parts` until the last is there.
 """
@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+from pyarrow import parquet
 
 from mtpret_jax.predict import model as model_lib
 from mtpret_jax.predict import streaming
@@ -28,12 +30,15 @@ def embed(
     begin: Callable[[int], None] = lambda before: None,
     progress: Callable[[streaming.Item], None] = lambda item: None,
 ) -> tuple[int, list[tuple[str, str]]]:
-    """Writes `path` [N], `embedding` float32 [N, D], `skipped`, `reason` and `model`.
+    """Writes `path` [N] and `embedding` float32 [N, D].
+
+    Of `.npz`, `skipped`, `reason` and `model` are further arrays. Of `.parquet`, a row
+    is a file, and `model` and `skipped` (with its reasons) are JSON in the metadata.
 
     Args:
       model: With or without a head.
       files: Paths.
-      out: A `.npz` that is not there yet.
+      out: A `.npz` or `.parquet` that is not there yet.
       batch_size: Pictures computed at once.
       begin: Told how many files an earlier call has done.
       progress: Called after each file.
@@ -46,8 +51,8 @@ def embed(
       FileExistsError: If `out` is there, or its parts are of another model or list.
       ValueError: If `out` has another suffix, or no file could be read.
     """
-    if out.suffix != ".npz":
-        raise ValueError(f"--out: expected a file that ends in .npz, got {out}.")
+    if out.suffix not in (".npz", ".parquet"):
+        raise ValueError(f"--out: expected a file in .npz or .parquet, got {out}.")
     if out.exists():
         raise FileExistsError(
             f"--out: {out} is there, and nothing is written over. Give another name, "
@@ -94,10 +99,16 @@ def embed(
             f"None of {len(files)} files could be read. The first, "
             f"{whole['skipped'][0]}: {whole['reason'][0]}."
         )
-    _write(out, whole | {"model": np.array(json.dumps(model.describe()))})
+    skipped = dict(
+        zip(whole["skipped"].tolist(), whole["reason"].tolist(), strict=True)
+    )
+    described = json.dumps(model.describe())
+    if out.suffix == ".npz":
+        _write(out, whole | {"model": np.array(described)})
+    else:
+        _write_table(out, whole, {"model": described, "skipped": json.dumps(skipped)})
     shutil.rmtree(parts)
-    pairs = zip(whole["skipped"].tolist(), whole["reason"].tolist(), strict=True)
-    return before, list(pairs)
+    return before, list(skipped.items())
 
 
 def _arrays(items: Sequence[streaming.Item]) -> dict[str, np.ndarray]:
@@ -116,6 +127,21 @@ def _write(path: pathlib.Path, arrays: dict[str, Any]) -> None:
     whole = path.with_name(path.name + ".new")
     with whole.open("wb") as stream:
         np.savez(stream, **arrays)
+    whole.replace(path)
+
+
+def _write_table(
+    path: pathlib.Path, arrays: dict[str, np.ndarray], metadata: dict[str, str]
+) -> None:
+    # Names of files may hold bytes that are no text.
+    paths = [str(p).encode(errors="backslashreplace").decode() for p in arrays["path"]]
+    features = arrays["embedding"]
+    rows = pa.FixedSizeListArray.from_arrays(
+        pa.array(features.ravel()), len(features.T)
+    )
+    table = pa.table({"path": paths, "embedding": rows})
+    whole = path.with_name(path.name + ".new")
+    parquet.write_table(table.replace_schema_metadata(metadata), whole)
     whole.replace(path)
 
 

@@ -1,9 +1,9 @@
-"""X-ray files to features: one .npz with their names.
+"""X-ray files to features: one .npz or .parquet with their names.
 
     mtpret_jax embed --model=runs/demo/runs/contrastive --out=features.npz scans/
 
-The file holds `path` [N] and `embedding` float32 [N, D], and in `skipped` and `reason`
-what could not be read; then the exit code is 3. Stopped and started again, it goes on.
+The file holds `path` [N], `embedding` float32 [N, D] and what could not be read, with
+the reason; then the exit code is 3. Stopped and started again, it goes on.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mtpret_jax.verbs import reading_files
 def run(program: str, arguments: Sequence[str]) -> int:
     """Exit code: 0, or 3 if files were skipped."""
     parser = command.Parser(program, __doc__)
-    reading_files.add_options(parser, out="the .npz to write")
+    reading_files.add_options(parser, out="the .npz or .parquet to write")
     options = parser.parse(arguments)
 
     def body() -> int:

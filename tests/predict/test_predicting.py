@@ -2,11 +2,13 @@
 
 import csv
 import json
+import os
 import pathlib
 
 import cv2
 import numpy as np
 import pytest
+from pyarrow import parquet
 
 from mtpret_jax.predict import embedding, inputs, journal, predicting, streaming
 from tfds_builders import reader
@@ -185,6 +187,29 @@ def test_features_go_on_after_a_stop(load, folder, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [out]
     with pytest.raises(FileExistsError, match="nothing is written over"):
         embedding.embed(model, files, out, batch_size=2)
+
+
+def test_features_as_parquet_are_those_of_npz(load, folder, tmp_path):
+    model, files = load("backbone"), files_of(folder)
+    odd = tmp_path / os.fsdecode(b"\xff.png")  # A name that is no text.
+    odd.write_bytes(pathlib.Path(files[0]).read_bytes())
+
+    for suffix in ("npz", "parquet"):
+        embedding.embed(
+            model, [*files, str(odd)], tmp_path / f"f.{suffix}", batch_size=4
+        )
+
+    table = parquet.read_table(tmp_path / "f.parquet")
+    with np.load(tmp_path / "f.npz", allow_pickle=False) as arrays:
+        assert table["path"].to_pylist()[:-1] == arrays["path"].tolist()[:-1]
+        np.testing.assert_array_equal(
+            np.stack(table["embedding"].to_numpy()), arrays["embedding"]
+        )
+    assert table["path"].to_pylist()[-1].endswith(r"\udcff.png")
+    assert json.loads(table.schema.metadata[b"model"])["kind"] == "backbone"
+    (skipped,) = json.loads(table.schema.metadata[b"skipped"]).items()
+    assert skipped[0].endswith("3.png")
+    assert skipped[1].startswith("not a PNG")
 
 
 def test_files_are_read_only_a_little_ahead(load, folder, monkeypatch):
