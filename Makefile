@@ -19,7 +19,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
-PYTEST_ARGS ?= -n auto --maxprocesses 4 --dist loadfile
+PYTEST_ARGS ?= -n auto --maxprocesses 4 --dist loadfile --durations 10
 DEMO_ARGS ?=
 TORCH_PYTHON ?=
 # Beam and TensorFlow want their own versions of some libraries.

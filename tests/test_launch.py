@@ -100,7 +100,6 @@ class Job:
             "PYTHON": sys.executable,
             "SLURM_JOB_ID": job,
             "XLA_FLAGS": "--xla_force_host_platform_device_count=1",
-            "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # Compiles in a third of the time.
         }
         self._process = subprocess.Popen(
             [

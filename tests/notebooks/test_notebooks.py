@@ -28,6 +28,9 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", f"{here}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("MTPRET_TINY", "1")
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    monkeypatch.setenv(
+        "JAX_DISABLE_MOST_OPTIMIZATIONS", "1"
+    )  # Compiles in half the time.
     monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         cache = str(REPOSITORY / ".cache" / "jax")

@@ -118,7 +118,6 @@ def train_in_processes(folder: pathlib.Path) -> list[dict[str, np.ndarray]]:
     environment = os.environ | {
         "XLA_FLAGS": "--xla_force_host_platform_device_count=1",
         "PYTHONPATH": str(REPOSITORY),
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # Else they compile for minutes.
     }
     port = free_port()
     processes, files = [], []
