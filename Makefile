@@ -8,7 +8,7 @@
 # make bench-full       the other benchmarks, two hours
 # make beam-test        preparing a set with Apache Beam
 # make tensorflow-test  our sets by tfds.load, with TFDS's own test of builders
-# make pytorch-test     exported ResNets in PyTorch
+# make pytorch-test     exported ResNets in PyTorch and ONNX Runtime
 #
 # Each makes its own virtual environment when there is none. Only Python 3.11 to 3.13
 # and make are needed. Another Python, folder or set of versions:
@@ -121,7 +121,7 @@ tensorflow-test: $(TENSORFLOW_VENV)/.installed
 # torchvision without its compiled operators, which its ResNets do not need.
 $(PYTORCH_VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(PYTORCH_VENV)
-	$(PYTORCH_VENV)/bin/python -m pip install --quiet torch==2.13.0 numpy pillow pytest safetensors
+	$(PYTORCH_VENV)/bin/python -m pip install --quiet torch==2.13.0 numpy pillow pytest safetensors onnx==1.23.2 onnxscript==0.7.2 onnxruntime==1.32.0
 	$(PYTORCH_VENV)/bin/python -m pip install --quiet --no-deps torchvision==0.28.0
 	touch $@
 

@@ -1,5 +1,5 @@
 # pyright: reportMissingImports=false
-"""Exported ResNets in PyTorch, by the lines that README shows.
+"""Exported ResNets in PyTorch and as ONNX, by the lines that the pages show.
 
     make pytorch-test
 
@@ -11,6 +11,7 @@ import pathlib
 import re
 
 import numpy as np
+import onnxruntime
 import operators
 import pytest
 import torch
@@ -32,6 +33,22 @@ def name(request):
     return request.param
 
 
+def ten_xrays(name):
+    """Normalised, float32 [10, 3, S, S], and our features of them."""
+    with np.load(EXPORTED / f"{name}.npz") as arrays:
+        image, expected = arrays["image"], arrays["embedding"]
+    assert len(image) == 10
+    return image.transpose(0, 3, 1, 2).repeat(3, axis=1), expected
+
+
+def compare(name, found, expected):
+    difference = np.abs(found - expected).max()
+    told = f"{name}: largest {np.abs(expected).max():.3f}, differs {difference:.1e}"
+    print(told)  # noqa: T201
+    assert np.abs(expected).max() > 0.1
+    assert difference < 1e-4
+
+
 def load(name, folder, monkeypatch):
     """Runs README's lines where the exported folder lies."""
     monkeypatch.chdir(folder)
@@ -45,19 +62,27 @@ def load(name, folder, monkeypatch):
 
 def test_features_are_ours(name, tmp_path, monkeypatch):
     network = load(name, tmp_path, monkeypatch)
-    with np.load(EXPORTED / f"{name}.npz") as arrays:
-        image, expected = arrays["image"], arrays["embedding"]
-    assert len(image) == 10
+    image, expected = ten_xrays(name)
 
-    grey = torch.from_numpy(image.transpose(0, 3, 1, 2).repeat(3, axis=1))
     with torch.no_grad():
-        found = network(grey).numpy()
+        found = network(torch.from_numpy(image)).numpy()
 
-    difference = np.abs(found - expected).max()
-    told = f"{name}: largest {np.abs(expected).max():.3f}, differs {difference:.1e}"
-    print(told)  # noqa: T201
-    assert np.abs(expected).max() > 0.1
-    assert difference < 1e-4
+    compare(name, found, expected)
+
+
+def test_features_of_onnx_are_ours(name, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(REPOSITORY / "docs")
+    monkeypatch.chdir(tmp_path)
+    os.symlink(EXPORTED / name, "exported")
+    image, expected = ten_xrays(name)
+    side = image.shape[-1]
+    shown = lines("docs/pytorch.md", "import load_exported")
+
+    exec(shown.replace("224, 224", f"{side}, {side}"), {})
+
+    session = onnxruntime.InferenceSession("model.onnx")
+    (found,) = session.run(["features"], {"image": image})
+    compare(f"{name} as ONNX", found, expected)
 
 
 def test_the_other_lines_give_the_same_network(name, tmp_path, monkeypatch):
