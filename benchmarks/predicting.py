@@ -46,7 +46,7 @@ def _make_model(folder: pathlib.Path) -> pathlib.Path:
     config: Any = schema.defaults()
     config.backbone.name = _BACKBONE.value
     config.datasets.chest = schema.dataset(
-        "phantom_xray", body="chest", image_size=64, train=16, validation=8, test=8
+        "phantom_xray", body="chest", image_size=256, train=16, validation=8, test=8
     )
     config.tasks.opacity = schema.task(
         dataset="chest", target="finding", image_size=_SIZE.value, batch_size=8

@@ -54,13 +54,13 @@ def read(picture: Picture, preparation: inference.Preparation) -> Radiograph:
         raise reader.UnreadableImage(
             f"a side of {max(pixels.shape)} pixels; expected at most {LONGEST_SIDE}"
         )
-    if polarity.looks_inverted(pixels):
+    height, width = pixels.shape
+    stored = reader.shrink(pixels, preparation.longest_side, is_mask=False)
+    if polarity.looks_inverted(stored):  # Of what is stored, as a builder asks it.
         warnings += (
             "looks inverted, dark where rays were stopped: check it and, of DICOM, "
             "its PhotometricInterpretation",
         )
-    height, width = pixels.shape
-    stored = reader.shrink(pixels, preparation.longest_side, is_mask=False)
     image, matrix = preparation(stored)
     shrunk = np.diag([stored.shape[1] / width, stored.shape[0] / height, 1.0])
     return Radiograph(image, matrix @ shrunk, height, width, warnings)
