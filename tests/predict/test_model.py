@@ -17,9 +17,13 @@ KINDS = ("classification", "segmentation", "detection", "backbone")
 
 
 def test_the_golden_picture_is_a_phantom():
+    """But for a pixel here and there, which another processor rounds otherwise."""
     drawn = simulator.simulate("chest", size=224, seed=0, split_index=0, index=0)
 
-    np.testing.assert_array_equal(golden.picture(), drawn.image)
+    difference = np.abs(golden.picture().astype(int) - drawn.image)
+
+    assert difference.max() <= 1
+    assert (difference > 0).mean() < 1e-3
 
 
 @pytest.mark.smoke
