@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 import difflib
 import logging as python_logging
+import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
@@ -17,7 +19,7 @@ from absl import app, flags, logging
 
 # Exit codes.
 DONE, MISTAKE, USAGE, SKIPPED = 0, 1, 2, 3
-INTERRUPTED = 130  # by Ctrl-C, as of a shell
+STOPPED = os.EX_TEMPFAIL  # 75: by SIGTERM or Ctrl-C; schedulers start it again
 _MISTAKES = (ValueError, OSError, TypeError, FloatingPointError, ImportError)
 
 
@@ -74,6 +76,22 @@ def wrong(message: str, given: str, known: Iterable[str]) -> int:
     return USAGE
 
 
+def stop_at_once() -> None:
+    """Lets SIGTERM and Ctrl-C end the process in one line; verbs may know better.
+
+    What lies on disk is whole at any time, and nothing else needs to be put in order.
+    Ctrl-C stays ignored where it was, as it is for what a shell does in the background.
+    """
+
+    def stop(number: int, _: Any) -> NoReturn:
+        os.write(2, b"Stopped. Give the same command again.\n")
+        os._exit(STOPPED)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, stop)
+
+
 def call(body: Callable[[], int], *, verbosity: int) -> int:
     """Runs a verb's body; a mistake in the input ends in one line."""
     if not verbosity:
@@ -86,7 +104,7 @@ def call(body: Callable[[], int], *, verbosity: int) -> int:
         sys.stderr.write(f"{_said(error)}\n")
         return MISTAKE
     except BaseException as stop:
-        return _stopped(stop)
+        _leave(stop)
 
 
 def run(
@@ -134,7 +152,7 @@ def run(
         sys.stderr.write(f"{_said(error)}\n")
         sys.exit(MISTAKE)
     except BaseException as stop:
-        sys.exit(_stopped(stop))
+        _leave(stop)
 
 
 def speak() -> None:
@@ -148,16 +166,12 @@ def speak() -> None:
         logger.propagate = False
 
 
-def _stopped(stop: BaseException) -> int:
-    """Exit code of `training.preemption.Preempted`; raises what is something else."""
-    if isinstance(stop, KeyboardInterrupt):
-        sys.stderr.write("Stopped.\n")
-        return INTERRUPTED
-    code = getattr(stop, "exit_code", None)
-    if code is None:
+def _leave(stop: BaseException) -> NoReturn:
+    """Ends the process as `training.preemption.Preempted` does; else raises it."""
+    leave = getattr(stop, "leave", None)
+    if leave is None:
         raise stop
-    sys.stderr.write(f"{stop}\n")
-    return int(code)
+    leave()
 
 
 def _said(error: Exception) -> str:

@@ -25,6 +25,8 @@ VERBS = {
 
 def run(arguments: Sequence[str] | None = None) -> None:
     """Ends the process with the exit code of the verb; see `command`."""
+    if arguments is None:
+        command.stop_at_once()
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0] in ("-h", "--help"):
         sys.stdout.write(overview())

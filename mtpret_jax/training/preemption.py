@@ -14,30 +14,38 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import os
 import signal
+import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 from jax.experimental import multihost_utils
 
-EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: try again later
+EXIT_CODE = os.EX_TEMPFAIL  # 75: try again later
 _LOG = logging.getLogger(__name__)
 
 
 class Preempted(BaseException):
-    """The command was asked to stop; no error, so `except Exception` lets it pass.
-
-    Attributes:
-      exit_code: What the command ends with, so that a scheduler starts it again.
-    """
-
-    exit_code = EXIT_CODE
+    """The command was asked to stop; no error, so `except Exception` lets it pass."""
 
     def __init__(self, done: str = "") -> None:
         """`done` says what is saved, where that is more than what lay there before."""
         saved = f" {done} is saved." if done else ""
         super().__init__(f"Stopped.{saved} The same command goes on from here.")
+
+    def leave(self) -> NoReturn:
+        """Says so and ends the process, by a code on which schedulers start it again.
+
+        At once: Python's own end crashes where JAX was cut short while it compiled.
+        """
+        if jax.distributed.is_initialized():
+            jax.distributed.shutdown()  # Else the other processes take this for a loss.
+        sys.stderr.write(f"{self}\n")
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(EXIT_CODE)
 
 
 @dataclasses.dataclass

@@ -7,7 +7,7 @@ import sys
 
 from mtpret_jax import command
 from mtpret_jax.predict import inputs, streaming
-from mtpret_jax.training import reporting
+from mtpret_jax.training import preemption, reporting
 
 
 def add_options(parser: command.Parser, *, out: str) -> None:
@@ -61,6 +61,7 @@ class Teller:
 
     def __call__(self, item: streaming.Item) -> None:
         """After each file."""
+        preemption.check()  # A library may have swallowed what the signal raised.
         self._done += 1
         if item.problem:
             self._line.close()

@@ -33,10 +33,9 @@ def fresh(monkeypatch):
 def test_outside_of_a_run_s_steps_the_signal_ends_at_once(fresh, number):
     preemption.listen()
 
-    with pytest.raises(preemption.Preempted, match="The same command goes on") as end:
+    with pytest.raises(preemption.Preempted, match="The same command goes on"):
         signal.raise_signal(number)
 
-    assert end.value.exit_code == 75
     # Where somebody swallowed that, the next look raises again.
     with pytest.raises(preemption.Preempted):
         preemption.check()
@@ -75,6 +74,43 @@ with preemption.held():
     print("asked", flush=True)
     time.sleep(600)
 """
+
+
+COMPILING = """
+import sys, time
+import jax, jax.numpy as jnp
+from mtpret_jax import command
+from mtpret_jax.training import preemption
+
+def body():
+    preemption.listen()
+    print("compiles", flush=True)
+    for length in range(1, 10_000):
+        jax.jit(lambda x: jnp.sort(jnp.tanh(x @ x)))(jnp.ones((length, length)))
+    return 0
+
+sys.exit(command.call(body, verbosity=0))
+"""
+
+
+def test_a_signal_while_jax_compiles_ends_in_one_line_and_75():
+    process = subprocess.Popen(
+        [sys.executable, "-c", COMPILING],
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout.readline() == "compiles\n"
+        process.send_signal(signal.SIGTERM)
+        _, told = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+
+    assert process.returncode == 75
+    assert told == "Stopped. The same command goes on from here.\n"
 
 
 @pytest.mark.parametrize("second", SIGNALS)
