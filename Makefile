@@ -19,7 +19,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
-PYTEST_ARGS ?= -n auto --maxprocesses 4 --dist loadfile --durations 10
+PYTEST_ARGS ?= -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations 10
 DEMO_ARGS ?=
 TORCH_PYTHON ?=
 # Beam and TensorFlow want their own versions of some libraries.
@@ -55,7 +55,7 @@ test: $(STAMP)
 	$(RUN) -m pytest $(PYTEST_ARGS)
 
 smoke: $(STAMP)
-	$(RUN) -m pytest -m smoke
+	$(RUN) -m pytest $(PYTEST_ARGS) -m smoke
 
 # A kernel computes in processes of its own, so that two notebooks fill two cores.
 notebooks: $(STAMP)

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+from collections.abc import Iterator
 
 REPOSITORY = pathlib.Path(__file__).parent.parent
 
@@ -20,6 +21,22 @@ os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 
 import jax
 import pytest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first, so that at the end no process waits for another."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.fixture
+def optimised() -> Iterator[None]:
+    """All optimisations of the compiler, for many steps: these then take half."""
+    name = "jax_disable_most_optimizations"
+    before = jax.config.read(name)
+    jax.config.update(name, False)
+    yield
+    jax.config.update(name, before)
 
 
 @pytest.fixture

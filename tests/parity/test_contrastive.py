@@ -111,6 +111,7 @@ def record_logits(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("optimised")
 @pytest.mark.usefixtures("float64")
 def test_steps_until_the_queue_begins_anew(monkeypatch):
     golden = drawing.load("moco_resnet18")

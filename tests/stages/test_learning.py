@@ -54,6 +54,7 @@ def folders(tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("optimised")
 @pytest.mark.parametrize("kind", TASKS)
 def test_a_task_overfits_sixteen_examples(kind, folders):
     body, steps, rate, least = TASKS[kind]
@@ -110,6 +111,7 @@ def test_a_task_overfits_sixteen_examples(kind, folders):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("optimised")
 def test_contrast_starts_at_chance_then_falls_and_does_not_collapse(folders):
     queue, rows = 64, 16
     settings = schema.ContrastiveConfig(

@@ -9,6 +9,8 @@ import shutil
 import subprocess
 import sys
 
+import pytest
+
 from mtpret_jax import config as schema
 from mtpret_jax.study import plan
 
@@ -49,6 +51,7 @@ def _predicted(run: pathlib.Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in run.glob("predictions/*/test*")}
 
 
+@pytest.mark.slow
 def test_every_cell_is_done_once(tmp_path: pathlib.Path):
     workdir = _run(tmp_path)
 

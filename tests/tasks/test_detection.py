@@ -281,6 +281,7 @@ def test_anchor_sizes_must_cover_five_levels():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("optimised")
 def test_learns_sixteen_phantoms_by_heart(key):
     batch, backbone = _phantoms(16), TinyBackbone()
     image = jnp.asarray(batch.arrays["image"])
