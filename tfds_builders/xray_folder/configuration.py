@@ -14,8 +14,7 @@ DEFAULT_TABLE = "labels.csv"
 MASK_KINDS = ("", "labels", "bits", "threshold")
 _LARGEST_BIT = 15
 
-# Classes and the values that belong to each. As pairs, they keep their order even where
-# a config file's dictionaries are sorted.
+# Classes and the values that belong to each; their order is kept.
 Pairs = Sequence[tuple[str, Sequence[Any]]]
 Classes = Mapping[str, Sequence[Any]] | Pairs
 
@@ -44,8 +43,8 @@ class XrayFolderConfig(tfds.core.BuilderConfig):
         made from one folder need the same one, or one trains on the other's test.
       labels: Label columns and their classes: `{column: [class, ...]}` where a cell
         holds the class's name, or `{column: {class: [value, ...]}}`. Wherever classes
-        have values, pairs `[(class, [value, ...]), ...]` may be given instead, and
-        must be where the order counts and the config file sorts its dictionaries.
+        have values, pairs `[(class, [value, ...]), ...]` may be given instead.
+        The order of classes is kept.
       multi_label: The label columns whose cells may name several classes.
       separator: Between the names in such a cell.
       unknown: Cell values that mean that nobody knows. An empty cell always does.
