@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from mtpret_jax import config as schema
 
-# ours: at most 400 steps a cell
+# ours: at most 300 steps a cell
 FINETUNE_STEPS = {
     "chest_cls": 150,
     "chest_det_cls": 150,
