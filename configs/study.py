@@ -1,7 +1,7 @@
 """A study on simulated radiographs: four arms, three tasks, one of them held out.
 
 Run:     python -m mtpret_jax.main --config=configs/study.py --workdir=runs/study
-         In about a minute, with figures that mean nothing: configs/tiny.py:study.
+         In a few minutes, with figures that mean nothing: configs/tiny.py:study.
 Expect:  half an hour or so on two CPU cores; it shows how a study is written.
 Source:  arms as published, with a control of equal budget; every number is ours.
 """
