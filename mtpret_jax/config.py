@@ -133,7 +133,7 @@ class BackboneConfig:
     name: str = "resnet50"  # resnet18 or resnet50
     width: int = 64  # channels of the stem
     in_channels: int = 3  # the one grey channel is repeated to this many
-    compute_dtype: str = "float32"  # or bfloat16; parameters stay float32
+    compute_dtype: str = "float32"  # float32 or bfloat16; parameters stay float32
     remat: bool = False  # recompute activations in the backward pass to save memory
 
 

@@ -25,7 +25,9 @@ from mtpret_jax.study import plan
 from mtpret_jax.training import preemption
 
 _LOG = python_logging.getLogger("mtpret_jax.train")
-_CONFIG = config_flags.DEFINE_config_file("config", None, "The config file.")
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "The config file; `file.py:argument` gives it an argument."
+)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder for all results.")
 _DATA_DIR = flags.DEFINE_string(
     "data_dir",
