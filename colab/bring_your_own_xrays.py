@@ -44,6 +44,8 @@ WORK = "runs"  # Everything is written below this folder.
 if pathlib.Path("../pyproject.toml").exists():  # This notebook lies in a clone.
     os.chdir("..")
 elif not pathlib.Path("pyproject.toml").exists():
+    needed = "Put the address of your copy of the repository into REPOSITORY."
+    assert "OWNER" not in REPOSITORY, needed
     subprocess.run(["git", "clone", "--depth=1", REPOSITORY, "mtpret_jax"], check=True)
     os.chdir("mtpret_jax")
 pathlib.Path(WORK).mkdir(parents=True, exist_ok=True)
@@ -52,13 +54,15 @@ pathlib.Path(WORK).mkdir(parents=True, exist_ok=True)
 INSTALL = f"pip install -q '.[dicom,weights]' -c {WORK}/keep.txt"
 # !pip show -q mtpret_jax 2> /dev/null || {INSTALL}
 # !python --version && pip list | grep -iE "^(jax|jaxlib|libtpu|flax|numpy|mtpret_jax) "
+
+# %%
 # !python -c "import jax; print(jax.device_count(), 'x', jax.devices()[0].device_kind)"
 
 # %% [markdown]
 # ## 2. The folder
 # ```text
 # my_xrays/
-#   images/       PNG, JPEG, TIFF or DICOM, 8 or 16 bits
+#   images/       PNG, JPEG, TIFF, BMP or DICOM, 8 or 16 bits
 #   labels.csv    one row for each image
 #   masks/        optional: one picture for each image, of the same name
 #   boxes.json    optional: COCO's JSON
