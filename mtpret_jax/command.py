@@ -8,8 +8,6 @@ from __future__ import annotations
 import argparse
 import difflib
 import logging as python_logging
-import os
-import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
@@ -19,7 +17,6 @@ from absl import app, flags, logging
 
 # Exit codes.
 DONE, MISTAKE, USAGE, SKIPPED = 0, 1, 2, 3
-STOPPED = os.EX_TEMPFAIL  # 75: by SIGTERM or Ctrl-C; schedulers start it again
 _MISTAKES = (ValueError, OSError, TypeError, FloatingPointError, ImportError)
 
 
@@ -74,22 +71,6 @@ def wrong(message: str, given: str, known: Iterable[str]) -> int:
     near = f" Did you mean {found[0]}?" if found else f" Known: {', '.join(names)}."
     sys.stderr.write(f"Error: {message}{near}\n")
     return USAGE
-
-
-def stop_at_once() -> None:
-    """Lets SIGTERM and Ctrl-C end the process in one line; verbs may know better.
-
-    What lies on disk is whole at any time, and nothing else needs to be put in order.
-    Ctrl-C stays ignored where it was, as it is for what a shell does in the background.
-    """
-
-    def stop(number: int, _: Any) -> NoReturn:
-        os.write(2, b"Stopped. Give the same command again.\n")
-        os._exit(STOPPED)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, stop)
 
 
 def call(body: Callable[[], int], *, verbosity: int) -> int:

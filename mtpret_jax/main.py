@@ -6,8 +6,11 @@ Kept short: each verb is a file in `verbs/`, imported only when it is asked for.
 from __future__ import annotations
 
 import importlib
+import os
+import signal
 import sys
 from collections.abc import Sequence
+from typing import Any, NoReturn
 
 from mtpret_jax import command
 
@@ -26,7 +29,7 @@ VERBS = {
 def run(arguments: Sequence[str] | None = None) -> None:
     """Ends the process with the exit code of the verb; see `command`."""
     if arguments is None:
-        command.stop_at_once()
+        _stop_at_once()
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0] in ("-h", "--help"):
         sys.stdout.write(overview())
@@ -36,6 +39,22 @@ def run(arguments: Sequence[str] | None = None) -> None:
         sys.exit(command.wrong(f"no verb '{verb}'.", verb, VERBS))
     module = importlib.import_module(f"mtpret_jax.verbs.{verb}")
     sys.exit(module.run(f"{NAME} {verb}", given))
+
+
+def _stop_at_once() -> None:
+    """Lets SIGTERM and Ctrl-C end the process in one line; some verbs know better.
+
+    What lies on disk is whole at any time, and nothing else needs to be put in order.
+    Ctrl-C stays ignored where it was, as it is for what a shell does in the background.
+    """
+
+    def stop(number: int, _: Any) -> NoReturn:
+        os.write(2, b"Stopped. Give the same command again.\n")
+        os._exit(os.EX_TEMPFAIL)  # Schedulers start again what ends by this, 75.
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, stop)
 
 
 def overview() -> str:
@@ -48,8 +67,8 @@ def overview() -> str:
             *lines,
             "",
             "Exit codes: 0 done; 1 a mistake in the input, said in one line; 2 wrong",
-            "usage; 3 done, but some files were skipped; 75 stopped after saving: the",
-            "same command goes on.",
+            "usage; 3 done, but some files were skipped; 75 stopped by SIGTERM or Ctrl-C:",
+            "the same command goes on.",
             "",
         ]
     )
