@@ -17,7 +17,14 @@ from absl import app, flags, logging
 
 # Exit codes.
 DONE, MISTAKE, USAGE, SKIPPED = 0, 1, 2, 3
-_MISTAKES = (ValueError, OSError, TypeError, FloatingPointError, ImportError)
+_MISTAKES = (
+    ValueError,
+    OSError,
+    TypeError,
+    FloatingPointError,
+    ImportError,
+    MemoryError,
+)
 
 
 class Parser(argparse.ArgumentParser):
@@ -40,15 +47,19 @@ class Parser(argparse.ArgumentParser):
         )
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
-        """Reads the options; ends the process where they are wrong."""
+        """Reads the options; ends the process where they are wrong.
+
+        What follows `--` are names of files, which may begin with a hyphen.
+        """
         options = [o for action in self._actions for o in action.option_strings]
-        for argument in arguments:  # Before argparse misses what was misspelt.
+        end = (*arguments, "--").index("--")
+        before, names = arguments[:end], arguments[end + 1 :]
+        for argument in before:  # Before argparse misses what was misspelt.
             given = argument.partition("=")[0]
-            if given == "--":
-                break
             if given.startswith("--") and given not in options:
                 sys.exit(wrong(f"{self.prog} has no option {given}.", given, options))
-        return self.parse_intermixed_args(arguments)
+        names = [f"./{name}" if name.startswith("-") else name for name in names]
+        return self.parse_intermixed_args([*before, *names])
 
     def error(self, message: str) -> NoReturn:
         """One line; the usage is for `--help`."""
@@ -152,7 +163,7 @@ def _leave(stop: BaseException) -> NoReturn:
     leave = getattr(stop, "leave", None)
     if leave is None:
         raise stop
-    leave()
+    sys.exit(leave())
 
 
 def _said(error: Exception) -> str:

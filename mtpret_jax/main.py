@@ -6,6 +6,7 @@ Kept short: each verb is a file in `verbs/`, imported only when it is asked for.
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import signal
 import sys
@@ -30,6 +31,9 @@ def run(arguments: Sequence[str] | None = None) -> None:
     """Ends the process with the exit code of the verb; see `command`."""
     if arguments is None:
         _stop_at_once()
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")  # Names may be no text.
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0] in ("-h", "--help"):
         sys.stdout.write(overview())
@@ -67,8 +71,8 @@ def overview() -> str:
             *lines,
             "",
             "Exit codes: 0 done; 1 a mistake in the input, said in one line; 2 wrong",
-            "usage; 3 done, but some files were skipped; 75 stopped by SIGTERM or Ctrl-C:",
-            "the same command goes on.",
+            "usage; 3 done, but some files were skipped; 75 stopped by SIGTERM or",
+            "Ctrl-C: the same command goes on.",
             "",
         ]
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import pathlib
 import shutil
+import zipfile
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,8 +16,8 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
+from mtpret_jax.predict import journal, streaming
 from mtpret_jax.predict import model as model_lib
-from mtpret_jax.predict import streaming
 
 PART = 1000  # files
 
@@ -59,8 +60,24 @@ def embed(
             "or remove it."
         )
     parts = out.with_name(out.name + ".parts")
+    with journal.alone(parts):
+        return _embed(
+            model, files, out, parts, batch_size, begin=begin, progress=progress
+        )
+
+
+def _embed(
+    model: model_lib.Model,
+    files: Sequence[str],
+    out: pathlib.Path,
+    parts: pathlib.Path,
+    batch_size: int,
+    *,
+    begin: Callable[[int], None],
+    progress: Callable[[streaming.Item], None],
+) -> tuple[int, list[tuple[str, str]]]:
+    """See `embed`."""
     settings = json.dumps({"model": model.describe(), "files": list(files)})
-    parts.mkdir(parents=True, exist_ok=True)
     listed = parts / "settings.json"
     if listed.exists() and listed.read_text() != settings:
         raise FileExistsError(
@@ -75,7 +92,7 @@ def embed(
         parts / f"{place:06d}.npz": files[place : place + PART]
         for place in range(0, len(files), PART)
     }
-    left = {path: group for path, group in left.items() if not path.exists()}
+    left = {path: group for path, group in left.items() if not _is_whole(path)}
     before = len(files) - sum(map(len, left.values()))
     begin(before)
     for path, group in left.items():
@@ -145,6 +162,14 @@ def _write_table(
     whole.replace(path)
 
 
+def _is_whole(path: pathlib.Path) -> bool:
+    """Whether a part is there with all its files; those skipped are tried again."""
+    try:
+        return path.exists() and not len(_read(path)["skipped"])
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
+        return False  # Damaged: made anew.
+
+
 def _read(path: pathlib.Path) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as arrays:
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import glob
 import os
+import pathlib
 from collections.abc import Iterable, Sequence
 
 SUFFIXES = (
@@ -27,22 +28,25 @@ class Found:
 
     Attributes:
       files: Whole paths to read, each once, in order of what was named, then by name.
-      left_alone: How many files of the folders look like no picture.
-      problems: Names that lead nowhere, with the reason.
+      left_alone: How many files of the folders look like no picture, and links there
+        to other folders.
+      results: How many pictures lie in the folder of results.
+      problems: Names that lead nowhere, or cannot be looked into, with the reason.
     """
 
     files: tuple[str, ...]
     left_alone: int
+    results: int
     problems: tuple[tuple[str, str], ...]
 
 
 def find(named: Sequence[str], out: str) -> Found:
     """Finds the pictures.
 
-    Folders are searched to any depth, links to folders not followed (they may lead in
-    a circle). Of a folder, files with a picture's suffix count and, among those with
-    another or none, DICOM files. A file that is named itself, or matched by a pattern,
-    always counts.
+    Folders are searched to any depth, and so is `**`; links to folders are not followed
+    (they may lead in a circle). Of a folder, files with a picture's suffix count and,
+    among those with another or none, DICOM files. A file that is named itself, or
+    matched by a pattern, always counts.
 
     Args:
       named: Files, folders, or patterns with `*`, `**`, `?`, `[...]`.
@@ -51,40 +55,56 @@ def find(named: Sequence[str], out: str) -> Found:
     files: dict[str, None] = {}
     results = os.path.join(os.path.abspath(os.path.expanduser(out)), "")
     problems: list[tuple[str, str]] = []
-    left_alone = 0
+    left_alone = in_results = 0
     for name in named:
         expanded = os.path.expanduser(name)
         matches = [expanded]
         if not os.path.lexists(expanded) and glob.has_magic(expanded):
-            matches = sorted(glob.glob(expanded, recursive=True))
+            matches = _matches(expanded)
         if not matches or not os.path.lexists(matches[0]):
             problems.append((name, "no such file, folder or match"))
         for match in matches:
+            pictures = [match] if os.path.lexists(match) else []
             if os.path.isdir(match):
-                inside = [p for p in _walk(match) if not _lies_in(p, results)]
+                inside = list(_walk(match, problems))
                 pictures = [path for path in inside if _is_picture(path)]
-                left_alone += len(inside) - len(pictures)
-            else:
-                pictures = [match] if os.path.lexists(match) else []
+                others = set(inside).difference(pictures)
+                left_alone += sum(not _lies_in(path, results) for path in others)
             for path in pictures:
-                if not _lies_in(path, results):
+                if _lies_in(path, results):
+                    in_results += 1
+                else:
                     files[os.path.abspath(path)] = None
-    return Found(tuple(files), left_alone, tuple(problems))
+    return Found(tuple(files), left_alone, in_results, tuple(problems))
+
+
+def _matches(pattern: str) -> list[str]:
+    """What a pattern matches, sorted; unlike that of `glob`, `**` follows no link."""
+    parts = pathlib.PurePath(pattern).parts
+    first = next(place for place, part in enumerate(parts) if glob.has_magic(part))
+    found = pathlib.Path(*parts[:first]).glob(os.path.join(*parts[first:]))
+    return sorted(map(os.fspath, found))
 
 
 def _lies_in(path: str, folder: str) -> bool:
     return os.path.abspath(path).startswith(folder)
 
 
-def _walk(folder: str) -> Iterable[str]:
-    for parent, folders, names in os.walk(folder):
+def _walk(folder: str, problems: list[tuple[str, str]]) -> Iterable[str]:
+    """All files and links to folders; `problems` gets what can't be looked into."""
+
+    def note(error: OSError) -> None:
+        problems.append((str(error.filename), str(error.strerror)))
+
+    for parent, folders, names in os.walk(folder, onerror=note):
         folders.sort()
-        yield from (os.path.join(parent, name) for name in sorted(names))
+        links = [n for n in folders if os.path.islink(os.path.join(parent, n))]
+        yield from (os.path.join(parent, name) for name in sorted(names + links))
 
 
 def _is_picture(path: str) -> bool:
     stem, suffix = os.path.splitext(path)
-    if suffix.lower() in SUFFIXES:
+    if suffix.lower() in SUFFIXES and not os.path.isdir(path):
         return True
     if os.path.basename(stem).upper() == "DICOMDIR" or not os.path.isfile(path):
         return False  # A table of contents; a pipe would never end.

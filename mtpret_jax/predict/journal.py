@@ -6,7 +6,9 @@ file. What is done there is not done again; what was skipped is tried again.
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import fcntl
 import hashlib
 import json
 import os
@@ -29,15 +31,19 @@ class Journal:
     def __init__(self, folder: pathlib.Path, settings: Mapping[str, Any]) -> None:
         """Opens a new folder, or one that the same command began.
 
+        Args:
+          folder: Within `alone`.
+          settings: What the results depend on.
+
         Raises:
           FileExistsError: If the folder holds something else.
+          ValueError: If what it holds is damaged.
         """
         self.folder = folder
         self._lines = folder / LINES
         wanted = json.loads(json.dumps(settings))
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if any(folder.iterdir()):
             _require_same(folder, wanted)
-        folder.mkdir(parents=True, exist_ok=True)
         _write_whole(folder / SETTINGS, json.dumps(settings, indent=1).encode() + b"\n")
         _cut_short(self._lines)
         self.done = {row["file"] for row in self.rows() if row["status"] != SKIPPED}
@@ -66,11 +72,25 @@ class Journal:
         return name
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """The lines that there are."""
-        if self._lines.exists():
-            with self._lines.open(encoding="utf-8") as file:
-                for line in file:
-                    yield json.loads(line)
+        """The lines that there are.
+
+        Raises:
+          ValueError: If one is damaged.
+        """
+        if not self._lines.exists():
+            return
+        with self._lines.open(encoding="utf-8", errors="surrogateescape") as file:
+            for number, line in enumerate(file, start=1):
+                try:
+                    row = json.loads(line)
+                    if not row["file"] or not row["status"]:
+                        raise ValueError("no file or status")
+                except (ValueError, KeyError, TypeError) as error:
+                    raise ValueError(
+                        f"{self._lines}, line {number}: damaged. Remove that line, and "
+                        "its file is done anew; or give another --out."
+                    ) from error
+                yield row
 
     def write_table(self, columns: list[str]) -> None:
         """Writes all lines as a table; nested values are joined to `a:b` columns."""
@@ -87,6 +107,33 @@ class Journal:
         whole.replace(self.folder / TABLE)
 
 
+@contextlib.contextmanager
+def alone(folder: pathlib.Path) -> Iterator[None]:
+    """Within, no other process of this machine writes to the folder, which is made.
+
+    Raises:
+      FileExistsError: If one does, or there is a file of that name.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(
+            f"--out: {folder} is a file, and nothing is written over. Give a folder."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(handle)
+        raise FileExistsError(
+            f"--out: another process is writing to {folder}. Wait for it, or give "
+            "another folder."
+        ) from error
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
 def safe_name(file: str) -> str:
     """A name for results of a file: no folders, nothing odd, and no two alike."""
     stem = re.sub(r"[^A-Za-z0-9_-]+", "_", pathlib.PurePath(file).stem)[:80]
@@ -96,12 +143,17 @@ def safe_name(file: str) -> str:
 
 def _require_same(folder: pathlib.Path, wanted: Mapping[str, Any]) -> None:
     path = folder / SETTINGS
-    if not folder.is_dir() or not path.exists():
+    if not path.exists():
         raise FileExistsError(
             f"--out: {folder} is there and was not begun by this command; nothing is "
             "written over. Give another, or remove it."
         )
-    then = json.loads(path.read_text())
+    try:
+        then = dict(json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"{path} is damaged: give another --out, or remove this folder."
+        ) from error
     differing = [
         f"{name} was {then.get(name)!r}, now {wanted.get(name)!r}"
         for name in sorted(then.keys() | wanted.keys())

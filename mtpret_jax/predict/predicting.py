@@ -71,17 +71,23 @@ def predict(
             "--gradcam shows where a classifier looks."
         )
     settings = {"model": model.describe(), "overlays": draw, "gradcam": gradcam}
-    journal = journal_lib.Journal(out, settings)
-    left = [file for file in files if file not in journal.done]
-    journal.forget(set(left))
-    before, skipped = len(files) - len(left), 0
-    begin(before)
     wanted = [*WANTED[model.kind], *(("attention",) if gradcam else ())]
-    for item in streaming.run(model, left, batch_size=batch_size, wanted=wanted):
-        journal.add(_row(model, journal, item, draw=draw, gradcam=gradcam))
-        progress(item)
-        skipped += item.radiograph is None
-    journal.write_table(_columns(model))
+    with journal_lib.alone(out):
+        journal = journal_lib.Journal(out, settings)
+        left = [file for file in files if file not in journal.done]
+        journal.forget(set(left))
+        before, skipped = len(files) - len(left), 0
+        begin(before)
+        for item in streaming.run(model, left, batch_size=batch_size, wanted=wanted):
+            try:
+                row = _row(model, journal, item, draw=draw, gradcam=gradcam)
+            except reading.ERRORS as error:  # It was changed since it was read.
+                item = streaming.missed(item.file, error)
+                row = _row(model, journal, item, draw=draw, gradcam=gradcam)
+            journal.add(row)
+            progress(item)
+            skipped += bool(item.problem)
+        journal.write_table(_columns(model))
     return Outcome(len(left) - skipped, skipped, before)
 
 
@@ -102,6 +108,8 @@ def _row(
     row: dict[str, Any] = {"file": item.file, "status": "done"}
     if draw or gradcam:  # Read again: keeping the pixels of all would fill the memory.
         pixels, _ = reading.open_pixels(item.file, bit_depth=8)
+        if pixels.shape != (radiograph.height, radiograph.width):
+            raise reading.Unreadable("another picture than when it was read first")
     if draw:
         drawn = DRAWINGS[model.kind](pixels, answer, model.classes)
         row["overlay"] = journal.write("overlays", item.file, overlays.encode(drawn))

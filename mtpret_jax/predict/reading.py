@@ -14,6 +14,7 @@ from tfds_builders import polarity, reader
 LONGEST_SIDE = 32_766  # pixels; OpenCV warps no longer ones
 LARGEST_FILE = 512 << 20  # bytes; the largest radiographs have a quarter
 Unreadable = reader.UnreadableImage
+ERRORS = (Unreadable, OSError)  # of one file, after which others may well be read
 Picture = str | os.PathLike[str] | np.ndarray
 _TYPES = {8: np.uint8, 16: np.uint16}
 

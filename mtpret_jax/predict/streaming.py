@@ -18,6 +18,7 @@ import numpy as np
 from mtpret_jax.predict import model as model_lib
 from mtpret_jax.predict import reading
 from mtpret_jax.training import sharding
+from tfds_builders import limits
 
 READERS = 16  # threads at most
 
@@ -76,8 +77,12 @@ def _read(
     def read(file: str) -> Item:
         try:
             return Item(file, reading.read(file, model.preparation), {}, "")
-        except (reading.Unreadable, OSError) as error:
-            return Item(file, None, {}, _reason(error))
+        except reading.ERRORS as error:
+            return missed(file, error)
+        except ImportError:  # A decoder that can be installed: no fault of the file.
+            raise
+        except Exception as error:  # Decoders raise almost anything on damaged files.
+            return missed(file, ValueError(f"{type(error).__name__}: {error}"))
 
     pending: collections.deque[futures.Future[Item]] = collections.deque()
     threads = min(READERS, os.cpu_count() or 1)
@@ -93,19 +98,19 @@ def _read(
             pool.shutdown(cancel_futures=True)
 
 
-def _reason(error: Exception) -> str:
-    """One line; an operating system's message without the path, which stands beside."""
+def missed(file: str, error: Exception) -> Item:
+    """A file that cannot be read; of an operating system's message without the path."""
     text = error.strerror if isinstance(error, OSError) else str(error)
-    return " ".join(str(text or error).split())
+    return Item(file, None, {}, limits.printable(str(text or error)))
 
 
 def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """Items in groups with `size` readable ones, but for the last."""
+    """Items in groups with at most `size` readable ones, however few are readable."""
     group, readable = [], 0
     for item in items:
         group.append(item)
         readable += item.radiograph is not None
-        if readable == size:
+        if readable == size or len(group) == 4 * size:
             yield group
             group, readable = [], 0
     if group:

@@ -23,7 +23,7 @@ def add_options(parser: command.Parser, *, out: str) -> None:
 
 
 def find(options: argparse.Namespace) -> list[str]:
-    """The files that were named.
+    """The files that were named; a batch is never larger than their number.
 
     Raises:
       FileNotFoundError: If a name leads nowhere, or there is no picture.
@@ -32,13 +32,23 @@ def find(options: argparse.Namespace) -> list[str]:
     if found.problems:
         told = "; ".join(f"{name!r}: {why}" for name, why in found.problems)
         raise FileNotFoundError(f"{told}. Nothing was read.")
+    if not found.files and found.results:
+        raise FileNotFoundError(
+            f"All pictures in {', '.join(options.files)} lie in --out={options.out}, "
+            "where results are written: give another folder."
+        )
     if not found.files:
         raise FileNotFoundError(
             f"No picture in {', '.join(options.files)}: {found.left_alone} files there "
             f"have none of the suffixes {', '.join(inputs.SUFFIXES)} and are no DICOM."
         )
     if found.left_alone:
-        say(options, f"Left alone, since no pictures by name: {found.left_alone}.")
+        say(
+            options,
+            "Left alone, since no pictures by name, or links to folders: "
+            f"{found.left_alone}.",
+        )
+    options.batch_size = min(options.batch_size, len(found.files))
     return list(found.files)
 
 

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import pathlib
+import shutil
 
 import cv2
 import numpy as np
@@ -240,8 +241,9 @@ def test_named_files_patterns_and_folders_are_found_once(folder, tmp_path):
     )
 
 
-def test_results_are_no_input(load, folder, monkeypatch):
+def test_results_are_no_input(folder, tmp_path, monkeypatch):
     """Whole paths tell files of the same name apart, and results from pictures."""
+    folder = shutil.copytree(folder, tmp_path / "files")
     monkeypatch.chdir(folder)
     (folder / "out" / "masks").mkdir(parents=True)
     (folder / "out" / "masks" / "0.png").write_bytes((folder / "0.png").read_bytes())
@@ -250,3 +252,138 @@ def test_results_are_no_input(load, folder, monkeypatch):
         found = inputs.find([named], "out")
         assert not [file for file in found.files if "masks" in file]
     assert inputs.find(["./0.png"], "out").files == (str(folder / "0.png"),)
+
+
+def test_links_that_lead_in_a_circle_are_not_followed(folder, tmp_path):
+    """Two of them make 2^40 paths to each file."""
+    loop = tmp_path / "loop"
+    loop.mkdir()
+    (loop / "a.png").write_bytes((folder / "0.png").read_bytes())
+    for name in ("one", "other"):
+        (loop / name).symlink_to(loop)
+
+    for named in (loop, loop / "**" / "*.png", loop / "*"):
+        found = inputs.find([str(named)], "out")
+        assert {os.path.realpath(f) for f in found.files} == {str(loop / "a.png")}
+        assert len(found.files) <= 3
+    assert inputs.find([str(loop)], "out").left_alone == 2
+
+
+def test_a_folder_that_may_not_be_looked_into_is_told(folder, tmp_path, monkeypatch):
+    (tmp_path / "shut").mkdir()
+    scan = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("shut"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+
+    found = inputs.find([str(tmp_path)], "out")
+
+    assert found.problems == ((str(tmp_path / "shut"), "Permission denied"),)
+
+
+def test_one_process_writes_to_a_folder(load, folder, tmp_path):
+    model, files, out = load("classification"), files_of(folder)[:1], tmp_path / "out"
+
+    with journal.alone(out), pytest.raises(FileExistsError, match="another process"):
+        predicting.predict(model, files, out, batch_size=1)
+    with (
+        journal.alone(tmp_path / "f.npz.parts"),
+        pytest.raises(FileExistsError, match="another process"),
+    ):
+        embedding.embed(model, files, tmp_path / "f.npz", batch_size=1)
+
+    assert predicting.predict(model, files, out, batch_size=1).done == 1
+
+
+@pytest.mark.parametrize("line", ["{}", "null", "[1]", "\0\0", '{"file": 3}', ""])
+def test_a_damaged_line_is_named(line, load, folder, tmp_path):
+    model, files, out = load("classification"), files_of(folder)[:1], tmp_path / "out"
+    predicting.predict(model, files, out, batch_size=1)
+    with (out / journal.LINES).open("a") as file:
+        file.write(line + "\n")
+
+    with pytest.raises(ValueError, match=r"predictions\.jsonl, line 2: damaged"):
+        predicting.predict(model, files, out, batch_size=1)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"model": '])
+def test_damaged_settings_are_named(content, load, folder, tmp_path):
+    model, files, out = load("classification"), files_of(folder)[:1], tmp_path / "out"
+    predicting.predict(model, files, out, batch_size=1)
+    (out / journal.SETTINGS).write_text(content)
+
+    with pytest.raises((ValueError, FileExistsError), match=r"out.*another"):
+        predicting.predict(model, files, out, batch_size=1)
+
+
+def test_a_file_that_is_gone_before_it_is_drawn_is_skipped(load, folder, tmp_path):
+    model, files = load("detection"), []
+    for name in ("a", "b", "c", "d"):
+        files.append(str(tmp_path / f"{name}.png"))
+        pathlib.Path(files[-1]).write_bytes((folder / "0.png").read_bytes())
+    reasons = {}
+
+    def progress(item):
+        reasons[item.file] = item.problem
+        if item.file == files[0]:
+            os.remove(files[1])
+            pathlib.Path(files[2]).write_bytes(reader.encode_png(np.eye(9, dtype="u1")))
+
+    outcome = predicting.predict(
+        model, files, tmp_path / "out", batch_size=4, draw=True, progress=progress
+    )
+
+    assert (outcome.done, outcome.skipped) == (2, 2)
+    assert reasons[files[1]] == "No such file or directory"
+    assert reasons[files[2]] == "another picture than when it was read first"
+    statuses = [row["status"] for row in table(tmp_path / "out")]
+    assert statuses == ["done", "skipped", "skipped", "done"]
+
+
+def test_files_that_cannot_be_read_are_told_while_others_are_read(load, tmp_path):
+    files = [str(tmp_path / f"{n}.png") for n in range(100)]
+    told = streaming.run(load("classification"), files, batch_size=2)
+
+    assert next(told).problem == "No such file or directory"
+    pathlib.Path(files[-1]).write_bytes(b"now there is something")
+    assert list(told)[-1].problem.startswith("not a PNG")
+
+
+def test_an_odd_error_of_a_decoder_skips_the_file_alone(load, folder, monkeypatch):
+    read = streaming.reading.read
+
+    def fail(file, preparation):
+        if file.endswith("1.png"):
+            raise ZeroDivisionError("within a decoder")
+        return read(file, preparation)
+
+    monkeypatch.setattr(streaming.reading, "read", fail)
+
+    items = list(streaming.run(load("classification"), files_of(folder), batch_size=2))
+
+    assert items[1].problem == "ZeroDivisionError: within a decoder"
+    assert sum(not item.problem for item in items) == 5
+
+
+def test_features_try_skipped_files_and_damaged_parts_again(load, folder, tmp_path):
+    model, out = load("backbone"), tmp_path / "features.npz"
+    files = [str(tmp_path / "a.png"), str(tmp_path / "b.png")]
+    for _ in range(2):
+        with pytest.raises(ValueError, match="None of 2 files could be read"):
+            embedding.embed(model, files, out, batch_size=2)
+    for path in files:
+        pathlib.Path(path).write_bytes((folder / "0.png").read_bytes())
+    part = tmp_path / "features.npz.parts" / "000000.npz"
+    assert part.exists()
+    part.write_bytes(part.read_bytes()[:100])
+
+    before, skipped = embedding.embed(model, files, out, batch_size=2)
+
+    assert (before, skipped) == (0, [])
+    assert not part.parent.exists()
+    with np.load(out) as found:
+        assert found["path"].tolist() == files
