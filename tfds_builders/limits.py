@@ -1,17 +1,43 @@
-"""What no picture file may do: fill the memory, or fail without a reason."""
+"""What no picture file may do: fill the memory, garble a terminal, fail unexplained."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import warnings
 
 # The largest radiographs have a third of this; a damaged header may say anything.
 MOST_PIXELS = 100_000_000
+# Pictures with more values are decoded one at a time, whatever the number of threads.
+LARGE = 25_000_000
+_ONE_LARGE = threading.RLock()
+# Characters of a reason or note.
+LONGEST_TEXT = 300
+# What these log names no file; what matters is raised too.
+_LOGGERS = ("PIL", "openjpeg", "pydicom", "pylibjpeg")
+
+
+def printable(text: str, longest: int = LONGEST_TEXT) -> str:
+    """Text that may come from a file, as one line that is safe to print.
+
+    Args:
+      text: Anything; white space is collapsed, unprintable characters are escaped.
+      longest: Of what is returned, characters; the rest is cut off.
+    """
+    line = " ".join(text[: 4 * longest].split())
+    line = "".join(
+        sign if sign.isprintable() else sign.encode("unicode_escape").decode()
+        for sign in line
+    )
+    return line if len(line) <= longest else line[: longest - 3] + "..."
 
 
 class UnreadableImage(ValueError):
-    """A file that holds no usable picture; the message is the reason."""
+    """A file that holds no usable picture; the message is the reason, printable."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(printable(reason))
 
 
 def check_size(width: int, height: int, count: int = 1) -> None:
@@ -29,8 +55,16 @@ def check_size(width: int, height: int, count: int = 1) -> None:
         )
 
 
+def room_for(values: int) -> contextlib.AbstractContextManager[object]:
+    """Waits, to decode so many values, until no other thread decodes a large picture.
+
+    Memory is then bounded by one large picture, and a small one for each thread.
+    """
+    return _ONE_LARGE if values > LARGE else contextlib.nullcontext()
+
+
 class _Quiet:
-    """Silences warnings while any thread is inside.
+    """Silences warnings, and what libraries log, while any thread is inside.
 
     `warnings.catch_warnings` alone would restore the filters of one thread while
     another is decoding, and leave them silent for good after that.
@@ -46,6 +80,9 @@ class _Quiet:
             if not self._inside:
                 self._silence.enter_context(warnings.catch_warnings())
                 warnings.simplefilter("ignore")
+                for logger in map(logging.getLogger, _LOGGERS):
+                    self._silence.callback(logger.setLevel, logger.level)
+                    logger.setLevel(logging.CRITICAL + 1)
             self._inside += 1
 
     def __exit__(self, *error: object) -> None:
