@@ -6,18 +6,20 @@ JPEG, TIFF, BMP and DICOM. Knows nothing about labels or data sets.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import pathlib
 import struct
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import cv2
 import numpy as np
 from etils import epath
-from PIL import Image, TiffImagePlugin
+from PIL import Image, ImageFile, TiffImagePlugin
 
-from tfds_builders import dicom, limits
+from tfds_builders import dicom, levels, limits
 
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 _DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
@@ -27,7 +29,21 @@ _DEPTHS = (8, 10, 12, 14, 16)
 _WEIGHTS = (19595, 38470, 7471)
 # Tags of TIFF and their values.
 _BITS, _PHOTOMETRIC, _PLANES = 258, 262, 284
+_TILE = 322, 323  # width and height, pixels
 _WHITE_IS_ZERO, _SEPARATE = 0, 2
+_LARGEST_RUN_LENGTH = 10_000_000  # pixels; Pillow unpacks six million a second
+# What Pillow raises depends on the format and on where the damage is.
+_DAMAGE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    EOFError,
+    ArithmeticError,
+    LookupError,
+    struct.error,
+    zlib.error,
+)
 
 UnreadableImage = limits.UnreadableImage
 
@@ -61,31 +77,42 @@ def read_image(
 def read_with_notes(
     source: epath.PathLike | bytes, *, dtype: type[np.unsignedinteger[Any]]
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """As `read_image`, and what the header leaves open or contradicts, in words."""
+    """As `read_image`, and printable words on what the header leaves open."""
     if np.dtype(dtype) not in (np.uint8, np.uint16):
         raise TypeError(f"dtype must be uint8 or uint16, got {np.dtype(dtype)}.")
     content, name = _content(source)
     if _is_dicom(content, name):
-        values, notes = dicom.read(content)
-        return _spread(values, dtype), notes
-    return _read_picture(content, dtype), ()
+        return dicom.read(content, dtype=dtype)
+    picture = _open(content)
+    notes: tuple[str, ...] = ()
+    if getattr(picture, "is_animated", False):
+        notes = ("holds more than one picture: the first is read",)
+    with limits.room_for(_count(picture)):
+        _load(picture)
+        return _stretched(picture, content, dtype), notes
 
 
-def _read_picture(content: bytes, dtype: type[np.unsignedinteger[Any]]) -> np.ndarray:
-    """Any picture but DICOM; see `read_image`."""
-    picture = _decode(content)
+def _stretched(
+    picture: Image.Image, content: bytes, dtype: type[np.unsignedinteger[Any]]
+) -> np.ndarray:
+    """The grey values of any picture but DICOM; see `read_image`."""
     values = _grey(picture, content)
     if values.dtype == np.uint8:
         return values if dtype is np.uint8 else values.astype(np.uint16) * 257
     # Pillow itself inverts 8 bits and fewer.
     is_inverted = _tiff_tag(picture, _PHOTOMETRIC) == _WHITE_IS_ZERO
     if values.dtype.kind == "f" or values.min() < 0 or values.max() > 65535:
-        return _spread(-values if is_inverted else values, dtype)
+        sign = -1.0 if is_inverted else 1.0
+        return levels.spread(values, dtype, lambda part: sign * levels.as_float(part))
     bits = next(b for b in _DEPTHS if int(values.max()) < 1 << b)
     brightest = (1 << bits) - 1
-    if is_inverted:
-        values = brightest - values
-    return np.rint(values * (np.iinfo(dtype).max / brightest)).astype(dtype)
+    scale = np.iinfo(dtype).max / brightest
+
+    def scaled(part: np.ndarray) -> np.ndarray:
+        part = levels.as_float(part)
+        return np.rint((brightest - part if is_inverted else part) * scale)
+
+    return levels.replace(values, scaled, dtype)
 
 
 def read_mask(source: epath.PathLike | bytes) -> np.ndarray:
@@ -104,7 +131,14 @@ def read_mask(source: epath.PathLike | bytes) -> np.ndarray:
     content, name = _content(source)
     if _is_dicom(content, name):
         raise UnreadableImage("a mask must be PNG, TIFF, BMP or JPEG, not DICOM")
-    picture = _decode(content)
+    picture = _open(content)
+    with limits.room_for(_count(picture)):
+        _load(picture)
+        return _codes(picture, content)
+
+
+def _codes(picture: Image.Image, content: bytes) -> np.ndarray:
+    """The values of a mask's pixels; see `read_mask`."""
     deep = _is_deep_colour(picture, content)
     values = _deep_colours(picture, content) if deep else np.asarray(picture)
     if picture.mode == "1":
@@ -202,14 +236,12 @@ def _is_dicom(content: bytes, name: str) -> bool:
     return content[128:132] == b"DICM" or suffix in _DICOM_SUFFIXES
 
 
-def _decode(content: bytes) -> Image.Image:
-    """Decodes the whole picture, so that a file cut short is found out here."""
+@contextlib.contextmanager
+def _guarded() -> Iterator[None]:
+    """Makes what Pillow raises a reason; what it only warns of is none."""
     try:
-        # Odd tags and great size are no reason to give up a picture.
         with limits.QUIET:
-            picture = Image.open(io.BytesIO(content), formats=_FORMATS)
-            limits.check_size(*picture.size, len(picture.getbands()))
-            picture.load()
+            yield
     except Image.UnidentifiedImageError as error:
         raise UnreadableImage(
             f"not a {', '.join(_FORMATS)} or DICOM file, or a damaged one"
@@ -217,23 +249,36 @@ def _decode(content: bytes) -> Image.Image:
     except UnreadableImage:
         raise
     except Image.DecompressionBombError as error:
-        raise UnreadableImage(
-            f"its header says too large a picture: {error}"
-        ) from error
-    # What Pillow raises depends on the format and on where the damage is.
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        TypeError,
-        EOFError,
-        ArithmeticError,
-        LookupError,
-        struct.error,
-        zlib.error,
-    ) as error:
+        raise UnreadableImage(f"its header says too much: {error}") from error
+    except _DAMAGE as error:
         raise UnreadableImage(f"damaged: {error}") from error
-    return picture
+
+
+def _open(content: bytes) -> ImageFile.ImageFile:
+    """Reads a picture's header, and refuses what would take much memory or time."""
+    with _guarded():
+        picture = Image.open(io.BytesIO(content), formats=_FORMATS)
+        limits.check_size(*picture.size, len(picture.getbands()))
+        width, height = (_tiff_tag(picture, tag) or 1 for tag in _TILE)
+        limits.check_size(int(width), int(height))
+        is_run_length = any(part[0] == "bmp_rle" for part in picture.tile)
+        if is_run_length and _count(picture) > _LARGEST_RUN_LENGTH:
+            raise UnreadableImage(
+                f"more than {_LARGEST_RUN_LENGTH:,} pixels in run lengths of BMP; "
+                "expected another format"
+            )
+        return picture
+
+
+def _count(picture: Image.Image) -> int:
+    """The number of values."""
+    return picture.width * picture.height * len(picture.getbands())
+
+
+def _load(picture: Image.Image) -> None:
+    """Decodes the whole picture, so that a file cut short is found out here."""
+    with _guarded():
+        picture.load()
 
 
 def _tiff_tag(picture: Image.Image, tag: int) -> Any:
@@ -259,6 +304,8 @@ def _deep_colours(picture: Image.Image, content: bytes) -> np.ndarray:
             "16 bits of each colour, in a plane each; expected the colours of a pixel "
             "side by side (PlanarConfiguration 1)"
         )
+    if picture.format == "PNG":
+        content = _bare_png(content)
     try:
         values = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
@@ -270,6 +317,20 @@ def _deep_colours(picture: Image.Image, content: bytes) -> np.ndarray:
     return values[..., 2::-1]  # OpenCV keeps blue first and alpha last.
 
 
+def _bare_png(content: bytes) -> bytes:
+    """A PNG without what is no pixel: libpng tells the terminal what it dislikes."""
+    parts, at = [content[:8]], 8
+    while at + 12 <= len(content):
+        (length,) = struct.unpack_from(">I", content, at)
+        part = memoryview(content)[at : at + 12 + length]
+        if part[4:8] in (b"IHDR", b"IDAT", b"IEND"):
+            if zlib.crc32(part[4:-4]) != int.from_bytes(part[-4:], "big"):
+                raise UnreadableImage("damaged: the checksum of a chunk is wrong")
+            parts.append(bytes(part))
+        at += 12 + length
+    return b"".join(parts)
+
+
 def _grey(picture: Image.Image, content: bytes) -> np.ndarray:
     """Returns one channel: uint8, or integer or float of the file's own range."""
     if _is_deep_colour(picture, content):
@@ -277,11 +338,9 @@ def _grey(picture: Image.Image, content: bytes) -> np.ndarray:
         total = np.full(colours.shape[:2], 1 << 15, np.uint32)
         for channel, weight in enumerate(_WEIGHTS):
             total += colours[..., channel] * np.uint32(weight)
-        return (total >> 16).astype(np.int32)
+        return (total >> 16).astype(np.uint16)
     if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
-        return np.asarray(picture).astype(
-            np.float32 if picture.mode == "F" else np.int32
-        )
+        return np.asarray(picture)
     try:
         # Palettes first become colours: their indices mean nothing.
         if picture.mode in ("P", "PA"):
@@ -289,14 +348,3 @@ def _grey(picture: Image.Image, content: bytes) -> np.ndarray:
         return np.asarray(picture.convert("L"))
     except (OSError, ValueError) as error:
         raise UnreadableImage(f"no grey picture in mode {picture.mode}") from error
-
-
-def _spread(values: np.ndarray, dtype: type[np.unsignedinteger[Any]]) -> np.ndarray:
-    """Stretches numbers of any range over all of `dtype`; a constant becomes 0."""
-    if not np.isfinite(values).all():
-        raise UnreadableImage("some pixels are not finite numbers")
-    values = values.astype(np.float64)
-    low, high = values.min(), values.max()
-    if high == low:
-        return np.zeros(values.shape, dtype)
-    return np.rint((values - low) / (high - low) * np.iinfo(dtype).max).astype(dtype)
