@@ -9,7 +9,7 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -53,8 +53,8 @@ class Cost:
         return len(self.runs) * self.steps * self.step_seconds
 
 
-def estimate(config: schema.ExperimentConfig, names: Names) -> list[Cost]:
-    """Measures every kind of run once.
+def estimate(config: schema.ExperimentConfig, names: Names) -> Iterator[Cost]:
+    """Measures every kind of run once, each as it is asked for.
 
     Args:
       config: The whole config, its study expanded.
@@ -72,7 +72,8 @@ def estimate(config: schema.ExperimentConfig, names: Names) -> list[Cost]:
     alike: dict[str, list[str]] = {}
     for name, row in config.runs.items():
         alike.setdefault(_computation(row), []).append(name)
-    return [_measure(config, tasks, runs, mesh) for runs in alike.values()]
+    for runs in alike.values():
+        yield _measure(config, tasks, runs, mesh)
 
 
 def made_up(config: schema.ExperimentConfig, dataset: str) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def write(
     except ImportError as error:
         raise ImportError(
             "beam_runner and beam_options need Apache Beam. Install it with: "
-            'pip install "mtpret_jax[beam]"'
+            "pip install '.[beam]' in a clone."
         ) from error
     todo = [shard for shard in plan if not staging.is_finished(shard.number)]
     for shard in todo:

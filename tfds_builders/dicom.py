@@ -49,7 +49,8 @@ def read(
         import pydicom  # noqa: F401 - before the guard, which would hide its absence
     except ImportError as error:
         raise ImportError(
-            'DICOM files need pydicom. Install it with: pip install "mtpret_jax[dicom]"'
+            "DICOM files need pydicom, which the extra `dicom` installs: "
+            "pip install '.[dicom]' in a clone."
         ) from error
     try:
         with limits.QUIET, np.errstate(all="ignore"), contextlib.ExitStack() as room:

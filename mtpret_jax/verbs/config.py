@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from absl import app, flags
@@ -46,10 +46,11 @@ def run(program: str, arguments: Sequence[str]) -> int:
             raise app.UsageError(f"Unknown arguments: {left[1:]}.")
         parsed = schema.parse(config.value)
         if part == "show":
-            said = json.dumps(schema.as_dict(parsed), indent=2)
-        else:
-            said = "\n".join(check(parsed, data_dir.value))
-        sys.stdout.write(f"{said}\n")
+            sys.stdout.write(f"{json.dumps(schema.as_dict(parsed), indent=2)}\n")
+            return
+        for line in check(parsed, data_dir.value):
+            sys.stdout.write(f"{line}\n")
+            sys.stdout.flush()
 
     command.run(
         main,
@@ -60,35 +61,35 @@ def run(program: str, arguments: Sequence[str]) -> int:
     )
 
 
-def check(config: schema.ExperimentConfig, data_dir: str | None) -> list[str]:
-    """Lines on what the config costs, after its rules were found to hold."""
+def check(config: schema.ExperimentConfig, data_dir: str | None) -> Iterator[str]:
+    """Lines on what the config costs, as they are known; its rules hold."""
     expanded = plan.expand(config)
     names = _names(expanded, data_dir)
-    costs = estimate.estimate(expanded, names)
-    lines = [
-        f"{'runs':>4} {'stage':<12}{'tasks':<28}{'parameters':>12}{'state':>10}"
-        f"{'a step needs':>14}{'a step':>10}{'all':>12}"
-    ]
-    for cost in costs:
-        tasks = ", ".join(cost.tasks) or "all images"
+    yield "Compiles and tries a step of every kind of run, which may take minutes."
+    yield (
+        f"{'runs':>4} {'stage':<12}{'parameters':>12}{'state':>10}{'a step needs':>14}"
+        f"{'a step':>10}{'all':>9}  tasks"
+    )
+    costs = []
+    for cost in estimate.estimate(expanded, names):
+        costs.append(cost)
         needs = "?" if math.isnan(cost.step_bytes) else _size(cost.step_bytes)
-        lines.append(
-            f"{len(cost.runs):>4} {cost.stage:<12}{tasks[:26]:<28}"
-            f"{cost.parameters:>12,}{_size(cost.state_bytes):>10}{needs:>14}"
-            f"{cost.step_seconds:>8.3g} s{_time(cost.seconds):>12}"
+        yield (
+            f"{len(cost.runs):>4} {cost.stage:<12}{cost.parameters:>12,}"
+            f"{_size(cost.state_bytes):>10}{needs:>14}{cost.step_seconds:>8.3g} s"
+            f"{_time(cost.seconds):>9}  {', '.join(cost.tasks) or 'all images'}"
         )
     total = sum(cost.seconds for cost in costs)
     unknown = [name for name in expanded.datasets if name not in names]
-    lines.append(
+    yield (
         f"{len(expanded.runs)} runs, about {_time(total)} on this machine, without "
         "compiling, reading, evaluating and reporting."
     )
     if unknown:
-        lines.append(
+        yield (
             f"Not prepared in --data_dir, taken to have {estimate.CLASSES} classes: "
             f"{', '.join(unknown)}."
         )
-    return lines
 
 
 def _names(

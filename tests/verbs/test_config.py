@@ -73,16 +73,22 @@ def test_costs_are_those_of_the_runs(tiny, monkeypatch):
         tiny, runs={name: tiny.runs[name] for name in kept if "continual" not in name}
     )
 
-    seen = []
+    costs = []
     real = estimate.estimate
-    monkeypatch.setattr(
-        estimate, "estimate", lambda *a: seen.append(real(*a)) or seen[0]
-    )
-    lines = verb.check(tiny, None)
+
+    def noted(*arguments):
+        for cost in real(*arguments):
+            costs.append(cost)
+            yield cost
+
+    monkeypatch.setattr(estimate, "estimate", noted)
+    said = verb.check(tiny, None)
+    first = [next(said), next(said)]  # Before anything is compiled.
+    assert not costs
+    lines = first + list(said)
 
     assert "without compiling, reading, evaluating and reporting" in lines[-2]
     assert lines[-1].startswith("Not prepared in --data_dir, taken to have 2 classes")
-    (costs,) = seen
     assert sum(len(cost.runs) for cost in costs) == len(tiny.runs)
     by_stage = {cost.stage: cost for cost in costs}
     assert by_stage["contrastive"].steps == tiny.runs["contrastive"].steps
