@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 
 _ANY = math.inf
+_LARGEST_SIDE = 8192  # pixels of a square input; a batch of one then has 256 MiB
 # Smallest and largest value of an option, both allowed.
 RANGES: Mapping[str, tuple[float, float]] = {
     "AugmentConfig.crop_min_area": (0.01, 1),
@@ -33,7 +34,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "ContrastiveConfig.momentum": (0, 1),
     "ContrastiveConfig.size_exponent": (0, _ANY),
     "ContrastiveConfig.embedding_size": (1, _ANY),
-    "ContrastiveConfig.image_size": (1, _ANY),
+    "ContrastiveConfig.image_size": (1, _LARGEST_SIDE),
     "DetectionConfig.channels": (1, _ANY),
     "DetectionConfig.proposals_before_nms": (1, _ANY),
     "DetectionConfig.proposals": (1, _ANY),
@@ -63,6 +64,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "SegmentationConfig.channels": (1, _ANY),
     "SegmentationConfig.dropout": (0, 0.99),
     "SegmentationConfig.dice_weight": (0, _ANY),
+    "TaskConfig.image_size": (1, _LARGEST_SIDE),
     "TaskConfig.learning_rate_scale": (0, _ANY),
 }
 
