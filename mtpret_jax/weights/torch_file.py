@@ -233,10 +233,10 @@ def _with_arrays(value: Any, read: Callable[[_Storage], bytes], order: str) -> A
         if numbers.dtype != storage.dtype or numbers.size != storage.numel:
             raise pickled.Refused(f"its storage '{storage.key}' has two types")
         steps = tuple(step * numbers.itemsize for step in view.stride)
-        part = np.lib.stride_tricks.as_strided(
+        # Not copied: many views of one storage cost no more than the file.
+        return np.lib.stride_tricks.as_strided(
             numbers[view.offset :], view.shape, steps, writeable=False
         )
-        return part.copy()
 
     return _mapped(value, array)
 

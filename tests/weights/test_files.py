@@ -92,6 +92,14 @@ def test_big_endian_numbers_are_turned(tmp_path):
     np.testing.assert_array_equal(found, SIX.reshape(2, 3))
 
 
+def test_tensors_that_share_numbers_share_memory(tmp_path):
+    program = one_tensor()[:-1] + one_tensor()[3:].replace(text("a"), text("b"))
+
+    found = files.read(write(tmp_path, archive(program, {"0": SIX.tobytes()}))).tensors
+
+    assert np.shares_memory(found["a"], found["b"])
+
+
 def safetensors_file(tensors):
     """The bytes of a safetensors file, by its description."""
     header, data = {"__metadata__": {"format": "pt"}}, b""
