@@ -7,6 +7,7 @@ or a forgotten step of pre-processing is found before the first real picture.
 from __future__ import annotations
 
 import importlib.resources
+import zipfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +23,8 @@ PICTURE = "golden.png"
 # float32 sums in another order change the seventh digit; dozens of layers, more.
 TOLERANCE = {"float32": 1e-3, "bfloat16": 5e-2}
 INPUT_TOLERANCE = 1e-3  # another OpenCV rounds 16-bit intensities otherwise
+_COMPARED = ("embedding", "probability", "segmentation", "score")
+_HEADROOM = 1 << 20  # bytes of an array beyond one number for each pixel
 PIXELS = 0.01  # share of a mask that may change class
 
 
@@ -46,8 +49,7 @@ def outputs(
 
 def comparable(found: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Of a batch of one, what can be compared, without the batch axis."""
-    kept = ("embedding", "probability", "segmentation", "score")
-    arrays = {name: np.asarray(found[name][0]) for name in kept if name in found}
+    arrays = {name: np.asarray(found[name][0]) for name in _COMPARED if name in found}
     if "score" in found:  # Slots without a box hold anything.
         arrays["score"] = np.where(found["valid"][0], arrays["score"], 0.0)
     return arrays
@@ -64,8 +66,10 @@ def write(folder: epath.Path, found: Mapping[str, Mapping[str, np.ndarray]]) -> 
         np.savez_compressed(stream, **arrays)
 
 
-def read(folder: epath.Path, task: str) -> dict[str, np.ndarray]:
-    """What `write` wrote of a task.
+def read(folder: epath.Path, task: str, image_size: int) -> dict[str, np.ndarray]:
+    """What `write` wrote of a task for a square input of `image_size` pixels.
+
+    An array of another name, or larger than such a task's, is not unpacked.
 
     Raises:
       FileNotFoundError: If the folder has no such file.
@@ -78,16 +82,38 @@ def read(folder: epath.Path, task: str) -> dict[str, np.ndarray]:
             "version before 0.1; train or export it again."
         )
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-            found = {
-                name.rpartition("/")[2]: arrays[name]
-                for name in arrays.files
-                if name.rpartition("/")[0] == task
-            }
+        with path.open("rb") as stream, zipfile.ZipFile(stream) as archive:
+            found = _unpack(archive, task, 4 * image_size**2 + _HEADROOM)
     except Exception as error:  # NumPy raises almost anything on damaged archives.
-        raise ValueError(f"{path}: damaged ({error}).") from error
-    if not found:
-        raise ValueError(f"{path}: nothing of task '{task}' in it.")
+        raise ValueError(
+            f"{path}: damaged ({error}). Copy the folder again, or do the run, or the "
+            "export, again."
+        ) from error
+    shape = found["input"].shape if "input" in found else None
+    if shape != (image_size, image_size, 1) or "embedding" not in found:
+        raise ValueError(
+            f"{path}: of task '{task}' it has {sorted(found)}, the input {shape}; "
+            f"expected an embedding and an input of {image_size} pixels. One of the "
+            "folder's files is damaged or of another run: copy it again."
+        )
+    return found
+
+
+def _unpack(archive: zipfile.ZipFile, task: str, most: int) -> dict[str, np.ndarray]:
+    """The arrays of a task, each of at most `most` bytes."""
+    found = {}
+    for name in ("input", *_COMPARED):
+        entry = f"{task}/{name}.npy"
+        if entry not in archive.namelist():
+            continue
+        size = archive.getinfo(entry).file_size
+        if size > most:
+            raise ValueError(f"{entry} would be {size:,} bytes, at most {most:,}")
+        with archive.open(entry) as stream:
+            array = np.lib.format.read_array(stream, allow_pickle=False)
+        if array.dtype.kind not in "fiu":
+            raise ValueError(f"{entry} holds {array.dtype}, no numbers")
+        found[name] = array
     return found
 
 

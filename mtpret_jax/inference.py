@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mtpret_jax import config as schema
-from mtpret_jax import config_values, models, tasks, types
+from mtpret_jax import config_checks, config_values, models, tasks, types
 from mtpret_jax.data import transforms
 
 BACKBONE_STRIDE = 32  # pixels, where no task asks for another
@@ -105,6 +105,107 @@ class Preparation:
         return image, view.matrix
 
 
+@dataclasses.dataclass(frozen=True)
+class _Prepared:
+    """What a set's `preparation.json` says of its pictures."""
+
+    longest_side: int
+    bit_depth: int
+    pixel_mean: Any = None
+    pixel_std: Any = None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Threshold:
+    """From which probability on `deciding.fit` says yes."""
+
+    threshold: float
+    sensitivity: Any = None
+    specificity: Any = None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Decisions:
+    """What `deciding.fit` gives."""
+
+    temperature: float
+    thresholds: Mapping[str, _Threshold]
+    images: Any = None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Description:
+    """What `build`, `preparation` and those who answer read of a description."""
+
+    network: schema.BackboneConfig
+    tasks: Mapping[str, schema.TaskConfig]
+    prepared: Mapping[str, _Prepared]
+    normalisation: str
+    image_size: Mapping[str, int]
+    fit: str
+    class_names: Mapping[str, tuple[str, ...]]
+    decisions: Mapping[str, Any]
+    mtpret_jax: str
+
+
+_CHOICES = dict(schema.CHOICES) | {
+    (_Description, name): schema.CHOICES[schema.InputConfig, name]
+    for name in ("normalisation", "fit")
+}
+
+
+def check(described: Mapping[str, Any], where: str) -> None:
+    """Refuses a description by which no network can be built, fed or asked.
+
+    Args:
+      described: As `build` takes it.
+      where: Begins a message: the file.
+
+    Raises:
+      ValueError: If it lacks something, or holds what no run writes.
+    """
+    entries = [field.name for field in dataclasses.fields(_Description)]
+    try:
+        if lacks := [name for name in entries if name not in described]:
+            raise ValueError(f"it lacks {', '.join(lacks)}.")
+        values = {name: described[name] for name in entries}
+        _check_values(
+            config_values.parse(values, _Description, "description", _CHOICES)
+        )
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{where}: {error} It is damaged, or of a version that kept too little to "
+            "predict with. Copy it again, or do the run, or the export, again."
+        ) from error
+
+
+def _check_values(found: _Description) -> None:
+    """Checks what types alone do not tell."""
+    for name in ("image_size", "prepared"):
+        path = f"description.{name}"
+        if not getattr(found, name):
+            raise ValueError(f"{path}: nothing in it.")
+        for task in found.class_names:
+            config_checks.require_known(task, getattr(found, name), f"task in {path}")
+    for task, names in found.class_names.items():
+        config_checks.require_known(task, found.tasks, "task in description.tasks")
+        if decided := found.decisions.get(task):
+            path = f"description.decisions.{task}"
+            for name in config_values.parse(decided, _Decisions, path, {}).thresholds:
+                config_checks.require_known(name, names, f"class in {path}")
+    for task, side in found.image_size.items():
+        path = f"description.image_size.{task}"
+        config_checks.check_range("TaskConfig", "image_size", side, path)
+    for task, entry in found.prepared.items():
+        numbers = (entry.pixel_mean, entry.pixel_std)
+        known = all(isinstance(value, (float, int, type(None))) for value in numbers)
+        if entry.bit_depth not in (8, 16) or not known:
+            raise ValueError(
+                f"description.prepared.{task}: a bit_depth of {entry.bit_depth}, "
+                f"pixel_mean and pixel_std of {numbers}."
+            )
+
+
 def describe(
     config: schema.ExperimentConfig,
     row: schema.RunConfig,
@@ -174,7 +275,7 @@ def preparation(described: Mapping[str, Any], task: str) -> Preparation:
     everything = described["prepared"]
     prepared = everything.get(task) or next(iter(everything.values()))
     if described["normalisation"] == "dataset":
-        if "pixel_mean" not in prepared:
+        if prepared.get("pixel_mean") is None or prepared.get("pixel_std") is None:
             raise ValueError(
                 "A backbone whose config.input.normalisation was 'dataset' has no "
                 "statistics of its own: fine-tune it and take that run."
@@ -188,6 +289,13 @@ def preparation(described: Mapping[str, Any], task: str) -> Preparation:
         longest_side=int(prepared["longest_side"]),
         bit_depth=int(prepared["bit_depth"]),
     )
+
+
+def whole(network: types.Tree, task: str) -> types.Tree:
+    """The inverse of `part`: where `types.Stage.hand_over` has what `Network` takes."""
+    head = network.get("head", {})
+    heads = {"heads": {kind: {task: head[kind]} for kind in head}}
+    return {"backbone": network["backbone"]} | (heads if head else {})
 
 
 def part(tree: types.Tree, task: str) -> types.Tree:

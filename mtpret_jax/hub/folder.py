@@ -73,7 +73,7 @@ def _fill(
     task = facts.get("task", "")
     folder = workdir / "runs" / run / "backbone"
     model = loading.load(folder, task)
-    expected = golden.read(epath.Path(folder), task)
+    expected = golden.read(epath.Path(folder), task, model.preparation.image_size)
     with (out / golden.FILE).open("wb") as stream:
         arrays: Any = {f"{task}/{name}": array for name, array in expected.items()}
         np.savez_compressed(stream, **arrays)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Mapping
 from typing import Any
 
 from etils import epath
@@ -12,9 +10,12 @@ from etils import epath
 from mtpret_jax import config_checks, golden, inference, types
 from mtpret_jax.predict import model as model_lib
 from mtpret_jax.training import checkpoint
+from mtpret_jax.training import files as training_files
 from mtpret_jax.weights import files, networks
 
 _EXPORTED, _TENSORS, _DESCRIBED = "config.json", "model.safetensors", "mtpret_jax"
+_GIVE = "the folder of a run that has ended, or an exported folder"
+_AGAIN = "Copy the folder again, or export the run again."
 
 
 def load(path: epath.PathLike, task: str = "") -> model_lib.Model:
@@ -37,27 +38,29 @@ def load(path: epath.PathLike, task: str = "") -> model_lib.Model:
     else:
         if (folder / "backbone").is_dir():
             folder = folder / "backbone"
-        described, exported = checkpoint.read_description(folder, {}), None
+        described, exported = checkpoint.read_description(folder, {}, _GIVE), None
     where = os.fspath(folder)
-    if "network" not in described:
-        raise ValueError(
-            f"{where} was written by a version that kept too little to predict with. "
-            "Do the run, or the export, again."
+    source = checkpoint.METADATA if exported is None else _EXPORTED
+    inference.check(described, os.fspath(folder / source))
+    if exported:
+        config_checks.require_known(
+            exported, described["class_names"], f"task of {where}"
         )
     known = [exported] if exported is not None else list(described["class_names"])
     if task:
         config_checks.require_known(task, filter(None, known), f"task of {where}")
     elif len(known) == 1:
         (task,) = known
-    expected = golden.read(folder, task)
-    try:
-        if exported is None:
-            tree = inference.part(checkpoint.load_backbone(folder, {})[0], task)
-        else:
-            tree = _read_tensors(folder, described, task)
-        model = model_lib.Model(tree, described, task)
-    except KeyError as error:
-        raise ValueError(f"{where}: its description lacks {error}.") from error
+    size = inference.preparation(described, task).image_size
+    expected = golden.read(folder, task, size)
+    shapes = inference.build(described, task).shapes(size)
+    if exported is None:
+        wanted = inference.whole(shapes, task)
+        tree = inference.part(checkpoint.load_backbone(folder, {}, wanted)[0], task)
+    else:
+        kind = described["tasks"][task]["kind"] if task else "backbone"
+        tree = _read_tensors(folder / _TENSORS, shapes, kind)
+    model = model_lib.Model(tree, described, task)
     golden.check(
         expected,
         golden.outputs(model.network, tree, model.preparation),
@@ -70,24 +73,16 @@ def load(path: epath.PathLike, task: str = "") -> model_lib.Model:
 def _read_exported(folder: epath.Path) -> tuple[dict[str, Any], str]:
     """The description in an exported folder, and the task whose head it has."""
     path = folder / _EXPORTED
-    try:
-        facts = json.loads(path.read_text())
-        return dict(facts[_DESCRIBED]), str(facts.get("task", ""))
-    except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
+    facts = training_files.read_table(path, (_DESCRIBED,), advice=_AGAIN)
+    described, task = facts[_DESCRIBED], facts.get("task", "")
+    if not isinstance(described, dict) or not isinstance(task, str):
         raise ValueError(
-            f"{os.fspath(path)}: missing, damaged, or not written by `mtpret_jax "
-            f"export` ({type(error).__name__}: {error}). Export the run again."
-        ) from error
+            f"{os.fspath(path)}: damaged, or not of `mtpret_jax export`. {_AGAIN}"
+        )
+    return described, task
 
 
-def _read_tensors(
-    folder: epath.Path, described: Mapping[str, Any], task: str
-) -> types.Tree:
+def _read_tensors(path: epath.Path, expected: types.Tree, kind: str) -> types.Tree:
     """Weights in torchvision's layout as a tree of ours."""
-    path = folder / _TENSORS
-    size = inference.preparation(described, task).image_size
-    expected = inference.build(described, task).shapes(size)
-    kind = described["tasks"][task]["kind"] if task else "backbone"
     tensors = files.read(path).tensors
-    found = networks.from_torchvision(tensors, expected, kind, os.fspath(path))
-    return found.tree
+    return networks.from_torchvision(tensors, expected, kind, os.fspath(path)).tree

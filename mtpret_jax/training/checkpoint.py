@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
+import logging
 import math
-from collections.abc import Callable, Mapping
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -16,8 +19,9 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 from mtpret_jax import types
 from mtpret_jax.training import files
 
-_METADATA = "backbone.json"
-_OF_RUNS = f"runs/*/backbone/{_METADATA}"  # in a work folder
+METADATA = "backbone.json"
+_OF_RUNS = f"runs/*/backbone/{METADATA}"  # in a work folder
+_AGAIN = "Copy the folder again, or do the run again."
 
 
 class _Manager(ocp.CheckpointManager):
@@ -117,52 +121,128 @@ def save_backbone(
     """
     folder = epath.Path(folder).resolve()
     if jax.process_index() == 0:
-        (folder / _METADATA).unlink(missing_ok=True)
+        (folder / METADATA).unlink(missing_ok=True)
     files.wait_for_all("old backbone is void")
     with ocp.PyTreeCheckpointer() as checkpointer:
         checkpointer.save(folder / "arrays", tree, force=True)
     if jax.process_index() == 0:
-        files.write_json(folder / _METADATA, dict(metadata))
+        files.write_json(folder / METADATA, dict(metadata))
 
 
 def load_backbone(
-    folder: epath.PathLike, expected: Mapping[str, Any]
+    folder: epath.PathLike,
+    expected: Mapping[str, Any],
+    wanted: types.Tree | None = None,
 ) -> tuple[types.Tree, dict[str, Any]]:
     """Reads a backbone folder.
 
     Args:
       folder: As `save_backbone` wrote it.
       expected: Entries that its description must have, e.g. the architecture.
+      wanted: The part of the tree to read, leaves with `shape`; None: all. Names and
+        shapes are compared before a number is read.
 
     Returns:
       Nested dicts of NumPy arrays, and the description.
 
     Raises:
       FileNotFoundError: If there is no finished backbone.
-      ValueError: If the description differs from what is expected.
+      ValueError: If the description or the part differs from what is expected, or the
+        folder is damaged.
     """
     metadata = read_description(folder, expected)
-    folder = epath.Path(folder).resolve()
-    with ocp.PyTreeCheckpointer() as checkpointer:
-        item = checkpointer.metadata(folder / "arrays").item_metadata.tree
-        kinds = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), item)
-        tree = checkpointer.restore(folder / "arrays", restore_args=kinds)
-    return tree, metadata
+    arrays = epath.Path(folder).resolve() / "arrays"
+    try:
+        with _hushed(), ocp.PyTreeCheckpointer() as checkpointer:
+            found: Any = checkpointer.metadata(arrays).item_metadata
+            if found is None:
+                raise FileNotFoundError("what describes the arrays is not there")
+            part = found.tree
+            if wanted is not None:
+                _check_stored(part, wanted, os.fspath(arrays))
+                part = wanted
+            kinds = jax.tree.map(
+                lambda _: ocp.RestoreArgs(restore_type=np.ndarray), part
+            )
+            how = ocp.args.PyTreeRestore(
+                part, restore_args=kinds, partial_restore=wanted is not None
+            )
+            return checkpointer.restore(arrays, args=how), metadata
+    except _Unfit:
+        raise
+    except Exception as error:  # Orbax raises almost anything on damaged files.
+        told = f"{type(error).__name__}: {error}".partition("\n")[0][:200]
+        raise ValueError(
+            f"{os.fspath(arrays)}: missing, damaged or not whole ({told}). {_AGAIN}"
+        ) from error
+
+
+@contextlib.contextmanager
+def _hushed() -> Iterator[None]:
+    """Keeps back the tracebacks that Orbax leaves where several arrays are damaged.
+
+    At the first it closes its event loop, which the others find closed, perhaps later:
+    after an error this stays in force.
+    """
+    before, logger = sys.unraisablehook, logging.getLogger("asyncio")
+
+    def hook(told: Any) -> None:
+        if str(told.exc_value) != "Event loop is closed":
+            before(told)
+
+    def is_other(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith("Task exception was never retrieved")
+
+    sys.unraisablehook = hook
+    logger.addFilter(is_other)
+    yield
+    sys.unraisablehook = before
+    logger.removeFilter(is_other)
+
+
+class _Unfit(ValueError):
+    """Arrays of other names or shapes than wanted."""
+
+
+def _check_stored(stored: types.Tree, wanted: types.Tree, where: str) -> None:
+    """Refuses arrays that lack something of `wanted`; both hold shapes alone."""
+    there, ours = (
+        {".".join(str(key.key) for key in path): leaf for path, leaf in _leaves(tree)}
+        for tree in (stored, wanted)
+    )
+    if missing := sorted(ours.keys() - there.keys()):
+        extra = sorted(there.keys() - ours.keys())
+        raise _Unfit(
+            f"{where}: lacks {missing[:3]} ({len(missing)} in all) of what "
+            f"{METADATA} describes, and has {extra[:3]} ({len(extra)} in all) besides. "
+            f"{_AGAIN}"
+        )
+    for path, array in ours.items():
+        if tuple(there[path].shape) != array.shape:
+            raise _Unfit(
+                f"{where}: '{path}' has shape {tuple(there[path].shape)}, {METADATA} "
+                f"describes {array.shape}. {_AGAIN}"
+            )
 
 
 def read_description(
-    folder: epath.PathLike, expected: Mapping[str, Any]
+    folder: epath.PathLike,
+    expected: Mapping[str, Any],
+    give: str = "the 'backbone' folder of a run that has ended",
 ) -> dict[str, Any]:
-    """The description of a backbone folder, checked; see `load_backbone`."""
+    """The description of a backbone folder, checked; see `load_backbone`.
+
+    `give` says what to give where there is none.
+    """
     folder = epath.Path(folder).resolve()
-    if not (folder / _METADATA).exists():
+    if not (folder / METADATA).exists():
         ended = sorted(path.parent.parent.name for path in folder.glob(_OF_RUNS))
         runs = f" This is a work folder; ended in runs/: {', '.join(ended)}."
         raise FileNotFoundError(
-            f"No finished backbone in {folder}: {_METADATA} is missing. Give the "
-            f"'backbone' folder of a run that has ended.{runs if ended else ''}"
+            f"No finished backbone in {folder}: {METADATA} is missing. Give {give}."
+            f"{runs if ended else ''}"
         )
-    metadata = json.loads((folder / _METADATA).read_text())
+    metadata = files.read_table(folder / METADATA, advice=_AGAIN)
     differing = [
         f"{name}: it has {metadata.get(name)!r}, the config wants {wanted!r}"
         for name, wanted in expected.items()
