@@ -13,9 +13,9 @@ is divided over three, which is the same where grey is repeated.
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from etils import epath
@@ -31,6 +31,7 @@ from mtpret_jax.weights import files, networks
 Facts = dict[str, Any]
 TENSORS, FACTS = "model.safetensors", "config.json"
 _WIDTH = 64  # of torchvision's ResNets
+_AGAIN = "Give the --workdir of a training; copy it again, or do the run again."
 
 
 def export(workdir: epath.PathLike, run: str, out: epath.PathLike) -> Facts:
@@ -55,7 +56,8 @@ def export(workdir: epath.PathLike, run: str, out: epath.PathLike) -> Facts:
             f"No work folder {os.fspath(workdir)}: it has no config.json. Give the "
             "--workdir of mtpret_jax.main."
         )
-    config = schema.parse(json.loads((workdir / "config.json").read_text()))
+    with reading(workdir / "config.json") as table:
+        config = schema.parse(table)
     config_checks.require_known(run, config.runs, "run in --run")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(
@@ -67,14 +69,17 @@ def export(workdir: epath.PathLike, run: str, out: epath.PathLike) -> Facts:
     kind = config.tasks[task].kind if task else "backbone"
     if kind == "segmentation":
         _refuse_head(config.tasks[task].segmentation.head, run)
-    tree, described = checkpoint.load_backbone(workdir / "runs" / run / "backbone", {})
+    folder = workdir / "runs" / run / "backbone"
+    tree, _ = checkpoint.load_backbone(folder, {})
     network = {"backbone": tree["backbone"]}
     if task:
         heads = tree["heads"]
         network["head"] = {part: heads[part].get(task, {}) for part in heads}
         network["head"].setdefault("model_state", {})
     tensors, stem = networks.to_torchvision(network, kind)
-    facts = _describe(config, task, described, workdir)
+    with reading(folder / checkpoint.METADATA) as described:
+        facts = _describe(config, task, described)
+    facts["input"] |= _statistics(config, task, workdir)
     facts["stem"] = stem
     if "why_not" not in facts:
         classes = len(tensors[_LAST[kind]]) if task else 0
@@ -86,6 +91,24 @@ def export(workdir: epath.PathLike, run: str, out: epath.PathLike) -> Facts:
     return facts
 
 
+@contextlib.contextmanager
+def reading(path: epath.PathLike) -> Iterator[Facts]:
+    """The table in a JSON file of a work folder, for a body that reads it.
+
+    Raises:
+      FileNotFoundError: If it is missing.
+      ValueError: If it is damaged, as the body may find, too.
+    """
+    path = epath.Path(path)
+    table = training_files.read_table(path, advice=_AGAIN)
+    try:
+        yield table
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{os.fspath(path)}: damaged ({type(error).__name__}: {error}). {_AGAIN}"
+        ) from error
+
+
 def _refuse_head(head: str, run: str) -> None:
     if head != "deeplabv3":
         raise ValueError(
@@ -94,9 +117,7 @@ def _refuse_head(head: str, run: str) -> None:
         )
 
 
-def _describe(
-    config: schema.ExperimentConfig, task: str, described: Facts, workdir: epath.Path
-) -> Facts:
+def _describe(config: schema.ExperimentConfig, task: str, described: Facts) -> Facts:
     """What `config.json` holds, but for the stem and the hash of the tensors."""
     facts: Facts = {
         "made_by": f"mtpret_jax {described['mtpret_jax']}",
@@ -107,7 +128,7 @@ def _describe(
             name: described.get(name)
             for name in ("run", "stage", "parent", "steps", "pools")
         },
-        "input": _input(config, task, described, workdir),
+        "input": _input(config, task, described),
     }
     if task:
         names = described.get("class_names", {}).get(task)
@@ -126,9 +147,7 @@ def _describe(
     return facts
 
 
-def _input(
-    config: schema.ExperimentConfig, task: str, described: Facts, workdir: epath.Path
-) -> Facts:
+def _input(config: schema.ExperimentConfig, task: str, described: Facts) -> Facts:
     """What the network expects of pixels."""
     facts: Facts = {
         "channels": "one grey channel, the same three times",
@@ -138,11 +157,18 @@ def _input(
     }
     if task:
         facts["image_size"] = config.tasks[task].image_size
-    if config.input.normalisation == "dataset" and task:
-        sets = json.loads((workdir / "datasets.json").read_text())
-        made = sets[config.tasks[task].dataset]
-        facts |= {name: made[name] for name in ("pixel_mean", "pixel_std")}
     return facts
+
+
+def _statistics(
+    config: schema.ExperimentConfig, task: str, workdir: epath.Path
+) -> Facts:
+    """Those of the task's set, where they normalise."""
+    if config.input.normalisation != "dataset" or not task:
+        return {}
+    with reading(workdir / "datasets.json") as sets:
+        made = sets[config.tasks[task].dataset]
+        return {name: made[name] for name in ("pixel_mean", "pixel_std")}
 
 
 def _backbone(config: schema.ExperimentConfig, task: str, classes: int) -> Facts:

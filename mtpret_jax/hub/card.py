@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+from mtpret_jax import export
 
 Facts = Mapping[str, Any]
 
 IMAGES_ALONE = ": images alone"
 _PYTORCH = """\
 ```python
-import torch, torchvision, safetensors.torch
+import safetensors.torch
+import torch
+import torchvision
+
 network = torchvision.models.{name}({options}){cut}
 network.load_state_dict(safetensors.torch.load_file("model.safetensors"), strict=True)
 ```"""
+_PREPARED = """\
+In PyTorch, with pixels that `load_exported.py` of mtpret_jax's documents prepares:
+`load_exported.prepare(pixels, "this folder")`, by `preprocessor_config.json`. Colours
+normalised as ImageNet's give wrong answers."""
+_NARROW = """\
+In PyTorch, with a network that you write: {why_not} `load_exported.py` of mtpret_jax's
+documents prepares the pixels: `load_exported.prepare(pixels, "this folder")`."""
 _OTHER_PYTORCH = """\
 `load_exported.py` of mtpret_jax's documents builds the network from `config.json`:
 
@@ -110,19 +121,19 @@ def _use(facts: Facts, about: Facts) -> str:
     call = "embed" if facts["kind"] == "backbone" else "predict"
     lines = [
         "With mtpret_jax, which does the pre-processing, too:",
-        f'```python\nmtpret_jax.load("this folder").{call}("chest.dcm")\n```',
-        "In PyTorch, with pixels prepared as `preprocessor_config.json` says and the "
-        "grey channel repeated three times:",
+        "```python\nimport mtpret_jax\n\n"
+        f'mtpret_jax.load("this folder").{call}("chest.dcm")\n```',
     ]
     if facts["torchvision"] is None:
-        lines.append(facts["why_not"])
-    elif facts["kind"] in ("backbone", "classification"):
+        return "\n\n".join([*lines, _NARROW.format(why_not=facts["why_not"])])
+    lines.append(_PREPARED)
+    if facts["kind"] in ("backbone", "classification"):
         options = f"num_classes={len(about['classes'])}" if about["classes"] else ""
         cut = "" if about["classes"] else "; network.fc = torch.nn.Identity()"
         lines.append(_PYTORCH.format(name=facts["backbone"], options=options, cut=cut))
     else:
         lines.append(_OTHER_PYTORCH)
-    return "\n\n".join(line for line in lines if line)
+    return "\n\n".join(lines)
 
 
 def _figures(workdir: pathlib.Path, run: str, facts: Facts) -> str:
@@ -133,8 +144,12 @@ def _figures(workdir: pathlib.Path, run: str, facts: Facts) -> str:
         return "In the study that it is part of: study.json of its work folder."
     if not path.exists():
         return "Not measured: the work folder has no report.json."
-    report = json.loads(path.read_text())
-    arms = report["tasks"].get(facts["task"], {}).get("arms", {})
+    with export.reading(path) as report:
+        return _measured(report, run, facts["task"])
+
+
+def _measured(report: Facts, run: str, task: str) -> str:
+    arms = report["tasks"].get(task, {}).get("arms", {})
     arm = next((arm for arm in arms.values() if arm["run"] == run), None)
     if arm is None:
         return "Not measured: report.json has no such run."
@@ -152,30 +167,34 @@ def _figures(workdir: pathlib.Path, run: str, facts: Facts) -> str:
 
 
 def _data(workdir: pathlib.Path, run: str) -> str:
-    config = json.loads((workdir / "config.json").read_text())
-    known = json.loads((workdir / "datasets.json").read_text())
-    chain = list(lineage(config["runs"], run))
-    rows = []
-    for name, reasons in purposes(config, chain).items():
-        made = known.get(name, {})
-        in_use = made.get("splits_in_use", {})
-        rows.append(
-            (
-                name,
-                made.get("builder", "?"),
-                "; ".join(reasons),
-                str(in_use.get("images", made.get("splits", {})).get("train", "?")),
-                f"{in_use.get('name', '?')} `{in_use.get('sha256', '?')[:12]}`",
-                f"`{made.get('fingerprint', '?')[:16]}`",
-            )
-        )
+    with export.reading(workdir / "config.json") as config:
+        chain = list(lineage(config["runs"], run))
+        read_for = purposes(config, chain)
+        outside = config["runs"][chain[-1]]["init_from"]
+    with export.reading(workdir / "datasets.json") as known:
+        rows = [
+            _set(name, known.get(name, {}), reasons)
+            for name, reasons in read_for.items()
+        ]
     head = ("set", "builder", "for", "training images", "splits", "files")
-    outside = config["runs"][chain[-1]]["init_from"]
     more = f"\n\nThe first of its runs started from `{outside}`." if outside else ""
     return (
         _table(head, rows)
         + "\n\nHashes are of the lists of splits and of the names, sizes and ends of "
         "the files. `training.csv`, where it is there, names every image." + more
+    )
+
+
+def _set(name: str, made: Facts, reasons: list[str]) -> tuple[str, ...]:
+    """A row of the table of sets; `made` is its `preparation.json`."""
+    in_use = made.get("splits_in_use", {})
+    return (
+        name,
+        made.get("builder", "?"),
+        "; ".join(reasons),
+        str(in_use.get("images", made.get("splits", {})).get("train", "?")),
+        f"{in_use.get('name', '?')} `{in_use.get('sha256', '?')[:12]}`",
+        f"`{made.get('fingerprint', '?')[:16]}`",
     )
 
 
@@ -216,8 +235,8 @@ def _checked(differences: Mapping[str, float]) -> str:
 
 
 def _made_by(workdir: pathlib.Path) -> str:
-    versions = json.loads((workdir / "versions.json").read_text())
-    told = ", ".join(f"{name} {value}" for name, value in versions.items())
+    with export.reading(workdir / "versions.json") as versions:
+        told = ", ".join(f"{name} {value}" for name, value in versions.items())
     digest = hashlib.sha256((workdir / "config.json").read_bytes()).hexdigest()
     return f"{told}. SHA-256 of the work folder's config.json: `{digest}`."
 

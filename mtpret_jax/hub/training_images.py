@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import pathlib
-from typing import Any
 
 from mtpret_jax import config as schema
+from mtpret_jax import export
 from mtpret_jax.audit import exclusions
 from mtpret_jax.data import sources
 from mtpret_jax.hub import card
@@ -28,9 +27,11 @@ def table(workdir: pathlib.Path, run: str, data_dir: pathlib.Path) -> str:
       FileNotFoundError: If the work folder or a prepared set is not there.
       ValueError: If a prepared set is not the one of the training.
     """
-    plain: dict[str, Any] = json.loads((workdir / "config.json").read_text())
-    known = json.loads((workdir / "datasets.json").read_text())
-    config = schema.parse(plain)
+    with export.reading(workdir / "config.json") as plain:
+        config = schema.parse(plain)
+        purposes = card.purposes(plain, list(card.lineage(plain["runs"], run)))
+    with export.reading(workdir / "datasets.json") as known:
+        made_of = {name: known[name]["records_sha256"] for name in purposes}
     listed = workdir / "audit" / exclusions.FILE
     left_out = {}
     if listed.exists():
@@ -44,12 +45,11 @@ def table(workdir: pathlib.Path, run: str, data_dir: pathlib.Path) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["dataset", "image_id", "for"])
-    purposes = card.purposes(plain, list(card.lineage(plain["runs"], run)))
     for name, reasons in purposes.items():
         row = config.datasets[name]
         folder = sources.locate(data_dir, name, row)
         made = sources.describe(folder, row.splits)
-        if made["records_sha256"] != known[name]["records_sha256"]:
+        if made["records_sha256"] != made_of[name]:
             raise ValueError(
                 f"--data_dir: dataset '{name}' in {folder} is not the one that the "
                 "run learnt from; give the folder of the training."

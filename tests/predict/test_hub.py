@@ -104,6 +104,40 @@ def test_the_card_says_where_it_comes_from(work_folder, tmp_path):
     assert facts["stored_longest_side"] == 96
 
 
+def test_the_card_of_a_narrow_network_says_what_to_do_in_pytorch(work_folder, tmp_path):
+    out = tmp_path / "out"
+    hub.write(work_folder("backbone"), "run", out)
+
+    card = (out / hub.CARD).read_text()
+
+    assert '```python\nimport mtpret_jax\n\nmtpret_jax.load("this folder")' in card
+    assert (
+        "In PyTorch, with a network that you write: torchvision builds ResNets of "
+        "width 64 only, and this one is 8 wide."
+    ) in card
+    assert "load_state_dict" not in card
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("config.json", '{"tasks": '),
+        ("config.json", '{"tasks": []}'),
+        ("datasets.json", "[]"),
+        ("datasets.json", '{"chest": []}'),
+        ("report.json", "{}"),
+        ("versions.json", ""),
+    ],
+)
+def test_a_damaged_work_folder_names_the_file(file, content, work_folder, tmp_path):
+    work = work_folder("classification")
+    (work / file).write_text(content)
+
+    with pytest.raises(ValueError, match=rf"/{re.escape(file)}: "):
+        hub.write(work, "run", tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_write_that_fails_leaves_nothing(work_folder, tmp_path, monkeypatch):
     def broken(*arguments):
         raise OSError("No space left on device")
@@ -133,8 +167,13 @@ def test_an_exported_folder_that_is_damaged_is_refused(work_folder, tmp_path):
     whole = path.read_text()
     for content in ("", "[]", "{}", whole[: len(whole) // 2]):
         path.write_text(content)
-        with pytest.raises(ValueError, match=r"config\.json: missing, damaged, or not"):
+        with pytest.raises(ValueError, match=r"/config\.json: .* export the run again"):
             loading.load(out)
+    facts = json.loads(whole)
+    del facts["mtpret_jax"]["mtpret_jax"]
+    path.write_text(json.dumps(facts))
+    with pytest.raises(ValueError, match=r"/config\.json: it lacks mtpret_jax"):
+        loading.load(out)
     path.write_text(whole)
     tensors = pathlib.Path(out / export.TENSORS)
     tensors.write_bytes(tensors.read_bytes()[:-100])
