@@ -9,6 +9,7 @@ must name the same classes in the same order. `mtpret_jax data prepare` makes on
 
 from __future__ import annotations
 
+import os
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -37,8 +38,8 @@ def run(program: str, arguments: Sequence[str]) -> int:
 
     def body() -> int:
         out = pathlib.Path(options.out).expanduser() if options.out else None
-        if out is not None and out.exists():
-            raise FileExistsError(f"--out: {out} is there, and is not written over.")
+        if out is not None:
+            _check_out(out)
         model = loading.load(options.model, options.task)
         line: reporting.Progress | None = None
 
@@ -77,3 +78,14 @@ def run(program: str, arguments: Sequence[str]) -> int:
         return command.DONE
 
     return command.call(body, verbosity=options.verbosity)
+
+
+def _check_out(out: pathlib.Path) -> None:
+    """Refuses, before anything is computed, a file that can't be written."""
+    if out.exists():
+        raise FileExistsError(f"--out: {out} is there, and is not written over.")
+    above = next(folder for folder in out.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise NotADirectoryError(
+            f"--out: {above} is no folder that can be written to. Give another place."
+        )
