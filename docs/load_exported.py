@@ -3,9 +3,15 @@
     pip install torch torchvision safetensors
     python load_exported.py exported
 
-Copy it into a project of yours: it needs nothing of mtpret_jax. Images go in as float
-[B, 3, H, W], normalised as `input` of config.json says. A detector takes them as a list
-and gives boxes in pixels; its label 0 is the background.
+Copy it into a project of yours: it needs nothing of mtpret_jax.
+
+    pixels = np.array(Image.open("chest.png"))  # grey; bright where rays were stopped
+    image = load_exported.prepare(pixels, "exported")
+    outputs = load_exported.load("exported")(image[None])
+
+Colours normalised as ImageNet's would go in as well, and give wrong answers. A detector
+takes a list, `[image]`, and gives boxes in pixels of the square; its label 0 is the
+background.
 """
 
 import json
@@ -13,6 +19,7 @@ import pathlib
 import sys
 from typing import Any
 
+import numpy as np
 import safetensors.torch
 import torch
 import torchvision
@@ -30,6 +37,75 @@ def load(folder: str) -> nn.Module:
     tensors = safetensors.torch.load_file(place / "model.safetensors")
     network.load_state_dict(tensors, strict=True)
     return network.eval()
+
+
+def prepare(pixels: np.ndarray, folder: str) -> torch.Tensor:
+    """What training did to a picture: float32 [3, S, S], the grey channel three times.
+
+    As preprocessor_config.json says: shrunk to the stored size, fitted to the square,
+    normalised by the picture's own mean and deviation or the set's; padding is 0.
+
+    Args:
+      pixels: uint8 or uint16 [H, W], bright where rays were stopped (an X-ray as it is
+        mostly shown; of DICOM with MONOCHROME1 it is the other way round).
+      folder: The exported one.
+    """
+    facts = json.loads((pathlib.Path(folder) / "preprocessor_config.json").read_text())
+    if pixels.ndim != 2 or pixels.dtype not in (np.uint8, np.uint16):
+        raise TypeError(
+            f"Expected uint8 or uint16 [H, W], got {pixels.dtype} {list(pixels.shape)}."
+        )
+    most = 2 ** facts["stored_bit_depth"] - 1
+    stored = np.rint(pixels * (most / np.iinfo(pixels.dtype).max))
+    longest, limit = max(stored.shape), facts["stored_longest_side"]
+    if 0 < limit < longest:
+        small = [max(1, round(side * limit / longest)) for side in stored.shape]
+        stored = np.rint(_resize(stored, *small))
+    size = facts["size"]["height"]
+    height, width = _fitted(*stored.shape, size, facts["fit"])
+    content = _cut(_cut(_resize(stored / most, height, width), size).T, size).T
+    mean, deviation = facts["image_mean"], facts["image_std"]
+    if mean is None:
+        mean, deviation = content.mean(), content.std()
+    square = np.zeros((size, size), np.float32)
+    top, left = ((size - side) // 2 for side in content.shape)
+    rows, columns = (
+        slice(top, top + content.shape[0]),
+        slice(left, left + content.shape[1]),
+    )
+    square[rows, columns] = (content - mean) / (deviation + 1e-6)
+    return torch.from_numpy(square).expand(3, -1, -1)
+
+
+def _fitted(height: int, width: int, size: int, fit: str) -> tuple[int, int]:
+    """Height and width of a picture that is to lie in a square."""
+    if fit == "stretch":
+        return size, size
+    side = max(height, width) if fit == "pad" else min(height, width)
+    least = 1 if fit == "pad" else size
+    return tuple(max(least, round(n * size / side)) for n in (height, width))
+
+
+def _cut(picture: np.ndarray, size: int) -> np.ndarray:
+    """The `size` rows in the middle, if there are more."""
+    top = max(0, (len(picture) - size + 1) // 2)
+    return picture[top : top + size]
+
+
+def _resize(picture: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Means over areas where it becomes smaller, linear where larger."""
+    rows, columns = _mix(picture.shape[0], height), _mix(picture.shape[1], width)
+    return rows @ picture @ columns.T
+
+
+def _mix(old: int, new: int) -> np.ndarray:
+    """How much of each old pixel is in a new one, [new, old]."""
+    if new < old:
+        edges, pixel = np.linspace(0, old, new + 1)[:, None], np.arange(old)
+        covered = np.minimum(edges[1:], pixel + 1) - np.maximum(edges[:-1], pixel)
+        return covered.clip(0) * (new / old)
+    middle = ((np.arange(new) + 0.5) * old / new - 0.5).clip(0, old - 1)
+    return (1 - np.abs(middle[:, None] - np.arange(old))).clip(0)
 
 
 def build(facts: dict[str, Any]) -> nn.Module:
@@ -114,4 +190,8 @@ def _faster_rcnn(body: nn.Module, arguments: dict[str, Any]) -> nn.Module:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(
+            "usage: python load_exported.py FOLDER, which `mtpret_jax export` wrote"
+        )
     print(load(sys.argv[1]))  # noqa: T201

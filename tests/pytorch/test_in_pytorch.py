@@ -9,6 +9,8 @@ The folder EXPORTED holds what `write_exported.py` wrote.
 import os
 import pathlib
 import re
+import subprocess
+import sys
 
 import numpy as np
 import onnxruntime
@@ -17,6 +19,9 @@ import pytest
 import torch
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
+# One step of 8 bits, where a library rounds halves the other way, over a deviation of
+# 0.2 or more; elsewhere, the difference of float32 from float64.
+ONE_PIXEL, ON_AVERAGE = 0.02, 1e-4
 EXPORTED = pathlib.Path(os.environ["EXPORTED"])
 OPERATORS = operators.declare()
 
@@ -85,11 +90,74 @@ def test_features_of_onnx_are_ours(name, tmp_path, monkeypatch):
     compare(f"{name} as ONNX", found, expected)
 
 
-def test_the_other_lines_give_the_same_network(name, tmp_path, monkeypatch):
-    """Those of `docs/load_exported.py`."""
+@pytest.fixture
+def load_exported(monkeypatch):
+    """The module `docs/load_exported.py`."""
     monkeypatch.syspath_prepend(REPOSITORY / "docs")
     import load_exported
 
+    return load_exported
+
+
+def arrays_of(path):
+    with np.load(path) as arrays:
+        return list(arrays.values())
+
+
+def compare_prepared(load_exported, folder, pixels, images):
+    assert len(pixels) == len(images) == 10
+    for picture, image in zip(pixels, images, strict=True):
+        found = load_exported.prepare(picture, folder)
+        assert found.dtype == torch.float32
+        difference = np.abs(found.numpy() - image.transpose(2, 0, 1))
+        assert found.shape == (3, *image.shape[:2])
+        assert difference.max() < ONE_PIXEL, difference.max()
+        assert difference.mean() < ON_AVERAGE, difference.mean()
+
+
+def test_prepared_pixels_are_our_input(name, load_exported):
+    with np.load(EXPORTED / f"{name}.npz") as arrays:
+        images = arrays["image"]
+
+    compare_prepared(
+        load_exported, EXPORTED / name, arrays_of(EXPORTED / "pixels.npz"), images
+    )
+
+
+@pytest.mark.parametrize("how", ["image", "dataset"])
+@pytest.mark.parametrize("fit", ["pad", "crop", "stretch"])
+def test_pixels_are_prepared_by_every_fit_and_normalisation(fit, how, load_exported):
+    folder = EXPORTED / "prepared" / f"{fit}_{how}"
+
+    compare_prepared(
+        load_exported,
+        folder,
+        arrays_of(folder / "pixels.npz"),
+        arrays_of(folder / "images.npz"),
+    )
+
+
+def test_colours_are_refused(name, load_exported):
+    with pytest.raises(TypeError, match=r"Expected uint8 or uint16 \[H, W\], got"):
+        load_exported.prepare(np.zeros((8, 8, 3), np.uint8), EXPORTED / name)
+
+
+def test_a_forgotten_folder_is_told_in_one_line():
+    command = [sys.executable, "-c", "import operators; o = operators.declare(); "]
+    command[2] += "import runpy; runpy.run_path('docs/load_exported.py', "
+    command[2] += "run_name='__main__')"
+
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("usage: python load_exported.py")
+    assert "Traceback" not in done.stderr
+
+
+def test_the_other_lines_give_the_same_network(
+    name, tmp_path, monkeypatch, load_exported
+):
+    """Those of `docs/load_exported.py`."""
     one = load(name, tmp_path, monkeypatch).state_dict()
     other = load_exported.load(EXPORTED / name).state_dict()
 

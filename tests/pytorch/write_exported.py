@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import sys
+import types
 from typing import Any
 
 import jax
@@ -18,6 +19,7 @@ from etils import epath
 import mtpret_jax
 from mtpret_jax import building, golden, inference, main, starting
 from mtpret_jax import config as schema
+from mtpret_jax.hub import folder as hub
 from mtpret_jax.predict import reading
 from mtpret_jax.training import checkpoint
 from mtpret_jax.training import files as training_files
@@ -99,9 +101,28 @@ def write_run(work: pathlib.Path, name: str) -> None:
         training_files.write_json(epath.Path(work / file), value)
 
 
+def write_prepared(folder: pathlib.Path, pictures: list[np.ndarray]) -> None:
+    """Writes what each fit and normalisation makes of pictures that are not square."""
+    cut = [pixels[: 60 + 9 * n, n:] for n, pixels in enumerate(pictures)]
+    for fit in ("pad", "crop", "stretch"):
+        for how, statistics in (("image", None), ("dataset", (0.4, 0.2))):
+            made = inference.Preparation(SIZE, fit, statistics, 100, 16)
+            model: Any = types.SimpleNamespace(
+                preparation=made, described={"normalisation": how}
+            )
+            place = folder / f"{fit}_{how}"
+            place.mkdir(parents=True)
+            (place / hub.PREPROCESSOR).write_text(json.dumps(hub.preprocessor(model)))
+            images = [reading.read(pixels, made).image for pixels in cut]
+            np.savez(place / "images.npz", *images)
+            np.savez(place / "pixels.npz", *cut)
+
+
 def write(folder: pathlib.Path) -> None:
     """Writes both networks and their features."""
-    pictures = real_or_simulated()
+    pictures = [
+        reading.open_pixels(picture, bit_depth=8)[0] for picture in real_or_simulated()
+    ]
     for name in NETWORKS:
         work, out = folder / f"work_{name}", folder / name
         write_run(work, name)
@@ -117,6 +138,8 @@ def write(folder: pathlib.Path) -> None:
             image=np.stack([one.image for one in read]),
             embedding=np.stack([model.embed(picture) for picture in pictures]),
         )
+    np.savez(folder / "pixels.npz", *pictures)
+    write_prepared(folder / "prepared", pictures)
     told = "real" if "MTPRET_XRAY" in os.environ else "simulated"
     (folder / "pictures.json").write_text(json.dumps({"pictures": told}))
 
