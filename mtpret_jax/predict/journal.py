@@ -11,6 +11,7 @@ import csv
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import pathlib
 import re
@@ -19,6 +20,7 @@ from typing import Any
 
 SETTINGS, LINES, TABLE = "settings.json", "predictions.jsonl", "predictions.csv"
 SKIPPED = "skipped"
+_LOG = logging.getLogger(__name__)
 
 
 class Journal:
@@ -109,7 +111,9 @@ class Journal:
 
 @contextlib.contextmanager
 def alone(folder: pathlib.Path) -> Iterator[None]:
-    """Within, no other process of this machine writes to the folder, which is made.
+    """Within, no other process writes to the folder, which is made if need be.
+
+    Some network file systems know no locks; there nothing is refused.
 
     Raises:
       FileExistsError: If one does, or there is a file of that name.
@@ -128,6 +132,8 @@ def alone(folder: pathlib.Path) -> Iterator[None]:
             f"--out: another process is writing to {folder}. Wait for it, or give "
             "another folder."
         ) from error
+    except OSError as error:
+        _LOG.info("%s can't be locked (%s): use it from one process.", folder, error)
     try:
         yield
     finally:
