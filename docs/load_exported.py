@@ -60,7 +60,7 @@ def prepare(pixels: np.ndarray, folder: str) -> torch.Tensor:
     longest, limit = max(stored.shape), facts["stored_longest_side"]
     if 0 < limit < longest:
         small = [max(1, round(side * limit / longest)) for side in stored.shape]
-        stored = np.rint(_resize(stored, *small))
+        stored = np.floor(_resize(stored, *small) + 0.5)
     size = facts["size"]["height"]
     height, width = _fitted(*stored.shape, size, facts["fit"])
     content = _cut(_cut(_resize(stored / most, height, width), size).T, size).T
