@@ -20,7 +20,7 @@ import torch
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 # One step of 8 bits, where a library rounds halves the other way, over a deviation of
-# 0.2 or more; elsewhere, the difference of float32 from float64.
+# 0.08 or more; elsewhere, the difference of float32 from float64.
 ONE_PIXEL, ON_AVERAGE = 0.05, 5e-4
 EXPORTED = pathlib.Path(os.environ["EXPORTED"])
 OPERATORS = operators.declare()
