@@ -137,15 +137,42 @@ def _use(facts: Facts, about: Facts) -> str:
 
 
 def _figures(workdir: pathlib.Path, run: str, facts: Facts) -> str:
-    path = workdir / "report.json"
     if not facts.get("task"):
         return "None of its own: a backbone is measured by what starts from it."
-    if (workdir / "study.json").exists():
-        return "In the study that it is part of: study.json of its work folder."
-    if not path.exists():
-        return "Not measured: the work folder has no report.json."
-    with export.reading(path) as report:
-        return _measured(report, run, facts["task"])
+    sources = {"study.json": _compared, "report.json": _measured}
+    for name, tell in sources.items():
+        if (workdir / name).exists():
+            with export.reading(workdir / name) as found:
+                return tell(found, run, facts["task"])
+    return "Not measured: the work folder has no report.json."
+
+
+def _compared(study: Facts, run: str, task: str) -> str:
+    """Of a run of a study: its own values and those of its arm over the seeds."""
+    if run not in study["runs"]:
+        return "Not measured: study.json has no such run."
+    cell = study["runs"][run]
+    fraction = cell["labels"][task]["train"]["fraction"]
+    values = study["values"][task][f"{fraction:g}"][cell["arm"]]
+    rows = [
+        (
+            name,
+            _number(v["by_seed"][v["seeds"].index(cell["seed"])]),
+            _number(v["value"]),
+            f"{_number(v['low'])} to {_number(v['high'])}",
+        )
+        for name, v in values.items()
+    ]
+    about = study["tasks"][task]
+    told = (
+        f"On the split `{study['split']}`: {about['images']} images of "
+        f"{about['groups']} groups (patients, where they are known), of which the "
+        f"intervals of the mean (95 %) draw {study['interval']['resamples']} times. "
+        f"Arm `{cell['arm']}`, {100 * fraction:g} % of the labels; study.json compares "
+        "it with the others."
+    )
+    head = ("metric", "this run", "mean over seeds", "interval")
+    return _table(head, rows) + f"\n\n{told}"
 
 
 def _measured(report: Facts, run: str, task: str) -> str:

@@ -3,6 +3,7 @@
 import json
 import pathlib
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -102,6 +103,46 @@ def test_the_card_says_where_it_comes_from(work_folder, tmp_path):
     facts = json.loads((out / hub.PREPROCESSOR).read_text())
     assert facts["size"] == {"height": 64, "width": 64}
     assert facts["stored_longest_side"] == 96
+
+
+def test_the_card_of_a_study_s_run_quotes_it(work_folder, tmp_path):
+    work = work_folder("classification")
+    study = {
+        "split": "test",
+        "interval": {"resamples": 5000},
+        "tasks": {"task": {"images": 195, "groups": 122}},
+        "runs": {
+            "run": {
+                "arm": "mtpret",
+                "seed": 2,
+                "labels": {"task": {"train": {"fraction": 0.1}}},
+            }
+        },
+        "values": {
+            "task": {
+                "0.1": {
+                    "mtpret": {
+                        "auroc": {
+                            "value": 0.85,
+                            "low": 0.8,
+                            "high": 0.9,
+                            "by_seed": [0.86, 0.84],
+                            "seeds": [0, 2],
+                        }
+                    }
+                }
+            }
+        },
+    }
+    copy = shutil.copytree(work, tmp_path / "work")
+    (copy / "study.json").write_text(json.dumps(study))
+
+    hub.write(copy, "run", tmp_path / "out")
+
+    told = (tmp_path / "out" / hub.CARD).read_text()
+    assert "| auroc | 0.840 | 0.850 | 0.800 to 0.900 |" in told
+    assert "Arm `mtpret`, 10 % of the labels" in told
+    assert "195 images of 122 groups" in told
 
 
 def test_the_card_of_a_narrow_network_says_what_to_do_in_pytorch(work_folder, tmp_path):
