@@ -257,7 +257,6 @@ def test_deep_supervision_predicts_by_the_mean_of_the_probabilities():
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("optimised")
 def test_unetplusplus_learns_eight_masks_by_heart():
     """DeepLabV3 does so in the tests of the stages."""
     rng = np.random.default_rng(0)
