@@ -117,8 +117,8 @@ def _safetensors() -> Any:
         import safetensors.numpy
     except ModuleNotFoundError as error:
         raise ValueError(
-            "A .safetensors file needs the library safetensors: pip install safetensors. "
-            "(Weights to read may be saved as a .pth instead.)"
+            "A .safetensors file needs a library: pip install safetensors. (Weights to "
+            "read may be saved as a .pth instead.)"
         ) from error
     return safetensors
 
