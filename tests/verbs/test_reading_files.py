@@ -151,14 +151,23 @@ def test_a_command_that_is_stopped_ends_with_75_and_goes_on(model, scans, tmp_pa
     assert len(rows) == len({row["file"] for row in rows}) == count + 2
 
 
+def catches(process, number):
+    """Whether a process has a handler of a signal, as Linux tells."""
+    status = pathlib.Path(f"/proc/{process.pid}/status").read_text()
+    mask = next(line for line in status.splitlines() if line.startswith("SigCgt"))
+    return bool(int(mask.split()[1], 16) >> (number - 1) & 1)
+
+
 def test_a_command_that_is_stopped_at_its_start_ends_with_75():
     process = subprocess.Popen(
         [sys.executable, "-m", "mtpret_jax.main", "config", "check"],
         env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
         stderr=subprocess.PIPE,
     )
-    time.sleep(0.3)  # While it imports.
-    process.send_signal(signal.SIGINT)
+    while not catches(process, signal.SIGTERM):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)  # While it imports.
     _, told = process.communicate(timeout=60)
 
     assert process.returncode == 75
