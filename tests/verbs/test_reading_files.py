@@ -117,9 +117,9 @@ def test_pictures_in_the_folder_of_results_are_no_input(
 
 @pytest.mark.slow
 def test_a_command_that_is_stopped_ends_with_75_and_goes_on(model, scans, tmp_path):
-    count = 300
+    count = 1000  # Some seconds of work.
     for number in range(count):
-        os.link(scans / "a.png", scans / f"{number:03d}.png")
+        os.link(scans / "a.png", scans / f"{number:04d}.png")
     (scans / "c.png").unlink()
     out = tmp_path / "out"
     command = [sys.executable, "-m", "mtpret_jax.main", "predict", f"--model={model}"]
