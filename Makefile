@@ -3,7 +3,7 @@
 # make lint   ruff and pyright
 # make docs   the pages, built strictly and without a network: build/docs/index.html
 # make smoke  a small selection of the suite, for other versions of the libraries
-# make notebooks  runs those of colab/, small: six minutes on two cores
+# make notebooks  runs those of colab/, small: three minutes on two cores
 # make bench  speed with ResNet-18, 20 minutes on two cores: benchmarks/README.md
 # make bench-full       the other benchmarks, two hours
 # make beam-test        preparing a set with Apache Beam
