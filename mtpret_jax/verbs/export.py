@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 from mtpret_jax import command
 from mtpret_jax.hub import folder, training_images
+from mtpret_jax.training import preemption
 
 
 def run(program: str, arguments: Sequence[str]) -> int:
@@ -28,6 +29,7 @@ def run(program: str, arguments: Sequence[str]) -> int:
     options = parser.parse(arguments)
 
     def body() -> int:
+        preemption.listen()  # A stop takes the half-written folder away.
         workdir, out = (
             pathlib.Path(path).expanduser() for path in (options.workdir, options.out)
         )
