@@ -48,7 +48,7 @@ SETS: Mapping[str, Mapping[str, Any]] = {
 COUNTS = {
     "chest_cls": (677, 98, 195),
     "chest_det": (246, 37, 76),
-    "bone_cls": (314, 47, 90),
+    "bone_cls": (310, 47, 89),
     "bone_det": (322, 45, 91),
     "lung_seg": (354, 50, 102),
     "dental_teeth": (296, 44, 84),
