@@ -40,6 +40,7 @@ ROOMS: dict[str, set[str]] = {
     | {"training", "report", "weights", "audit", "study"}
     | {"inference"},
     "export": {"config", "models", "ops", "training", "weights"},
+    "ahead": set(),
     "verbs": {"experiment", "config", "preparation", "command", "study", "audit"}
     | {"data", "predict", "hub", "training"},
     "main": {"command"},
@@ -90,6 +91,7 @@ FORBIDDEN: dict[str, set[str]] = {
     "inference": READERS | CLOCK | DOOR,
     "experiment": READERS | {"ml_collections"},
     "export": ACCELERATOR | READERS,
+    "ahead": READERS | CLOCK | DOOR,
     "verbs": READERS | {"orbax", "optax", "flax"},
     "main": ACCELERATOR | READERS,
 }
