@@ -149,6 +149,13 @@ def warn(name: str, totals: Totals) -> None:
             totals.last_left_out[""].reason,
             QUARANTINE,
         )
+    if totals.tally.dropped_boxes:
+        log.warning(
+            "%s: %d boxes of the source were left out: crowds, without area, or the "
+            "same box of the same image and class again.",
+            name,
+            totals.tally.dropped_boxes,
+        )
     if totals.look_inverted:
         log.warning(
             "%s: %d of %d images look inverted, dark where rays were stopped, for "

@@ -94,3 +94,106 @@ def test_boxes_without_area_or_numbers_are_dropped():
 def test_what_is_not_cocos_format_is_refused(content: bytes, message: str):
     with pytest.raises(ValueError, match=message):
         _parse(content)
+
+
+def _many(count: int, **changes: Any) -> dict[str, Any]:
+    """A file of `count` images and one box on each."""
+    names = [f"{n}.png" for n in range(count)]
+    data = {
+        "images": [
+            {"id": n, "file_name": name, "height": 100, "width": 200}
+            for n, name in enumerate(names)
+        ],
+        "annotations": [
+            {"image_id": n, "category_id": 7, "bbox": [10, 20, 30, 40]}
+            for n in range(count)
+        ],
+        "categories": [{"id": 7, "name": "crack"}],
+    }
+    return data | changes
+
+
+def _parse_many(data: dict[str, Any]) -> dict[str, boxes.ImageBoxes]:
+    names = [image["file_name"] for image in data["images"]]
+    listing = files.Listing(
+        epath.Path("images"), dict.fromkeys(names, 1), {n[:-4]: (n,) for n in names}
+    )
+    config = xray_folder.Config(
+        name="mine", folder="x", annotations="b.json", box_classes=["crack"]
+    )
+    return boxes.parse(config, json.dumps(data).encode(), listing)[0]
+
+
+def test_an_image_id_given_twice_is_named_with_both_images():
+    data = _many(3)
+    data["images"][2]["id"] = 1.0  # as much as 1
+
+    with pytest.raises(ValueError, match=r"images give 1 ids .*1 \('1.png', '2.png'\)"):
+        _parse_many(data)
+
+
+def test_a_category_id_given_twice_is_named_with_both_categories():
+    data = _many(2, categories=[{"id": 7, "name": n} for n in ("crack", "nodule")])
+
+    with pytest.raises(ValueError, match=r"categories give .*7 \('crack', 'nodule'\)"):
+        _parse_many(data)
+
+
+@pytest.mark.parametrize("write", [float, str, lambda n: f" {n} "])
+def test_ids_are_the_same_however_they_are_written(write):
+    data = _many(3)
+    for entry in data["annotations"]:
+        entry["image_id"] = write(entry["image_id"])
+        entry["category_id"] = write(entry["category_id"])
+
+    found = _parse_many(data)
+
+    assert [len(one.corners) for one in found.values()] == [1, 1, 1]
+
+
+def test_a_box_that_repeats_another_is_left_out_and_counted():
+    found = _parse(_content(CRACK, CRACK, {**CRACK, "bbox": [1.0, 2, 3, 4]}))
+
+    np.testing.assert_array_equal(found.corners, [[1, 2, 3, 4]])
+    assert found.dropped == 2
+
+
+def test_the_same_box_of_another_class_stays():
+    found = _parse(_content(CRACK, {**CRACK, "category_id": 8}), "crack", "marker")
+
+    assert found.dropped == 0
+    assert found.labels.tolist() == [0, 1]
+
+
+def test_fractions_are_refused():
+    data = _many(4)
+    for entry in data["annotations"]:
+        entry["bbox"] = [0.1, 0.2, 0.3, 0.4]
+
+    with pytest.raises(ValueError, match="look like fractions"):
+        _parse_many(data)
+
+
+def test_corners_are_refused():
+    data = _many(4)
+    for entry in data["annotations"]:
+        entry["bbox"] = [110, 60, 140, 90]
+
+    with pytest.raises(ValueError, match=r"4 of 4 boxes reach beyond.*\[x0, y0, x1"):
+        _parse_many(data)
+
+
+def test_boxes_that_reach_beyond_their_image_are_counted(caplog):
+    data = _many(4)
+    data["annotations"][0]["bbox"] = [190, 20, 30, 40]
+    data["annotations"][1]["bbox"] = [170, 20, 30.5, 40]  # rounding
+
+    _parse_many(data)
+
+    assert "1 of 4 boxes reach beyond their images" in caplog.text
+
+
+def test_what_else_annotations_hold_is_told(caplog):
+    _parse(_content({**CRACK, "keypoints": [1, 2, 2], "segmentation": []}, CRACK))
+
+    assert "left aside: keypoints of 1 annotations." in caplog.text
