@@ -332,7 +332,8 @@ def _ordered(value: Any) -> Any:
     """Tables that keep the order of their keys, at every depth."""
     if not isinstance(value, Mapping):
         return value
-    table = ml_collections.ConfigDict({}, sort_keys=False)
+    # Keys may be columns of somebody's table, such as "No. of lesions".
+    table = ml_collections.ConfigDict({}, sort_keys=False, allow_dotted_keys=True)
     for key, entry in value.items():
         table[key] = _ordered(entry)
     return table

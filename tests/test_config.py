@@ -65,6 +65,17 @@ def test_tables_keep_their_order():
     assert list(parsed.runs) == ["scratch", "zebra", "ant", "middle"]
 
 
+def test_a_column_of_a_table_may_have_a_dot_in_its_name():
+    config = schema.defaults()
+    labels = {"No. of lesions": ["0", "1"]}
+    config.datasets.mine = schema.dataset("xray_folder", folder="x", labels=labels)
+
+    parsed = schema.parse(config)
+
+    found = parsed.datasets["mine"].options["labels"]
+    assert {name: list(value) for name, value in found.items()} == labels
+
+
 def test_parsed_values_are_frozen():
     parsed = schema.parse(_small())
 

@@ -112,9 +112,12 @@ class XrayFolderConfig(tfds.core.BuilderConfig):
         self._require(is_name, "patients", "a name without a colon, not 'image'")
         lists = ("multi_label", "unknown", "negative", "ignored_categories", "invert")
         for option in lists:
+            given = getattr(self, option)
             # A lone string would be taken for a list of its letters.
-            is_list = not isinstance(getattr(self, option), str)
+            is_list = isinstance(given, Sequence) and not isinstance(given, str)
             self._require(is_list, option, "a list of strings")
+            # Cells are text, so -1 in a config means the cell "-1".
+            setattr(self, option, tuple(str(value) for value in given))
         known = all(name in xray_features.ABOUT for name in self.about)
         self._require(known, "about", f"columns of some of {xray_features.ABOUT}")
         self._check_labels()
@@ -134,17 +137,17 @@ class XrayFolderConfig(tfds.core.BuilderConfig):
 
     def classes_of(self, column: str) -> dict[str, tuple[str, ...]]:
         """Cell values of each class of a label column, as text."""
-        return _as_classes(self.labels[column])
+        return _as_classes(self.labels[column], f"labels[{column!r}]")
 
     def classes_of_boxes(self) -> dict[str, tuple[str, ...]]:
         """Categories of each class of boxes."""
-        return _as_classes(self.box_classes)
+        return _as_classes(self.box_classes, "box_classes")
 
     def classes_of_masks(self) -> dict[str, tuple[int, ...]]:
         """Values, or numbers of bits, of each class of the masks."""
         return {
             name: tuple(int(value) for value in values)
-            for name, values in _as_classes(self.mask_classes).items()
+            for name, values in _as_classes(self.mask_classes, "mask_classes").items()
         }
 
     def _check_labels(self) -> None:
@@ -217,15 +220,37 @@ class XrayFolderConfig(tfds.core.BuilderConfig):
             )
 
 
-def _as_classes(named: Sequence[str] | Classes) -> dict[str, tuple[str, ...]]:
-    """Turns names, pairs or a mapping of names to values into a mapping, as text."""
+def _as_classes(
+    named: Sequence[Any] | Classes, option: str
+) -> dict[str, tuple[str, ...]]:
+    """Turns names, pairs or a mapping of names to values into a mapping, as text.
+
+    Raises:
+      ValueError: If text or a number stands where a list belongs, or a class is given
+        twice; names the option.
+    """
+    _require_list(named, option, "a list of classes")
     if isinstance(named, Mapping):
         named = tuple(named.items())
     classes: dict[str, tuple[str, ...]] = {}
     for entry in named:
-        name, values = (entry, entry) if isinstance(entry, str) else entry
-        values = [values] if isinstance(values, str | int) else values
-        if name in classes:
-            raise ValueError(f"The class {name!r} is given twice in {list(named)}.")
+        is_name = isinstance(entry, str | int | float)
+        if not is_name and (not isinstance(entry, Sequence) or len(entry) != 2):
+            raise ValueError(
+                f"option {option}: expected names of classes, or pairs of a class and "
+                f"its values; got {entry!r}."
+            )
+        name, values = (entry, (entry,)) if is_name else entry
+        _require_list(values, f"{option}, class {name!r}", "a list of values")
+        if str(name) in classes:
+            raise ValueError(
+                f"option {option}: the class {name!r} is given twice in {list(named)}."
+            )
         classes[str(name)] = tuple(str(value) for value in values)
     return classes
+
+
+def _require_list(given: Any, option: str, expected: str) -> None:
+    """Refuses what Python would take apart letter by letter, or not at all."""
+    if isinstance(given, str) or not isinstance(given, Mapping | Sequence):
+        raise ValueError(f"option {option}: expected {expected}, got {given!r}.")

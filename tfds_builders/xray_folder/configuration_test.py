@@ -41,3 +41,31 @@ def test_pairs_and_dictionaries_say_the_same_and_keep_their_order():
 
     assert pairs.classes_of_masks() == mapping.classes_of_masks()
     assert list(pairs.classes_of_masks()) == ["z", "a"]
+
+
+def test_numbers_are_taken_as_their_text():
+    config = xray_folder.Config(
+        name="mine", folder="x", labels={"grade": [0, 1, 2]}, unknown=[-1]
+    )
+
+    assert config.classes_of("grade") == {"0": ("0",), "1": ("1",), "2": ("2",)}
+    assert config.unknown == ("-1",)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"labels": {"age": "number"}}, r"labels\['age'\]: expected a list of classes"),
+        ({"labels": {"age": float}}, r"labels\['age'\]: expected a list of classes"),
+        ({"labels": {"g": {"yes": "1"}}}, r"class 'yes': expected a list of values"),
+        (
+            {"annotations": "b.json", "box_classes": {"vertebra": "vertebra"}},
+            "box_classes, class 'vertebra': expected a list of values, got 'vertebra'",
+        ),
+        ({"labels": {"g": [None]}}, "expected names of classes"),
+        ({"unknown": -1}, "unknown must be a list"),
+    ],
+)
+def test_text_or_a_number_for_a_list_is_refused(options: dict, message: str):
+    with pytest.raises(ValueError, match=message):
+        xray_folder.Config(name="mine", folder="x", **options)
