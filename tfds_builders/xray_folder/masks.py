@@ -8,10 +8,11 @@ import cv2
 import numpy as np
 from etils import epath
 
-from tfds_builders import reader, xray_features
+from tfds_builders import files, reader, xray_features
 from tfds_builders.xray_folder import configuration
 
 _ASPECT_TOLERANCE = 0.02  # relative; rounding of a small picture's side
+_THRESHOLD = 127  # of masks="threshold": half of the range of 8 bits
 
 
 def read(
@@ -34,12 +35,12 @@ def read(
     """
     if config.masks == "threshold":
         grey = reader.read_image(path, dtype=np.uint8)
-        if grey.max() == 1:
+        if 0 < grey.max() <= _THRESHOLD:
             raise ValueError(
-                f"{path.name}: the mask holds no value above 1, so none is bright. Use "
-                'masks="labels".'
+                f"{path.name}: the mask is not empty, yet no pixel of it is bright. "
+                f"{about(config, path)}"
             )
-        mask = (grey > 127).astype(np.uint8)
+        mask = (grey > _THRESHOLD).astype(np.uint8)
     elif config.masks == "bits":
         mask = decode_bits(reader.read_mask(path), config.classes_of_masks())
     else:
@@ -58,6 +59,22 @@ def read(
         )
     fitted = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
     return np.asarray(fitted)
+
+
+def about(config: configuration.XrayFolderConfig, path: epath.Path) -> str:
+    """What the pixels of a mask hold and how they were taken, for an error."""
+    if config.masks == "threshold":
+        values = np.unique(reader.read_image(path, dtype=np.uint8))
+        taken = f"grey above {_THRESHOLD} is taken for the class"
+    else:
+        values = np.unique(reader.read_mask(path))
+        taken = f"`mask_classes` is {config.classes_of_masks()}"
+    shown = files.brief(map(str, values.tolist()), 8)
+    return (
+        f"For example {path.name} holds the values {shown}, and {taken}. If masks are "
+        'drawn dark, in colours or by index, use masks="labels" with their values in '
+        "`mask_classes`, or write them black and white."
+    )
 
 
 def decode_labels(

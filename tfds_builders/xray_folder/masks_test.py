@@ -64,9 +64,19 @@ def test_a_mask_of_another_size_is_fitted_and_of_another_shape_refused(
         masks.read(config, path, 4, 8)
 
 
-def test_a_threshold_over_a_mask_of_zeros_and_ones_is_refused(tmp_path: pathlib.Path):
-    path = _write(tmp_path, np.array([[0, 1]], np.uint8))
+@pytest.mark.parametrize("value", [1, 38, 100, 127])
+def test_a_threshold_over_a_dark_mask_is_refused(tmp_path: pathlib.Path, value: int):
+    path = _write(tmp_path, np.array([[0, value]], np.uint8))
     config = _config(masks="threshold", mask_classes={"lung": []})
 
-    with pytest.raises(ValueError, match=r'holds no value above 1.*masks="labels"'):
+    with pytest.raises(
+        ValueError, match=rf"mask.png: .*values 0, {value}.*=\"labels\""
+    ):
         masks.read(config, path, 1, 2)
+
+
+def test_a_threshold_takes_an_empty_mask_as_it_is(tmp_path: pathlib.Path):
+    path = _write(tmp_path, np.zeros((1, 2), np.uint8))
+    config = _config(masks="threshold", mask_classes={"lung": []})
+
+    assert not masks.read(config, path, 1, 2).any()

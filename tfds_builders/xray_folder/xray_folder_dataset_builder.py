@@ -133,6 +133,12 @@ class Builder(xray_builder.XrayBuilder):
             image, details.labels, mask, fractions, box_labels, dropped
         )
 
+    def about_masks(self) -> str:
+        """See base class: what the pixels of one mask are."""
+        config, there = self.builder_config, self._source.masks
+        named = [r.source.mask for r in self.records()["train"] if r.source.mask]
+        return masks.about(config, there.root / named[0])
+
     @functools.cached_property
     def _source(self) -> source.Source:
         """What the folder holds, listed once."""

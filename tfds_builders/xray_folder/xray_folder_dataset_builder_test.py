@@ -332,6 +332,16 @@ def test_label_masks_are_mapped_shrunk_and_absent_ones_unknown(folder: pathlib.P
     assert metadata["mask_names"] == ["background", "tooth", "filling"]
 
 
+def test_masks_that_are_all_background_are_refused(folder: pathlib.Path):
+    # Drawn in the alpha channel alone.
+    drawn = np.zeros((20, 32, 4), np.uint8)
+    drawn[:, :8, 3] = 255
+    _masks(folder, {f"a{i}.png": drawn for i in range(12)})
+
+    with pytest.raises(ValueError, match="pixel of 'lung'; all are background"):
+        Prepared(folder, masks="threshold", mask_classes={"lung": []})
+
+
 def test_a_mask_named_by_the_table_must_be_there(folder: pathlib.Path):
     _masks(folder, {"m.png": np.ones((20, 32), np.uint8)})
     names = {0: "m.png", 1: "lost.png"}
