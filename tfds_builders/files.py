@@ -8,8 +8,11 @@ import difflib
 import errno
 import fnmatch
 import functools
+import logging
 import os
 import pathlib
+import stat
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from etils import epath
@@ -17,6 +20,9 @@ from etils import epath
 _MANY = 1000  # folders in one that holds patients or studies, not releases
 _PICTURES = (".png", ".jpg", ".jpeg", ".dcm", ".tif", ".tiff", ".bmp")
 _JUNK = ("__MACOSX", "Thumbs.db", "desktop.ini")
+
+
+NOT_REGULAR = -2  # in place of the size of a pipe, a device or a socket
 
 
 class SourceLost(OSError):
@@ -31,14 +37,17 @@ class Listing:
     """All files below a folder.
 
     Attributes:
-      sizes: Size in bytes of each file by its path below the folder, in order; -1
-        where a link leads nowhere.
+      sizes: Size in bytes of each file by its path below the folder, in order; below
+        0 where a link leads nowhere, and of pipes and devices, which are not read.
       by_stem: Paths of the files whose path without the suffix is the key.
+      misnamed: Printable names of the files that are not listed, since their names
+        are not UTF-8.
     """
 
     root: epath.Path
     sizes: Mapping[str, int]
     by_stem: Mapping[str, tuple[str, ...]]
+    misnamed: tuple[str, ...] = ()
 
     def holds(self, name: str) -> bool:
         """Whether a file was there when the folder was listed; no dangling link."""
@@ -47,9 +56,11 @@ class Listing:
     def find(self, name: str) -> str | None:
         """The file that a table or JSON means: its path, or its path without suffix.
 
-        Paths may start at the folder or at the one that holds it.
+        Paths may start at the folder or at the one that holds it. Where no name is
+        the same to the letter, one is taken that differs in case, in blanks round it
+        or in how accents are coded, if there is only one.
         """
-        path = pathlib.PurePosixPath(name.replace("\\", "/"))
+        path = pathlib.PurePosixPath(name.strip().replace("\\", "/"))
         candidates = [path]
         if path.parts[:1] == (self.root.name,):
             candidates.insert(0, path.relative_to(self.root.name))
@@ -57,10 +68,30 @@ class Listing:
             if candidate.as_posix() in self.sizes:
                 return candidate.as_posix()
         for candidate in candidates:
-            found = self.by_stem.get(candidate.as_posix(), ())
+            found = self.of_stem(candidate.as_posix())
+            if len(found) == 1:
+                return found[0]
+        for candidate in candidates:
+            found = self._alike.get(_folded(candidate.as_posix()), ())
             if len(found) == 1:
                 return found[0]
         return None
+
+    def of_stem(self, stem: str) -> tuple[str, ...]:
+        """Paths that are `stem` without their suffix, else like it; see `find`."""
+        return self.by_stem.get(stem) or self._alike_stems.get(_folded(stem), ())
+
+    @functools.cached_property
+    def _alike(self) -> Mapping[str, tuple[str, ...]]:
+        return _grouped((_folded(name), name) for name in self.sizes)
+
+    @functools.cached_property
+    def _alike_stems(self) -> Mapping[str, tuple[str, ...]]:
+        return _grouped(
+            (_folded(stem), name)
+            for stem, names in self.by_stem.items()
+            for name in names
+        )
 
     def matching(self, *patterns: str) -> list[str]:
         """Paths whose last part fits a pattern (`*`, `?`; case does not matter).
@@ -192,6 +223,15 @@ def brief(names: Iterable[str], limit: int = 12) -> str:
     return text + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
+def is_regular(path: os.PathLike[str] | str) -> bool:
+    """Whether a path, or what it links to, is a file whose reading comes to an end.
+
+    Raises:
+      OSError: If there is no such file.
+    """
+    return stat.S_ISREG(os.stat(path).st_mode)
+
+
 def read(path: epath.Path) -> bytes:
     """The content of a file.
 
@@ -219,12 +259,44 @@ def list_files(root: epath.Path, own: Sequence[str] = ()) -> Listing:
       own: Patterns (`*`, `?`, `[...]`; case does not matter) of what lies right in it
         and is listed, with all that is below; empty for everything.
     """
-    sizes = dict(sorted(_walk(root, "", own)))
-    by_stem: dict[str, tuple[str, ...]] = {}
-    for name in sizes:
-        stem = pathlib.PurePosixPath(name).with_suffix("").as_posix()
-        by_stem[stem] = (*by_stem.get(stem, ()), name)
-    return Listing(root, sizes, by_stem)
+    found = dict(sorted(_walk(root, "", own)))
+    # A file system may hold any bytes, but tables, JSON and TFDS want text.
+    wrong = [name for name in found if not _is_text(name)]
+    misnamed = tuple(ascii(os.fsencode(name))[2:-1] for name in wrong)
+    if misnamed:
+        logging.getLogger(__name__).warning(
+            "%s: %d files have names that are not UTF-8 and are left out, for example "
+            "%s. Rename them.",
+            os.fspath(root),
+            len(misnamed),
+            misnamed[0],
+        )
+    sizes = {name: size for name, size in found.items() if name not in set(wrong)}
+    by_stem = _grouped(
+        (pathlib.PurePosixPath(name).with_suffix("").as_posix(), name) for name in sizes
+    )
+    return Listing(root, sizes, by_stem, misnamed)
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _folded(name: str) -> str:
+    """A name without case, without blanks at its ends, and with accents coded once."""
+    return unicodedata.normalize("NFC", name).casefold().strip()
+
+
+def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
+    """The second values by the first, in their order."""
+    found: dict[str, list[str]] = {}
+    for key, name in pairs:
+        found.setdefault(key, []).append(name)
+    return {key: tuple(names) for key, names in found.items()}
 
 
 def _last(name: str) -> str:
@@ -305,18 +377,21 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 def _local_size(entry: os.DirEntry[str]) -> int:
     """The same as `_size`."""
     try:
-        return entry.stat().st_size
+        found = entry.stat()
+        return found.st_size if stat.S_ISREG(found.st_mode) else NOT_REGULAR
     except OSError:
         return _size(epath.Path(entry.path))
 
 
 def _size(path: epath.Path) -> int:
-    """Size in bytes; -1 of a link that leads nowhere.
+    """Size in bytes; below 0 of a link that leads nowhere, of a pipe, of a device.
 
     Raises:
       SourceLost: If it cannot be told.
     """
     try:
+        if "://" not in os.fspath(path) and not is_regular(path):
+            return NOT_REGULAR
         return path.stat().length
     except OSError as error:
         nowhere = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import pathlib
 import struct
 import zlib
@@ -19,7 +20,7 @@ import numpy as np
 from etils import epath
 from PIL import Image, ImageFile, TiffImagePlugin
 
-from tfds_builders import dicom, levels, limits
+from tfds_builders import dicom, files, levels, limits
 
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 _DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
@@ -222,6 +223,9 @@ def _content(source: epath.PathLike | bytes) -> tuple[bytes, str]:
         content, name = source, ""
     else:
         path = epath.Path(source)
+        is_local = "://" not in os.fspath(path)
+        if is_local and not files.is_regular(path) and not path.is_dir():
+            raise UnreadableImage("neither a file nor a folder")  # may never end
         try:
             content, name = path.read_bytes(), path.name.lower()
         except IsADirectoryError as error:

@@ -85,8 +85,6 @@ def open_pixels(
     found = os.stat(picture)
     if stat.S_ISDIR(found.st_mode):
         raise reader.UnreadableImage("a folder, not a file")
-    if not stat.S_ISREG(found.st_mode):  # A pipe or device may never end.
-        raise reader.UnreadableImage("neither a file nor a folder")
     if found.st_size > LARGEST_FILE:
         raise reader.UnreadableImage(
             f"{found.st_size:,} bytes; expected at most {LARGEST_FILE:,}"

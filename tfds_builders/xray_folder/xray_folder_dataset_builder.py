@@ -73,6 +73,8 @@ class Builder(xray_builder.XrayBuilder):
         """See base class."""
         config, found_in = self.builder_config, self._source
         self._left_out: list[xray_builder.Quarantined] = []
+        for listing in (found_in.images, found_in.masks):
+            self._leave_out(listing.misnamed, "its name is not UTF-8: rename it")
         columns, ids, rows = self._rows_of_images()
         known = {
             column: table.labels(config, column, [row[column] for row in rows])
@@ -217,7 +219,7 @@ class Builder(xray_builder.XrayBuilder):
         else:
             for name in ids:
                 stem = pathlib.PurePosixPath(name).with_suffix("").as_posix()
-                found = there.by_stem.get(stem + config.mask_suffix, ())
+                found = there.of_stem(stem + config.mask_suffix)
                 if len(found) > 1:
                     raise ValueError(
                         f"Image {name!r} has several masks: {files.brief(found)}."
