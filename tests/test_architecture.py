@@ -27,7 +27,7 @@ ROOMS: dict[str, set[str]] = {
     "stages": {"ops", "types", "config"},
     "training": {"types", "config"},
     "weights": set(),
-    "audit": {"types", "config", "data"},
+    "audit": {"types", "config", "data", "tfds_builders"},  # whose ids are one
     "report": {"types", "config", "metrics"},
     "study": {"types", "config", "metrics", "audit", "report"},
     "command": set(),

@@ -12,10 +12,11 @@ import logging
 import os
 import pathlib
 import stat
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from etils import epath
+
+from tfds_builders import identities
 
 _MANY = 1000  # folders in one that holds patients or studies, not releases
 _PICTURES = (".png", ".jpg", ".jpeg", ".dcm", ".tif", ".tiff", ".bmp")
@@ -72,23 +73,25 @@ class Listing:
             if len(found) == 1:
                 return found[0]
         for candidate in candidates:
-            found = self._alike.get(_folded(candidate.as_posix()), ())
+            found = self._alike.get(identities.folded(candidate.as_posix()), ())
             if len(found) == 1:
                 return found[0]
         return None
 
     def of_stem(self, stem: str) -> tuple[str, ...]:
         """Paths that are `stem` without their suffix, else like it; see `find`."""
-        return self.by_stem.get(stem) or self._alike_stems.get(_folded(stem), ())
+        return self.by_stem.get(stem) or self._alike_stems.get(
+            identities.folded(stem), ()
+        )
 
     @functools.cached_property
     def _alike(self) -> Mapping[str, tuple[str, ...]]:
-        return _grouped((_folded(name), name) for name in self.sizes)
+        return _grouped((identities.folded(name), name) for name in self.sizes)
 
     @functools.cached_property
     def _alike_stems(self) -> Mapping[str, tuple[str, ...]]:
         return _grouped(
-            (_folded(stem), name)
+            (identities.folded(stem), name)
             for stem, names in self.by_stem.items()
             for name in names
         )
@@ -260,7 +263,7 @@ def list_files(root: epath.Path, own: Sequence[str] = ()) -> Listing:
         and is listed, with all that is below; empty for everything.
     """
     found = dict(sorted(_walk(root, "", own)))
-    # A file system may hold any bytes, but tables, JSON and TFDS want text.
+    # Tables, JSON and TFDS want text, where a file system may hold any bytes.
     wrong = [name for name in found if not _is_text(name)]
     misnamed = tuple(ascii(os.fsencode(name))[2:-1] for name in wrong)
     if misnamed:
@@ -279,16 +282,7 @@ def list_files(root: epath.Path, own: Sequence[str] = ()) -> Listing:
 
 
 def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _folded(name: str) -> str:
-    """A name without case, without blanks at its ends, and with accents coded once."""
-    return unicodedata.normalize("NFC", name).casefold().strip()
+    return name.encode(errors="ignore").decode() == name
 
 
 def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:

@@ -64,6 +64,11 @@ class Tally:
         if xray.boxes is not None and xray.box_labels is not None:
             self.objects.update(int(label) for label in xray.box_labels)
 
+    def is_only_background(self) -> bool:
+        """Whether there are masks, and none has a pixel of any class."""
+        known = {v for v in self.mask_pixels if v != xray_features.NOT_ANNOTATED}
+        return known == {0}
+
     def merge(self, other: Tally) -> None:
         """Adds the sums of another part of the set."""
         for field in dataclasses.fields(self):

@@ -44,7 +44,6 @@ from tfds_builders import (
 INDEX = reports.INDEX
 PREPARATION = reports.PREPARATION
 QUARANTINE = reports.QUARANTINE
-NOT_ANNOTATED = xray_features.NOT_ANNOTATED
 Record = records.Record
 Quarantined = records.Quarantined
 
@@ -117,6 +116,10 @@ class XrayBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
     def left_out(self) -> Sequence[Quarantined]:
         """Files that `records` already left out; asked after `records`."""
         return ()
+
+    def about_masks(self) -> str:
+        """What to look at where every mask is background; for one line of an error."""
+        return "See that the release is whole."
 
     # The split that is read unless another is asked for.
     DEFAULT_MANIFEST: ClassVar[str] = "official"
@@ -311,7 +314,12 @@ class XrayBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
             self.left_out(),
         )
         self._refuse_emptied(plan, staging, totals)
-        self._refuse_empty_masks(totals)
+        if totals.tally.is_only_background():
+            classes = " or ".join(map(repr, self.layout().mask_names))
+            raise ValueError(
+                f"{self.name}/{self.builder_config.name}: no mask of the training "
+                f"split has a pixel of {classes}. {self.about_masks()}"
+            )
         manifests = reports.write_manifests(self.data_path, self.manifests())
         reports.write_preparation(
             self.data_path,
@@ -358,27 +366,6 @@ class XrayBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
                 f"of split {split!r} can be read; the last one: {last.file}: "
                 f"{last.reason}."
             )
-
-    def _refuse_empty_masks(self, totals: reports.Totals) -> None:
-        """Refuses masks that are background alone: the codes must be misread.
-
-        Raises:
-          ValueError: If no mask of the training split has a pixel of any class.
-        """
-        classes = self.layout().mask_names
-        pixels = totals.tally.mask_pixels
-        known = sum(n for value, n in pixels.items() if value != NOT_ANNOTATED)
-        if not classes or not known or known > pixels[0]:
-            return
-        raise ValueError(
-            f"{self.name}/{self.builder_config.name}: no mask of the training split "
-            f"has a pixel of {' or '.join(map(repr, classes))}; all are background. "
-            f"{self.about_masks()}"
-        )
-
-    def about_masks(self) -> str:
-        """What to look at where every mask is background; for one line of an error."""
-        return "See that the release is whole."
 
     def _place(
         self,

@@ -17,6 +17,7 @@ from etils import epath
 
 from mtpret_jax.audit import copies, exclusions, nestings, relations, signatures
 from mtpret_jax.data import manifests
+from tfds_builders import identities
 
 REPORT, COPIES = "audit.json", "copies.csv"
 TRAIN = "train"
@@ -187,7 +188,9 @@ def _patient(dataset: str, group: str, *, has_namespace: bool) -> str:
     """
     if not group or group.startswith(_ALONE):
         return ""
-    return group if has_namespace and ":" in group else f"{dataset}/{group}"
+    if has_namespace and ":" in group:
+        return identities.canonical(group)  # Another set may write 7 as 007.
+    return f"{dataset}/{group}"
 
 
 def _exclusions(

@@ -44,7 +44,7 @@ def leaky(
     two = [
         ("x.png", p[0], "test", "1"),
         ("y.png", _smaller(p[1]), "val", "2"),
-        ("z.png", p[7], "test", "nih:7"),
+        ("z.png", p[7], "test", "nih:007"),  # the same patient as "nih:7"
         ("t.png", p[4], "train", "d"),
         ("u.png", _smaller(p[6]), "train", "5"),
         ("w.png", p[8], "test", "8"),

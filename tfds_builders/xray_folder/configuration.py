@@ -36,6 +36,8 @@ class XrayFolderConfig(tfds.core.BuilderConfig):
         `split`; without one, images are shared out 80/10/10 by group.
       group_column: Holds the patient, or whatever must not cross splits. By default the
         first there is of `group`, `patient`, `patient_id`.
+      exact_groups: Whether groups that are written in two ways, such as 7, 7.0 and
+        007, or P1 and p1, are two. By default they are one.
       patients: Name of the collection that numbered the patients, for example "nih":
         "13118" becomes "nih:13118". Only patients with such a name are compared with
         those of other sets.
@@ -79,6 +81,7 @@ class XrayFolderConfig(tfds.core.BuilderConfig):
     file_column: str = "file"
     split_column: str = ""
     group_column: str = ""
+    exact_groups: bool = False
     patients: str = ""
     split_seed: int = 0
     labels: Mapping[str, Sequence[str] | Classes] = dataclasses.field(

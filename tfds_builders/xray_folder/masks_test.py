@@ -80,3 +80,18 @@ def test_a_threshold_takes_an_empty_mask_as_it_is(tmp_path: pathlib.Path):
     config = _config(masks="threshold", mask_classes={"lung": []})
 
     assert not masks.read(config, path, 1, 2).any()
+
+
+def test_masks_that_are_all_background_are_refused(tmp_path: pathlib.Path):
+    transparent = np.zeros((20, 32, 4), np.uint8)
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+        for index in range(12):
+            cv2.imwrite(str(tmp_path / name / f"{index}.png"), transparent)
+    config = xray_folder.Config(
+        name="mine", folder=str(tmp_path), masks="threshold", mask_classes={"lung": []}
+    )
+    builder = xray_folder.Builder(data_dir=tmp_path / "data", config=config)
+
+    with pytest.raises(ValueError, match=r"pixel of 'lung'\. For example .*values"):
+        builder.download_and_prepare()

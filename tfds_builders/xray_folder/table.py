@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tfds_builders import files, readings, splits, xray_features
+from tfds_builders import files, identities, readings, splits, xray_features
 from tfds_builders.xray_folder import configuration
 
 _SPLITS = {
@@ -130,6 +130,36 @@ def groups(
     return [group or f"{_ALONE}{name}" for group, name in zip(found, ids, strict=True)]
 
 
+def unified(
+    config: configuration.XrayFolderConfig, written: Sequence[str]
+) -> list[str]:
+    """Groups with one spelling each, unless option `exact_groups` says they differ.
+
+    Of several ways to write an id, see `identities`, the first by the alphabet stands
+    for all, so that a table with one way for each keeps its groups and splits.
+    """
+    if config.exact_groups:
+        return list(written)
+    known = [group for group in written if not group.startswith(_ALONE)]
+    ways = identities.spellings(known)
+    twice = [names for names in ways.values() if len(names) > 1]
+    if twice:
+        logging.getLogger(__name__).warning(
+            "xray_folder %r: %d groups are written in more than one way, for example "
+            "%s, and are taken for one each. If they are different patients, set "
+            "`exact_groups`.",
+            config.name,
+            len(twice),
+            files.brief((_ways(names) for names in twice), 2),
+        )
+    stands = {name: names[0] for names in ways.values() for name in names}
+    return [stands.get(group, group) for group in written]
+
+
+def _ways(names: Sequence[str]) -> str:
+    return " = ".join(map(repr, names))
+
+
 def named(config: configuration.XrayFolderConfig, groups: Sequence[str]) -> list[str]:
     """The groups with option `patients` before them, but for images on their own."""
     if not config.patients:
@@ -157,8 +187,11 @@ def assign_splits(
     rows: Sequence[Mapping[str, str]],
     ids: Sequence[str],
     group_of: Sequence[str],
+    written: Sequence[str],
 ) -> list[str]:
     """Returns the split of each image: the table's, else shared out by group.
+
+    `group_of` are the groups, `written` the same as the table has them.
 
     How images are shared out depends on the table, the groups and `split_seed`, not on
     the configuration's name or labels, nor on where the folder lies.
@@ -192,9 +225,16 @@ def assign_splits(
         where.setdefault(group, set()).add(split)
     crossing = sorted(group for group, places in where.items() if len(places) > 1)
     if crossing:
+        ways: dict[str, set[str]] = {}
+        for group, spelling in zip(group_of, written, strict=True):
+            ways.setdefault(group, set()).add(spelling)
+        told = [_ways(sorted(ways[group])) for group in crossing]
+        many = any(len(ways[group]) > 1 for group in crossing)
+        differ = " If these ids are of different patients, set `exact_groups`."
         raise ValueError(
             f"{config.table}: {len(crossing)} groups cross splits, so that the test "
-            f"would not be of unseen patients: {files.brief(crossing, 5)}. Correct "
+            f"would not be of unseen patients: {files.brief(told, 5)}. Correct "
             f"column {column!r}, or remove it to have the images shared out by group."
+            f"{differ if many else ''}"
         )
     return found

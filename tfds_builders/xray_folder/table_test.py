@@ -58,3 +58,42 @@ def test_a_missing_column_and_an_unknown_name_are_refused():
         table.about(_config(about={"age": "alter"}), ["file", "age"], [])
     with pytest.raises(ValueError, match="about must be columns of some of"):
         _config(about={"weight": "kg"})
+
+
+_WAYS = ("7", "7.0", "007", "P1", "p1", "P01")
+
+
+def test_an_id_that_is_written_in_several_ways_is_one_group(
+    caplog: pytest.LogCaptureFixture,
+):
+    found = table.unified(_config(), [*_WAYS, "8", "image:7"])
+
+    assert found == ["007"] * 3 + ["P01"] * 3 + ["8", "image:7"]
+    assert "2 groups are written in more than one way, for example" in caplog.text
+    assert "'007' = '7' = '7.0', 'P01' = 'P1' = 'p1'" in caplog.text
+
+
+def test_the_option_says_that_ids_differ():
+    assert table.unified(_config(exact_groups=True), _WAYS) == list(_WAYS)
+
+
+def test_a_split_that_parts_the_ways_to_write_an_id_is_refused():
+    rows = [
+        {"split": split} for split in ("train", "test", "train", "val", "val", "val")
+    ]
+    config = _config()
+    group_of = table.unified(config, _WAYS)
+
+    with pytest.raises(ValueError, match=r"1 groups cross.*'007' = '7'.*exact_groups"):
+        table.assign_splits(config, ["split"], rows, _WAYS, group_of, _WAYS)
+
+
+def test_images_of_one_patient_are_shared_out_together():
+    config, ids = _config(), [f"{i}.png" for i in range(60)]
+    written = [f"{i // 2}{'.0' * (i % 2)}" for i in range(60)]
+    group_of = table.unified(config, written)
+
+    split_of = table.assign_splits(config, [], [{}] * 60, ids, group_of, written)
+
+    assert split_of[::2] == split_of[1::2]
+    assert set(split_of) == {"train", "validation", "test"}

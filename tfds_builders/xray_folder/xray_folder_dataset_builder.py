@@ -85,8 +85,9 @@ class Builder(xray_builder.XrayBuilder):
             found, missing = boxes.parse(config, found_in.annotations, found_in.images)
             self._leave_out(missing, f"in {config.annotations}, but no such image")
         mask_of = self._masks_of_images(columns, ids, rows)
-        group_of = table.groups(config, columns, rows, ids)
-        split_of = table.assign_splits(config, columns, rows, ids, group_of)
+        written = table.groups(config, columns, rows, ids)
+        group_of = table.unified(config, written)
+        split_of = table.assign_splits(config, columns, rows, ids, group_of, written)
         patient_of = table.named(config, group_of)  # plays no part in the splits
         told = table.about(config, columns, rows)
         result: dict[str, list[xray_builder.Record]] = {
