@@ -75,7 +75,8 @@ def _make_views(settings: schema.AugmentConfig) -> Callable[[int], types.Batch]:
         both = [[on_host(p, rng, settings) for p in stored] for _ in range(2)]
         query, positive = map(np.stack, both)
         arrays = {"record": record.astype(np.int32), "query": query}
-        arrays |= {"positive": positive, "example_valid": np.ones(len(record), bool)}
+        arrays |= {"positive": positive, "partner": arrays["record"]}
+        arrays["example_valid"] = np.ones(len(record), bool)
         return types.Batch(arrays, pipeline.CONTRASTIVE)
 
     return make
@@ -91,6 +92,7 @@ def _make_draws(settings: schema.AugmentConfig) -> Callable[[int], types.Batch]:
     def make(number: int) -> types.Batch:
         rng = np.random.default_rng(number)
         arrays = {"record": record.astype(np.int32), "picture": stored}
+        arrays["partner"] = arrays["record"]
         arrays["example_valid"] = np.ones(len(record), bool)
         for view in ("query", "positive"):
             drawn = [device_views.draw(rng, settings, stored.shape[1]) for _ in stored]

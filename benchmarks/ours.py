@@ -175,6 +175,7 @@ def constant_batch(config: schema.ExperimentConfig) -> types.Batch:
         return rng.standard_normal((batch, size, size, 1), np.float32)
 
     if row.stage == "contrastive":
+        arrays["partner"] = rng.permutation(batch).astype(np.int32)
         return types.Batch({**arrays, "query": noise(), "positive": noise()}, row.stage)
     arrays["image"] = noise()
     if part.kind == "segmentation":

@@ -209,7 +209,6 @@ def _contrastive(
         config=row.contrastive,
         optimizer=optimizer.build_optimizer(row.optimizer, row.steps),
         steps=row.steps,
-        seed=config.seed_of(row),
     )
 
 

@@ -147,7 +147,8 @@ def blank(
         "example_valid": np.ones(batch, bool),
     }
     if row.stage == "contrastive":
-        return types.Batch(arrays | {"query": image, "positive": image}, task)
+        views = {"query": image, "positive": image, "partner": arrays["record"]}
+        return types.Batch(arrays | views, task)
     arrays["image"] = image
     return types.Batch(arrays | _targets(part, classes), task)
 

@@ -10,7 +10,9 @@ Arrays of a batch, by kind (`record` and `example_valid` are always there):
 |----------------|-------------------------------------------------------------------|
 | all            | `record` int32 [B], position in the split, -1 for padding;        |
 |                | `example_valid` bool [B], false for padding                       |
-| contrastive    | `query`, `positive` float32 [B, H, W, 1], normalised              |
+| contrastive    | `query`, `positive` float32 [B, H, W, 1], normalised; `partner`   |
+|                | int32 [B], the row of `positive` that shows the image of the      |
+|                | query in this row                                                 |
 | supervised     | `image` float32 [B, H, W, 1], normalised                          |
 | classification | `label` float32 [B, L] in {0, 1}; `label_known` bool [B, L];      |
 |                | in evaluation of a set with studies also `study` int32 [B],       |

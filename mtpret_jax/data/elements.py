@@ -71,8 +71,8 @@ class TaskElement:
         return element | make_targets(example, self._task, view.matrix, shape)
 
 
-class TwoViews:
-    """Elements of a contrastive batch: two random views of one decoded picture."""
+class View:
+    """Elements of a contrastive stream: a random view of a picture."""
 
     def __init__(
         self,
@@ -90,21 +90,19 @@ class TwoViews:
         self._first_record = first_record
 
     def __call__(self, record: int, rng: np.random.Generator) -> types.Example:
-        """Draws both views; `record` in the element counts from `first_record`."""
+        """Draws a view; `record` in the element counts from `first_record`."""
         _, image = _read(self._source, int(record))
-        query, positive = (self._draw(image, rng) for _ in range(2))
-        return {
-            "query": query,
-            "positive": positive,
-            "record": np.asarray(self._first_record + record, np.int32),
-            "example_valid": np.asarray(True),
-        }
-
-    def _draw(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         view = augment.draw_view(
             rng, self._augment, image, size=self._size, mode=self._mode
         )
-        return transforms.normalise(view.image, view.valid, statistics=self._statistics)
+        normal = transforms.normalise(
+            view.image, view.valid, statistics=self._statistics
+        )
+        return {
+            "view": normal,
+            "record": np.asarray(self._first_record + record, np.int32),
+            "example_valid": np.asarray(True),
+        }
 
 
 def _statistics(

@@ -18,7 +18,7 @@ import grain
 import numpy as np
 
 from mtpret_jax import config, types
-from mtpret_jax.data import elements, sources, subsets
+from mtpret_jax.data import elements, mixing, sources, subsets
 
 CONTRASTIVE = "contrastive"  # the `task` of the batches of stage 1
 _TRAIN = "train"
@@ -181,6 +181,9 @@ def contrastive_stream(
 ) -> Stream:
     """Endless batches of two views of each image, from the train splits of many sets.
 
+    A positive view lies in another row than its query, which `partner` tells; see
+    `mixing`. Each view is read where it lies, so no image goes from device to device.
+
     Sets are interleaved in fixed proportions, weight times size to the power
     `size_exponent` (to within a hundredth of the smallest); each is repeated before
     mixing, so a small set never ends the stream. Labels are not read. `record` is the
@@ -204,7 +207,7 @@ def contrastive_stream(
     rows = _rows_per_shard(settings.batch_size, shard, option="contrastive.batch_size")
     if not settings.datasets:
         raise ValueError("contrastive.datasets is empty; name at least one dataset.")
-    parts, proportions, first = [], [], 0
+    queries, positives, proportions, first = [], [], [], 0
     for name, weight in settings.datasets.items():
         if not weight > 0:
             raise ValueError(
@@ -213,18 +216,25 @@ def contrastive_stream(
             )
         source = sources.open_prepared(folders[name], _TRAIN, splits.get(name, ""))
         records = pool_records(source, excluded.get(name, ()))
-        views = elements.TwoViews(source, settings, input_config, first_record=first)
-        part = (
+        view = elements.View(source, settings, input_config, first_record=first)
+        shuffled = (
             grain.MapDataset.source(records)
             .shuffle(seed=_derive(seed, "shuffle", name))
             .repeat()
-            .random_map(views, seed=_derive(seed, "augment", name))
         )
-        parts.append(part)
+        for views, which in ((queries, "query"), (positives, "positive")):
+            draws = _derive(seed, "augment", which, name)
+            views.append(shuffled.random_map(view, seed=draws))
         proportions.append(weight * len(records) ** settings.size_exponent)
         first += len(source)
-    mixed = grain.MapDataset.mix(parts, proportions)
-    batches = _global_batches(mixed, rows, shard, first_batch)
+    pairs = mixing.Pairs(
+        grain.MapDataset.mix(queries, proportions),
+        grain.MapDataset.mix(positives, proportions),
+        seed=_derive(seed, "partners"),
+        batch_size=settings.batch_size,
+        rows=settings.batch_size // settings.batch_norm_groups,
+    )
+    batches = _global_batches(grain.MapDataset.source(pairs), rows, shard, first_batch)
     return Stream(batches, task=CONTRASTIVE, settings=input_config)
 
 

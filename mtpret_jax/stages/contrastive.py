@@ -2,9 +2,9 @@
 
 A query encoder learns to tell the other view of its own image from a queue of other
 images' views. The key encoder that made those views follows the query encoder slowly.
-BatchNorm takes its statistics over fixed groups of the global batch, and the key batch
-is permuted before it is encoded, so that statistics do not tell which key belongs to
-which query.
+BatchNorm takes its statistics over fixed groups of the global batch, and each group of
+keys belongs to queries of many groups, so that statistics do not tell which key belongs
+to which query: a batch holds the other view of an image in another row, `partner`.
 """
 
 from __future__ import annotations
@@ -50,7 +50,6 @@ class ContrastiveStage:
       config: Sizes of queue and embedding, momentum, temperature.
       optimizer: Its curve spans the whole stage.
       steps: Optimiser steps.
-      seed: Of the permutations and the first queue.
     """
 
     backbone: types.Backbone
@@ -58,7 +57,6 @@ class ContrastiveStage:
     config: schema.ContrastiveConfig
     optimizer: types.Optimizer
     steps: int
-    seed: int
 
     def segments(self) -> tuple[types.Segment, ...]:
         """One segment, whose stream is the mix of all sets."""
@@ -113,9 +111,10 @@ class ContrastiveStage:
             memory.key_params,
             params,
         )
-        keys, key_state = self._keys(
-            key_params, memory.key_state, batch.arrays["positive"], state.step
+        keys, key_state = self._embed(
+            key_params, memory.key_state, batch.arrays["positive"]
         )
+        keys = jax.lax.stop_gradient(keys)[batch.arrays["partner"]]
         gradient = jax.grad(self._loss, has_aux=True)
         grads, (body_state, scalars) = gradient(
             params, state.model_state["backbone"], batch.arrays["query"], keys, memory
@@ -152,19 +151,6 @@ class ContrastiveStage:
         )
         embedding = self.projection.apply({"params": params["head"]}, features.pooled)
         return jnp.asarray(embedding), updated
-
-    def _keys(
-        self,
-        key_params: types.Tree,
-        key_state: types.Tree,
-        image: jax.Array,
-        step: jax.Array,
-    ) -> tuple[jax.Array, types.Tree]:
-        """Embeddings [B, D] of the other views, encoded in a permuted order."""
-        key = jax.random.fold_in(jax.random.key(self.seed), step)
-        order = jax.random.permutation(key, image.shape[0])
-        embedding, key_state = self._embed(key_params, key_state, image[order])
-        return jax.lax.stop_gradient(embedding[jnp.argsort(order)]), key_state
 
     def _loss(
         self,

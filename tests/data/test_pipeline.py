@@ -238,10 +238,13 @@ def test_contrastive_views_are_two_of_one_picture(tiny):
     folders = {"tiny": tiny.folder, "again": tiny.folder}
     stream = pipeline.contrastive_stream(settings, INPUT, folders, seed=0)
     batches = take(stream, 6)
-    assert batches[0].keys() == {"query", "positive", "record", "example_valid"}
+    arrays = {"query", "positive", "partner", "record", "example_valid"}
+    assert batches[0].keys() == arrays
     for batch in batches:
         assert batch["query"].shape == (8, 32, 32, 1)
-        differ = np.abs(batch["query"] - batch["positive"]).max((1, 2, 3))
+        assert sorted(batch["partner"]) == list(range(8))
+        other = batch["positive"][batch["partner"]]
+        differ = np.abs(batch["query"] - other).max((1, 2, 3))
         assert (differ > 0.05).all()
     records = np.concatenate([b["record"] for b in batches])
     # Twice twelve pictures in two sets: 48 elements are two epochs of each.

@@ -71,6 +71,7 @@ def random_batch(kind: str, size: int, rows: int, seed: int = 0) -> dict:
         "example_valid": np.ones(rows, bool),
     }
     if kind == "contrastive":
+        arrays["partner"] = rng.permutation(rows).astype(np.int32)
         return arrays | {"query": image(), "positive": image()}
     arrays["image"] = image()
     if kind == "classification":

@@ -56,6 +56,8 @@ def host_batch(
         name, rows, size = contrastive.TASK, *_sizes(row.contrastive)
         image = rng.normal(size=(2, rows, size, size, 1)).astype(np.float32)
         arrays = {"query": image[0], "positive": image[1]}
+        # Partners lie on the other process.
+        arrays["partner"] = np.roll(np.arange(rows, dtype=np.int32), rows // 2)
     else:
         (name,) = row.tasks
         rows, size = _sizes(config.tasks[name])

@@ -1,0 +1,92 @@
+"""Which row of a contrastive batch holds the positive view of which image.
+
+BatchNorm takes its statistics over groups of consecutive rows. Were both views of an
+image in groups with the same others, the statistics would tell which key belongs to
+which query; so each group of positive views is drawn from many groups of queries.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import grain
+import numpy as np
+
+from mtpret_jax import types
+
+
+def draw_order(seed: int, batch: int, *, batch_size: int, rows: int) -> np.ndarray:
+    """Draws the order of the positive views: a function of its arguments alone.
+
+    With G groups of queries, the R rows of every group of positive views come from
+    min(R, G) of them, as evenly as can be.
+
+    Args:
+      seed: Seed of the stream.
+      batch: Index of the batch.
+      batch_size: Examples of the global batch.
+      rows: Examples of a group, R; divides `batch_size`.
+
+    Returns:
+      For each row of the positive views, the row of its query, int64 [B].
+    """
+    rng = np.random.default_rng([seed, batch])
+    groups = np.arange(batch_size).reshape(-1, rows)
+    dealt = rng.permuted(groups[rng.permutation(len(groups))], axis=1)
+    return dealt.T.ravel()  # Deals out one row of each group in turn.
+
+
+@functools.lru_cache(maxsize=128)  # At least one for each reading thread.
+def _draw_both(
+    seed: int, batch: int, batch_size: int, rows: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """`draw_order`, and for each query the row of its positive view; int32 [B]."""
+    order = draw_order(seed, batch, batch_size=batch_size, rows=rows)
+    return order.astype(np.int32), np.argsort(order).astype(np.int32)
+
+
+class Pairs:
+    """Two streams of views as one: positive views take the rows that chance gives them.
+
+    A source for `grain.MapDataset.source`. Every process reads the rows that are its
+    own, whichever they are.
+    """
+
+    def __init__(
+        self,
+        queries: grain.MapDataset,
+        positives: grain.MapDataset,
+        *,
+        seed: int,
+        batch_size: int,
+        rows: int,
+    ) -> None:
+        """Elements of both are `view`, `record` and `example_valid`, in one order.
+
+        Args:
+          queries: First views.
+          positives: Second views of the same images.
+          seed: Seed of the orders.
+          batch_size: Examples of the global batch.
+          rows: Examples of a group of BatchNorm.
+        """
+        self._queries, self._positives = queries, positives
+        self._seed, self._batch_size, self._rows = seed, batch_size, rows
+
+    def __len__(self) -> int:
+        return len(self._queries)
+
+    def __getitem__(self, index: int) -> types.Example:
+        batch, row = divmod(index, self._batch_size)
+        order, partner = _draw_both(self._seed, batch, self._batch_size, self._rows)
+        query: Mapping[str, Any] = self._queries[index]
+        positive: Mapping[str, Any] = self._positives[index - row + int(order[row])]
+        return {
+            "query": query["view"],
+            "positive": positive["view"],
+            "partner": partner[row],
+            "record": query["record"],
+            "example_valid": query["example_valid"],
+        }
