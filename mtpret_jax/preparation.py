@@ -22,7 +22,7 @@ from etils import epath
 import tfds_builders
 from mtpret_jax import config as schema
 from mtpret_jax.data import manifests
-from tfds_builders import release, xray_builder
+from tfds_builders import release, reports, xray_builder
 
 _LOG = logging.getLogger(__name__)
 PathLike = str | os.PathLike[str]
@@ -150,16 +150,8 @@ def _difference(
     if not path.exists():
         return f"it has no {path.name}, so it is not known what it was made from"
     then = _read(folder)
-    options = fresh.options()
-    changed = [
-        f"{option} was {_short(then['options'].get(option))}, "
-        f"now {_short(options.get(option))}"
-        for option in sorted(options.keys() | then["options"].keys())
-        # As text: the order of classes counts, and dictionaries would hide it.
-        if json.dumps(options.get(option)) != json.dumps(then["options"].get(option))
-    ]
-    if changed:
-        return "; ".join(changed)
+    if changed := reports.changes(then, fresh.options()):
+        return changed
     if damage := manifests.damage(folder, then):
         return damage
     if splits and not then.get("manifests"):
@@ -200,11 +192,6 @@ def _make_config(
 def _nearest(name: str, known: Iterable[str]) -> str:
     found = difflib.get_close_matches(name, list(known), n=1)
     return f" Did you mean {found[0]!r}?" if found else ""
-
-
-def _short(value: Any, limit: int = 80) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= limit else f"{text[:limit]}…"
 
 
 def _read(folder: epath.Path) -> dict[str, Any]:

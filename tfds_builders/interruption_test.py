@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import pathlib
+import shutil
 from collections.abc import Callable
 
 import numpy as np
@@ -293,3 +294,26 @@ def test_the_reports_hold_digests_of_the_index_and_of_the_records(
     anew = _report(changed)
     assert anew["index_sha256"] == said["index_sha256"]
     assert anew["records_sha256"] != said["records_sha256"]
+
+
+def test_a_prepared_set_is_not_taken_for_one_of_another_source(source: pathlib.Path):
+    _folder(source).download_and_prepare()
+    _folder(source).download_and_prepare()  # The same again is no difference.
+    os.remove(next((source / "images").iterdir()))
+
+    with pytest.raises(ValueError, match="prepared otherwise in .*: its source has"):
+        _folder(source).download_and_prepare()
+
+
+def test_a_prepared_set_is_not_taken_for_one_of_other_options(source: pathlib.Path):
+    _folder(source).download_and_prepare()
+
+    with pytest.raises(ValueError, match='patients was "", now "nih"'):
+        _folder(source, patients="nih").download_and_prepare()
+
+
+def test_a_prepared_set_outlives_its_source(source: pathlib.Path):
+    _folder(source).download_and_prepare()
+    shutil.rmtree(source)
+
+    _folder(source).download_and_prepare()

@@ -11,13 +11,14 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import csv
 import dataclasses
 import hashlib
 import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from etils import epath
 
@@ -124,6 +125,65 @@ def write_manifests(
             "images": manifest.counts(),
         }
     return said
+
+
+def changes(then: Mapping[str, Any], options: Mapping[str, Any]) -> str:
+    """How options differ from those that a set was prepared with; "" if they do not.
+
+    Args:
+      then: What its `preparation.json` holds.
+      options: Those of today, as `XrayBuilder.options` gives them.
+    """
+    old = then["options"]
+    return "; ".join(
+        f"{option} was {_short(old.get(option))}, now {_short(options.get(option))}"
+        for option in sorted(options.keys() | old.keys())
+        # As text: the order of classes counts, and dictionaries would hide it.
+        if json.dumps(options.get(option)) != json.dumps(old.get(option))
+    )
+
+
+class Described(Protocol):
+    """What a builder says of itself: `XrayBuilder` does."""
+
+    name: str
+    builder_config: Any
+
+    def options(self) -> dict[str, Any]:
+        """The configuration's own fields."""
+        ...
+
+    def fingerprint(self) -> str:
+        """A digest of the source."""
+        ...
+
+
+def refuse_stale(builder: Described, folder: epath.Path) -> None:
+    """Refuses to take a prepared set for one that it is not.
+
+    Raises:
+      ValueError: If the folder was prepared with other options, or its source has
+        changed since. A source that is gone is no difference.
+    """
+    path = folder / PREPARATION
+    if not path.exists():
+        return
+    then = json.loads(path.read_text())
+    difference = changes(then, builder.options())
+    with contextlib.suppress(FileNotFoundError):
+        if builder.fingerprint() != then["fingerprint"]:
+            difference = difference or "its source has changed"
+    if difference:
+        raise ValueError(
+            f"{builder.name}/{builder.builder_config.name} was prepared otherwise in "
+            f"{folder}: {difference}. Delete that folder to prepare it anew, or give "
+            "this one another name or data_dir."
+        )
+
+
+def _short(value: Any, limit: int = 80) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= limit else f"{text[:limit]}…"
 
 
 def write_preparation(folder: epath.Path, content: Mapping[str, Any]) -> None:

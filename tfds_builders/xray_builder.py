@@ -207,9 +207,12 @@ class XrayBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
           **options: Those of `tfds.core.DatasetBuilder.download_and_prepare`.
 
         Raises:
+          ValueError: If the set is there, made with other options or from a source
+            that has changed since: TFDS would give the old one without a word.
           OSError: If the source has gone, or the disk is full or may not be written,
             say. What is finished is kept, and the next call goes on from there.
         """
+        reports.refuse_stale(self, self.data_path)
         try:
             super().download_and_prepare(**options)
         except (FileNotFoundError, BlockingIOError):
