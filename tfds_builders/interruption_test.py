@@ -301,7 +301,7 @@ def test_a_prepared_set_is_not_taken_for_one_of_another_source(source: pathlib.P
     _folder(source).download_and_prepare()  # The same again is no difference.
     os.remove(next((source / "images").iterdir()))
 
-    with pytest.raises(ValueError, match="prepared otherwise in .*: its source has"):
+    with pytest.raises(ValueError, match=r"prepared otherwise in .*: its source has"):
         _folder(source).download_and_prepare()
 
 
