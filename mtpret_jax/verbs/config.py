@@ -23,6 +23,7 @@ from mtpret_jax import command, estimate
 from mtpret_jax import config as schema
 from mtpret_jax.data import sources
 from mtpret_jax.study import plan
+from mtpret_jax.verbs import devices
 
 PARTS = ("show", "check")
 
@@ -63,6 +64,7 @@ def run(program: str, arguments: Sequence[str]) -> int:
 
 def check(config: schema.ExperimentConfig, data_dir: str | None) -> Iterator[str]:
     """Lines on what the config costs, as they are known; its rules hold."""
+    devices.require()
     expanded = plan.expand(config)
     names = _names(expanded, data_dir)
     yield "Compiles and tries a step of every kind of run, which may take minutes."

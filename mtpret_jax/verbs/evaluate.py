@@ -19,6 +19,7 @@ from etils import epath
 from mtpret_jax import command
 from mtpret_jax.predict import evaluating, loading
 from mtpret_jax.training import files, reporting
+from mtpret_jax.verbs import devices
 
 
 def run(program: str, arguments: Sequence[str]) -> int:
@@ -37,6 +38,7 @@ def run(program: str, arguments: Sequence[str]) -> int:
     options = parser.parse(arguments)
 
     def body() -> int:
+        devices.require()
         out = pathlib.Path(options.out).expanduser() if options.out else None
         if out is not None:
             _check_out(out)

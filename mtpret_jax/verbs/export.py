@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from mtpret_jax import command
 from mtpret_jax.hub import folder, training_images
 from mtpret_jax.training import preemption
+from mtpret_jax.verbs import devices
 
 
 def run(program: str, arguments: Sequence[str]) -> int:
@@ -30,6 +31,7 @@ def run(program: str, arguments: Sequence[str]) -> int:
 
     def body() -> int:
         preemption.listen()  # A stop takes the half-written folder away.
+        devices.require()
         workdir, out = (
             pathlib.Path(path).expanduser() for path in (options.workdir, options.out)
         )

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from mtpret_jax import command
 from mtpret_jax.predict import loading, predicting
 from mtpret_jax.training import preemption
-from mtpret_jax.verbs import reading_files
+from mtpret_jax.verbs import devices, reading_files
 
 
 def run(program: str, arguments: Sequence[str]) -> int:
@@ -34,6 +34,7 @@ def run(program: str, arguments: Sequence[str]) -> int:
 
     def body() -> int:
         preemption.listen()
+        devices.require()
         files = reading_files.find(options)
         model = loading.load(options.model, options.task)
         with contextlib.closing(reading_files.Teller(options, len(files))) as tell:

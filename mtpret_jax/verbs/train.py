@@ -23,6 +23,7 @@ from mtpret_jax import claims, command, experiment, preparation, starting
 from mtpret_jax import config as schema
 from mtpret_jax.study import plan
 from mtpret_jax.training import preemption
+from mtpret_jax.verbs import devices
 
 _LOG = python_logging.getLogger("mtpret_jax.train")
 _CONFIG = config_flags.DEFINE_config_file(
@@ -65,6 +66,7 @@ def main(arguments: list[str]) -> None:
     preemption.listen()
     if _DISTRIBUTED.value:
         jax.distributed.initialize(*cluster)
+    devices.require()
     config = plan.expand(schema.parse(_CONFIG.value))
     workdir = epath.Path(str(_WORKDIR.value)).expanduser()
     # Runs repeat each other's programs, and a resumed one its own.
