@@ -7,11 +7,9 @@ not, nothing is overwritten unless asked for (`--rebuild`). Reads no prepared re
 from __future__ import annotations
 
 import difflib
-import importlib
 import json
 import logging
 import os
-import pkgutil
 import types as python_types
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -172,13 +170,13 @@ def _make_config(
     name: str, row: schema.DatasetConfig
 ) -> tuple[python_types.ModuleType, tfds.core.BuilderConfig]:
     """Returns the builder's package and its config, made from the row's options."""
-    known = [m.name for m in pkgutil.iter_modules(tfds_builders.__path__) if m.ispkg]
+    known = tfds_builders.SETS
     if row.builder not in known:
         raise ValueError(
             f"config.datasets.{name}.builder: unknown builder {row.builder!r}. Known: "
             f"{sorted(known)}.{_nearest(row.builder, known)}"
         )
-    module = importlib.import_module(f"tfds_builders.{row.builder}")
+    module = getattr(tfds_builders, row.builder)
     options = xray_builder.option_names(module.Config)
     for option in row.options:
         if option not in options:

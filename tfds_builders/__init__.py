@@ -2,13 +2,27 @@
 
 A builder reads what a data set's makers released and writes a prepared folder; that
 folder is all that training ever sees. `tfds_builders.<name>` exports `Builder` and
-`Config` for each set; importing this package makes TFDS know all of them by name.
+`Config` for each set, and importing it makes TFDS know the set by name. A set is
+imported when it is asked for, so that one does not need what another does.
 """
 
 import importlib
 import pathlib
 import pkgutil
+from types import ModuleType
 
-for _found in pkgutil.iter_modules([str(pathlib.Path(__file__).parent)]):
-    if _found.ispkg:
-        importlib.import_module(f"tfds_builders.{_found.name}")
+SETS = tuple(
+    found.name
+    for found in pkgutil.iter_modules([str(pathlib.Path(__file__).parent)])
+    if found.ispkg
+)
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in SETS:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *SETS})

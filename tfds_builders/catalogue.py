@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Iterable, Mapping
 
 import tfds_builders
@@ -17,14 +15,10 @@ def released() -> Mapping[str, type[release.ReleaseBuilder]]:
     `release.ReleaseBuilder`.
     """
     found: dict[str, type[release.ReleaseBuilder]] = {}
-    for module in pkgutil.iter_modules(tfds_builders.__path__):
-        if module.ispkg:
-            package = importlib.import_module(f"tfds_builders.{module.name}")
-            builder = getattr(package, "Builder", None)
-            if isinstance(builder, type) and issubclass(
-                builder, release.ReleaseBuilder
-            ):
-                found[module.name] = builder
+    for name in tfds_builders.SETS:
+        builder = getattr(getattr(tfds_builders, name), "Builder", None)
+        if isinstance(builder, type) and issubclass(builder, release.ReleaseBuilder):
+            found[name] = builder
     return dict(sorted(found.items()))
 
 
