@@ -143,9 +143,16 @@ class Metric(Protocol):
         ...
 
     def compute(self, summary: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """Values over the given examples; NaN where there is nothing to measure.
+        """Values over the given examples; NaN where there is nothing to measure."""
+        ...
 
-        Cheap, since a bootstrap calls it on a thousand resamples.
+    def weighted(
+        self, summary: Mapping[str, np.ndarray], weight: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """The same values, float64 [R], with every example counted `weight` times.
+
+        `weight` is float64 [N, R]: a column for each of R resamples. What it costs to
+        sort and to look up is paid once for all of them.
         """
         ...
 

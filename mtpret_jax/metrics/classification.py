@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from mtpret_jax.metrics import ratios, studies
+from mtpret_jax.metrics import ratios, studies, weighing
 
 
 def auroc(score: np.ndarray, positive: np.ndarray) -> float:
@@ -28,8 +28,10 @@ def auroc(score: np.ndarray, positive: np.ndarray) -> float:
     Source:
       Hanley and McNeil 1982: the Mann-Whitney statistic, here from mid-ranks.
     """
-    _, rank = np.unique(score, return_inverse=True)
-    return _auroc_of_ranks(rank, np.asarray(positive, bool))
+    ones = np.ones(len(score))
+    rank = np.unique(score, return_inverse=True)[1]
+    positive = np.asarray(positive, bool)
+    return _auroc_of_ranks(rank, positive, ones, ones[:, np.newaxis]).item()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,32 +147,43 @@ class ClassificationMetric:
 
     def compute(self, summary: Mapping[str, np.ndarray]) -> dict[str, float]:
         """All values, each in [0, 1] (kappa: [-1, 1]) or NaN."""
+        return weighing.once(self, summary)
+
+    def weighted(
+        self, summary: Mapping[str, np.ndarray], weight: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """All values with every example counted `weight` times; see `types.Metric`."""
         positive, decided = summary["positive"], summary["decided"]
         known = summary["known"]
-        true = known & positive
-        false = known & ~positive
-        sensitivity = ratios.ratio((true & decided).sum(axis=0), true.sum(axis=0))
-        specificity = ratios.ratio((false & ~decided).sum(axis=0), false.sum(axis=0))
+        true, false = known & positive, known & ~positive
         right = known & (positive == decided)
-        accuracy = ratios.ratio(right.sum(axis=0), known.sum(axis=0))
+        among = known
         if self.exclusive:
-            accuracy = ratios.ratio(right.all(axis=1).sum(), known.all(axis=1).sum())
+            right = np.asarray(right.all(axis=1, keepdims=True))
+            among = np.asarray(known.all(axis=1, keepdims=True))
+
+        def share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+            part, whole = (weighing.totals(x, weight) for x in (part, whole))
+            return ratios.ratio(part, whole)
+
+        sensitivity = share(true & decided, true)
+        specificity = share(false & ~decided, false)
         if self.one_area:
-            sensitivity, specificity = sensitivity[1], specificity[1]
-        area = self._areas("auroc", summary["rank"], positive, known)
+            sensitivity, specificity = sensitivity[1:], specificity[1:]
+        area = self._areas("auroc", summary["rank"], positive, known, weight)
         values = {
             "auroc": area.pop("auroc"),
-            "accuracy": ratios.mean(accuracy),
+            "accuracy": ratios.mean(share(right, among)),
             "sensitivity": ratios.mean(sensitivity),
             "specificity": ratios.mean(specificity),
-            "kappa": self._kappa(positive, decided, known),
+            "kappa": self._kappa(positive, decided, known, weight),
         }
         if "study_rank" in summary:
-            names = ("study_positive", "study_decided", "study_weight")
-            positive, decided, weight = (summary[name] for name in names)
-            area |= self._areas("auroc_study", summary["study_rank"], positive, weight)
+            names = ("study_rank", "study_positive", "study_decided", "study_weight")
+            rank, positive, decided, known = (summary[name] for name in names)
+            area |= self._areas("auroc_study", rank, positive, known, weight)
             values["auroc_study"] = area.pop("auroc_study")
-            values["kappa_study"] = self._kappa(positive, decided, weight)
+            values["kappa_study"] = self._kappa(positive, decided, known, weight)
         return values | area
 
     @property
@@ -179,15 +192,19 @@ class ClassificationMetric:
         return self.exclusive and len(self.class_names) == 2
 
     def _areas(
-        self, name: str, rank: np.ndarray, positive: np.ndarray, weight: np.ndarray
-    ) -> dict[str, float]:
+        self,
+        name: str,
+        rank: np.ndarray,
+        positive: np.ndarray,
+        share: np.ndarray,
+        weight: np.ndarray,
+    ) -> dict[str, np.ndarray]:
         """AUROC as `name`, and `name/<class>` where it is a mean over classes."""
+        classes = [1] if self.one_area else range(len(self.class_names))
         area = [
-            _auroc_of_ranks(rank[keep, c], positive[keep, c], weight[keep, c])
-            for c, keep in enumerate(weight.T > 0)
+            _auroc_of_ranks(rank[:, c], positive[:, c], share[:, c], weight)
+            for c in classes
         ]
-        if self.one_area:
-            return {name: area[1]}
         values = {name: ratios.mean(area)}
         if len(area) > 1:
             for part, value in zip(self.class_names, area, strict=True):
@@ -195,39 +212,49 @@ class ClassificationMetric:
         return values
 
     def _kappa(
-        self, positive: np.ndarray, decided: np.ndarray, weight: np.ndarray
-    ) -> float:
+        self,
+        positive: np.ndarray,
+        decided: np.ndarray,
+        share: np.ndarray,
+        weight: np.ndarray,
+    ) -> np.ndarray:
         if self.exclusive:
-            return kappa(positive, decided, weight[:, 0])
+            return kappa(positive, decided, share[:, 0], weight)
         both = [np.stack([~x, x], axis=2) for x in (positive, decided)]
-        columns = range(weight.shape[1])
-        found = [kappa(both[0][:, c], both[1][:, c], weight[:, c]) for c in columns]
+        columns = range(share.shape[1])
+        found = [
+            kappa(both[0][:, c], both[1][:, c], share[:, c], weight) for c in columns
+        ]
         return ratios.mean(found)
 
 
-def kappa(true: np.ndarray, decided: np.ndarray, weight: np.ndarray) -> float:
+def kappa(
+    true: np.ndarray, decided: np.ndarray, share: np.ndarray, weight: np.ndarray
+) -> np.ndarray:
     """Agreement beyond chance.
 
     Args:
       true: One-hot, bool [N, classes].
       decided: One-hot, bool [N, classes].
-      weight: How much each row counts, at least 0, [N].
+      share: What each row counts, at least 0, [N].
+      weight: How often each row is counted, float64 [N, R].
 
     Returns:
-      At most 1; 0 is what chance gives. NaN unless two classes are true somewhere:
-      with one alone it would be 0 whatever is decided.
+      float64 [R], at most 1; 0 is what chance gives. NaN unless two classes are true
+      somewhere: with one alone it would be 0 whatever is decided.
 
     Source:
       Cohen 1960.
     """
-    weight = np.asarray(weight, float)
-    count_true, count_decided = weight @ true, weight @ decided
-    if (count_true > 0).sum() < 2:
-        return float("nan")
-    total = weight.sum()
-    agreed = weight @ (true & decided).any(axis=1) / total
-    by_chance = count_true @ count_decided / total**2
-    return float((agreed - by_chance) / (1 - by_chance))
+    rows = np.asarray(share, float)[:, np.newaxis]
+    agreed = (true & decided).any(axis=1, keepdims=True)
+    columns = np.concatenate([true, decided, agreed, np.ones_like(agreed)], axis=1)
+    total = weighing.totals(columns * rows, weight)
+    count_true, count_decided = np.split(total[:-2], 2)
+    observed = ratios.ratio(total[-2], total[-1])
+    by_chance = ratios.ratio((count_true * count_decided).sum(axis=0), total[-1] ** 2)
+    several = (count_true > 0).sum(axis=0) >= 2
+    return ratios.ratio(observed - by_chance, np.where(several, 1 - by_chance, 0))
 
 
 def _ranks(score: np.ndarray) -> np.ndarray:
@@ -237,16 +264,26 @@ def _ranks(score: np.ndarray) -> np.ndarray:
 
 
 def _auroc_of_ranks(
-    rank: np.ndarray, positive: np.ndarray, weight: np.ndarray | None = None
-) -> float:
-    """AUROC from dense integer ranks [N], without sorting, so resamples are cheap."""
-    if weight is None:
-        weight = np.ones(len(rank))
-    if not positive.any() or positive.all():
-        return float("nan")
-    bins = int(rank.max()) + 1
-    positives = np.bincount(rank[positive], weight[positive], minlength=bins)
-    negatives = np.bincount(rank[~positive], weight[~positive], minlength=bins)
-    below = np.cumsum(negatives) - negatives
-    wins = float(positives @ below) + 0.5 * float(positives @ negatives)
-    return wins / float(positives.sum()) / float(negatives.sum())
+    rank: np.ndarray, positive: np.ndarray, share: np.ndarray, weight: np.ndarray
+) -> np.ndarray:
+    """AUROC of every resample from one sort, float64 [R].
+
+    Args:
+      rank: Integer, equal for equal scores, [N].
+      positive: bool [N].
+      share: What each example counts, [N]; 0 leaves it out.
+      weight: How often each example is counted, float64 [N, R].
+    """
+    ones, others = (np.flatnonzero(x & (share > 0)) for x in (positive, ~positive))
+    level, place = np.unique(rank[ones], return_inverse=True)
+    won = weighing.totals_by_bin(place, ones, share[ones], weight, bins=len(level))
+    # Negatives below the first level, at it, between it and the second, at that, ...
+    below = np.searchsorted(level, rank[others])
+    up_to = np.searchsorted(level, rank[others], side="right")
+    lost = weighing.totals_by_bin(
+        below + up_to, others, share[others], weight, bins=2 * len(level) + 1
+    )
+    lost.cumsum(axis=0, out=lost)
+    # A pair with equal scores counts one half.
+    pairs = np.einsum("br,br->r", won, lost[:-1:2] + lost[1::2]) / 2
+    return ratios.ratio(ratios.ratio(pairs, won.sum(axis=0)), lost[-1])

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from pycocotools import coco, cocoeval
 
-from mtpret_jax.metrics import ratios
+from mtpret_jax.metrics import ratios, weighing
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
@@ -123,51 +123,73 @@ class DetectionMetric:
 
     def compute(self, summary: Mapping[str, np.ndarray]) -> dict[str, float]:
         """Average precision, each value in [0, 1] or NaN."""
+        return weighing.once(self, summary)
+
+    def weighted(
+        self, summary: Mapping[str, np.ndarray], weight: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """All with every example counted `weight` times; see `types.Metric`.
+
+        Detections with equal scores keep the order of the set in every resample.
+        """
         filled = np.isfinite(summary["score"])
         order = np.argsort(-summary["score"][filled], kind="stable")
         label = summary["class"][filled][order]
         hit = summary["hit"][filled][order]
-        truth_count = summary["truth_count"].sum(axis=0)
+        image = np.nonzero(filled)[0][order]
+        truth_count = weighing.totals(summary["truth_count"], weight)
         precision = np.array(
             [
-                average_precision(hit[label == c], truth_count=int(truth_count[c]))
-                for c in range(self.num_classes)
+                average_precision(
+                    hit[label == c], image[label == c], weight, truth_count=count
+                )
+                for c, count in enumerate(truth_count)
             ]
         )
         values = {
             "ap50": ratios.mean(precision[:, 0]),
-            "coco_ap": ratios.mean(precision),
+            "coco_ap": ratios.mean(precision.reshape(-1, weight.shape[1])),
         }
         if self.num_classes > 1:
             for name, value in zip(self.class_names, precision[:, 0], strict=False):
-                values[f"ap50/{name}"] = float(value)
+                values[f"ap50/{name}"] = value
         return values
 
 
-def average_precision(hit: np.ndarray, *, truth_count: int) -> np.ndarray:
-    """Interpolated precision, averaged over 101 recalls.
+def average_precision(
+    hit: np.ndarray, image: np.ndarray, weight: np.ndarray, *, truth_count: np.ndarray
+) -> np.ndarray:
+    """Interpolated precision, averaged over 101 recalls, of every resample.
 
     Args:
       hit: Whether each detection of one class found a box, best score first, at each
         overlap, bool [D, T].
-      truth_count: Ground-truth boxes of the class.
+      image: Which image each detection is of, [D].
+      weight: How often each image is counted, float64 [N, R].
+      truth_count: Ground-truth boxes of the class, [R].
 
     Returns:
-      float64 [T] in [0, 1]; NaN where there is no ground truth.
+      float64 [T, R] in [0, 1]; NaN where there is no ground truth.
 
     Source:
       COCO's accumulate; equal to it where no box is marked as a crowd.
     """
-    if not truth_count:
-        return np.full(hit.shape[1], np.nan)
-    values = []
-    for place in (np.flatnonzero(column) for column in hit.T):
-        # Precision is highest where a hit has just been added, so hits are enough.
-        count = np.arange(1, len(place) + 1)
-        best = np.maximum.accumulate((count / (place + 1))[::-1])[::-1]
-        reached = np.searchsorted(count / truth_count, RECALLS)
-        values.append(np.append(best, 0.0)[reached].mean())
-    return np.array(values)
+    values = np.full((hit.shape[1], weight.shape[1]), np.nan)
+    # Precision is highest where a hit has just been added, so hits are enough, and
+    # where an image counts several times, the last of a detection's copies is.
+    last = np.flatnonzero(hit.any(axis=1))
+    seen = np.arange(last[-1] + 1 if last.size else 0)
+    found = weighing.totals_by_bin(
+        np.searchsorted(last, seen), image[seen], seen >= 0, weight, bins=len(last)
+    ).cumsum(axis=0)
+    for of_overlap, is_hit in zip(values, hit[last].T, strict=True):
+        right = (weight[image[last]] * is_hit[:, np.newaxis]).cumsum(axis=0)
+        precision = np.nan_to_num(ratios.ratio(right, found))
+        best = np.maximum.accumulate(precision[::-1])[::-1]
+        for r in np.flatnonzero(truth_count):
+            reached = np.searchsorted(right[:, r] / truth_count[r], RECALLS)
+            of_overlap[r] = np.append(best[:, r], 0.0)[reached].mean()
+    return values
 
 
 def evaluate(

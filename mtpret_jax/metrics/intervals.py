@@ -15,6 +15,8 @@ import numpy as np
 from mtpret_jax import types
 
 LEVEL = 0.95
+_AT_ONCE = 128  # resamples whose values are computed together, at most
+_BLOCK_BYTES = 2**25  # of the weights of these
 
 
 def draws(
@@ -43,28 +45,34 @@ def draws(
       Efron and Tibshirani 1993, chapter 13; groups after Field and Welsh 2007.
     """
     whole = metric.compute(summary)
-    drawn = {name: np.full(resamples, np.nan) for name in whole}
-    indices = _resampled(groups, resamples=resamples, seed=seed)
-    for number, index in enumerate(indices):
-        resampled = {name: array[index] for name, array in summary.items()}
-        for name, value in comparable(metric.compute(resampled), whole).items():
-            drawn[name][number] = value
-    return drawn
+    names, code = np.unique(np.asarray(groups), return_inverse=True)
+    if len(names) < 2:
+        return {name: np.full(resamples, np.nan) for name in whole}
+    drawn: dict[str, list[np.ndarray]] = {name: [] for name in whole}
+    for count in _counts(len(names), len(code), resamples=resamples, seed=seed):
+        values = metric.weighted(summary, count[code])
+        for name, value in comparable(values, whole).items():
+            drawn[name].append(value)
+    return {name: np.concatenate(parts) for name, parts in drawn.items()}
 
 
 def comparable(
-    values: Mapping[str, float], whole: Mapping[str, float]
-) -> dict[str, float]:
+    values: Mapping[str, np.ndarray] | Mapping[str, float], whole: Mapping[str, float]
+) -> dict[str, np.ndarray]:
     """Values of some of the examples, NaN where they mean something else than of all.
 
     That is a mean over classes (`value`, beside its `value/<class>`) where some class
     is defined on all examples but not on these.
+
+    Args:
+      values: By name, arrays of one shape or numbers.
+      whole: Of all examples, by the same names.
     """
-    result = dict(values)
+    result = {name: np.asarray(value, float) for name, value in values.items()}
     for name, value in values.items():
         parent, _, part = name.partition("/")
-        if part and parent in result and np.isnan(value) and np.isfinite(whole[name]):
-            result[parent] = float("nan")
+        if part and parent in result and np.isfinite(whole[name]):
+            result[parent] = np.where(np.isnan(value), np.nan, result[parent])
     return result
 
 
@@ -81,19 +89,15 @@ def interval(drawn: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _resampled(
-    groups: Sequence[str] | np.ndarray, *, resamples: int, seed: int
+def _counts(
+    groups: int, examples: int, *, resamples: int, seed: int
 ) -> Iterator[np.ndarray]:
-    """Indices of examples, one array for each draw; none when there is one group."""
-    names, code = np.unique(np.asarray(groups), return_inverse=True)
-    if len(names) < 2:
-        return
-    order = np.argsort(code, kind="stable")
-    size = np.bincount(code)
-    start = np.cumsum(size) - size
+    """How often each resample draws each group, float64 [groups, some resamples]."""
     rng = np.random.default_rng(seed)
-    for _ in range(resamples):
-        drawn = rng.integers(len(names), size=len(names))
-        length = size[drawn]
-        within = np.arange(length.sum()) - np.repeat(np.cumsum(length) - length, length)
-        yield order[np.repeat(start[drawn], length) + within]
+    at_once = max(1, min(_AT_ONCE, _BLOCK_BYTES // (8 * examples)))
+    for first in range(0, resamples, at_once):
+        drawn = [
+            np.bincount(rng.integers(groups, size=groups), minlength=groups)
+            for _ in range(min(at_once, resamples - first))
+        ]
+        yield np.stack(drawn, axis=1).astype(float)

@@ -13,8 +13,12 @@ def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
 
 
-def mean(values: Sequence[float] | np.ndarray) -> float:
-    """Mean of the values that are defined; NaN when none is."""
+def mean(values: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
+    """Mean over axis 0 of the values that are defined; NaN when none is.
+
+    Returns:
+      float64 of the other axes' shape.
+    """
     array = np.asarray(values, float)
-    defined = array[np.isfinite(array)]
-    return float(defined.mean()) if defined.size else float("nan")
+    defined = np.isfinite(array)
+    return ratio(np.where(defined, array, 0.0).sum(axis=0), defined.sum(axis=0))

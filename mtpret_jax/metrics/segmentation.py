@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from mtpret_jax.metrics import ratios
+from mtpret_jax.metrics import ratios, weighing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,16 +76,28 @@ class SegmentationMetric:
 
     def compute(self, summary: Mapping[str, np.ndarray]) -> dict[str, float]:
         """Dice and intersection over union, each in [0, 1] or NaN."""
-        tp, fp, fn = (summary[name].sum(axis=0) for name in ("tp", "fp", "fn"))
+        return weighing.once(self, summary)
+
+    def weighted(
+        self, summary: Mapping[str, np.ndarray], weight: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """Both with every example counted `weight` times; see `types.Metric`."""
+        tp, fp, fn = (
+            weighing.totals(summary[name], weight) for name in ("tp", "fp", "fn")
+        )
         dice = ratios.ratio(2 * tp, 2 * tp + fp + fn)[1:]
+        image = summary["image_dice"]
         values = {
             "dice": ratios.mean(dice),
             "mean_iou": ratios.mean(ratios.ratio(tp, tp + fp + fn)),
-            "dice_per_image": ratios.mean(summary["image_dice"]),
+            "dice_per_image": ratios.ratio(
+                weighing.totals(np.nan_to_num(image), weight),
+                weighing.totals(np.isfinite(image), weight),
+            ),
         }
         if len(dice) > 1:
             for name, value in zip(self.class_names[1:], dice, strict=True):
-                values[f"dice/{name}"] = float(value)
+                values[f"dice/{name}"] = value
         return values
 
 
@@ -129,7 +141,7 @@ def best_dice(
         for name, value in counts.items():
             total[name] += value[0]
     tp, fp, fn = total["tp"], total["fp"], total["fn"]
-    return ratios.mean(ratios.ratio(2 * tp, 2 * tp + fp + fn)[1:])
+    return ratios.mean(ratios.ratio(2 * tp, 2 * tp + fp + fn)[1:]).item()
 
 
 def _fit_grid(

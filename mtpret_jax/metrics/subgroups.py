@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -47,6 +47,7 @@ def table(
     *,
     resamples: int,
     seed: int,
+    draws: Callable[..., dict[str, np.ndarray]] = intervals.draws,
 ) -> tuple[Level, ...]:
     """Measures each level that occurs, in order of name, `UNKNOWN` last.
 
@@ -60,6 +61,7 @@ def table(
       column: The entry of each example, empty where it is not known, [N].
       resamples: Number of draws of an interval.
       seed: Of the draws.
+      draws: Called as `intervals.draws`, say one that keeps what it drew.
     """
     groups, entry = np.asarray(groups), np.asarray(column, str)
     if entry.shape != groups.shape:
@@ -72,10 +74,9 @@ def table(
     for name in names:
         index = np.flatnonzero(entry == name)
         part = {key: array[index] for key, array in summary.items()}
-        values = intervals.comparable(metric.compute(part), whole)
-        drawn = intervals.draws(
-            metric, part, groups[index], resamples=resamples, seed=seed
-        )
+        found = intervals.comparable(metric.compute(part), whole)
+        values = {key: float(value) for key, value in found.items()}
+        drawn = draws(metric, part, groups[index], resamples=resamples, seed=seed)
         ends = {
             key: intervals.interval(drawn[key])
             if np.isfinite(value)

@@ -20,6 +20,7 @@ from etils import epath
 from mtpret_jax import config as schema
 from mtpret_jax import types
 from mtpret_jax.metrics import intervals
+from mtpret_jax.report import keeping
 
 SPLIT = "test"
 
@@ -29,6 +30,7 @@ class Measured:
     """One arm on one task.
 
     Attributes:
+      folder: Of the predictions.
       records: The predictions, `record` (position in the split) rising; axis 0 of
         each array is the example.
       groups: Group of each example, [N].
@@ -37,6 +39,7 @@ class Measured:
       draws: The same values on every resample, float64 [R].
     """
 
+    folder: epath.Path
     records: dict[str, np.ndarray]
     groups: np.ndarray
     summary: dict[str, np.ndarray]
@@ -229,7 +232,7 @@ def predictions(
 def measure(
     path: epath.Path, metric: types.Metric, *, resamples: int, seed: int
 ) -> Measured:
-    """Measures predictions on all examples and on every resample.
+    """Measures predictions on all examples and on every resample; see `keeping`.
 
     Args:
       path: As `read_predictions` takes it.
@@ -239,8 +242,11 @@ def measure(
     """
     records, groups = read_predictions(path)
     summary = metric.summarise(records)
-    draws = intervals.draws(metric, summary, groups, resamples=resamples, seed=seed)
-    return Measured(records, groups, summary, metric.compute(summary), draws)
+    values = metric.compute(summary)
+    draws = keeping.draws(
+        path.parent, metric, summary, groups, resamples=resamples, seed=seed
+    )
+    return Measured(path.parent, records, groups, summary, values, draws)
 
 
 def read_predictions(path: epath.Path) -> tuple[dict[str, np.ndarray], np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from etils import epath
 from mtpret_jax import types
 from mtpret_jax.metrics import calibration as calibrating
 from mtpret_jax.metrics import classification, subgroups
-from mtpret_jax.report import collect
+from mtpret_jax.report import collect, keeping
 
 COLUMNS = ("view", "sex", "age")  # of the set's index
 
@@ -91,6 +92,7 @@ def levels(
                 entries,
                 resamples=resamples,
                 seed=seed,
+                draws=functools.partial(keeping.draws, cell.folder),
             ):
                 about = {"level": level.name, "images": level.images}
                 about |= {"groups": level.groups, "values": {}}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mtpret_jax.metrics import comparison, delong, intervals
+from mtpret_jax.metrics import comparison, delong, intervals, ratios, weighing
 
 TRIALS = 500  # Two standard errors of a share of 0.95 are then 0.02.
 NOMINAL = pytest.approx(0.95, abs=0.03)
@@ -29,20 +29,22 @@ class TrialsMetric:
         self._positive = positive
 
     def compute(self, summary):
-        weight = np.bincount(summary["index"], minlength=len(self._positive))
+        return weighing.once(self, summary)
+
+    def weighted(self, summary, weight):
         above = weight[self._positive].astype(np.float32)
         below = weight[~self._positive].astype(np.float32)
-        if not above.any() or not below.any():
-            return {str(t): float("nan") for t in range(self._shape[0])}
-        wins = (self._won @ below).reshape(self._shape[:2]) @ above
-        area = wins / (above.sum() * below.sum())
-        return dict(zip(map(str, range(len(area))), area.tolist(), strict=True))
+        pairs = above.sum(axis=0) * below.sum(axis=0)
+        wins = (self._won @ below).reshape(*self._shape[:2], -1)
+        won = np.einsum("tpr,pr->tr", wins, above)
+        area = ratios.ratio(won, np.broadcast_to(pairs, won.shape))
+        return dict(zip(map(str, range(len(area))), area, strict=True))
 
 
 def _drawn(score, positive, groups, *, resamples):
     """Areas [trials] and their draws [trials, resamples]."""
     metric = TrialsMetric(score, positive)
-    summary = {"index": np.arange(len(positive))}
+    summary = {"record": np.arange(len(positive))}
     area = np.array(list(metric.compute(summary).values()))
     drawn = intervals.draws(metric, summary, groups, resamples=resamples, seed=0)
     return area, np.stack(list(drawn.values()))

@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from mtpret_jax.metrics import classification, intervals
+from mtpret_jax.metrics import classification, intervals, weighing
 
 
 class MeanMetric:
@@ -20,8 +20,10 @@ class MeanMetric:
         return dict(records)
 
     def compute(self, summary):
-        value = summary["value"]
-        return {"mean": float(value.mean()) if value.size else float("nan")}
+        return weighing.once(self, summary)
+
+    def weighted(self, summary, weight):
+        return {"mean": summary["value"] @ weight / weight.sum(axis=0)}
 
 
 def _summary(value):
