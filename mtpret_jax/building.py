@@ -196,6 +196,20 @@ def build_learner(
     )
 
 
+def rate_scales(
+    config: schema.ExperimentConfig, row: schema.RunConfig
+) -> dict[str, float]:
+    """What a run's learning rates are multiplied by, for each task of its batches."""
+    if row.stage == "contrastive":
+        batch_size = row.contrastive.batch_size
+        return {contrastive.TASK: optimizer.batch_scale(row.optimizer, batch_size)}
+    return {
+        name: config.tasks[name].learning_rate_scale
+        * optimizer.batch_scale(row.optimizer, config.tasks[name].batch_size)
+        for name in row.tasks
+    }
+
+
 def _contrastive(
     config: schema.ExperimentConfig,
     row: schema.RunConfig,
@@ -207,7 +221,11 @@ def _contrastive(
         backbone=models.build_backbone(config.backbone, batch_norm_groups=groups),
         projection=heads.Projection(row.contrastive.embedding_size),
         config=row.contrastive,
-        optimizer=optimizer.build_optimizer(row.optimizer, row.steps),
+        optimizer=optimizer.build_optimizer(
+            row.optimizer,
+            row.steps,
+            scale=rate_scales(config, row)[contrastive.TASK],
+        ),
         steps=row.steps,
     )
 
@@ -229,7 +247,7 @@ def _continual(
         config=row.continual,
         optimizer=curve,
         steps=row.steps,
-        learning_rate_scale={n: config.tasks[n].learning_rate_scale for n in names},
+        learning_rate_scale=rate_scales(config, row),
         seed=config.seed_of(row),
     )
 
@@ -245,7 +263,7 @@ def _finetune(
         task=name,
         optimizer=optimizer.build_optimizer(row.optimizer, row.steps),
         steps=row.steps,
-        learning_rate_scale=config.tasks[name].learning_rate_scale,
+        learning_rate_scale=rate_scales(config, row)[name],
     )
 
 

@@ -141,11 +141,14 @@ class BackboneConfig:
 class OptimizerConfig:
     """Gradient transformation and learning-rate curve of a run or segment."""
 
-    name: str = "sgd"  # sgd or adamw
+    name: str = "sgd"  # sgd, adamw, lars or lamb
     learning_rate: float = 0.01  # peak, per step
+    learning_rate_batch: int = 0
+    # examples of a batch that the rates are for: they grow in proportion to the real
+    # one (adamw, lamb: to its square root); 0: they are for any batch
     final_learning_rate: float = 0.0  # at the end of the cosine
     warmup_steps: int = 0  # linear, from 0.1 of the peak
-    momentum: float = 0.9  # of sgd
+    momentum: float = 0.9  # of sgd and lars
     weight_decay: float = 1e-4  # of kernels; stage 2's anchors take its place
     clip_norm: float = 10.0  # largest global norm of the gradient
 

@@ -50,6 +50,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "InputConfig.threads": (0, _ANY),
     "InputConfig.buffer": (1, _ANY),
     "OptimizerConfig.learning_rate": (0, _ANY),
+    "OptimizerConfig.learning_rate_batch": (0, _ANY),
     "OptimizerConfig.final_learning_rate": (0, _ANY),
     "OptimizerConfig.warmup_steps": (0, _ANY),
     "OptimizerConfig.momentum": (0, 1),

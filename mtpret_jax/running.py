@@ -331,6 +331,10 @@ def _end(
             task: {split: shop.labels(row, task, split) for split in _splits(row)}
             for task in names
         },
+        "learning_rate": {
+            task: row.optimizer.learning_rate * scale
+            for task, scale in building.rate_scales(config, row).items()
+        },
         "parent": starting.parent_name(row, shop.weights),
         "pools": pools,
         "steps": sum(segment.steps for segment in stage.segments()),

@@ -198,7 +198,7 @@ class Optimizer(Protocol):
     """How gradients become updates.
 
     Attributes:
-      direction: Of descent, before the learning rate.
+      direction: Of descent; `update` gives it the learning rate.
       learning_rate: Step of the curve to rate, float32 [].
     """
 

@@ -60,6 +60,7 @@ def few_labels() -> Any:
             row["finetune"] = row["finetune"] | {"selection": selection}
             config.runs[selection] = schema.run(**row)
         other = kept | {"arm": "other", "seed": 6, "checkpoint_every": 4}
+        other["optimizer"] |= {"name": "lars", "learning_rate_batch": 2}
         config.runs.other = schema.run(**other)
         for row in config.runs.values():
             row.finetune.batch_norm_batches = 0
@@ -103,6 +104,22 @@ def test_a_run_with_few_labels_says_which_it_used(done):
     assert seeds == dict.fromkeys(("joint", "validation", "last", "auto"), 5) | {
         "other": 6
     }
+
+
+@pytest.mark.slow
+def test_a_run_records_the_rate_that_its_batch_came_to(done):
+    config, work, result, _ = done
+    task, row = config.tasks["missing_tooth"], config.runs["other"]
+
+    found = {name: run["learning_rate"] for name, run in result["runs"].items()}
+
+    peak = row.optimizer.learning_rate * task.learning_rate_scale
+    assert found["last"] == {"missing_tooth": peak}
+    assert found["other"] == {"missing_tooth": peak * task.batch_size / 2}
+    lines = (work / "runs/other/metrics.jsonl").read_text().splitlines()
+    first = json.loads(lines[0])["train/learning_rate"]
+    assert first <= found["other"]["missing_tooth"]
+    assert first > peak
 
 
 @pytest.mark.slow

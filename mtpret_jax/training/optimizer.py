@@ -28,12 +28,13 @@ class Optimizer:
     """How a gradient becomes an update.
 
     Attributes:
-      direction: Of descent, before the learning rate; updates are subtracted.
+      direction: Of descent; takes the learning rate as `rate`, since LARS has it before
+        its momentum. Updates are subtracted.
       learning_rate: Step (int32 []) to rate (float32 []).
       clip_norm: Largest global norm of a gradient.
     """
 
-    direction: optax.GradientTransformation
+    direction: optax.GradientTransformationExtraArgs
     learning_rate: Callable[[jax.Array], jax.Array]
     clip_norm: float
 
@@ -51,31 +52,88 @@ class Optimizer:
         rate: jax.Array,
     ) -> tuple[types.Tree, types.Tree]:
         """Returns new parameters and optimiser state."""
-        updates, opt_state = self.direction.update(grads, opt_state, params)
-        params = jax.tree.map(
-            lambda param, update: param - rate * update, params, updates
-        )
+        updates, opt_state = self.direction.update(grads, opt_state, params, rate=rate)
+        params = jax.tree.map(lambda param, update: param - update, params, updates)
         return params, opt_state
 
 
-def _sgd(config: schema.OptimizerConfig, decay: float) -> optax.GradientTransformation:
+def _rated() -> optax.GradientTransformationExtraArgs:
+    """Multiplies by the learning rate."""
+
+    def update(
+        updates: types.Tree, state: types.Tree, params: Any = None, **given: Any
+    ) -> tuple[types.Tree, types.Tree]:
+        del params
+        return jax.tree.map(lambda leaf: given["rate"] * leaf, updates), state
+
+    return optax.GradientTransformationExtraArgs(optax.init_empty_state, update)
+
+
+def _sgd(
+    config: schema.OptimizerConfig, decay: float
+) -> optax.GradientTransformationExtraArgs:
     # As in PyTorch: the decay joins the gradient before the momentum.
     return optax.chain(
         optax.add_decayed_weights(decay, mask=_kernels),
         optax.trace(decay=config.momentum),
+        _rated(),
     )
 
 
 def _adamw(
     config: schema.OptimizerConfig, decay: float
-) -> optax.GradientTransformation:
+) -> optax.GradientTransformationExtraArgs:
     del config
     return optax.chain(
-        optax.scale_by_adam(), optax.add_decayed_weights(decay, mask=_kernels)
+        optax.scale_by_adam(),
+        optax.add_decayed_weights(decay, mask=_kernels),
+        _rated(),
     )
 
 
-OPTIMIZERS = {"sgd": _sgd, "adamw": _adamw}
+def _lars(
+    config: schema.OptimizerConfig, decay: float
+) -> optax.GradientTransformationExtraArgs:
+    # The rate comes before the momentum, unlike that of sgd.
+    return optax.chain(
+        optax.add_decayed_weights(decay, mask=_kernels),
+        optax.masked(optax.scale_by_trust_ratio(trust_coefficient=0.001), _kernels),
+        _rated(),
+        optax.trace(decay=config.momentum),
+    )
+
+
+def _lamb(
+    config: schema.OptimizerConfig, decay: float
+) -> optax.GradientTransformationExtraArgs:
+    del config
+    return optax.chain(
+        optax.scale_by_adam(eps=1e-6),
+        optax.add_decayed_weights(decay, mask=_kernels),
+        optax.scale_by_trust_ratio(),
+        _rated(),
+    )
+
+
+OPTIMIZERS = {"sgd": _sgd, "adamw": _adamw, "lars": _lars, "lamb": _lamb}
+# Power of the batch with which a learning rate grows.
+_GROWTH = {"sgd": 1.0, "adamw": 0.5, "lars": 1.0, "lamb": 0.5}
+
+
+def batch_scale(config: schema.OptimizerConfig, batch_size: int) -> float:
+    """What a batch makes of the learning rate: a factor, 1 where no rule is asked for.
+
+    Args:
+      config: Whose `learning_rate` is for batches of `learning_rate_batch`.
+      batch_size: Examples of the global batch.
+
+    Source: in proportion for sgd and lars, Goyal et al. 2017; by the square root for
+    lamb, You et al. 2020, and adamw, Malladi et al. 2022.
+    """
+    config_checks.require_known(config.name, OPTIMIZERS, "optimiser")
+    if not config.learning_rate_batch:
+        return 1.0
+    return (batch_size / config.learning_rate_batch) ** _GROWTH[config.name]
 
 
 def _kernels(params: types.Tree) -> types.Tree:
@@ -83,7 +141,11 @@ def _kernels(params: types.Tree) -> types.Tree:
 
 
 def build_optimizer(
-    config: schema.OptimizerConfig, steps: int, *, decay: bool = True
+    config: schema.OptimizerConfig,
+    steps: int,
+    *,
+    decay: bool = True,
+    scale: float = 1.0,
 ) -> Optimizer:
     """Builds the direction, and a cosine curve of `steps` steps after a warm-up.
 
@@ -91,21 +153,23 @@ def build_optimizer(
       config: The run's options.
       steps: Length of the curve; afterwards the rate stays at its end.
       decay: Whether kernels decay; stage 2 has anchors instead.
+      scale: Of the whole curve.
 
     Raises:
       ValueError: If `OPTIMIZERS` has no such row.
 
-    Source: PyTorch's SGD and AdamW. Differs: only kernels decay, not biases and
-    BatchNorm, which PyTorch's recipes (MoCo's too) decay as well.
+    Source: PyTorch's SGD and AdamW, Optax's LARS and LAMB. Differs: only kernels decay,
+    not biases and BatchNorm, which PyTorch's recipes (MoCo's too) decay as well; nor do
+    these have a trust ratio in LARS, while in LAMB they do.
     """
     config_checks.require_known(config.name, OPTIMIZERS, "optimiser")
-    peak = config.learning_rate
+    peak = scale * config.learning_rate
     curve: Any = optax.warmup_cosine_decay_schedule(
         init_value=0.1 * peak if config.warmup_steps else peak,
         peak_value=peak,
         warmup_steps=config.warmup_steps,
         decay_steps=steps,
-        end_value=config.final_learning_rate,
+        end_value=scale * config.final_learning_rate,
     )
     weight_decay = config.weight_decay if decay else 0.0
     direction = OPTIMIZERS[config.name](config, weight_decay)
