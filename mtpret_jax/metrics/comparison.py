@@ -14,7 +14,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from mtpret_jax.metrics import intervals
 
@@ -82,11 +82,12 @@ def over_seeds(
 
     The interval of retraining adds to the variance of the resamples that of the mean
     over seeds: their spread, less what resampling alone makes seeds differ by, since
-    that is in the first part already; never less than nothing is added. Its degrees of
-    freedom are few where the seeds' share is large: three seeds that disagree say
-    little, and the interval is then wide. Simulated with three seeds and normal values,
-    it holds the truth in 92 of 100 where seeds vary four times as much as resampling,
-    in 95 where they vary alike, in up to 98 where they vary by resampling alone.
+    that is in the first part already; never less than nothing is added, and the whole
+    is never less than seeds apart from each other would have. Its degrees of freedom,
+    at least seeds - 1, are few where the seeds' share is large: three seeds that
+    disagree say little, and the interval is then wide. Simulated with 3, 5 and 10 seeds
+    and normal values, it holds the truth in 92 to 99 of 100, most often too wide where
+    seeds vary by resampling alone.
 
     Args:
       values: On all examples, one for each of the seeds, [seeds].
@@ -249,11 +250,13 @@ def _retrained(
     own = drawn - drawn.mean(axis=1, keepdims=True)
     of_resampling = own.var(axis=0, ddof=1).mean()
     of_seeds = max(0.0, spread**2 - of_resampling) / seeds
-    variance = float(drawn.mean(axis=0).var(ddof=1) + of_seeds)
+    known = spread**2 / seeds  # with seeds - 1 degrees of freedom
+    # The resamples of few examples may say that seeds offset each other, more than they
+    # do: the variance is then less than `known`, and must not divide by it.
+    variance = max(float(drawn.mean(axis=0).var(ddof=1)) + of_seeds, known)
     if variance == 0:
         return float("nan"), float("nan"), float("nan")
-    known = spread**2 / seeds  # with seeds - 1 degrees of freedom
     freedom = (seeds - 1) * (variance / known) ** 2 if known > 0 else np.inf
-    half = float(stats.t.ppf((1 + intervals.LEVEL) / 2, freedom)) * variance**0.5
-    p = float(2 * stats.t.sf(abs(value) / variance**0.5, freedom))
+    half = float(special.stdtrit(freedom, (1 + intervals.LEVEL) / 2)) * variance**0.5
+    p = float(2 * special.stdtr(freedom, -abs(value) / variance**0.5))
     return value - half, value + half, p

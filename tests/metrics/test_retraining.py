@@ -1,0 +1,70 @@
+"""The interval of retraining by simulation: it holds the truth, and never explodes.
+
+A seed's value is the mean over patients of its own error, whose part `correlation`
+all seeds share, and a shift of its training, whose deviation is `of_seed` times that
+of the resampled mean. The truth is 0.
+"""
+
+import itertools
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from mtpret_jax.metrics import comparison
+
+PATIENTS, RESAMPLES = 100, 100
+TRIALS = 1000
+CASES = list(itertools.product((3, 5, 10), (0.0, 0.2, 0.4), (0, 1, 2)))
+
+
+def _trials(rng, count, seeds, correlation, of_seed):
+    """Values [seeds] and draws [seeds, resamples] of each trial."""
+    even = [1 / PATIENTS] * PATIENTS
+    drawn = rng.multinomial(PATIENTS, even, size=RESAMPLES).T / PATIENTS
+    for _ in range(count):
+        shared = np.sqrt(correlation) * rng.normal(size=PATIENTS)
+        own = np.sqrt(1 - correlation) * rng.normal(size=(seeds, PATIENTS))
+        shift = of_seed / np.sqrt(PATIENTS) * rng.normal(size=(seeds, 1))
+        error = shared + own + shift
+        yield error.mean(axis=1), error @ drawn
+
+
+def _largest(values, drawn):
+    """The half-width that the interval may have at most."""
+    seeds = len(values)
+    variance = drawn.mean(axis=0).var(ddof=1) + values.var(ddof=1) / seeds
+    return stats.t.ppf(0.975, seeds - 1) * np.sqrt(variance)
+
+
+def _half(estimate):
+    return (estimate.high_retrained - estimate.low_retrained) / 2
+
+
+@pytest.mark.smoke
+def test_seeds_that_seem_to_offset_each_other_do_not_blow_up_the_interval():
+    rng = np.random.default_rng(0)
+    noise = rng.normal(scale=0.02, size=RESAMPLES)
+    values = np.array([0.1, 0.2, 0.3])
+    # Each resample that raises two seeds lowers the third by as much.
+    drawn = values[:, np.newaxis] + np.stack([noise, noise, -2 * noise])
+
+    estimate = comparison.over_seeds(values, drawn)
+
+    assert _half(estimate) == pytest.approx(4.3027 * 0.1 / np.sqrt(3), rel=1e-4)
+    assert estimate.p_retrained == pytest.approx(
+        2 * stats.t.sf(0.2 / (0.1 / np.sqrt(3)), 2), rel=1e-6
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("seeds", "correlation", "of_seed"), CASES)
+def test_the_interval_holds_the_truth_and_is_bounded(seeds, correlation, of_seed):
+    rng = np.random.default_rng([seeds, int(10 * correlation), of_seed])
+    held = 0
+    for values, drawn in _trials(rng, TRIALS, seeds, correlation, of_seed):
+        estimate = comparison.over_seeds(values, drawn)
+        held += estimate.low_retrained <= 0 <= estimate.high_retrained
+        assert _half(estimate) <= _largest(values, drawn) * (1 + 1e-9)
+
+    assert 0.92 <= held / TRIALS <= 0.99
