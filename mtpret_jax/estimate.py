@@ -1,6 +1,7 @@
 """What a config will cost: parameters, memory, time. A few steps on blank pictures.
 
 Needs no prepared set. Where none is at hand, tasks are taken to have `CLASSES` classes.
+`steps` and `lower` need no accelerator either: they give the program of each step.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -65,15 +66,143 @@ def estimate(config: schema.ExperimentConfig, names: Names) -> Iterator[Cost]:
       ValueError: If a batch does not divide over the devices.
     """
     mesh = sharding.make_mesh()
-    filled = {
-        name: names.get(name) or made_up(config, name) for name in config.datasets
-    }
-    tasks = building.build_tasks(config, filled)
+    tasks = build_tasks(config, names)
     alike: dict[str, list[str]] = {}
     for name, row in config.runs.items():
         alike.setdefault(_computation(row), []).append(name)
     for runs in alike.values():
         yield _measure(config, tasks, runs, mesh)
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """A step that several runs share.
+
+    Attributes:
+      config: The whole config.
+      tasks: Every task of it.
+      runs: Names of the runs; the first one's is built.
+      names: Of the tasks whose steps these are, in stage 1 of its one segment.
+    """
+
+    config: schema.ExperimentConfig
+    tasks: Mapping[str, types.Task]
+    runs: tuple[str, ...]
+    names: tuple[str, ...]
+
+    @property
+    def row(self) -> schema.RunConfig:
+        """The first run."""
+        return self.config.runs[self.runs[0]]
+
+    @property
+    def part(self) -> schema.ContrastiveConfig | schema.TaskConfig:
+        """Where the sizes of its batches stand."""
+        return _part(self.config, self.row, self.names[0])
+
+    def resized(self, batch_size: int) -> Step:
+        """The same for another batch."""
+        config, row = self.config, self.row
+        part = dataclasses.replace(self.part, batch_size=batch_size)
+        if isinstance(part, schema.ContrastiveConfig):
+            queue = max(part.queue_size, batch_size)
+            part = dataclasses.replace(part, queue_size=queue)
+            row = dataclasses.replace(row, contrastive=part)
+            config = dataclasses.replace(config, runs={self.runs[0]: row})
+        else:
+            table = {**config.tasks, self.names[0]: part}
+            config = dataclasses.replace(config, tasks=table)
+        return dataclasses.replace(self, config=config)
+
+
+def steps(config: schema.ExperimentConfig, names: Names) -> list[Step]:
+    """Every step that the runs of a config do, each once.
+
+    Args:
+      config: The whole config, its study expanded.
+      names: As for `estimate`.
+    """
+    tasks = build_tasks(config, names)
+    alike: dict[str, Step] = {}
+    for run, row in config.runs.items():
+        stage = building.build_stage(config, row, tasks)
+        for name in dict.fromkeys(segment.task for segment in stage.segments()):
+            key = _program(config, row, name, _classes(tasks, name))
+            known = alike.get(key) or Step(config, tasks, (), ())
+            alike[key] = dataclasses.replace(
+                known,
+                runs=tuple(dict.fromkeys((*known.runs, run))),
+                names=tuple(dict.fromkeys((*known.names, name))),
+            )
+    return list(alike.values())
+
+
+def _program(
+    config: schema.ExperimentConfig, row: schema.RunConfig, name: str, classes: int
+) -> str:
+    """Equal for steps that differ in numbers, data and names alone."""
+    part = _part(config, row, name)
+    options = {"stage": row.stage, "optimizer": row.optimizer.name, "classes": classes}
+    if isinstance(part, schema.TaskConfig):
+        same: Any = dict(dataset="", target="", learning_rate_scale=1.0)
+        part = dataclasses.replace(part, **same)
+    else:
+        part = dataclasses.replace(part, datasets={}, carry_memory=False)
+    part = dataclasses.replace(part, augment=schema.AugmentConfig())
+    if row.stage == "continual":
+        stage = dataclasses.asdict(row.continual)
+        anchors = ("anchor_previous", "anchor_pretrained", "feature_memory")
+        options["pulled"] = [bool(stage[anchor]) for anchor in anchors]
+        options["heads"] = row.tasks
+    return json.dumps([options, schema.as_dict(part)])
+
+
+def lower(step: Step, devices: Sequence[Any]) -> Any:
+    """A step from shapes alone, to be compiled for these devices, which may be absent.
+
+    Raises:
+      ValueError: If the batch does not divide over the devices.
+    """
+    mesh = sharding.make_mesh(devices)
+    row, name = step.row, step.names[0]
+    path = f"batch of {', '.join(step.names)}"
+    sharding.check_batch_size(
+        step.part.batch_size // getattr(step.part, "microbatches", 1), mesh, path
+    )
+    stage = building.build_stage(step.config, row, step.tasks)
+    shapes = building.shape_batches(step.config, row)
+    state = jax.eval_shape(lambda key: stage.init(key, shapes), jax.random.key(0))
+    batch = blank(step.config, row, name, _classes(step.tasks, name))
+    _, compiled = sharding.compile_stage(stage, mesh)
+    return compiled.lower(
+        _placed(state, sharding.replicated(mesh)),
+        _placed(batch, sharding.divided(mesh)),
+    )
+
+
+def _placed(tree: Any, where: jax.sharding.Sharding) -> Any:
+    """The shapes of a tree, on devices."""
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where), tree
+    )
+
+
+def build_tasks(config: schema.ExperimentConfig, names: Names) -> dict[str, types.Task]:
+    """Every task of the config; `names` as for `estimate`."""
+    filled = {
+        name: names.get(name) or made_up(config, name) for name in config.datasets
+    }
+    return building.build_tasks(config, filled)
+
+
+def _classes(tasks: Mapping[str, types.Task], name: str) -> int:
+    return len(tasks[name].metric().class_names) if name in tasks else 0
+
+
+def _part(
+    config: schema.ExperimentConfig, row: schema.RunConfig, name: str
+) -> schema.ContrastiveConfig | schema.TaskConfig:
+    return row.contrastive if row.stage == "contrastive" else config.tasks[name]
 
 
 def made_up(config: schema.ExperimentConfig, dataset: str) -> dict[str, Any]:
@@ -112,8 +241,7 @@ def _measure(
     for task in dict.fromkeys(segment.task for segment in segments):
         begin, step = sharding.compile_stage(stage, mesh)
         state = begin(state, task)
-        classes = len(tasks[task].metric().class_names) if task in tasks else 0
-        batch = sharding.put(blank(config, row, task, classes), mesh)
+        batch = sharding.put(blank(config, row, task, _classes(tasks, task)), mesh)
         compiled = step.lower(state, batch).compile()
         analysis = compiled.memory_analysis()
         needed.append(getattr(analysis, "temp_size_in_bytes", math.nan))
@@ -139,7 +267,7 @@ def blank(
     config: schema.ExperimentConfig, row: schema.RunConfig, task: str, classes: int
 ) -> types.Batch:
     """A host batch of one task of a run: black pictures without a finding."""
-    part: Any = row.contrastive if row.stage == "contrastive" else config.tasks[task]
+    part: Any = _part(config, row, task)
     batch, size = part.batch_size, part.image_size
     image = np.zeros((batch, size, size, 1), np.float32)
     arrays: dict[str, np.ndarray] = {

@@ -38,11 +38,11 @@ ROOMS: dict[str, set[str]] = {
     "preparation": {"types", "config", "data", "tfds_builders"},
     "experiment": WINGS
     | {"training", "report", "weights", "audit", "study"}
-    | {"inference"},
+    | {"inference", "ahead"},
     "export": {"config", "models", "ops", "training", "weights"},
     "ahead": set(),
     "verbs": {"experiment", "config", "preparation", "command", "study", "audit"}
-    | {"data", "predict", "hub", "training"},
+    | {"data", "predict", "hub", "training", "ahead"},
     "main": {"command"},
 }
 # Files beside a room's own file that belong to the same room.

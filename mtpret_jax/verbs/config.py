@@ -2,8 +2,11 @@
 
   config show  --config=configs/demo.py     every option, with what it inherits
   config check --config=configs/demo.py     rules, parameters, memory, time
+  config check --config=configs/demo.py --for=tpu:v5e:4x4    compiled for that slice
 
-`check` does a few steps of each kind of run on blank pictures, on this machine. Both
+`check` does a few steps of each kind of run on blank pictures, on this machine. With
+`--for` it compiles each step for a slice of TPUs instead, on any machine with the extra
+`tpu`: memory, operations, cycles and exchanges of a chip, and the largest batch. All
 take changes like the training itself: --config.seed=1.
 """
 
@@ -23,13 +26,13 @@ from mtpret_jax import command, estimate
 from mtpret_jax import config as schema
 from mtpret_jax.data import sources
 from mtpret_jax.study import plan
-from mtpret_jax.verbs import devices
+from mtpret_jax.verbs import config_slice, devices
 
 PARTS = ("show", "check")
 
 
 def run(program: str, arguments: Sequence[str]) -> int:
-    """Exit code: 0, or 1 where the config breaks a rule."""
+    """Exit code: 0, or 1 where the config breaks a rule or does not fit its slice."""
     if not arguments or arguments[0] in ("-h", "--help"):
         sys.stdout.write(f"{__doc__}")
         return command.DONE if arguments else command.USAGE
@@ -41,17 +44,23 @@ def run(program: str, arguments: Sequence[str]) -> int:
     data_dir = flags.DEFINE_string(
         "data_dir", None, "With check: prepared sets, whose classes are then known."
     )
+    topology = flags.DEFINE_string(
+        "for", None, "With check: a slice to compile for, such as tpu:v5e:4x4."
+    )
 
-    def main(left: list[str]) -> None:
+    def main(left: list[str]) -> int:
         if len(left) > 1:
             raise app.UsageError(f"Unknown arguments: {left[1:]}.")
         parsed = schema.parse(config.value)
         if part == "show":
             sys.stdout.write(f"{json.dumps(schema.as_dict(parsed), indent=2)}\n")
-            return
-        for line in check(parsed, data_dir.value):
+            return command.DONE
+        lines = []
+        for line in check(parsed, data_dir.value, topology.value):
             sys.stdout.write(f"{line}\n")
             sys.stdout.flush()
+            lines.append(line)
+        return code(lines)
 
     command.run(
         main,
@@ -62,11 +71,35 @@ def run(program: str, arguments: Sequence[str]) -> int:
     )
 
 
-def check(config: schema.ExperimentConfig, data_dir: str | None) -> Iterator[str]:
+def code(lines: Sequence[str]) -> int:
+    """Exit code of what `check` said."""
+    wrong = any(line.lstrip().startswith("problem:") for line in lines)
+    return command.MISTAKE if wrong else command.DONE
+
+
+def check(
+    config: schema.ExperimentConfig, data_dir: str | None, topology: str | None = None
+) -> Iterator[str]:
     """Lines on what the config costs, as they are known; its rules hold."""
-    devices.require()
     expanded = plan.expand(config)
     names = _names(expanded, data_dir)
+    if topology:
+        yield from config_slice.check(expanded, names, topology)
+    else:
+        devices.require()
+        yield from _tried(expanded, names)
+    unknown = [name for name in expanded.datasets if name not in names]
+    if unknown:
+        yield (
+            f"Not prepared in --data_dir, taken to have {estimate.CLASSES} classes: "
+            f"{', '.join(unknown)}."
+        )
+
+
+def _tried(
+    expanded: schema.ExperimentConfig, names: dict[str, dict[str, Any]]
+) -> Iterator[str]:
+    """Lines on what the config costs on this machine."""
     yield "Compiles and tries a step of every kind of run, which may take minutes."
     yield (
         f"{'runs':>4} {'stage':<12}{'parameters':>12}{'state':>10}{'a step needs':>14}"
@@ -82,16 +115,10 @@ def check(config: schema.ExperimentConfig, data_dir: str | None) -> Iterator[str
             f"{_time(cost.seconds):>9}  {', '.join(cost.tasks) or 'all images'}"
         )
     total = sum(cost.seconds for cost in costs)
-    unknown = [name for name in expanded.datasets if name not in names]
     yield (
         f"{len(expanded.runs)} runs, about {_time(total)} on this machine, without "
         "compiling, reading, evaluating and reporting."
     )
-    if unknown:
-        yield (
-            f"Not prepared in --data_dir, taken to have {estimate.CLASSES} classes: "
-            f"{', '.join(unknown)}."
-        )
 
 
 def _names(

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from mtpret_jax.ahead import program, topologies
+from mtpret_jax.ahead import fitting, topologies
 from mtpret_jax.training import sharding
 
 compiler = pytest.mark.skipif(
@@ -69,9 +69,7 @@ def test_a_program_for_eight_chips_is_compiled_and_read():
         jax.ShapeDtypeStruct((256, 256), jnp.bfloat16, sharding=everywhere),
         jax.ShapeDtypeStruct((8 * 64, 256), jnp.bfloat16, sharding=rows),
     )
-    made = jax.jit(mean, out_shardings=everywhere).lower(*shapes).compile()
-
-    found = program.read(made)
+    found = fitting.compile_step(jax.jit(mean, out_shardings=everywhere).lower(*shapes))
 
     assert found.operations == pytest.approx(50 * 2 * 64 * 256 * 256, rel=0.02)
     assert [loop.trips for loop in found.loops] == [50]
