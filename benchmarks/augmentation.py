@@ -162,7 +162,7 @@ def _timed_steps(threads: int) -> dict[str, Any]:
         "backbone": {"width": shared.WIDTH.value},
         "contrastive": {
             "queue_size": 128 * shared.BATCH.value,
-            "batch_norm_groups": 1,
+            "batch_norm_rows": 0,
         },
     }
     trainer = ours.Trainer(ours.config(settings))

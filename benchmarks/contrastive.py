@@ -24,8 +24,8 @@ from mtpret_jax.data import sources
 
 _CORES = len(os.sched_getaffinity(0))
 _QUEUE = flags.DEFINE_integer("queue_size", 4096, "Negatives, a multiple of the batch.")
-_GROUPS = flags.DEFINE_integer(
-    "batch_norm_groups", 1, "Of ours; PyTorch's BatchNorm has one."
+_ROWS = flags.DEFINE_integer(
+    "batch_norm_rows", 0, "Of a group of ours; PyTorch's BatchNorm has one group."
 )
 _IMAGES = flags.DEFINE_integer("images", 256, "Stored pictures.")
 _STORED = flags.DEFINE_integer("stored_size", 512, "Longest side of these, pixels.")
@@ -109,7 +109,7 @@ def main(arguments: list[str]) -> None:
         folder = pathlib.Path(_FOLDER.value or temporary).absolute()
         moco = {
             "queue_size": _QUEUE.value,
-            "batch_norm_groups": _GROUPS.value,
+            "batch_norm_rows": _ROWS.value,
             "embedding_size": 128,
             "momentum": 0.999,
             "temperature": 0.2,

@@ -39,7 +39,7 @@ def _settings() -> dict[str, Any]:
         "backbone": {"width": shared.WIDTH.value},
         "dataset": {"builder": "phantom_xray", **stored},
         "task": {"target": "finding"},
-        "contrastive": {"queue_size": 128, "batch_norm_groups": 4},
+        "contrastive": {"queue_size": 128, "batch_norm_rows": 8},
     }
 
 

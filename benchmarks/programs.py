@@ -57,7 +57,7 @@ def config(stage: str, *, batch_size: int | None = None) -> schema.ExperimentCon
         "backbone": {"width": shared.WIDTH.value},
         "contrastive": {
             "queue_size": QUEUE.value,
-            "batch_norm_groups": min(8, batch // 2),
+            "batch_norm_rows": max(2, batch // 8),
         },
         "task": {"target": "label"} if kind == "classification" else {},
     }

@@ -142,7 +142,7 @@ def get_config(arg):
     for row in config.runs.values():
         row.log_every = 10
         row.optimizer.learning_rate = 0.02
-        row.contrastive.update(image_size=SIZE, batch_size=32, batch_norm_groups=4)
+        row.contrastive.update(image_size=SIZE, batch_size=32, batch_norm_rows=8)
     return config
 
 

@@ -98,7 +98,7 @@ def get_config(arg):
                 batch_size=32,
                 queue_size=512,
                 momentum=0.99,
-                batch_norm_groups=4,
+                batch_norm_rows=8,
             ),
         )
     starts = {"scratch": "", "pretrained": BACKBONE or "contrastive"}

@@ -73,7 +73,7 @@ def get_config(arg: str = "") -> ConfigDict:
             batch_size=64,
             queue_size=512,
             momentum=0.99,
-            batch_norm_groups=4,
+            batch_norm_rows=16,
         ),
     )
     config.runs.continual = schema.run(

@@ -147,7 +147,7 @@ def _add_stages(config: ConfigDict) -> None:
             batch_size=64,
             queue_size=1024,  # ours: below a pool of 1,641 images
             momentum=0.99,
-            batch_norm_groups=4,
+            batch_norm_rows=16,
             augment=schema.augment("contrastive", crop_min_area=0.5),
         ),
     )

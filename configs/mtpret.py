@@ -164,7 +164,7 @@ def _add_pretraining(config: ConfigDict) -> None:
             momentum=0.999,  # M
             temperature=0.2,  # M
             embedding_size=128,  # M
-            batch_norm_groups=8,  # M, on eight devices
+            batch_norm_rows=32,  # M, on eight devices
             augment=schema.augment(
                 "contrastive",
                 crop_min_area=0.2,  # M

@@ -172,7 +172,7 @@ def _study(weights: str) -> ConfigDict:
                 batch_size=64,  # ours
                 queue_size=512,  # ours: two fifths of the pool
                 momentum=0.99,  # ours: the published 0.999 is for longer training
-                batch_norm_groups=8,  # M, on eight devices
+                batch_norm_rows=8,  # M: eight groups
                 augment=schema.augment("contrastive", crop_min_area=0.5),  # ours
             ),
         ),

@@ -119,7 +119,7 @@ def _shrink_run(row: Any) -> None:
         batch_size=BATCH,
         queue_size=2 * BATCH,
         embedding_size=16,
-        batch_norm_groups=2,
+        batch_norm_rows=BATCH // 2,
     )
     row.continual.rounds = min(row.continual.rounds, 2)
     row.finetune.batch_norm_batches = min(row.finetune.batch_norm_batches, 2)

@@ -216,9 +216,8 @@ def _contrastive(
     all_tasks: Mapping[str, types.Task],
 ) -> types.Stage:
     del all_tasks
-    groups = row.contrastive.batch_norm_groups
     return contrastive.ContrastiveStage(
-        backbone=models.build_backbone(config.backbone, batch_norm_groups=groups),
+        backbone=models.build_backbone(config.backbone),
         projection=heads.Projection(row.contrastive.embedding_size),
         config=row.contrastive,
         optimizer=optimizer.build_optimizer(

@@ -110,6 +110,7 @@ class TaskConfig:
     image_size: int = 224  # side of the square input, pixels
     batch_size: int = 32  # examples of the global batch
     microbatches: int = 1  # gradient accumulation: parts of a batch done in turn
+    batch_norm_rows: int = 32  # examples with statistics of their own; 0: the batch
     learning_rate_scale: float = 1.0  # factor on the run's learning rate
     augment: AugmentConfig = AUGMENT_PRESETS["gentle"]
     segmentation: SegmentationConfig = SegmentationConfig()
@@ -167,7 +168,7 @@ class ContrastiveConfig:
     momentum: float = 0.999  # of the key encoder, per step
     temperature: float = 0.2  # of the softmax
     embedding_size: int = 128  # width of the projection
-    batch_norm_groups: int = 8  # parts of the batch with statistics of their own
+    batch_norm_rows: int = 32  # examples with statistics of their own; 0: the batch
     augment: AugmentConfig = AUGMENT_PRESETS["contrastive"]
     carry_memory: bool = False  # init_from also hands over key encoder, head, queue
 

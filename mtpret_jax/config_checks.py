@@ -31,6 +31,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "ContinualConfig.anchor_pretrained": (0, _ANY),
     "ContinualConfig.feature_memory": (0, _ANY),
     "ContinualConfig.head_decay": (0, _ANY),
+    "ContrastiveConfig.batch_norm_rows": (0, _ANY),
     "ContrastiveConfig.momentum": (0, 1),
     "ContrastiveConfig.size_exponent": (0, _ANY),
     "ContrastiveConfig.embedding_size": (1, _ANY),
@@ -65,6 +66,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "SegmentationConfig.channels": (1, _ANY),
     "SegmentationConfig.dropout": (0, 0.99),
     "SegmentationConfig.dice_weight": (0, _ANY),
+    "TaskConfig.batch_norm_rows": (0, _ANY),
     "TaskConfig.image_size": (1, _LARGEST_SIDE),
     "TaskConfig.learning_rate_scale": (0, _ANY),
 }
@@ -100,6 +102,8 @@ def check(config: ExperimentConfig) -> None:
         require_known(row.dataset, config.datasets, f"set in {path}.dataset")
         _require_positive(row, path, "image_size", "batch_size", "microbatches")
         _require_multiple(row.batch_size, row.microbatches, f"{path}.batch_size")
+        part = row.batch_size // row.microbatches
+        _check_groups(part, row.batch_norm_rows, path)
         _check_segmentation(row.segmentation, f"{path}.segmentation")
         for option in ("anchor_sizes", "anchor_ratios"):
             values = getattr(row.detection, option)
@@ -191,11 +195,7 @@ def _check_run(
         _require_multiple(
             stage.queue_size, stage.batch_size, f"{path}.contrastive.queue_size"
         )
-        _require_multiple(
-            stage.batch_size,
-            stage.batch_norm_groups,
-            f"{path}.contrastive.batch_size",
-        )
+        _check_groups(stage.batch_size, stage.batch_norm_rows, f"{path}.contrastive")
         if stage.temperature <= 0:
             raise ValueError(f"{path}.contrastive.temperature: expected above 0.")
         if stage.carry_memory and not row.init_from:
@@ -293,6 +293,16 @@ def _require_positive(row: Any, path: str, *options: str) -> None:
             raise ValueError(
                 f"{path}.{option}: expected at least 1, got {getattr(row, option)}."
             )
+
+
+def _check_groups(examples: int, rows: int, path: str) -> None:
+    """Checks that BatchNorm's groups divide what is normalised at once."""
+    if rows and examples > rows and examples % rows:
+        raise ValueError(
+            f"{path}.batch_norm_rows: {examples} examples at a time do not divide into "
+            f"groups of {rows}. Use a divisor of {examples}, for example "
+            f"{math.gcd(examples, rows)}, or 0 for one group."
+        )
 
 
 def _require_multiple(value: int, unit: int, path: str) -> None:

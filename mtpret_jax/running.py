@@ -160,10 +160,9 @@ def _reestimate(
     """Replaces the backbone's running statistics by means over training batches."""
     name = row.finetune.task
     backbone = models.build_backbone(shop.config.backbone, batch_norm_momentum=0.0)
-    stride = shop.tasks[name].output_stride
     statistics = sharding.compile_predict(
         lambda params, zeros, batch: supervised.batch_statistics(
-            backbone, params, zeros, batch, output_stride=stride
+            backbone, params, zeros, batch, shop.tasks[name]
         ),
         shop.mesh,
     )

@@ -108,12 +108,19 @@ class Backbone(Protocol):
         ...
 
     def apply(
-        self, variables: Variables, image: Array, *, train: bool, output_stride: int
+        self,
+        variables: Variables,
+        image: Array,
+        *,
+        train: bool,
+        output_stride: int,
+        batch_norm_rows: int = 0,
     ) -> tuple[Features, Tree]:
         """Returns features and the batch statistics after this call.
 
-        `train` uses (and updates) statistics of the batch. `output_stride` is the
-        stride of the last level in pixels: 32, or 16 or 8 with dilation.
+        `train` uses (and updates) statistics of the batch, those of each group of
+        `batch_norm_rows` examples (0: of the whole). `output_stride` is the stride of
+        the last level in pixels: 32, or 16 or 8 with dilation.
         """
         ...
 
@@ -166,10 +173,15 @@ class Task(Protocol):
 
     Attributes:
       output_stride: The backbone stride that the head needs, in pixels.
+      batch_norm_rows: Examples of a group that BatchNorm normalises by itself in
+        training; 0: the whole batch.
     """
 
     @property
     def output_stride(self) -> int: ...
+
+    @property
+    def batch_norm_rows(self) -> int: ...
 
     def init(self, key: Array, features: Features) -> Variables:
         """Draws the head's parameters for features of this shape."""

@@ -129,7 +129,7 @@ def test_a_batch_must_divide_over_the_devices(folders, tmp_path):
     )
 
     config = small()
-    config.runs.pretrain.contrastive.update(batch_size=12, batch_norm_groups=4)
+    config.runs.pretrain.contrastive.update(batch_size=12, batch_norm_rows=3)
     config.runs.pretrain.contrastive.queue_size = 24
     config = without(config, "segmentation", "detection")
     found = message(ValueError, building.open_workshop, config, tmp_path, folders)

@@ -69,7 +69,7 @@ def _config(**options: object) -> schema.ExperimentConfig:
         batch_size=8,
         queue_size=16,
         embedding_size=8,
-        batch_norm_groups=1,
+        batch_norm_rows=0,
     )
     config.runs.first = schema.run(
         stage="contrastive", steps=2, contrastive=given | options

@@ -21,19 +21,19 @@ def draw_order(seed: int, batch: int, *, batch_size: int, rows: int) -> np.ndarr
     """Draws the order of the positive views: a function of its arguments alone.
 
     With G groups of queries, the R rows of every group of positive views come from
-    min(R, G) of them, as evenly as can be.
+    min(R, G) of them, as evenly as can be. A batch of fewer rows is one group.
 
     Args:
       seed: Seed of the stream.
       batch: Index of the batch.
       batch_size: Examples of the global batch.
-      rows: Examples of a group, R; divides `batch_size`.
+      rows: Examples of a group, R.
 
     Returns:
       For each row of the positive views, the row of its query, int64 [B].
     """
     rng = np.random.default_rng([seed, batch])
-    groups = np.arange(batch_size).reshape(-1, rows)
+    groups = np.arange(batch_size).reshape(-1, min(rows, batch_size))
     dealt = rng.permuted(groups[rng.permutation(len(groups))], axis=1)
     return dealt.T.ravel()  # Deals out one row of each group in turn.
 

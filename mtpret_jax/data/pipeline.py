@@ -232,7 +232,7 @@ def contrastive_stream(
         grain.MapDataset.mix(positives, proportions),
         seed=_derive(seed, "partners"),
         batch_size=settings.batch_size,
-        rows=settings.batch_size // settings.batch_norm_groups,
+        rows=settings.batch_norm_rows or settings.batch_size,
     )
     batches = _global_batches(grain.MapDataset.source(pairs), rows, shard, first_batch)
     return Stream(batches, task=CONTRASTIVE, settings=input_config)

@@ -34,7 +34,6 @@ BACKBONES: Mapping[str, Callable[[schema.BackboneConfig], resnet.ResNetBackbone]
 def build_backbone(
     config: schema.BackboneConfig,
     *,
-    batch_norm_groups: int = 1,
     batch_norm_momentum: float = 0.9,
 ) -> resnet.ResNetBackbone:
     """The backbone that the config names.
@@ -45,6 +44,5 @@ def build_backbone(
     config_checks.require_known(config.name, BACKBONES, "backbone")
     return dataclasses.replace(
         BACKBONES[config.name](config),
-        batch_norm_groups=batch_norm_groups,
         batch_norm_momentum=batch_norm_momentum,
     )

@@ -27,6 +27,7 @@ class DeepLabV3(nn.Module):
       auxiliary_weight: Of the loss of a head on C4, beside 1.0; 0 for no such head.
       image_size: Side of the square result, pixels.
       dtype: Of the computation; logits are float32.
+      batch_norm_rows: Examples that have statistics of their own; 0: the batch.
 
     Source: Chen et al. 2017, "Rethinking atrous convolution"; layers as torchvision's,
     the auxiliary head as its `FCNHead`. Differs: one dropout for both (torchvision: 0.5
@@ -40,6 +41,7 @@ class DeepLabV3(nn.Module):
     auxiliary_weight: float
     image_size: int
     dtype: jnp.dtype = jnp.float32
+    batch_norm_rows: int = 0
 
     @property
     def loss_weights(self) -> tuple[float, ...]:
@@ -71,7 +73,9 @@ class DeepLabV3(nn.Module):
             dtype=self.dtype,
             name=f"{name}_0",
         )(inputs)
-        norm = normalisation.BatchNorm(dtype=self.dtype, name=f"{name}_1")
+        norm = normalisation.BatchNorm(
+            rows=self.batch_norm_rows, dtype=self.dtype, name=f"{name}_1"
+        )
         return nn.relu(norm(hidden, train=train))
 
     def _logits(self, hidden: jax.Array, name: str) -> jax.Array:

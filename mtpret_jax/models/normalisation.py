@@ -1,8 +1,8 @@
 """BatchNorm whose statistics may be taken over fixed groups of the global batch.
 
-Under `jit` a global batch on a mesh gives statistics over all devices (sync-BN). With
-G groups each part of the batch has its own, whatever the number of devices: what
-shuffling BatchNorm needs in momentum contrast.
+Under `jit` a global batch on a mesh gives statistics over all devices (sync-BN). Groups
+of R rows have their own each, whatever the number of devices: what shuffling BatchNorm
+needs in momentum contrast. Where a device holds whole groups, none waits for another.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ class BatchNorm(nn.Module):
     """Normalises over all axes but the last.
 
     Attributes:
-      groups: Parts of the batch that have statistics of their own; 1 is the usual.
+      rows: Consecutive examples that have statistics of their own; 0, or as many as the
+        batch has or more: the whole batch, as usual.
       momentum: Share of the old running value kept at each update, [0, 1).
       epsilon: Added to the variance.
       dtype: Of the result; statistics are computed in float32.
@@ -27,7 +28,7 @@ class BatchNorm(nn.Module):
     devices keeps those of the first one's part).
     """
 
-    groups: int = 1
+    rows: int = 0
     momentum: float = 0.9
     epsilon: float = 1e-5
     dtype: jnp.dtype = jnp.float32
@@ -47,15 +48,14 @@ class BatchNorm(nn.Module):
             return (
                 inputs * factor.reshape(broadcast) + shift.reshape(broadcast)
             ).astype(self.dtype)
-        groups = self.groups
-        if inputs.shape[0] % groups:
+        rows = min(self.rows or inputs.shape[0], inputs.shape[0])
+        if inputs.shape[0] % rows:
             raise ValueError(
-                f"BatchNorm: batch of {inputs.shape[0]} does not divide into "
-                f"{groups} groups."
+                f"BatchNorm: batch of {inputs.shape[0]} does not divide into groups "
+                f"of {rows} rows."
             )
-        grouped = inputs.astype(jnp.float32).reshape(
-            groups, inputs.shape[0] // groups, *inputs.shape[1:]
-        )
+        groups = inputs.shape[0] // rows
+        grouped = inputs.astype(jnp.float32).reshape(groups, rows, *inputs.shape[1:])
         axes = tuple(range(1, grouped.ndim - 1))
         group_mean = grouped.mean(axes)  # [G, C]
         group_square = jnp.square(grouped).mean(axes)

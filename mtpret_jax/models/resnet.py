@@ -184,7 +184,6 @@ class ResNetBackbone:
         weights, 1 makes a stem for grey images.
       dtype: Of the computation; parameters are float32.
       remat: Whether the backward pass computes activations again to save memory.
-      batch_norm_groups: Parts of the batch with statistics of their own.
       batch_norm_momentum: Share of old running statistics kept, [0, 1).
 
     Source: He et al. 2016; stride in the 3x3 convolution and dilation in place of
@@ -197,13 +196,12 @@ class ResNetBackbone:
     in_channels: int = 3
     dtype: jnp.dtype = jnp.float32
     remat: bool = False
-    batch_norm_groups: int = 1
     batch_norm_momentum: float = 0.9
 
-    def _module(self, output_stride: int) -> ResNet:
+    def _module(self, output_stride: int, rows: int) -> ResNet:
         def norm(name: str) -> normalisation.BatchNorm:
             return normalisation.BatchNorm(
-                groups=self.batch_norm_groups,
+                rows=rows,
                 momentum=self.batch_norm_momentum,
                 dtype=self.dtype,
                 name=name,
@@ -222,7 +220,7 @@ class ResNetBackbone:
 
     def init(self, key: jax.Array, image: jax.Array) -> types.Variables:
         """Draws parameters; see `types.Backbone`."""
-        variables = self._module(32).init(key, image, False)
+        variables = self._module(32, 0).init(key, image, False)
         return types.Variables(variables["params"], variables["batch_stats"])
 
     def apply(
@@ -232,10 +230,11 @@ class ResNetBackbone:
         *,
         train: bool,
         output_stride: int = 32,
+        batch_norm_rows: int = 0,
     ) -> tuple[types.Features, types.Tree]:
         """Features and new batch statistics; see `types.Backbone`."""
         trees = {"params": variables.params, "batch_stats": variables.model_state}
-        module = self._module(output_stride)
+        module = self._module(output_stride, batch_norm_rows)
         if not train:
             found: Any = module.apply(trees, image, False)
             return found, variables.model_state

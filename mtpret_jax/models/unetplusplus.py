@@ -18,10 +18,12 @@ class Node(nn.Module):
     Attributes:
       channels: Of the result.
       dtype: Of the computation.
+      batch_norm_rows: Examples that have statistics of their own; 0: the batch.
     """
 
     channels: int
     dtype: jnp.dtype = jnp.float32
+    batch_norm_rows: int = 0
 
     @nn.compact
     def __call__(
@@ -40,7 +42,9 @@ class Node(nn.Module):
                 dtype=self.dtype,
                 name=f"conv{number}",
             )(hidden)
-            norm = normalisation.BatchNorm(dtype=self.dtype, name=f"bn{number}")
+            norm = normalisation.BatchNorm(
+                rows=self.batch_norm_rows, dtype=self.dtype, name=f"bn{number}"
+            )
             hidden = nn.relu(norm(hidden, train=train))
         return hidden
 
@@ -60,6 +64,7 @@ class UNetPlusPlus(nn.Module):
         Otherwise only the last node has one.
       image_size: Side of the square result, pixels.
       dtype: Of the computation; logits are float32.
+      batch_norm_rows: Examples that have statistics of their own; 0: the batch.
 
     Source: Zhou et al. 2018, "UNet++", and 2020 (IEEE TMI 39). Differs: the encoder is
     the shared ResNet and not the paper's own, so that the same weights can start it;
@@ -72,6 +77,7 @@ class UNetPlusPlus(nn.Module):
     deep_supervision: bool
     image_size: int
     dtype: jnp.dtype = jnp.float32
+    batch_norm_rows: int = 0
 
     @property
     def loss_weights(self) -> tuple[float, ...]:
@@ -94,7 +100,12 @@ class UNetPlusPlus(nn.Module):
         depth = len(self.channels)
         for column in range(1, depth + 1):
             for row in range(depth + 1 - column):
-                node = Node(self.channels[row], self.dtype, name=f"x_{row}_{column}")
+                node = Node(
+                    self.channels[row],
+                    self.dtype,
+                    self.batch_norm_rows,
+                    name=f"x_{row}_{column}",
+                )
                 rows[row].append(node(rows[row], rows[row + 1][column - 1], train))
         first = 1 if self.deep_supervision else depth
         results = []

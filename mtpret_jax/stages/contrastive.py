@@ -45,7 +45,7 @@ class ContrastiveStage:
     """Momentum contrast as `types.Stage`.
 
     Attributes:
-      backbone: With the config's number of BatchNorm groups.
+      backbone: Of both encoders.
       projection: Flax module, pooled features to embeddings of unit length.
       config: Sizes of queue and embedding, momentum, temperature.
       optimizer: Its curve spans the whole stage.
@@ -148,6 +148,7 @@ class ContrastiveStage:
             image,
             train=True,
             output_stride=32,
+            batch_norm_rows=self.config.batch_norm_rows,
         )
         embedding = self.projection.apply({"params": params["head"]}, features.pooled)
         return jnp.asarray(embedding), updated

@@ -112,6 +112,7 @@ class Learner:
             batch.arrays["image"],
             train=True,
             output_stride=task.output_stride,
+            batch_norm_rows=task.batch_norm_rows,
         )
         head = types.Variables(params["head"], model_state["head"])
         loss, scalars, head_state = task.loss(key, head, features, batch)
@@ -146,8 +147,7 @@ def batch_statistics(
     params: types.Tree,
     zeros: types.Tree,
     batch: types.Batch,
-    *,
-    output_stride: int,
+    task: types.Task,
 ) -> types.Tree:
     """Statistics of this batch alone.
 
@@ -155,14 +155,15 @@ def batch_statistics(
       backbone: Built with a BatchNorm momentum of 0, so that nothing old is kept.
       params: Of the backbone.
       zeros: A tree of batch statistics; its values do not count.
-      batch: Of any supervised task.
-      output_stride: That the task asks of the backbone, pixels.
+      batch: Of the task.
+      task: Says the stride and the groups of BatchNorm.
     """
     _, statistics = backbone.apply(
         types.Variables(params, zeros),
         batch.arrays["image"],
         train=True,
-        output_stride=output_stride,
+        output_stride=task.output_stride,
+        batch_norm_rows=task.batch_norm_rows,
     )
     return statistics
 

@@ -34,7 +34,9 @@ def _classification(
     found = columns[config.target]
     if config.exclusive:
         found = _names(found, name, "labels")
-    return classification.ClassificationTask(name, tuple(found), config.exclusive)
+    return classification.ClassificationTask(
+        name, tuple(found), config.exclusive, batch_norm_rows=config.batch_norm_rows
+    )
 
 
 def _segmentation(
@@ -46,6 +48,7 @@ def _segmentation(
         config.image_size,
         config.segmentation,
         dtype,
+        config.batch_norm_rows,
     )
 
 
@@ -58,6 +61,7 @@ def _detection(
         config.image_size,
         config.detection,
         dtype,
+        config.batch_norm_rows,
     )
 
 

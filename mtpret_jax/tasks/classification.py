@@ -23,12 +23,14 @@ class ClassificationTask:
       class_names: One for each label, L of them.
       exclusive: Whether the classes exclude each other.
       output_stride: Of the backbone, pixels.
+      batch_norm_rows: See `types.Task`.
     """
 
     name: str
     class_names: tuple[str, ...]
     exclusive: bool
     output_stride: int = 32
+    batch_norm_rows: int = 0
 
     @property
     def _head(self) -> heads.Linear:

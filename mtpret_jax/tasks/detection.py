@@ -48,6 +48,7 @@ class DetectionTask:
       image_size: Side of the square input, pixels.
       config: Sizes of the head.
       dtype: Of convolutions and dense layers; boxes and losses are float32.
+      batch_norm_rows: See `types.Task`.
     """
 
     name: str
@@ -55,6 +56,7 @@ class DetectionTask:
     image_size: int
     config: schema.DetectionConfig
     dtype: jnp.dtype = jnp.float32
+    batch_norm_rows: int = 0
 
     def __post_init__(self) -> None:
         if not self.class_names:

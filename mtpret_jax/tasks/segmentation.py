@@ -28,6 +28,7 @@ class SegmentationTask:
       image_size: Side of the square input, pixels.
       config: The head and its sizes.
       dtype: Of the head's computation.
+      batch_norm_rows: See `types.Task`.
     """
 
     name: str
@@ -35,6 +36,7 @@ class SegmentationTask:
     image_size: int
     config: schema.SegmentationConfig
     dtype: jnp.dtype = jnp.float32
+    batch_norm_rows: int = 0
 
     @property
     def output_stride(self) -> int:
@@ -111,6 +113,7 @@ def _deeplab(task: SegmentationTask) -> deeplab.DeepLabV3:
         auxiliary_weight=task.config.auxiliary_weight,
         image_size=task.image_size,
         dtype=task.dtype,
+        batch_norm_rows=task.batch_norm_rows,
     )
 
 
@@ -121,6 +124,7 @@ def _unetplusplus(task: SegmentationTask) -> unetplusplus.UNetPlusPlus:
         deep_supervision=task.config.deep_supervision,
         image_size=task.image_size,
         dtype=task.dtype,
+        batch_norm_rows=task.batch_norm_rows,
     )
 
 

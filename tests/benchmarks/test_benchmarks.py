@@ -124,7 +124,7 @@ def stored_of(stored: dict) -> dict:
 
 def _options(kind: str) -> dict:
     if kind == "contrastive":
-        return {kind: {"queue_size": 16, "batch_norm_groups": 1}}
+        return {kind: {"queue_size": 16, "batch_norm_rows": 0}}
     if kind == "detection":
         return {kind: DETECTOR}
     return {kind: {"channels": 8}}

@@ -54,7 +54,7 @@ def _batches(tiny, index=0, count=1, augment=STILL):
         datasets={"tiny": 1.0},
         image_size=32,
         batch_size=12,
-        batch_norm_groups=3,
+        batch_norm_rows=4,
         augment=augment,
     )
     stream = pipeline.contrastive_stream(

@@ -32,7 +32,7 @@ def make_task(kind: str, **changes: object) -> config.TaskConfig:
 
 def make_contrastive(**changes: object) -> config.ContrastiveConfig:
     settings = config.ContrastiveConfig(
-        datasets={"tiny": 1.0}, image_size=32, batch_size=8
+        datasets={"tiny": 1.0}, image_size=32, batch_size=8, batch_norm_rows=2
     )
     return dataclasses.replace(settings, **changes)
 

@@ -28,6 +28,7 @@ def stage():
         embedding_size=goldens.WIDTH,
         momentum=goldens.MOMENTUM,
         temperature=goldens.TEMPERATURE,
+        batch_norm_rows=goldens.BATCH // goldens.GROUPS,
     )
     constant = schema.OptimizerConfig(
         learning_rate=goldens.RATE,
@@ -37,8 +38,7 @@ def stage():
         clip_norm=goldens.CLIP,
     )
     backbone = models.build_backbone(
-        schema.BackboneConfig(name="resnet18", compute_dtype="float64"),
-        batch_norm_groups=goldens.GROUPS,
+        schema.BackboneConfig(name="resnet18", compute_dtype="float64")
     )
     return contrastive.ContrastiveStage(
         backbone=backbone,

@@ -121,7 +121,7 @@ def test_contrast_starts_at_chance_then_falls_and_does_not_collapse(folders):
         queue_size=queue,
         momentum=0.9,
         embedding_size=32,
-        batch_norm_groups=2,
+        batch_norm_rows=8,
         augment=schema.AUGMENT_PRESETS["gentle"],
     )
     run = schema.RunConfig(
