@@ -96,7 +96,7 @@ def _train(
     init = sharding.compile_init(lambda key: stage.init(key, shapes), mesh)
     state = init(jax.random.key(config.seed))
     _, step = sharding.compile_stage(stage, mesh)
-    predict = sharding.compile_predict(evaluation.with_arrays(learner.predict), mesh)
+    predict = sharding.compile_predict(learner.predict, mesh)
     metric = tasks[name].metric()
 
     def batches(order: np.ndarray) -> list[types.Batch]:

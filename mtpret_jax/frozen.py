@@ -121,8 +121,7 @@ class _Extractor:
             )
             return {"feature": features.pooled}
 
-        both = evaluation.with_arrays(predict)
-        self._predict = sharding.compile_predict(both, shop.mesh)
+        self._predict = sharding.compile_predict(predict, shop.mesh)
 
     def records(self, split: str) -> evaluation.Records:
         """The metric's records of a split, and `feature`, float32 [N, D]."""

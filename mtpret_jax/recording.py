@@ -60,8 +60,7 @@ class Recorder:
             self._writer = reporting.RunWriter(self._folder, resume_step=start)
         if self._tasks:
             learner = building.build_learner(config, shop.tasks, row)
-            both = evaluation.with_arrays(learner.predict)
-            self._predict = sharding.compile_predict(both, shop.mesh)
+            self._predict = sharding.compile_predict(learner.predict, shop.mesh)
             sizes = [config.tasks[task].batch_size for task in self._tasks]
         else:
             sizes = [row.contrastive.batch_size]

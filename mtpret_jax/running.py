@@ -160,7 +160,7 @@ def _reestimate(
     """Replaces the backbone's running statistics by means over training batches."""
     name = row.finetune.task
     backbone = models.build_backbone(shop.config.backbone, batch_norm_momentum=0.0)
-    statistics = sharding.compile_predict(
+    statistics = sharding.compile_statistics(
         lambda params, zeros, batch: supervised.batch_statistics(
             backbone, params, zeros, batch, shop.tasks[name]
         ),

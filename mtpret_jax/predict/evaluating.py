@@ -65,11 +65,11 @@ def evaluate(
     sharding.check_batch_size(batch_size, mesh, "--batch_size")
     done = 0
 
-    def predict(batch: types.Batch) -> tuple[types.Tree, types.Tree]:
+    def predict(batch: types.Batch) -> types.Tree:
         nonlocal done
         done = min(done + batch_size, total)
         progress(done, total)
-        return model.compute(batch.arrays["image"]), batch.arrays
+        return model.compute(batch.arrays["image"])
 
     with pipeline.eval_batches(
         model.task,

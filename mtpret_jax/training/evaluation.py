@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-import jax
 import numpy as np
 
 from mtpret_jax import types
@@ -15,6 +14,8 @@ Records = dict[str, np.ndarray]
 
 class Worst:
     """Keeps whole the examples that turned out worst, the worst first.
+
+    Each process looks at its own, and `join` leaves those of all.
 
     Attributes:
       arrays: Inputs and predictions of these, as `evaluate` gives samples.
@@ -29,16 +30,27 @@ class Worst:
     def add(self, records: Records, arrays: Records) -> None:
         """Looks at a batch: what the metric needs of it, and the whole of it."""
         error = np.asarray(self._metric.error(records), float)
-        error = np.concatenate([self._error, error])
-        both = join([self.arrays, arrays]) if self.arrays else arrays
+        self._keep(
+            np.concatenate([self._error, error]),
+            join([self.arrays, arrays]) if self.arrays else arrays,
+        )
+
+    def join(self) -> None:
+        """Keeps the worst of what all processes kept."""
+        both = {**self.arrays, "": self._error}
+        both = sharding.join_processes(both, self._count)
+        self._keep(both.pop(""), both)
+
+    def _keep(self, error: np.ndarray, arrays: Records) -> None:
         known = np.flatnonzero(np.isfinite(error))
-        order = known[np.argsort(-error[known], kind="stable")][: self._count]
-        self._error = error[order]
-        self.arrays = {name: value[order] for name, value in both.items()}
+        order = np.lexsort((arrays["record"][known], -error[known]))
+        kept = known[order][: self._count]
+        self._error = error[kept]
+        self.arrays = {name: value[kept] for name, value in arrays.items()}
 
 
 def evaluate(
-    predict: Callable[[types.Batch], tuple[types.Tree, types.Tree]],
+    predict: Callable[[types.Batch], types.Tree],
     batches: Iterable[types.Batch],
     metric: types.Metric,
     *,
@@ -48,10 +60,13 @@ def evaluate(
 ) -> tuple[Records, Records]:
     """Runs a model over a split.
 
+    Each process measures the rows that it read; then only records are exchanged, and
+    the few examples that are kept whole.
+
     Args:
-      predict: Compiled; global batch to its predictions and its own arrays, both
-        whole on every process.
-      batches: Host batches; padding rows are dropped here.
+      predict: Compiled; global batch to predictions, whose rows lie where the batch's
+        do.
+      batches: This process's rows of each batch; padding rows are dropped here.
       metric: Says what to keep of each example.
       put: Host batch to global batch.
       samples: How many of the first examples to keep whole, inputs included.
@@ -64,32 +79,40 @@ def evaluate(
     """
     parts: list[Records] = []
     kept: list[Records] = []
+    read = 0
     for batch in batches:
         preemption.check()
-        outputs, arrays = predict(put(batch))
-        sampling = sum(len(part["record"]) for part in kept) < samples
-        if not sampling and worst is None:  # Pictures are not worth the copy.
-            arrays = {name: arrays[name] for name in arrays if name != "image"}
-        outputs, arrays = sharding.fetch((outputs, arrays))
-        valid = arrays["example_valid"]
+        outputs = sharding.fetch_rows(predict(put(batch)))
+        read += len(batch.arrays["record"])
+        valid = batch.arrays["example_valid"]
         outputs = {name: value[valid] for name, value in outputs.items()}
-        arrays = {name: value[valid] for name, value in arrays.items()}
+        arrays = {name: value[valid] for name, value in batch.arrays.items()}
         parts.append({**metric.records(outputs, arrays), "record": arrays["record"]})
         truth = {
             f"{name}_true" if name in outputs else name: value
             for name, value in arrays.items()
         }
-        if sampling:
-            kept.append(truth | outputs)
+        missing = samples - sum(len(part["record"]) for part in kept)
+        if missing > 0:
+            first = truth | outputs
+            kept.append({name: value[:missing] for name, value in first.items()})
         if worst is not None:
             worst.add(parts[-1], truth | outputs)
     if not parts:
         raise ValueError("Evaluation: the split gave no batch.")
-    records = join(parts)
-    order = np.argsort(records["record"], kind="stable")
-    records = {name: value[order] for name, value in records.items()}
+    if worst is not None:
+        worst.join()
+    records = _ordered(sharding.join_processes(join(parts), read))
     chosen = join(kept) if kept else {}
+    if chosen:
+        chosen = _ordered(sharding.join_processes(chosen, samples))
     return records, {name: value[:samples] for name, value in chosen.items()}
+
+
+def _ordered(records: Records) -> Records:
+    """By `record`."""
+    order = np.argsort(records["record"], kind="stable")
+    return {name: value[order] for name, value in records.items()}
 
 
 def join(parts: list[Records]) -> Records:
@@ -100,13 +123,3 @@ def join(parts: list[Records]) -> Records:
 def values(metric: types.Metric, records: Mapping[str, np.ndarray]) -> dict[str, float]:
     """The metric's values over all records."""
     return metric.compute(metric.summarise(records))
-
-
-def with_arrays(
-    predict: Callable[[types.Tree, types.Tree, types.Batch], dict[str, jax.Array]],
-) -> Callable[[types.Tree, types.Tree, types.Batch], tuple[types.Tree, types.Tree]]:
-    """Adds the batch's arrays: every process then has the truth of all rows."""
-    return lambda params, model_state, batch: (
-        predict(params, model_state, batch),
-        batch.arrays,
-    )

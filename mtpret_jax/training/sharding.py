@@ -2,7 +2,8 @@
 
 The state is replicated and the batch divided along its example axis over a
 one-dimensional mesh. `jax.jit` with these shardings is what pjit became; gradients are
-averaged by the compiler.
+averaged by the compiler. Rows of the global batch are those of process 0, then of
+process 1 and so on, whatever the wiring of the devices.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from mtpret_jax import types
@@ -20,11 +22,15 @@ AXIS = "data"
 
 
 def make_mesh(devices: Sequence[Any] | None = None) -> Mesh:
-    """A mesh of all devices of all processes (or of those given), one axis."""
-    count = len(devices) if devices else jax.device_count()
-    return jax.make_mesh(
-        (count,), (AXIS,), axis_types=(AxisType.Auto,), devices=devices
+    """A mesh of all devices of all processes (or of those given), one axis.
+
+    Those of a process follow each other, as its rows of a batch do. `jax.make_mesh`
+    orders by wiring instead, and so differently on every shape of a pod.
+    """
+    found = sorted(
+        devices or jax.devices(), key=lambda device: (device.process_index, device.id)
     )
+    return Mesh(np.array(found), (AXIS,), axis_types=(AxisType.Auto,))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -104,14 +110,68 @@ def compile_stage(stage: types.Stage, mesh: Mesh) -> tuple[Callable, Callable]:
 def compile_predict(
     predict: Callable[[types.Tree, types.Tree, types.Batch], Any], mesh: Mesh
 ) -> Callable:
-    """Compiles a prediction whose result every process holds whole."""
-    same, split = replicated(mesh), divided(mesh)
+    """Compiles a prediction of each example, which stays on the example's device."""
+    return _compile_reading(predict, mesh, divided(mesh))
+
+
+def compile_statistics(
+    measure: Callable[[types.Tree, types.Tree, types.Batch], Any], mesh: Mesh
+) -> Callable:
+    """Compiles what a batch tells as a whole; every process holds the result."""
+    return _compile_reading(measure, mesh, replicated(mesh))
+
+
+def _compile_reading(
+    read: Callable[[types.Tree, types.Tree, types.Batch], Any],
+    mesh: Mesh,
+    result: NamedSharding,
+) -> Callable:
+    same = replicated(mesh)
     return jax.jit(
-        predict,
-        in_shardings=(same, same, split),
-        out_shardings=same,
+        read,
+        in_shardings=(same, same, divided(mesh)),
+        out_shardings=result,
         compiler_options=compiler_options(mesh),
     )
+
+
+def fetch_rows(tree: types.Tree) -> types.Tree:
+    """Copies the rows of this process to the host, of arrays whose rows are divided."""
+
+    def own(array: jax.Array) -> np.ndarray:
+        parts = {shard.index[0].start or 0: shard for shard in array.addressable_shards}
+        return np.concatenate(jax.device_get([parts[n].data for n in sorted(parts)]))
+
+    return jax.tree.map(own, tree)
+
+
+def join_processes(arrays: dict[str, np.ndarray], most: int) -> dict[str, np.ndarray]:
+    """Joins the rows that the processes hold, in the order of processes.
+
+    Args:
+      arrays: Of this process, with equally many rows, by the same names on all.
+      most: Rows that no process has more of; the same on all.
+    """
+    if jax.process_count() == 1:
+        return arrays
+
+    def gather(array: np.ndarray) -> np.ndarray:
+        with jax.transfer_guard("allow"):
+            return np.asarray(multihost_utils.process_allgather(array))
+
+    counts = gather(np.array(len(next(iter(arrays.values()))), np.int32))
+    joined = {}
+    for name, array in arrays.items():
+        # As bytes: JAX would make 32 bits of 64.
+        filled = np.zeros((most, *array.shape[1:]), array.dtype)
+        filled[: len(array)] = array
+        found = gather(np.frombuffer(filled.tobytes(), np.uint8))
+        parts = [
+            np.frombuffer(part.tobytes(), array.dtype).reshape(filled.shape)[:count]
+            for part, count in zip(found, counts, strict=True)
+        ]
+        joined[name] = np.concatenate(parts)
+    return joined
 
 
 def fetch(tree: types.Tree) -> types.Tree:

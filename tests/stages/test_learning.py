@@ -94,9 +94,7 @@ def test_a_task_overfits_sixteen_examples(kind, folders):
     for _ in range(steps):
         state, scalars = step(state, batch)
         losses.append(float(scalars["loss"]))
-    predict = sharding.compile_predict(
-        evaluation.with_arrays(stage.learner.predict), mesh
-    )
+    predict = sharding.compile_predict(stage.learner.predict, mesh)
     metric = tasks["it"].metric()
 
     records, _ = evaluation.evaluate(

@@ -1,4 +1,4 @@
-"""Two processes that share every batch train as one process does.
+"""Two processes that share every batch train and evaluate as one process does.
 
 Run as a command, this file is one of the two processes, or the one alone.
 """
@@ -18,8 +18,9 @@ import pytest
 
 from mtpret_jax import building, types
 from mtpret_jax import config as schema
+from mtpret_jax.metrics import segmentation
 from mtpret_jax.stages import contrastive
-from mtpret_jax.training import sharding
+from mtpret_jax.training import evaluation, sharding
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 NAMES = {
@@ -106,6 +107,54 @@ def train(mesh: jax.sharding.Mesh, *, index: int, count: int) -> dict[str, np.nd
     return found
 
 
+def evaluate(
+    mesh: jax.sharding.Mesh, *, index: int, count: int
+) -> dict[str, np.ndarray]:
+    """Records, first and worst examples of three batches, and bytes of a prediction.
+
+    The network is a threshold, which no order of sums can move.
+    """
+    config = tiny_config()
+    batches = []
+    for number in range(3):
+        batch = host_batch(config, "continual", number, index=index, count=count)
+        first = number * count * len(batch.arrays["record"])
+        arrays = batch.arrays | {"record": batch.arrays["record"] + np.int32(first)}
+        batches.append(batch.replace(arrays=arrays))
+    predict = sharding.compile_predict(
+        lambda params, model_state, batch: {
+            "segmentation": (batch.arrays["image"][..., 0] > params).astype("int32")
+        },
+        mesh,
+    )
+    threshold = jax.device_put(np.float32(0), sharding.replicated(mesh))
+    metric = segmentation.SegmentationMetric(("background", "mandible"))
+    worst = evaluation.Worst(metric, 5)
+    held = []
+
+    def predict_one(batch: types.Batch) -> types.Tree:
+        outputs = predict(threshold, {}, batch)
+        held.append(sharding.fetch_rows(outputs)["segmentation"].nbytes)
+        return outputs
+
+    with jax.transfer_guard("disallow"):
+        records, kept = evaluation.evaluate(
+            predict_one,
+            batches,
+            metric,
+            put=lambda batch: sharding.put(batch, mesh),
+            samples=5,
+            worst=worst,
+        )
+    parts = {"records": records, "samples": kept, "worst": worst.arrays}
+    found = {
+        f"evaluation/{part}/{name}": value
+        for part, arrays in parts.items()
+        for name, value in arrays.items()
+    }
+    return found | {"held": np.array(held)}
+
+
 def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -154,10 +203,17 @@ def train_in_processes(folder: pathlib.Path) -> list[dict[str, np.ndarray]]:
 
 
 @pytest.mark.slow
-def test_two_processes_train_like_one(tmp_path):
+def test_two_processes_train_and_evaluate_like_one(tmp_path):
     first, second, one = train_in_processes(tmp_path)
 
     assert first.keys() == second.keys() == one.keys()
+    # Neither process is given what the other predicts.
+    assert (2 * first["held"] == one["held"]).all()
+    evaluated = [name for name in one if name.startswith("evaluation/")]
+    assert len(one["evaluation/samples/record"]) == 5
+    for name in evaluated:
+        np.testing.assert_array_equal(first[name], one[name], err_msg=name)
+        assert first[name].dtype == one[name].dtype
     for name, value in first.items():
         # Copies of the state must not drift apart by a single bit.
         np.testing.assert_array_equal(value, second[name], err_msg=name)
@@ -185,8 +241,8 @@ def main() -> None:
         jax.distributed.initialize(
             f"127.0.0.1:{given.port}", given.count, process_id=given.index
         )
-    found = train(sharding.make_mesh(), index=given.index, count=given.count)
-    np.savez(given.output, **found)
+    mesh, part = sharding.make_mesh(), {"index": given.index, "count": given.count}
+    np.savez(given.output, **train(mesh, **part), **evaluate(mesh, **part))
     jax.distributed.shutdown()
 
 
