@@ -93,8 +93,12 @@ def open_workshop(
         sharding.check_batch_size(row.batch_size // row.microbatches, mesh, path)
     for name, row in config.runs.items():
         if row.stage == "contrastive":
-            path = f"config.runs.{name}.contrastive.batch_size"
-            sharding.check_batch_size(row.contrastive.batch_size, mesh, path)
+            path, part = f"config.runs.{name}.contrastive.batch_size", row.contrastive
+            sharding.check_batch_size(part.batch_size, mesh, path)
+            if part.microbatches > 1:
+                groups = part.batch_size // part.batch_norm_rows // part.microbatches
+                path += " / batch_norm_rows / microbatches"
+                sharding.check_batch_size(groups, mesh, path, of="groups")
     shop = Workshop(
         config=config,
         workdir=epath.Path(workdir),

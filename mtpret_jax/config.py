@@ -164,6 +164,7 @@ class ContrastiveConfig:
     size_exponent: float = 1.0  # of a set's size; 1: uniform over images; 0: over sets
     image_size: int = 224  # side of the square input, pixels
     batch_size: int = 256  # examples of the global batch
+    microbatches: int = 1  # gradient accumulation: whole groups of BatchNorm each
     queue_size: int = 65_536  # negatives kept, embeddings; a multiple of the batch
     momentum: float = 0.999  # of the key encoder, per step
     temperature: float = 0.2  # of the softmax

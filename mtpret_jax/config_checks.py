@@ -196,6 +196,14 @@ def _check_run(
             stage.queue_size, stage.batch_size, f"{path}.contrastive.queue_size"
         )
         _check_groups(stage.batch_size, stage.batch_norm_rows, f"{path}.contrastive")
+        _require_positive(stage, f"{path}.contrastive", "microbatches")
+        if stage.microbatches > 1:
+            rows = stage.batch_norm_rows or stage.batch_size
+            _require_multiple(
+                stage.batch_size,
+                rows * stage.microbatches,
+                f"{path}.contrastive.batch_size, for microbatches of whole groups",
+            )
         if stage.temperature <= 0:
             raise ValueError(f"{path}.contrastive.temperature: expected above 0.")
         if stage.carry_memory and not row.init_from:

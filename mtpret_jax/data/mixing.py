@@ -8,7 +8,6 @@ which query; so each group of positive views is drawn from many groups of querie
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
 from typing import Any
 
 import grain
@@ -81,8 +80,8 @@ class Pairs:
     def __getitem__(self, index: int) -> types.Example:
         batch, row = divmod(index, self._batch_size)
         order, partner = _draw_both(self._seed, batch, self._batch_size, self._rows)
-        query: Mapping[str, Any] = self._queries[index]
-        positive: Mapping[str, Any] = self._positives[index - row + int(order[row])]
+        query: Any = self._queries[index]
+        positive: Any = self._positives[index - row + int(order[row])]
         return {
             "query": query["view"],
             "positive": positive["view"],

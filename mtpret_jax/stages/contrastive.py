@@ -10,6 +10,7 @@ to which query: a batch holds the other view of an image in another row, `partne
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 
 import flax.linen as nn
@@ -19,8 +20,10 @@ import jax.numpy as jnp
 
 from mtpret_jax import config as schema
 from mtpret_jax import types
-from mtpret_jax.ops import losses
+from mtpret_jax.ops import losses, placement
+from mtpret_jax.stages import accumulation
 
+_Told = tuple[jax.Array, jax.Array, jax.Array]  # what `_scalars` takes
 TASK = "contrastive"  # Name of the one segment, of its batches and of its head.
 
 
@@ -30,7 +33,8 @@ class ContrastiveMemory(flax.struct.PyTreeNode):
     Attributes:
       key_params: Of the key encoder, `{"backbone": tree, "head": tree}`.
       key_state: Batch statistics of the key encoder's backbone.
-      queue: Embeddings of earlier keys, unit length, float32 [K, D].
+      queue: Embeddings of earlier keys, unit length, as they were encoded, float32
+        [K, D].
       pointer: Row of the queue that is overwritten next, int32 [].
     """
 
@@ -111,13 +115,20 @@ class ContrastiveStage:
             memory.key_params,
             params,
         )
-        keys, key_state = self._embed(
+        keys, key_state, dtype = self._embed(
             key_params, memory.key_state, batch.arrays["positive"]
         )
-        keys = jax.lax.stop_gradient(keys)[batch.arrays["partner"]]
-        gradient = jax.grad(self._loss, has_aux=True)
-        grads, (body_state, scalars) = gradient(
-            params, state.model_state["backbone"], batch.arrays["query"], keys, memory
+        # Sent once, for the queue and for the queries of every device, and in the
+        # precision that the encoder computes in.
+        sent = placement.replicate(jax.lax.stop_gradient(keys.astype(dtype)))
+        keys = sent.astype(keys.dtype)
+        positive = keys[batch.arrays["partner"]]
+        grads, body_state, told = self._gradients(
+            params,
+            state.model_state["backbone"],
+            batch.arrays["query"],
+            positive,
+            memory,
         )
         grads, norm = self.optimizer.clip(grads)
         rate = self.optimizer.learning_rate(state.step)
@@ -138,11 +149,13 @@ class ContrastiveStage:
                 pointer=pointer.astype(jnp.int32),
             ),
         )
+        scalars = self._scalars(*told)
         return state, scalars | {"gradient_norm": norm, "learning_rate": rate}
 
     def _embed(
         self, params: types.Tree, model_state: types.Tree, image: jax.Array
-    ) -> tuple[jax.Array, types.Tree]:
+    ) -> tuple[jax.Array, types.Tree, jnp.dtype]:
+        """Embeddings [B, D], batch statistics, and what the backbone computes in."""
         features, updated = self.backbone.apply(
             types.Variables(params["backbone"], model_state),
             image,
@@ -151,27 +164,67 @@ class ContrastiveStage:
             batch_norm_rows=self.config.batch_norm_rows,
         )
         embedding = self.projection.apply({"params": params["head"]}, features.pooled)
-        return jnp.asarray(embedding), updated
+        return jnp.asarray(embedding), updated, features.levels[-1].dtype
+
+    def _gradients(
+        self,
+        params: types.Tree,
+        model_state: types.Tree,
+        image: jax.Array,
+        positive: jax.Array,
+        memory: ContrastiveMemory,
+    ) -> tuple[types.Tree, types.Tree, _Told]:
+        """Gradients, batch statistics, and what `_scalars` takes."""
+        loss = functools.partial(self._loss, queue=memory.queue)
+        gradient = jax.grad(loss, has_aux=True)
+        parts = self.config.microbatches
+        if parts == 1:
+            grads, (updated, told) = gradient(params, model_state, image, positive)
+            return grads, updated, told
+        # Whole groups, so that their statistics are those of the batch done at once.
+        cut = accumulation.split(
+            (image, positive), parts, rows=self.config.batch_norm_rows
+        )
+        grads, updated, told = accumulation.accumulate(
+            gradient, params, model_state, cut
+        )
+        # As the rows of one batch, in another order.
+        told = jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:]), told)
+        return grads, updated, told
 
     def _loss(
         self,
         params: types.Tree,
         model_state: types.Tree,
         image: jax.Array,
-        keys: jax.Array,
-        memory: ContrastiveMemory,
-    ) -> tuple[jax.Array, tuple[types.Tree, types.Scalars]]:
-        query, body_state = self._embed(params, model_state, image)
+        positive: jax.Array,
+        queue: jax.Array,
+    ) -> tuple[jax.Array, tuple[types.Tree, _Told]]:
+        """Mean loss; batch statistics and what `_scalars` takes."""
+        query, body_state, _ = self._embed(params, model_state, image)
         loss, first = losses.info_nce(
-            query, keys, memory.queue, temperature=self.config.temperature
+            query, positive, queue, temperature=self.config.temperature
         )
-        scalars = {
+        return loss.mean(), (body_state, (loss, first, query))
+
+    def _scalars(
+        self, loss: jax.Array, first: jax.Array, query: jax.Array
+    ) -> types.Scalars:
+        """Figures of a batch, from each query's.
+
+        Args:
+          loss: float32 [B].
+          first: Whether the query's own key came first, bool [B].
+          query: Embeddings, float32 [B, D].
+        """
+        # Both means at once: a deviation about the mean would have devices wait twice.
+        variance = jnp.square(query).mean(0) - jnp.square(query.mean(0))
+        return {
             "loss": loss.mean(),
             "accuracy": first.mean(dtype=jnp.float32),
             # 1 / sqrt(D) when embeddings fill the sphere, 0 when they collapse.
-            "embedding_spread": query.std(0).mean(),
+            "embedding_spread": jnp.sqrt(jnp.maximum(variance, 0.0)).mean(),
         }
-        return scalars["loss"], (body_state, scalars)
 
     def hand_over(self, state: types.TrainState) -> types.Tree:
         """Backbone, projection head, key encoder and queue."""

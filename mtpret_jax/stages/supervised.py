@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from mtpret_jax import types
+from mtpret_jax.stages import accumulation
 
 # Features of a batch to a penalty, float32 [].
 FeaturePenalty = Callable[[types.Features, types.Batch], jax.Array]
@@ -75,27 +76,12 @@ class Learner:
                 params, model_state, batch, key, penalty
             )
             return grads, model_state, scalars
-        # Each part takes every `parts`-th row, so that devices keep equal shares.
-        split = jax.tree.map(
-            lambda array: jnp.moveaxis(
-                array.reshape(array.shape[0] // parts, parts, *array.shape[1:]), 1, 0
-            ),
-            batch,
+        grads, model_state, scalars = accumulation.accumulate(
+            lambda *part: gradient(*part, penalty),
+            params,
+            model_state,
+            (accumulation.split(batch, parts), jax.random.split(key, parts)),
         )
-
-        def accumulate(carry, part):
-            total, model_state = carry
-            part_batch, part_key = part
-            grads, (model_state, scalars) = gradient(
-                params, model_state, part_batch, part_key, penalty
-            )
-            return (jax.tree.map(jnp.add, total, grads), model_state), scalars
-
-        zeros = jax.tree.map(jnp.zeros_like, params)
-        (total, model_state), scalars = jax.lax.scan(
-            accumulate, (zeros, model_state), (split, jax.random.split(key, parts))
-        )
-        grads = jax.tree.map(lambda grad: grad / parts, total)
         return grads, model_state, jax.tree.map(lambda scalar: scalar.mean(0), scalars)
 
     def _loss(

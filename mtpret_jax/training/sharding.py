@@ -43,11 +43,13 @@ def divided(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(AXIS))
 
 
-def check_batch_size(batch_size: int, mesh: Mesh, path: str) -> None:
+def check_batch_size(
+    batch_size: int, mesh: Mesh, path: str, *, of: str = "examples"
+) -> None:
     """Raises ValueError unless the devices share the batch evenly."""
     if batch_size % mesh.size:
         raise ValueError(
-            f"{path}: {batch_size} examples do not divide over {mesh.size} devices; "
+            f"{path}: {batch_size} {of} do not divide over {mesh.size} devices; "
             f"use a multiple, for example {-(-batch_size // mesh.size) * mesh.size}."
         )
 
@@ -91,20 +93,27 @@ def compile_stage(stage: types.Stage, mesh: Mesh) -> tuple[Callable, Callable]:
     likewise.
     """
     same, split = replicated(mesh), divided(mesh)
+
+    def step(
+        state: types.TrainState, batch: types.Batch
+    ) -> tuple[types.TrainState, types.Scalars]:
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            return stage.step(state, batch)
+
     begin = jax.jit(
         lambda state, task: stage.begin(state, task),
         static_argnums=1,
         in_shardings=(same,),
         out_shardings=same,
     )
-    step = jax.jit(
-        lambda state, batch: stage.step(state, batch),
+    compiled = jax.jit(
+        step,
         donate_argnums=0,
         in_shardings=(same, split),
         out_shardings=(same, same),
         compiler_options=compiler_options(mesh),
     )
-    return begin, step
+    return begin, compiled
 
 
 def compile_predict(

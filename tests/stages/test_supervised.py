@@ -42,8 +42,7 @@ def test_accumulated_gradients_are_the_mean_over_the_parts(make_case):
         state, batch
     )
 
-    # A part takes every second row; the second part starts from the first's
-    # statistics, which training mode does not use.
+    # A part takes every second row, and starts from the statistics before the step.
     halves = [
         types.Batch({k: v[i::2] for k, v in batch.arrays.items()}, batch.task)
         for i in range(2)
