@@ -167,7 +167,7 @@ def lower(step: Step, devices: Sequence[Any]) -> Any:
     row, name = step.row, step.names[0]
     path = f"batch of {', '.join(step.names)}"
     sharding.check_batch_size(
-        step.part.batch_size // getattr(step.part, "microbatches", 1), mesh, path
+        step.part.batch_size // step.part.microbatches, mesh, path
     )
     stage = building.build_stage(step.config, row, step.tasks)
     shapes = building.shape_batches(step.config, row)

@@ -53,9 +53,9 @@ def _check(step: estimate.Step, devices: Any, topology: str) -> Iterator[str]:
     def build(size: int) -> Any:
         return estimate.lower(step.resized(size), devices)
 
-    unit = least = chips * getattr(step.part, "microbatches", 1)
-    if isinstance(step.part, schema.ContrastiveConfig):
-        unit = math.lcm(unit, step.part.batch_norm_groups)
+    least = chips * step.part.microbatches
+    # Whole groups of BatchNorm in every micro-batch.
+    unit = math.lcm(chips, step.part.batch_norm_rows or 1) * step.part.microbatches
     known: dict[int, int | None] = {}
     try:
         found = fitting.compile_step(build(batch))
