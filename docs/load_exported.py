@@ -24,6 +24,7 @@ import safetensors.torch
 import torch
 import torchvision
 from torch import nn
+from torchvision.models import resnet
 from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.models.detection import anchor_utils, backbone_utils, faster_rcnn
 from torchvision.models.segmentation import deeplabv3, fcn
@@ -111,8 +112,8 @@ def _mix(old: int, new: int) -> np.ndarray:
 def build(facts: dict[str, Any]) -> nn.Module:
     """The network that config.json describes, with random weights."""
     arguments = facts["torchvision"]
-    if arguments is None:
-        raise ValueError(facts["why_not"])
+    if arguments is None:  # Of before narrow ones were built here.
+        raise ValueError("Export this model again: its config.json says too little.")
     body = _resnet(**arguments["resnet"])
     if facts["kind"] == "backbone":
         body.fc = nn.Identity()
@@ -123,23 +124,56 @@ def build(facts: dict[str, Any]) -> nn.Module:
     return body
 
 
-def _resnet(name: str, **options: Any) -> Any:
-    dilate = options.get("replace_stride_with_dilation", [])
-    if name != "resnet18" or not any(dilate):
-        return getattr(torchvision.models, name)(**options)
-    # torchvision knows no dilated basic blocks: dilate as it does the others.
-    network = torchvision.models.resnet18()
+def _resnet(name: str, width: int = 64, **options: Any) -> Any:
+    """A ResNet as torchvision's, of any width, and dilated whatever its blocks are."""
+    dilate = options.pop("replace_stride_with_dilation", [False] * 3)
+    if width == 64 and not (name == "resnet18" and any(dilate)):
+        return getattr(torchvision.models, name)(
+            replace_stride_with_dilation=dilate, **options
+        )
+    network = _ResNet(name, width, **options)
     rate = 1
     for layer, asked in zip(("layer2", "layer3", "layer4"), dilate, strict=True):
         blocks = list(getattr(network, layer))
         first, rate = rate, rate * 2 if asked else rate
+        for place, block in enumerate(blocks):
+            convolutions = [
+                part
+                for part in block.modules()
+                if isinstance(part, nn.Conv2d) and part.kernel_size == (3, 3)
+            ]
+            for order, convolution in enumerate(convolutions):
+                # The first one after the change sees the old grid.
+                own = first if place == order == 0 else rate
+                convolution.dilation = convolution.padding = (own, own)
+                if asked and place == 0:
+                    convolution.stride = (1, 1)
         if asked:
-            blocks[0].conv1.stride = blocks[0].downsample[0].stride = (1, 1)
-        for block in blocks:
-            for convolution in (block.conv1, block.conv2):
-                convolution.dilation = convolution.padding = (rate, rate)
-        blocks[0].conv1.dilation = blocks[0].conv1.padding = (first, first)
+            blocks[0].downsample[0].stride = (1, 1)
     return network
+
+
+class _ResNet(resnet.ResNet):
+    """A ResNet as torchvision's, which are all of width 64."""
+
+    def __init__(self, name: str, width: int, num_classes: int = 1000) -> None:
+        block, depths = {
+            "resnet18": (resnet.BasicBlock, (2, 2, 2, 2)),
+            "resnet50": (resnet.Bottleneck, (3, 4, 6, 3)),
+        }[name]
+        nn.Module.__init__(self)
+        self._norm_layer, self.groups, self.base_width = nn.BatchNorm2d, 1, 64
+        self.inplanes, self.dilation = width, 1
+        self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
+        self.bn1, self.relu = nn.BatchNorm2d(width), nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        for place, depth in enumerate(depths):
+            layer = self._make_layer(
+                block, width << place, depth, stride=1 if place == 0 else 2
+            )
+            setattr(self, f"layer{place + 1}", layer)
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(self.inplanes, num_classes)
 
 
 def _deeplab(body: nn.Module, arguments: dict[str, Any]) -> nn.Module:

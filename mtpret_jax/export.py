@@ -30,7 +30,6 @@ from mtpret_jax.weights import files, networks
 
 Facts = dict[str, Any]
 TENSORS, FACTS = "model.safetensors", "config.json"
-_WIDTH = 64  # of torchvision's ResNets
 _AGAIN = "Give the --workdir of a training; copy it again, or do the run again."
 
 
@@ -81,9 +80,8 @@ def export(workdir: epath.PathLike, run: str, out: epath.PathLike) -> Facts:
         facts = _describe(config, task, described)
     facts["input"] |= _statistics(config, task, workdir)
     facts["stem"] = stem
-    if "why_not" not in facts:
-        classes = len(tensors[_LAST[kind]]) if task else 0
-        facts["torchvision"] = _BUILDINGS[kind](config, task, classes)
+    classes = len(tensors[_LAST[kind]]) if task else 0
+    facts["torchvision"] = _BUILDINGS[kind](config, task, classes)
     out.mkdir(parents=True, exist_ok=True)
     head = {"format": "pt", "made_by": facts["made_by"], "kind": kind, "stem": stem}
     facts["sha256"] = files.write(out / TENSORS, tensors, head).sha256
@@ -137,13 +135,6 @@ def _describe(config: schema.ExperimentConfig, task: str, described: Facts) -> F
         facts |= {"task": task, "class_names": names}
         if facts["kind"] == "classification":
             facts["exclusive"] = config.tasks[task].exclusive
-    width = config.backbone.width
-    if width != _WIDTH:
-        facts["torchvision"] = None
-        facts["why_not"] = (
-            f"torchvision builds ResNets of width {_WIDTH} only, and this one is "
-            f"{width} wide. Names and axes are torchvision's all the same."
-        )
     return facts
 
 
@@ -173,23 +164,27 @@ def _statistics(
 
 def _backbone(config: schema.ExperimentConfig, task: str, classes: int) -> Facts:
     del task, classes
-    return {"resnet": {"name": config.backbone.name}}
+    return {"resnet": _body(config)}
 
 
 def _resnet(config: schema.ExperimentConfig, task: str, classes: int) -> Facts:
     del task
-    return {"resnet": {"name": config.backbone.name, "num_classes": classes}}
+    return {"resnet": _body(config) | {"num_classes": classes}}
 
 
-def _levels(name: str) -> list[int]:
+def _body(config: schema.ExperimentConfig) -> Facts:
+    return {"name": config.backbone.name, "width": config.backbone.width}
+
+
+def _levels(backbone: schema.BackboneConfig) -> list[int]:
     """Channels of C2 to C5."""
-    widest = 512 if name == "resnet18" else 2048
-    return [widest // 8, widest // 4, widest // 2, widest]
+    finest = backbone.width * (1 if backbone.name == "resnet18" else 4)
+    return [finest << level for level in range(4)]
 
 
 def _deeplab(config: schema.ExperimentConfig, task: str, classes: int) -> Facts:
-    row, name = config.tasks[task].segmentation, config.backbone.name
-    channels = _levels(name)
+    row = config.tasks[task].segmentation
+    channels = _levels(config.backbone)
     dilation = [False, row.output_stride <= 8, row.output_stride <= 16]
     head = {
         "in_channels": channels[3],
@@ -200,7 +195,7 @@ def _deeplab(config: schema.ExperimentConfig, task: str, classes: int) -> Facts:
     }
     auxiliary = {"in_channels": channels[2], "channels": classes}
     return {
-        "resnet": {"name": name, "replace_stride_with_dilation": dilation},
+        "resnet": _body(config) | {"replace_stride_with_dilation": dilation},
         "classifier": head,
         "aux_classifier": auxiliary if row.auxiliary_weight else None,
     }
@@ -216,10 +211,10 @@ def _faster_rcnn(config: schema.ExperimentConfig, task: str, classes: int) -> Fa
     if size % pyramid.STRIDES[-1]:  # torchvision divides the size by the grid.
         anchors["strides"] = list(pyramid.anchor_strides(size))
     return {
-        "resnet": {"name": config.backbone.name},
+        "resnet": _body(config),
         "backbone": {
             "return_layers": {f"layer{n + 1}": name for n, name in enumerate(levels)},
-            "in_channels_list": _levels(config.backbone.name),
+            "in_channels_list": _levels(config.backbone),
             "out_channels": row.channels,
         },
         "rpn_anchor_generator": anchors,

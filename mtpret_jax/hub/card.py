@@ -11,6 +11,7 @@ from mtpret_jax import export
 
 Facts = Mapping[str, Any]
 
+_WIDTH = 64  # of torchvision's ResNets
 IMAGES_ALONE = ": images alone"
 _PYTORCH = """\
 ```python
@@ -25,9 +26,6 @@ _PREPARED = """\
 In PyTorch, with pixels that `load_exported.py` of mtpret_jax's documents prepares:
 `load_exported.prepare(pixels, "this folder")`, by `preprocessor_config.json`. Colours
 normalised as ImageNet's give wrong answers."""
-_NARROW = """\
-In PyTorch, with a network that you write: {why_not} `load_exported.py` of mtpret_jax's
-documents prepares the pixels: `load_exported.prepare(pixels, "this folder")`."""
 _OTHER_PYTORCH = """\
 `load_exported.py` of mtpret_jax's documents builds the network from `config.json`:
 
@@ -124,10 +122,9 @@ def _use(facts: Facts, about: Facts) -> str:
         "```python\nimport mtpret_jax\n\n"
         f'mtpret_jax.load("this folder").{call}("chest.dcm")\n```',
     ]
-    if facts["torchvision"] is None:
-        return "\n\n".join([*lines, _NARROW.format(why_not=facts["why_not"])])
     lines.append(_PREPARED)
-    if facts["kind"] in ("backbone", "classification"):
+    is_usual = facts["torchvision"]["resnet"]["width"] == _WIDTH
+    if is_usual and facts["kind"] in ("backbone", "classification"):
         options = f"num_classes={len(about['classes'])}" if about["classes"] else ""
         cut = "" if about["classes"] else "; network.fc = torch.nn.Identity()"
         lines.append(_PYTORCH.format(name=facts["backbone"], options=options, cut=cut))

@@ -101,6 +101,10 @@ def _resnet(name: str) -> torch.nn.Module:
     return getattr(torchvision.models, name)(num_classes=3)
 
 
+def _narrow(name: str, width: int) -> dict[str, Any]:
+    return {"name": name, "width": width, "in_channels": 1}
+
+
 _CLASSES = {"kind": "classification", "image_size": 96}
 _MASKS = {"kind": "segmentation", "image_size": 128}
 _STRIDE_8 = {"output_stride": 8, "rates": (12, 24, 36), "auxiliary_weight": 0.5}
@@ -135,6 +139,19 @@ CASES = (
         lambda: _detector("resnet50", 128, **_COUNTS),
     ),
     Case("fasterrcnn R18 144", {"name": "resnet18"}, _BOXES | {"image_size": 144}),
+    # Widths that torchvision does not build, such as the demonstration's.
+    Case("resnet18 narrow", _narrow("resnet18", 16), _CLASSES),
+    Case("resnet50 narrow", _narrow("resnet50", 8), _CLASSES),
+    *(
+        Case(
+            f"deeplabv3 {name} /{stride} narrow",
+            _narrow(name, 16),
+            _MASKS | {"segmentation": {"output_stride": stride, "channels": 32}},
+        )
+        for name in ("resnet18", "resnet50")
+        for stride in (8, 16)
+    ),
+    Case("fasterrcnn narrow", _narrow("resnet18", 16), _BOXES | {"image_size": 128}),
 )
 
 

@@ -99,6 +99,15 @@ def load_exported(monkeypatch):
     return load_exported
 
 
+def test_a_narrow_network_is_built_too(load_exported):
+    image, expected = ten_xrays("narrow")
+
+    with torch.no_grad():
+        found = load_exported.load(EXPORTED / "narrow")(torch.from_numpy(image)).numpy()
+
+    compare("narrow", found, expected)
+
+
 def arrays_of(path):
     with np.load(path) as arrays:
         return list(arrays.values())

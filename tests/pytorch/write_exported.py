@@ -25,7 +25,12 @@ from mtpret_jax.training import checkpoint
 from mtpret_jax.training import files as training_files
 from tfds_builders.phantom_xray import simulator
 
-NETWORKS = ("resnet18", "resnet50")
+# Options of each backbone; torchvision itself builds no narrow one.
+NETWORKS = {
+    "resnet18": {"name": "resnet18"},
+    "resnet50": {"name": "resnet50"},
+    "narrow": {"name": "resnet50", "width": 8, "in_channels": 1},
+}
 COUNT, SIZE = 10, 128
 SETS = {"chest": {"options": {"image_size": 256, "bit_depth": 8}}}
 MADE = {"builder": "phantom_xray", "fingerprint": "none: drawn weights"}
@@ -42,10 +47,10 @@ def real_or_simulated() -> list[Any]:
     ]
 
 
-def write_run(work: pathlib.Path, name: str) -> None:
+def write_run(work: pathlib.Path, backbone: dict[str, Any]) -> None:
     """A work folder with a run of drawn weights; no statistic is 0 or 1."""
     config: Any = schema.defaults()
-    config.backbone.name = name
+    config.backbone.update(backbone)
     config.datasets.chest = schema.dataset("phantom_xray")
     config.runs.run = schema.run(
         stage="contrastive",
@@ -119,13 +124,13 @@ def write_prepared(folder: pathlib.Path, pictures: list[np.ndarray]) -> None:
 
 
 def write(folder: pathlib.Path) -> None:
-    """Writes both networks and their features."""
+    """Writes the networks and their features."""
     pictures = [
         reading.open_pixels(picture, bit_depth=8)[0] for picture in real_or_simulated()
     ]
-    for name in NETWORKS:
+    for name, backbone in NETWORKS.items():
         work, out = folder / f"work_{name}", folder / name
-        write_run(work, name)
+        write_run(work, backbone)
         try:
             main.run(["export", f"--workdir={work}", "--run=run", f"--out={out}"])
         except SystemExit as end:

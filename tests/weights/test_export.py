@@ -56,15 +56,14 @@ def test_the_tensors_of_a_run_are_written_as_they_are(kind, work_folder, tmp_pat
     assert sorted(os.listdir(tmp_path / "out")) == ["config.json", "model.safetensors"]
 
 
-def test_a_narrow_network_says_why_torchvision_cannot_build_it(work_folder, tmp_path):
+def test_a_narrow_network_says_how_wide_it_is(work_folder, tmp_path):
     work, _ = work_folder("classification", {"in_channels": 1}, exclusive=False)
 
     facts = export.export(work, "run", tmp_path / "out")
 
-    assert facts["torchvision"] is None
-    assert facts["why_not"].startswith(
-        "torchvision builds ResNets of width 64 only, and this one is 8 wide."
-    )
+    assert facts["torchvision"] == {
+        "resnet": {"name": "resnet18", "width": 8, "num_classes": 3}
+    }
     assert facts["stem"] == "1 channel divided over 3"
     assert facts["class_names"] == ["a", "b", "c"]
     assert facts["exclusive"] is False
@@ -75,7 +74,9 @@ def test_a_classifier_is_told_by_its_classes_and_input(work_folder, tmp_path):
 
     facts = export.export(work, "run", tmp_path / "out")
 
-    assert facts["torchvision"] == {"resnet": {"name": "resnet18", "num_classes": 3}}
+    assert facts["torchvision"] == {
+        "resnet": {"name": "resnet18", "width": 64, "num_classes": 3}
+    }
     assert facts["input"] == {
         "channels": "one grey channel, the same three times",
         "image_size": 64,
@@ -94,6 +95,7 @@ def test_masks_name_dilation_rates_and_the_auxiliary_head(work_folder, tmp_path)
     assert facts["torchvision"] == {
         "resnet": {
             "name": "resnet18",
+            "width": 64,
             "replace_stride_with_dilation": [False, True, True],
         },
         "classifier": {
