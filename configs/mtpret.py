@@ -5,8 +5,12 @@ Run:     python -m mtpret_jax.main --config=configs/mtpret.py:FOLDER --workdir=.
          FOLDER` says what is missing). With ImageNet weights of a ResNet-50, in
          torchvision's or timm's layout, the arm `imagenet` joins in:
          --config=configs/mtpret.py:FOLDER,WEIGHTS
-Expect:  weeks on one accelerator; no run of this size has been done yet. The whole of
-         it runs on dummy releases: configs/tiny.py:mtpret,FOLDER.
+         Sizes are for 1 to 8 accelerators; chips=256 gives stage 1 those of a pod:
+         --config=configs/mtpret.py:FOLDER,chips=256
+Expect:  weeks on one accelerator; no run of this size has been done yet.
+         `mtpret_jax config check --for=tpu:v5e:2x4` says what a slice makes of it
+         (docs/multi_device.md). The whole of it runs on dummy releases:
+         configs/tiny.py:mtpret,FOLDER.
 Source:  shared names are those of the published work; M is MoCo v2 (He et al., 2020),
          T torchvision's Faster R-CNN, P PaddleSeg's DeepLabV3. The papers' own
          hyper-parameters are not public, so all else is marked `ours:`.
@@ -34,6 +38,14 @@ PRETRAINING_SETS = (
     "grazpedwri_dx",
 )
 EXTERNAL_SETS = ("covid_chestxray", "fracatlas")  # ours
+# Of which masks or boxes are learnt.
+MAPPED_SETS = (
+    "chest_xray_masks",
+    "panoramic_mandible",
+    "tbx11k",
+    "grazpedwri_dx",
+    "fracatlas",
+)
 
 # ours: steps of fine-tuning, about 20 (the large sets) to 100 epochs.
 FINETUNE_STEPS = {
@@ -50,18 +62,50 @@ FINETUNE_STEPS = {
 }
 EXTERNAL_TASKS = ("covid", "fracture", "fracture_boxes")
 
-STORED = 512  # ours: longest side of a stored picture, pixels
+# ours: longest side of a stored picture, pixels; for masks and boxes that of the input,
+# for crops of 224 from the others half as much again
+STORED = 336
+STORED_FOR_MAPS = 512
 ROUNDS = 10  # ours
 SEGMENT_STEPS = 300  # ours
+
+# Stage 1 by the number of accelerators: each gets 32 pairs on 8, and on 256.
+SIZES: dict[int, dict[str, Any]] = {
+    8: dict(
+        batch_size=256,  # M
+        momentum=0.999,  # M
+        steps=116_000,  # M: 200 epochs, here of about 148,000 images
+        checkpoint_every=2000,
+        optimizer=dict(name="sgd", learning_rate=0.03, weight_decay=1e-4),  # M
+    ),
+    # ours: as many epochs. SGD is not known to hold at such a batch; LARS with these
+    # figures does for another contrastive method (Chen et al., 2021, MoCo v3).
+    256: dict(
+        batch_size=8192,
+        momentum=0.99,
+        steps=3625,
+        checkpoint_every=125,
+        optimizer=dict(
+            name="lars",
+            learning_rate=0.3,
+            learning_rate_batch=256,  # ours: in proportion to the batch
+            weight_decay=1.5e-6,
+            warmup_steps=180,  # ten epochs
+        ),
+    ),
+}
 
 
 def get_config(arg: str = "") -> ConfigDict:
     """The config for the releases below a folder, and perhaps ImageNet weights."""
-    folder, _, weights = arg.partition(",")
-    if not folder:
+    folder, *rest = arg.split(",")
+    chips = next((part[6:] for part in rest if part.startswith("chips=")), "8")
+    weights = next((part for part in rest if not part.startswith("chips=")), "")
+    if not folder or chips not in map(str, SIZES):
         raise ValueError(
-            "configs/mtpret.py needs the folder of the releases: "
-            "--config=configs/mtpret.py:/path/to/folder[,/path/to/weights.pth]."
+            "configs/mtpret.py needs the folder of the releases, and chips is one of "
+            f"{list(SIZES)}: --config=configs/mtpret.py:/path/to/folder"
+            "[,/path/to/weights.pth][,chips=256]."
         )
     config = schema.defaults()
     config.report.title = "MTPret in JAX: eleven sets, seven tasks, two external sets"
@@ -75,13 +119,14 @@ def get_config(arg: str = "") -> ConfigDict:
         grazpedwri_dx=dict(objects=("fracture",)),  # ours: of nine kinds of object
     )
     for name in (*PRETRAINING_SETS, *EXTERNAL_SETS):
+        stored = STORED_FOR_MAPS if name in MAPPED_SETS else STORED
         config.datasets[name] = schema.dataset(
-            name, folder=folder, image_size=STORED, **options.get(name, {})
+            name, folder=folder, image_size=stored, **options.get(name, {})
         )
     _add_classification(config)
     _add_segmentation(config)
     _add_detection(config)
-    _add_pretraining(config)
+    _add_pretraining(config, SIZES[int(chips)])
     _add_arms(config, weights)
     return config
 
@@ -146,22 +191,20 @@ def _add_detection(config: ConfigDict) -> None:
         )
 
 
-def _add_pretraining(config: ConfigDict) -> None:
+def _add_pretraining(config: ConfigDict, sizes: dict[str, Any]) -> None:
     config.runs.contrastive = schema.run(
         stage="contrastive",
-        steps=116_000,  # M: 200 epochs, here of about 148,000 images
-        log_every=100,
-        checkpoint_every=2000,
-        optimizer=dict(
-            name="sgd", learning_rate=0.03, momentum=0.9, weight_decay=1e-4
-        ),  # M
+        steps=sizes["steps"],
+        log_every=25,
+        checkpoint_every=sizes["checkpoint_every"],
+        optimizer=dict(momentum=0.9) | sizes["optimizer"],  # M
         contrastive=dict(
             datasets=dict.fromkeys(PRETRAINING_SETS, 1.0),
             size_exponent=1.0,  # Published: the sets are aggregated
             image_size=224,  # M
-            batch_size=256,  # M
+            batch_size=sizes["batch_size"],
             queue_size=65_536,  # M
-            momentum=0.999,  # M
+            momentum=sizes["momentum"],
             temperature=0.2,  # M
             embedding_size=128,  # M
             batch_norm_rows=32,  # M, on eight devices
@@ -258,7 +301,9 @@ def _add_finetuning(
         steps=steps,
         log_every=50,
         checkpoint_every=500,
-        evaluate_every=500,  # ours: validation chooses among these
+        # ours: validation chooses among a dozen at most, or it would take longer than
+        # the training itself
+        evaluate_every=max(500, steps // 12),
         # ours, alike for every arm
         optimizer=dict(name="sgd", learning_rate=0.01, warmup_steps=100),
         finetune=dict(task=task, head="new"),
