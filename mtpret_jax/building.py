@@ -33,6 +33,7 @@ class Workshop:
       shard: This process's part of every batch.
       weights: Files of weights that runs start from; see `starting.check`.
       findings: What the audit found, if a run asks for a clean pool.
+      profile: Which steps of a run are traced; see `tracing.Trace`.
     """
 
     config: schema.ExperimentConfig
@@ -43,6 +44,7 @@ class Workshop:
     shard: pipeline.Shard
     weights: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     findings: overlaps.Findings | None = None
+    profile: range = range(0)
 
     def run_folder(self, name: str) -> epath.Path:
         """Where a run keeps its files."""

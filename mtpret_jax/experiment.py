@@ -7,6 +7,7 @@ runs among them.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import os
@@ -37,6 +38,7 @@ def run(
     folders: Mapping[str, epath.PathLike],
     *,
     report_only: bool = False,
+    profile: range = range(0),
 ) -> dict[str, Any]:
     """Does every run of the config that has not ended, then writes the report.
 
@@ -45,6 +47,7 @@ def run(
       workdir: Folder to write to; see `claim_workdir`.
       folders: Prepared folder of each set.
       report_only: Leaves out the runs, and reports what has ended.
+      profile: Which steps of each run are traced; see `tracing.Trace`.
 
     Returns:
       What the report holds; see `report_path`.
@@ -55,6 +58,12 @@ def run(
       FileNotFoundError: If a set is not prepared, or a start is missing.
     """
     workdir = epath.Path(workdir)
+    longest = max(worker.count_steps(row) for row in config.runs.values())
+    if profile and profile.start >= longest:
+        raise ValueError(
+            f"--profile={profile.start}:{profile.stop}: no run gets there; the longest "
+            f"has {longest} steps."
+        )
     with claims.alone(workdir / "locks" / "start"):
         findings = pool.find(config, workdir, folders)
         external.check(config, findings)
@@ -62,6 +71,7 @@ def run(
         files.wait_for_all("read the work folder")
         claim_workdir(config, workdir, folders, weights=shop.weights)
         pool.write(config, workdir, folders, findings)
+    shop = dataclasses.replace(shop, profile=profile)
     waited = not report_only and worker.do_all(shop)
     with claims.alone(workdir / "locks" / "report"):
         if waited and _is_reported(shop):

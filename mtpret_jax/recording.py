@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import logging
 import math
+import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -24,9 +26,31 @@ from mtpret_jax.training import (
     preemption,
     reporting,
     sharding,
+    speed,
+    tracing,
 )
 
 _LOG = logging.getLogger(__name__)
+_BETWEEN = 60.0  # seconds between two lines on speed
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Step:
+    """A step that was handed to the devices.
+
+    Attributes:
+      done: Steps so far, with this one.
+      task: Of its batch.
+      record: Which records this process's rows are, int32 [B].
+      scalars: Of the step.
+      is_logged: Whether they are written.
+    """
+
+    done: int
+    task: str
+    record: np.ndarray
+    scalars: types.Scalars
+    is_logged: bool
 
 
 class Recorder:
@@ -67,12 +91,35 @@ class Recorder:
         self._progress = reporting.Progress(
             name, int(self._ends[-1]), images_per_step=float(np.mean(sizes))
         )
+        self._trace = tracing.Trace(self._folder / "tensorboard", shop.profile)
+        if jax.process_index() == 0:
+            self._trace.update(start, {})
+        self._finished, self._step = start, None
+        self._meter = speed.Meter(list(shop.mesh.devices.flat))
+        self._read = self._told = self._meter.read()
+        self._told_at = time.monotonic()
 
-    @property
-    def images_per_second(self) -> float | None:
-        """Mean rate of this process's steps; None after fewer than two."""
-        rate = self._progress.images_per_second
-        return rate if math.isfinite(rate) else None
+    def watch(
+        self, streams: Mapping[str, Iterator[types.Batch]], step: Callable
+    ) -> tuple[dict[str, Iterator[types.Batch]], Callable]:
+        """The same streams and compiled step; what they take is measured."""
+        timed = {name: self._meter.timed(stream) for name, stream in streams.items()}
+        return timed, self._meter.counted(step)
+
+    def speed(self) -> dict[str, float | None]:
+        """Means over this process's steps, for `run.json`; None where not known."""
+        read = self._meter.read()
+        values = {
+            "images_per_second": self._progress.images_per_second,
+            "images_per_second_per_device": read.images_per_device,
+            "model_flop_utilisation": read.utilisation,
+            "input_wait_seconds": read.waited,
+            "input_wait_share": read.waited_share,
+        }
+        return {
+            name: value if math.isfinite(value) else None
+            for name, value in values.items()
+        }
 
     def __call__(
         self,
@@ -88,8 +135,8 @@ class Recorder:
           FloatingPointError: If loss or gradient are not finite.
           preemption.Preempted: If asked to stop, once the state is saved.
         """
+        self._finish()  # The step before, which has been done.
         row, last = self._row, done == self._ends[-1]
-        line: dict[str, float] = {}
         evaluate_now = row.stage == "finetune" and (
             last or (row.evaluate_every and done % row.evaluate_every == 0)
         )
@@ -99,31 +146,37 @@ class Recorder:
         save_now = (
             done % row.checkpoint_every == 0 or last or evaluate_now or measure_now
         )
-        # What is saved is checked to be finite, so that one can go on from it.
         log_now = done % row.log_every == 0 or save_now
-        if log_now:
-            line |= self._train_line(jax.device_get(scalars), batch, done)
-        value = math.nan
-        if evaluate_now:
-            values = self._validate(batch.task, state)
-            value = values[self._primary(batch.task)]
-            line |= {f"validation/{name}": found for name, found in values.items()}
-        if measure_now:
-            line |= self._remembered(state, segment, done)
-        if line and self._writer is not None:
-            self._writer.write(done, line)
+        record = np.asarray(batch.arrays["record"])
+        self._step = _Step(done, batch.task, record, scalars, log_now)
+        if jax.process_index() == 0:
+            self._trace.update(done, scalars)
+        line, value = {}, math.nan
+        if save_now:
+            line = self._finish(write=False)
+            with self._meter.paused():
+                if evaluate_now:
+                    values = self._validate(batch.task, state)
+                    value = values[self._primary(batch.task)]
+                    line |= {f"validation/{name}": v for name, v in values.items()}
+                if measure_now:
+                    line |= self._remembered(state, segment, done)
         stop = preemption.is_asked()
-        if stop and not log_now:  # Checked, but not written: a stop leaves no trace.
-            self._train_line(jax.device_get(scalars), batch, done)
         if save_now or stop:
-            with jax.transfer_guard("allow"):
+            # What is saved is checked to be finite, so that one can go on from it.
+            line = line or self._finish(write=False)
+            if log_now:  # Else a stop leaves no trace.
+                self._write(done, line)
+            with self._meter.paused(), jax.transfer_guard("allow"):
                 self._checkpoints.save(state, done, value)
-        self._progress.update(done, batch.task)
+        self._progress.update(self._finished, batch.task)
         if stop:
             raise preemption.Preempted(f"Step {done} of run '{self._folder.name}'")
+        self._tell(last)
 
     def close(self) -> None:
         """Closes the run's files."""
+        self._trace.close()
         self._progress.close()
         if self._writer is not None:
             self._writer.close()
@@ -162,22 +215,60 @@ class Recorder:
             )
         return values
 
-    def _train_line(
-        self, scalars: dict[str, np.ndarray], batch: types.Batch, done: int
-    ) -> dict[str, float]:
+    def _finish(self, *, write: bool = True) -> dict[str, float]:
+        """Waits for the last step, counts it, and writes what is logged of it.
+
+        Returns:
+          The scalars, named as in `metrics.jsonl`; none if there was no step.
+
+        Raises:
+          FloatingPointError: If it is logged or not to be written, and not finite.
+        """
+        step, self._step = self._step, None
+        if step is None:
+            return {}
+        jax.block_until_ready(step.scalars)
+        self._finished = step.done
+        self._meter.add(step.task, len(step.record) * jax.process_count())
+        if write and not step.is_logged:
+            return {}
+        line = self._train_line(step)
+        if write:
+            self._write(step.done, line)
+        return line
+
+    def _write(self, done: int, line: Mapping[str, float]) -> None:
+        """Writes scalars, and to TensorBoard how fast it went since the last time."""
+        read = self._meter.read()
+        if self._writer is not None:
+            self._writer.write(done, line)
+            self._writer.write_board(done, (read - self._read).scalars())
+        self._read = read
+
+    def _tell(self, last: bool) -> None:
+        """Says now and then how fast it goes, at the end how fast it went."""
+        if not last and time.monotonic() - self._told_at < _BETWEEN:
+            return
+        read = self._meter.read()
+        self._progress.close()
+        _LOG.info("%s: %s", self._folder.name, read if last else read - self._told)
+        self._told, self._told_at = read, time.monotonic()
+
+    def _train_line(self, step: _Step) -> dict[str, float]:
+        scalars = jax.device_get(step.scalars)
         # A finite loss may have a gradient that is not, and spoils the parameters.
         loss, norm = float(scalars["loss"]), float(scalars["gradient_norm"])
         if not math.isfinite(loss) or not math.isfinite(norm):
             raise FloatingPointError(
-                f"{self._folder.name}: the loss of '{batch.task}' is {loss}, its "
-                f"gradient's norm {norm}, after {done} steps. Start a new work folder "
-                "with a lower learning rate or clip_norm."
+                f"{self._folder.name}: the loss of '{step.task}' is {loss}, its "
+                f"gradient's norm {norm}, after {step.done} steps. Start a new work "
+                "folder with a lower learning rate or clip_norm."
             )
-        prefix = f"train/{batch.task}/" if len(self._tasks) > 1 else "train/"
+        prefix = f"train/{step.task}/" if len(self._tasks) > 1 else "train/"
         line = {f"{prefix}{name}": float(value) for name, value in scalars.items()}
         # Tells two streams apart: a digest of which records the batch holds.
-        records = np.ascontiguousarray(batch.arrays["record"])
-        line[f"{prefix}records"] = float(zlib.crc32(records.tobytes()))
+        record = np.ascontiguousarray(step.record)
+        line[f"{prefix}records"] = float(zlib.crc32(record.tobytes()))
         return line
 
     def _remembered(

@@ -76,12 +76,13 @@ def run_one(
             recorder(*step)
 
         begin, step = sharding.compile_stage(stage, shop.mesh)
+        timed, step = recorder.watch(streams, step)
         began = time.monotonic()
         with preemption.held(), jax.transfer_guard("disallow"):
             state = loop.fit(
                 segments,
                 state,
-                streams,
+                timed,
                 start=start,
                 begin=begin,
                 step=step,
@@ -89,7 +90,7 @@ def run_one(
                 hook=hook,
             )
         facts = {"seconds": time.monotonic() - began, "resumed_at": start}
-        facts |= {"images_per_second": recorder.images_per_second}
+        facts |= recorder.speed()
         if row.stage == "finetune":
             state, choice = _chosen(shop, row, stage, batches, checkpoints)
             facts |= choice | _test(shop, name, recorder, state)

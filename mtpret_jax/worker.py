@@ -161,7 +161,7 @@ def remaining_seconds(
     total = 0.0
     for row in left:
         known = next(rates[kind] for kind in _kinds(row) if kind in rates)
-        total += _steps(row) * float(np.mean(known))
+        total += count_steps(row) * float(np.mean(known))
     return total
 
 
@@ -170,7 +170,8 @@ def _kinds(row: schema.RunConfig) -> tuple[Any, ...]:
     return (row.stage, row.tasks), row.stage, ""
 
 
-def _steps(row: schema.RunConfig) -> int:
+def count_steps(row: schema.RunConfig) -> int:
+    """Optimiser steps of the whole run."""
     if row.stage != "continual":
         return row.steps
     return row.steps * len(row.tasks) * row.continual.rounds

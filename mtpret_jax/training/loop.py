@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+import jax
+
 from mtpret_jax import types
 
-# Called after a step with the new state, its scalars, the host batch, the number of
-# steps done, and the index of the segment.
+# Called after a step was handed to the devices, with the new state, its scalars, the
+# host batch, the number of steps so far, and the index of the segment. All steps but
+# this one have been done.
 Hook = Callable[[types.TrainState, types.Scalars, types.Batch, int, int], None]
 
 
@@ -36,6 +39,9 @@ def fit(
 ) -> types.TrainState:
     """Takes `state` through every segment that it has not yet finished.
 
+    At most two steps are in flight: one that the devices work at, and one that waits
+    for them, so that they never wait for the host, nor it runs ahead of them.
+
     Args:
       segments: All of the run.
       state: At step `start`; donated.
@@ -50,6 +56,7 @@ def fit(
       The state after the last step.
     """
     done = segment_start = 0
+    before: types.Scalars = {}  # of the step before
     for index, segment in enumerate(segments):
         offset = max(start - segment_start, 0)
         segment_start += segment.steps
@@ -60,7 +67,10 @@ def fit(
             state = begin(state, segment.task)
         for _ in range(segment.steps - offset):
             batch = next(streams[segment.task])
-            state, scalars = step(state, put(batch))
+            with jax.profiler.StepTraceAnnotation("train", step_num=done + 1):
+                state, scalars = step(state, put(batch))
+            jax.block_until_ready(before)
+            before = scalars
             done += 1
             hook(state, scalars, batch, done, index)
     return state

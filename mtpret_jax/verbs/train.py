@@ -22,7 +22,7 @@ from ml_collections import config_flags
 from mtpret_jax import claims, command, experiment, preparation, starting
 from mtpret_jax import config as schema
 from mtpret_jax.study import plan
-from mtpret_jax.training import preemption
+from mtpret_jax.training import preemption, tracing
 from mtpret_jax.verbs import devices
 
 _LOG = python_logging.getLogger("mtpret_jax.train")
@@ -40,6 +40,12 @@ _REBUILD = flags.DEFINE_bool(
 )
 _REPORT_ONLY = flags.DEFINE_bool(
     "report_only", False, "Do no run; report on those that have ended."
+)
+_PROFILE = flags.DEFINE_string(
+    "profile",
+    None,
+    "Steps of every run to trace for TensorBoard, such as 100:110: those after the "
+    "100th, up to the 110th. Shown by `tensorboard --logdir` of the run's folder.",
 )
 _DISTRIBUTED = flags.DEFINE_bool(
     "distributed", False, "Join the other processes of a cluster that JAX detects."
@@ -62,6 +68,12 @@ def main(arguments: list[str]) -> None:
         raise app.UsageError(
             "--coordinator, --processes, --process: add --distributed."
         )
+    profile = range(0)
+    if _PROFILE.value is not None:
+        try:
+            profile = tracing.parse(_PROFILE.value)
+        except ValueError as error:
+            raise app.UsageError(str(error)) from error
     command.speak()
     preemption.listen()
     if _DISTRIBUTED.value:
@@ -85,7 +97,9 @@ def main(arguments: list[str]) -> None:
         multihost_utils.sync_global_devices("sets are prepared")
     if jax.process_index() != 0:
         folders = preparation.prepare(config.datasets, data_dir)
-    experiment.run(config, workdir, folders, report_only=_REPORT_ONLY.value)
+    experiment.run(
+        config, workdir, folders, report_only=_REPORT_ONLY.value, profile=profile
+    )
     path = experiment.report_path(config, workdir)
     _LOG.info("Report: %s", path.with_suffix(".html"))
 
