@@ -12,7 +12,7 @@ from etils import epath
 from jax.sharding import Mesh
 
 from mtpret_jax import config as schema
-from mtpret_jax import config_checks, models, pool, starting, tasks, types
+from mtpret_jax import config_checks, models, pool, precision, starting, tasks, types
 from mtpret_jax.audit import overlaps
 from mtpret_jax.data import pipeline, sources, subsets
 from mtpret_jax.models import heads
@@ -25,7 +25,7 @@ class Workshop:
     """What all runs of a config share.
 
     Attributes:
-      config: The whole config.
+      config: The whole config, its `compute_dtype` settled.
       workdir: Folder that everything is written to.
       folders: Prepared folder of each set.
       mesh: Of all devices.
@@ -84,6 +84,7 @@ def open_workshop(
         divide over the devices.
     """
     mesh = sharding.make_mesh()
+    config = precision.settle(config, precision.platform(mesh), epath.Path(workdir))
     names: dict[str, dict[str, Any]] = {}
     for row in config.tasks.values():
         if row.dataset not in names:
@@ -184,7 +185,7 @@ def build_tasks(
     config: schema.ExperimentConfig, names: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, types.Task]:
     """Every task of the config; `names` as `tasks.build_tasks` takes them."""
-    dtype = jnp.dtype(config.backbone.compute_dtype)
+    dtype = jnp.dtype(config.backbone.dtype)
     return tasks.build_tasks(config.tasks, names, dtype=dtype)
 
 

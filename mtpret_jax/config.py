@@ -129,13 +129,18 @@ class InputConfig:
 
 @dataclasses.dataclass(frozen=True)
 class BackboneConfig:
-    """A row of models.BACKBONES and its sizes."""
+    """A row of models.BACKBONES and its sizes. Parameters are float32."""
 
     name: str = "resnet50"  # resnet18 or resnet50
     width: int = 64  # channels of the stem
     in_channels: int = 3  # the one grey channel is repeated to this many
-    compute_dtype: str = "float32"  # float32 or bfloat16; parameters stay float32
+    compute_dtype: str = "auto"  # bfloat16, float32; auto: the latter on CPUs alone
     remat: bool = False  # recompute activations in the backward pass to save memory
+
+    @property
+    def dtype(self) -> str:
+        """Of products; float32 where no device has settled it (`precision.settle`)."""
+        return "float32" if self.compute_dtype == "auto" else self.compute_dtype
 
 
 @dataclasses.dataclass(frozen=True)
@@ -289,7 +294,7 @@ CHOICES: Mapping[tuple[type, str], tuple[str, ...]] = {
     (FinetuneConfig, "selection"): ("validation", "last", "auto"),
     (InputConfig, "fit"): ("pad", "crop", "stretch"),
     (InputConfig, "normalisation"): ("image", "dataset"),
-    (BackboneConfig, "compute_dtype"): ("float32", "bfloat16"),
+    (BackboneConfig, "compute_dtype"): ("auto", "float32", "bfloat16"),
 }
 
 

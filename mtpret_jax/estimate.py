@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from mtpret_jax import building, types
+from mtpret_jax import building, precision, types
 from mtpret_jax import config as schema
 from mtpret_jax.training import sharding
 
@@ -66,6 +66,7 @@ def estimate(config: schema.ExperimentConfig, names: Names) -> Iterator[Cost]:
       ValueError: If a batch does not divide over the devices.
     """
     mesh = sharding.make_mesh()
+    config = precision.settle(config, precision.platform(mesh))
     tasks = build_tasks(config, names)
     alike: dict[str, list[str]] = {}
     for name, row in config.runs.items():

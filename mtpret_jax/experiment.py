@@ -22,7 +22,7 @@ import jax
 from etils import epath
 
 import mtpret_jax
-from mtpret_jax import building, claims, pool, report, worker
+from mtpret_jax import building, claims, pool, precision, report, worker
 from mtpret_jax import config as schema
 from mtpret_jax.data import sources
 from mtpret_jax.study import collect, external, page
@@ -69,7 +69,10 @@ def run(
         external.check(config, findings)
         shop = building.open_workshop(config, workdir, folders, findings)
         files.wait_for_all("read the work folder")
-        claim_workdir(config, workdir, folders, weights=shop.weights)
+        dtype = shop.config.backbone.compute_dtype
+        claim_workdir(
+            config, workdir, folders, weights=shop.weights, compute_dtype=dtype
+        )
         pool.write(config, workdir, folders, findings)
     shop = dataclasses.replace(shop, profile=profile)
     waited = not report_only and worker.do_all(shop)
@@ -117,10 +120,12 @@ def claim_workdir(
     folders: Mapping[str, epath.PathLike],
     *,
     weights: Mapping[str, Mapping[str, Any]] | None = None,
+    compute_dtype: str = "float32",
 ) -> None:
     """Writes config, data and versions into a new folder, or checks a used one.
 
-    Files of weights (`weights`, see `starting.check`) are told by their hash.
+    Files of weights (`weights`, see `starting.check`) are told by their hash. With the
+    versions stands what is computed in, which the folder keeps (`precision.settle`).
 
     Raises:
       ValueError: If the folder holds another config or was made from other data; the
@@ -145,7 +150,8 @@ def claim_workdir(
         elif jax.process_index() == 0:
             workdir.mkdir(parents=True, exist_ok=True)
             files.write_json(path, wanted)
-    path, versions = workdir / "versions.json", _versions()
+    path = workdir / precision.VERSIONS
+    versions = {**_versions(), precision.ENTRY: compute_dtype}
     if not path.exists():
         if jax.process_index() == 0:
             files.write_json(path, versions)

@@ -121,7 +121,7 @@ def _describe(config: schema.ExperimentConfig, task: str, described: Facts) -> F
         "made_by": f"mtpret_jax {described['mtpret_jax']}",
         "kind": config.tasks[task].kind if task else "backbone",
         "backbone": config.backbone.name,
-        "computed_in": config.backbone.compute_dtype,
+        "computed_in": described["network"]["compute_dtype"],
         "origin": {
             name: described.get(name)
             for name in ("run", "stage", "parent", "steps", "pools")

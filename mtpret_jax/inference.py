@@ -226,7 +226,8 @@ def describe(
             for name in ("longest_side", "bit_depth")
         }
     return {
-        "network": schema.as_dict(config.backbone),
+        "network": schema.as_dict(config.backbone)
+        | {"compute_dtype": config.backbone.dtype},
         "tasks": {name: schema.as_dict(config.tasks[name]) for name in row.tasks},
         "prepared": prepared,
     }
@@ -259,7 +260,7 @@ def build(described: Mapping[str, Any], task: str) -> Network:
         return Network(body, None)
     row = task_settings(described, task)
     names = _names(row, described["class_names"][task])
-    dtype = jnp.dtype(settings.compute_dtype)
+    dtype = jnp.dtype(settings.dtype)
     built = tasks.build_tasks({task: row}, {row.dataset: names}, dtype=dtype)
     return Network(body, built[task])
 

@@ -62,6 +62,7 @@ SAME_ROOM = {
     "starting": "experiment",
     "worker": "experiment",
     "pool": "experiment",
+    "precision": "experiment",
 }
 
 # Libraries that a room must not import, in any file and at any depth.

@@ -18,7 +18,7 @@ def _resnet(depth: int) -> Callable[[schema.BackboneConfig], resnet.ResNetBackbo
             depth=depth,
             width=config.width,
             in_channels=config.in_channels,
-            dtype=jnp.dtype(config.compute_dtype),
+            dtype=jnp.dtype(config.dtype),
             remat=config.remat,
         )
 

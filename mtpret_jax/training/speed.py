@@ -105,11 +105,12 @@ class Speed:
         return {name: value for name, value in values.items() if math.isfinite(value)}
 
     def __str__(self) -> str:
+        where = f"each of {self.devices} devices" if self.devices > 1 else "the device"
         used = "unknown"
         if math.isfinite(self.utilisation):
             used = f"{100 * self.utilisation:.1f} % of {self.peak / 1e12:.0f} TFLOP/s"
         return (
-            f"{self.images_per_device:.1f} images/s on each of {self.devices} devices, "
+            f"{self.images_per_device:.1f} images/s on {where}, "
             f"model FLOP utilisation {used}, waited for input "
             f"{100 * self.waited_share:.0f} % of the time ({self.waited:.1f} s)"
         )

@@ -22,10 +22,11 @@ from absl import app, flags
 from etils import epath
 from ml_collections import config_flags
 
-from mtpret_jax import command, estimate
+from mtpret_jax import command, estimate, precision
 from mtpret_jax import config as schema
 from mtpret_jax.data import sources
 from mtpret_jax.study import plan
+from mtpret_jax.training import sharding
 from mtpret_jax.verbs import config_slice, devices
 
 PARTS = ("show", "check")
@@ -100,7 +101,12 @@ def _tried(
     expanded: schema.ExperimentConfig, names: dict[str, dict[str, Any]]
 ) -> Iterator[str]:
     """Lines on what the config costs on this machine."""
-    yield "Compiles and tries a step of every kind of run, which may take minutes."
+    platform = precision.platform(sharding.make_mesh())
+    expanded = precision.settle(expanded, platform)
+    yield (
+        "Compiles and tries a step of every kind of run, which may take minutes. In "
+        f"{expanded.backbone.compute_dtype}, on '{platform}'."
+    )
     yield (
         f"{'runs':>4} {'stage':<12}{'parameters':>12}{'state':>10}{'a step needs':>14}"
         f"{'a step':>10}{'all':>9}  tasks"

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from mtpret_jax import config as schema
-from mtpret_jax import estimate
+from mtpret_jax import estimate, precision
 from mtpret_jax.ahead import fitting, program, topologies
 
 _INDENT = " " * 5
@@ -31,11 +31,13 @@ def check(
     """
     jax.config.update("jax_platforms", "cpu")  # A TPU that is here is left alone.
     devices = topologies.devices(topology)
+    config = precision.settle(config, devices[0].platform)
     steps = estimate.steps(config, names)
     memory = topologies.MEMORY[topologies.kind(topology)]
     yield (
-        f"For {topology}, {len(devices)} chips of {memory:g} GiB. {len(steps)} "
-        "steps are compiled, each twice more for the largest batch: minutes each."
+        f"For {topology}, {len(devices)} chips of {memory:g} GiB, in "
+        f"{config.backbone.compute_dtype}. {len(steps)} steps are compiled, each twice "
+        "more for the largest batch: minutes each."
     )
     yield (
         f"{'runs':>4} {'stage':<12}{'batch':>6}{'a chip needs':>14}{'operations':>13}"

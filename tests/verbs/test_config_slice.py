@@ -54,7 +54,7 @@ def test_runs_that_differ_in_numbers_and_data_share_a_step():
 def test_each_step_is_compiled_and_told(four_chips):
     head, titles, row, *lines = verb.check(small(), None, SLICE)
 
-    assert f"For {SLICE}, 4 chips of 16 GiB. 1 steps" in head
+    assert f"For {SLICE}, 4 chips of 16 GiB, in float32. 1 steps" in head
     assert "a chip needs" in titles
     assert row.split()[:3] == ["4", "finetune", "32"]
     assert row.endswith("one, two")

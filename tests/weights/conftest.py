@@ -122,6 +122,7 @@ def work_folder(tmp_path: pathlib.Path) -> Callable[..., Any]:
         description = {
             "image_size": {"task": 64},
             "class_names": {"task": names[kind]} if kind in names else {},
+            "network": {"compute_dtype": "float32"},
             "run": "run",
             "stage": config.runs["run"].stage,
             "mtpret_jax": "0.1.0",

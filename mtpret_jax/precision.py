@@ -1,0 +1,50 @@
+"""What a work folder computes in: by its first device, and the same ever after."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+
+from etils import epath
+from jax.sharding import Mesh
+
+from mtpret_jax import config as schema
+
+VERSIONS, ENTRY = "versions.json", "compute_dtype"
+_LOG = logging.getLogger(__name__)
+
+
+def platform(mesh: Mesh) -> str:
+    """Of the devices of a mesh, real ones or those of a topology: cpu, gpu, tpu."""
+    return mesh.devices.flat[0].platform
+
+
+def settle(
+    config: schema.ExperimentConfig, platform: str, workdir: epath.Path | None = None
+) -> schema.ExperimentConfig:
+    """The config with the `compute_dtype` that "auto" stands for.
+
+    Args:
+      config: The whole config.
+      platform: Of the devices that compute: bfloat16 unless they are CPUs.
+      workdir: What it was begun in is kept, whatever the devices are now.
+    """
+    if config.backbone.compute_dtype != "auto":
+        return config
+    dtype = own = "float32" if platform == "cpu" else "bfloat16"
+    path = workdir / VERSIONS if workdir is not None else None
+    if path is not None and path.exists():
+        begun = json.loads(path.read_text())
+        dtype = begun.get(ENTRY, own)
+        if dtype != own:
+            _LOG.info(
+                "Computes in %s, as this folder was begun on '%s'; a new one on '%s' "
+                "would in %s.",
+                dtype,
+                begun.get("platform"),
+                platform,
+                own,
+            )
+    backbone = dataclasses.replace(config.backbone, compute_dtype=dtype)
+    return dataclasses.replace(config, backbone=backbone)
