@@ -21,6 +21,7 @@ from benchmarks import comparison, pairing, recording
 from mtpret_jax import config as schema
 from mtpret_jax import preparation
 from mtpret_jax.data import sources
+from tfds_builders import reader
 
 _CORES = len(os.sched_getaffinity(0))
 _QUEUE = flags.DEFINE_integer("queue_size", 4096, "Negatives, a multiple of the batch.")
@@ -79,7 +80,7 @@ def store_pictures(folder: pathlib.Path) -> dict[str, Any]:
     source = sources.open_prepared(prepared, "train")
     for record in range(len(source)):
         path = files / f"{record:06d}.png"
-        path.write_bytes(source[record]["image"].tobytes())
+        path.write_bytes(reader.encode_png(source[record]["image"]))
     options = dict(row.options)
     dataset = {"builder": "phantom_xray", **options}
     return {"dataset": dataset, "prepared": prepared, "files": os.fspath(files)}

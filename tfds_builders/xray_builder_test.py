@@ -249,7 +249,7 @@ def test_few_images_are_in_memory_at_once(
     monkeypatch.setattr(xray_builder, "RECORDS_PER_SHARD", 100)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1})
     ahead, most, lock = 0, 0, threading.Lock()
-    write = file_adapters.ArrayRecordFileAdapter.write_examples
+    write = shards.write_records
 
     def before(number: int) -> None:
         nonlocal ahead, most
@@ -257,7 +257,7 @@ def test_few_images_are_in_memory_at_once(
             ahead += 1
             most = max(most, ahead)
 
-    def slowly(path: Any, examples: Any) -> None:
+    def slowly(path: Any, examples: Any, file_format: Any) -> None:
         def written() -> Any:
             nonlocal ahead
             for example in examples:
@@ -266,9 +266,9 @@ def test_few_images_are_in_memory_at_once(
                 with lock:
                     ahead -= 1
 
-        write(path, written())
+        write(path, written(), file_format)
 
-    monkeypatch.setattr(file_adapters.ArrayRecordFileAdapter, "write_examples", slowly)
+    monkeypatch.setattr(shards, "write_records", slowly)
     _prepare(tmp_path, before)
 
     assert most <= 2 * 2 + 1

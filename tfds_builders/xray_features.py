@@ -4,7 +4,7 @@ Every set shares them, so that a builder written by a stranger can be trained on
 
 | feature         | when          | stored as                                          |
 |-----------------|---------------|----------------------------------------------------|
-| `image`         | always        | PNG, uint8 or uint16 [H, W, 1]                     |
+| `image`         | always        | uint8 or uint16 [H, W, 1], its bare pixels         |
 | `image_id`      | always        | text, unique in the set                            |
 | `patient_id`    | always        | text: the patient, or the group of near copies     |
 | `labels`        | label columns | {column: int8 [L]}: 1, 0, or -1 for unknown        |
@@ -128,8 +128,10 @@ class Xray:
 def features(layout: Layout) -> tfds.features.FeaturesDict:
     """Returns the TFDS features of a set with this layout."""
     found: dict[str, Any] = {
-        "image": tfds.features.Image(
-            shape=(None, None, 1), dtype=layout.dtype, encoding_format="png"
+        # Bare pixels: training reads a picture many times, and decoding it would cost
+        # more than all that is done to it then.
+        "image": tfds.features.Tensor(
+            shape=(None, None, 1), dtype=layout.dtype, encoding="bytes"
         ),
         "image_id": tfds.features.Text(),
         "patient_id": tfds.features.Text(),

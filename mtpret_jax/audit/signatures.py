@@ -164,8 +164,8 @@ def _records_digest(folder: epath.Path) -> str:
 
 
 def _compute(folder: epath.Path) -> Signatures:
-    """Decodes every picture on a pool of threads, a bounded number ahead."""
-    records = _encoded(folder)
+    """Looks at every picture on a pool of threads, a bounded number ahead."""
+    records = _records(folder)
     cv2.setNumThreads(0)  # The pool already uses the cores.
     found = []
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
@@ -177,7 +177,7 @@ def _compute(folder: epath.Path) -> Signatures:
     return _stack(found)
 
 
-def _encoded(folder: epath.Path) -> Any:
+def _records(folder: epath.Path) -> Any:
     """All records of a prepared folder, in the order of `manifests.read_index`."""
     builder = tfds.builder_from_directory(os.fspath(folder))
     features = builder.info.features
@@ -186,17 +186,16 @@ def _encoded(folder: epath.Path) -> Any:
             f"{os.fspath(folder)} does not hold named features but {features!r}. "
             "Use a set that one of the builders in tfds_builders prepared."
         )
-    pictures = [name for name in ("image", "mask") if name in features]
+    masks = ["mask"] if "mask" in features else []
     return builder.as_data_source(
         "+".join(manifests.in_order(builder.info.splits)),  # pyright: ignore[reportCallIssue]
-        decoders={name: tfds.decode.SkipDecoding() for name in pictures},
+        decoders={name: tfds.decode.SkipDecoding() for name in masks},
     )
 
 
 def _of_record(folder: epath.Path, records: Any, index: int) -> tuple[Any, ...]:
     try:
-        encoded = np.frombuffer(records[index]["image"], np.uint8)
-        return _of_picture(transforms.decode(encoded))
+        return _of_picture(records[index]["image"][..., 0])
     except Exception as error:
         error.add_note(f"While reading record {index} of all in {os.fspath(folder)}.")
         raise

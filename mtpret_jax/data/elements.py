@@ -132,7 +132,7 @@ def _read(source: sources.Source, record: int) -> tuple[types.Example, np.ndarra
     """A record and its picture, uint16 [H, W] of the full range."""
     try:
         example = source[record]
-        return example, transforms.to_16_bit(transforms.decode(example["image"]))
+        return example, transforms.to_16_bit(example["image"])
     except Exception as error:
         error.add_note(
             f"While reading record {record} of split {source.split!r} of dataset "

@@ -1,7 +1,6 @@
 """Prepared folders: where they lie, what they hold, and random access to their records.
 
-The only module of this room that reads a disk. Pictures are handed on as encoded bytes;
-`transforms` decodes them.
+The only module of this room that reads a disk.
 """
 
 from __future__ import annotations
@@ -21,13 +20,12 @@ from etils import epath
 from tensorflow_datasets.proto import tf_example_pb2
 
 from mtpret_jax import config, types
-from mtpret_jax.data import manifests
+from mtpret_jax.data import manifests, transforms
 
 PathLike = str | os.PathLike[str]
 
 _INFO_FILE = "dataset_info.json"
 _PREPARATION = "preparation.json"
-_PICTURES = ("image", "mask")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,23 +147,26 @@ class Source:
         return len(self.index)
 
     def __getitem__(self, record: int) -> types.Example:
-        """Reads one record, decoding no picture.
+        """Reads one record.
 
         Returns:
-          `record` int32 []; `image`, and where the set has them `mask`: the encoded
-          file as uint8 [bytes]; `labels/<column>` int8 [L], 1 yes, 0 no, -1 unknown;
-          `box` float32 [N, 4] as y0, x0, y1, x1 fractions of the stored picture,
-          `box_class` int32 [N] and `box_known` bool [].
+          `record` int32 []; `image` uint8 or uint16 [H, W], not to be written to; where
+          the set has them `mask`: the encoded file as uint8 [bytes]; `labels/<column>`
+          int8 [L], 1 yes, 0 no, -1 unknown; `box` float32 [N, 4] as y0, x0, y1, x1
+          fractions of the stored picture, `box_class` int32 [N] and `box_known` bool
+          [].
         """
         encoded = self._records[int(self._positions[record])]
         # TFDS's own parser copies each picture several times.
         example_type: Any = tf_example_pb2.Example  # pyright: ignore[reportAttributeAccessIssue]
         stored = example_type.FromString(encoded).features.feature
-        example: types.Example = {"record": np.asarray(record, np.int32)}
-        for name in _PICTURES:
-            if name in stored:
-                content = stored[name].bytes_list.value[0]
-                example[name] = np.frombuffer(content, np.uint8)
+        example: types.Example = {
+            "record": np.asarray(record, np.int32),
+            "image": _pixels(stored),
+        }
+        if "mask" in stored:
+            content = stored["mask"].bytes_list.value[0]
+            example["mask"] = np.frombuffer(content, np.uint8)
         for column in self.metadata.label_names:
             label = f"labels/{column}"
             example[label] = np.asarray(stored[label].int64_list.value, np.int8)
@@ -198,6 +199,18 @@ class Source:
             found.append(float(value))
         mean, deviation = found
         return mean, deviation
+
+
+def _pixels(stored: Any) -> np.ndarray:
+    """The picture of a record, uint8 or uint16 [H, W]."""
+    if "image" in stored:  # A PNG, in sets from before pixels were stored bare.
+        encoded = stored["image"].bytes_list.value[0]
+        return transforms.decode(np.frombuffer(encoded, np.uint8))
+    height, width, _ = stored["image/shape"].int64_list.value
+    content = stored["image/value"].bytes_list.value[0]
+    is_deep = len(content) > height * width
+    dtype = np.uint16 if is_deep else np.uint8
+    return np.frombuffer(content, dtype).reshape(height, width)
 
 
 def usable_records(source: Source, task: config.TaskConfig) -> np.ndarray:

@@ -16,7 +16,6 @@ import pytest
 from etils import epath
 
 from mtpret_jax.audit import exclusions, nestings, overlaps, signatures, words
-from mtpret_jax.data import transforms
 
 Prepare = Callable[..., pathlib.Path]
 Say = Callable[..., None]
@@ -240,9 +239,9 @@ def test_signatures_are_kept_until_the_folder_changes(
     folder = epath.Path(leaky["one"].folder)
     kept = list(folder.glob("signatures-*.npz"))
     read = []
-    decode = transforms.decode
+    look = signatures._of_picture
     monkeypatch.setattr(
-        transforms, "decode", lambda encoded: (read.append(0), decode(encoded))[1]
+        signatures, "_of_picture", lambda picture: (read.append(0), look(picture))[1]
     )
 
     assert overlaps.audit(leaky) == first

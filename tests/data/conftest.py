@@ -58,6 +58,14 @@ class TinyXray(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     VERSION = tfds.core.Version("1.0.0")
     depth = np.uint8
 
+    def picture(self):
+        return tfds.features.Tensor(
+            shape=(None, None, 1), dtype=self.depth, encoding="bytes"
+        )
+
+    def stored(self, picture):
+        return picture[..., np.newaxis]
+
     def _info(self) -> tfds.core.DatasetInfo:
         features = tfds.features
         return tfds.core.DatasetInfo(
@@ -65,9 +73,7 @@ class TinyXray(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             disable_shuffling=True,
             features=features.FeaturesDict(
                 {
-                    "image": features.Image(
-                        shape=(None, None, 1), dtype=self.depth, encoding_format="png"
-                    ),
+                    "image": self.picture(),
                     "image_id": features.Text(),
                     "patient_id": features.Text(),
                     "labels": {
@@ -107,7 +113,7 @@ class TinyXray(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             yield (
                 record,
                 {
-                    "image": png(picture),
+                    "image": self.stored(picture),
                     "image_id": f"{split}-{record}",
                     "patient_id": f"{split}-{record}",
                     "labels": {
@@ -127,6 +133,18 @@ class TinyXray16(TinyXray, skip_registration=True):
     """The same pictures with 16 bits."""
 
     depth = np.uint16
+
+
+class TinyXrayPng(TinyXray, skip_registration=True):
+    """The same, stored as sets were before pixels were stored bare."""
+
+    def picture(self):
+        return tfds.features.Image(
+            shape=(None, None, 1), dtype=self.depth, encoding_format="png"
+        )
+
+    def stored(self, picture):
+        return png(picture)
 
 
 def prepare(builder_class: type, data_dir: pathlib.Path) -> pathlib.Path:
@@ -189,3 +207,9 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
 def tiny_16_bit(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     """The same with 16 bits."""
     return Tiny(prepare(TinyXray16, tmp_path_factory.mktemp("prepared16")))
+
+
+@pytest.fixture(scope="session")
+def tiny_png(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    """The same pictures as PNG."""
+    return Tiny(prepare(TinyXrayPng, tmp_path_factory.mktemp("prepared_png")))

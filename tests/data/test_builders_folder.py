@@ -42,7 +42,7 @@ def test_index_describes_the_records(folder):
         present = [names[i] for i in np.flatnonzero(example[f"labels/{column}"] == 1)]
         assert row[column] == ("|".join(present) or "(none)")
         assert row["n_boxes"] == str(len(example["box"]))
-        image = transforms.to_intensity(transforms.decode(example["image"]))
+        image = transforms.to_intensity(example["image"])
         assert transforms.decode(example["mask"]).shape == image.shape
         total.append(image.ravel())
     pixel = np.concatenate(total)

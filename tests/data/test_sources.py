@@ -23,7 +23,7 @@ def test_record_holds_what_was_written(tiny):
         known = tiny.annotate("train", record)
         assert example["record"] == record
         assert source.index[record]["image_id"] == f"train-{record}"
-        np.testing.assert_array_equal(transforms.decode(example["image"]), image)
+        np.testing.assert_array_equal(example["image"], image)
         if known["has_mask"]:
             np.testing.assert_array_equal(transforms.decode(example["mask"]), mask)
         np.testing.assert_array_equal(example["labels/finding"], known["finding"])
@@ -32,6 +32,21 @@ def test_record_holds_what_was_written(tiny):
         np.testing.assert_allclose(example["box"], expected, rtol=1e-6)
         assert example["box"].dtype == np.float32
         assert example["box_class"].shape == (len(expected),)
+
+
+def test_sixteen_bits_are_read_as_stored(tiny_16_bit):
+    image = sources.open_prepared(tiny_16_bit.folder, "train")[1]["image"]
+    assert image.dtype == np.uint16
+    expected, _ = tiny_16_bit.draw("train", 1, depth=np.uint16)
+    np.testing.assert_array_equal(image, expected)
+
+
+def test_sets_from_before_pixels_were_stored_bare_are_still_read(tiny, tiny_png):
+    old, new = (
+        sources.open_prepared(made.folder, "train") for made in (tiny_png, tiny)
+    )
+    for record in range(len(new)):
+        np.testing.assert_array_equal(old[record]["image"], new[record]["image"])
 
 
 def test_source_knows_its_names_and_can_be_pickled(tiny):
