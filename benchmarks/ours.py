@@ -171,16 +171,19 @@ def constant_batch(config: schema.ExperimentConfig) -> types.Batch:
         "example_valid": np.ones(batch, bool),
     }
 
-    def noise() -> np.ndarray:
-        return rng.standard_normal((batch, size, size, 1), np.float32)
+    def noise(name: str) -> dict[str, np.ndarray]:
+        image = rng.integers(1, 256, (batch, size, size, 1), np.uint8)
+        statistics = np.tile(np.array([128, 74], np.float32), (batch, 1))
+        return {name: image, f"{name}_statistics": statistics}
 
     if row.stage == "contrastive":
         arrays["partner"] = rng.permutation(batch).astype(np.int32)
-        return types.Batch({**arrays, "query": noise(), "positive": noise()}, row.stage)
-    arrays["image"] = noise()
+        views = noise("query") | noise("positive")
+        return types.Batch(arrays | views, row.stage)
+    arrays |= noise("image")
     if part.kind == "segmentation":
         shape = (batch, size, size)
-        arrays["segmentation"] = rng.integers(0, MASK_CLASSES, shape, np.int32)
+        arrays["segmentation"] = rng.integers(0, MASK_CLASSES, shape, np.uint8)
         arrays["pixel_known"] = np.ones(shape, bool)
     elif part.kind == "detection":
         shape = (batch, part.detection.max_boxes)

@@ -64,17 +64,20 @@ def prepare(pixels: np.ndarray, folder: str) -> torch.Tensor:
         stored = np.floor(_resize(stored, *small) + 0.5)
     size = facts["size"]["height"]
     height, width = _fitted(*stored.shape, size, facts["fit"])
-    content = _cut(_cut(_resize(stored / most, height, width), size).T, size).T
+    content = _cut(_cut(_resize(stored, height, width), size).T, size).T
+    content = np.floor(content + 0.5).clip(1)  # 0 is padding
     mean, deviation = facts["image_mean"], facts["image_std"]
     if mean is None:
         mean, deviation = content.mean(), content.std()
+    else:
+        mean, deviation = most * mean, most * deviation
     square = np.zeros((size, size), np.float32)
     top, left = ((size - side) // 2 for side in content.shape)
     rows, columns = (
         slice(top, top + content.shape[0]),
         slice(left, left + content.shape[1]),
     )
-    square[rows, columns] = (content - mean) / (deviation + 1e-6)
+    square[rows, columns] = (content - mean) / (deviation + 1e-6 * most)
     return torch.from_numpy(square).expand(3, -1, -1)
 
 

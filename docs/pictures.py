@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from mtpret_jax import config
-from mtpret_jax.data import augment, transforms
+from mtpret_jax.data import augment
 from tfds_builders.phantom_xray import simulator
 
 FOLDER = pathlib.Path(__file__).parent / "pictures"
@@ -122,11 +122,11 @@ def view(image: np.ndarray, seed: int) -> np.ndarray:
     drawn = augment.draw_view(
         np.random.default_rng(seed),
         config.AUGMENT_PRESETS["contrastive"],
-        transforms.to_16_bit(image),
+        image,
         size=max(image.shape),
         mode="pad",
     )
-    return np.rint(np.clip(drawn.image, 0, 1) * 255).astype(np.uint8)
+    return drawn.image
 
 
 def square(image: np.ndarray) -> np.ndarray:

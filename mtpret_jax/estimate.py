@@ -270,15 +270,20 @@ def blank(
     """A host batch of one task of a run: black pictures without a finding."""
     part: Any = _part(config, row, task)
     batch, size = part.batch_size, part.image_size
-    image = np.zeros((batch, size, size, 1), np.float32)
+    names = row.contrastive.datasets if row.stage == "contrastive" else (part.dataset,)
+    deepest = max(config.datasets[n].options.get("bit_depth", 8) for n in names)
+    image = np.zeros((batch, size, size, 1), np.dtype(f"uint{deepest}"))
+    statistics = np.tile(np.array([0, 1], np.float32), (batch, 1))
     arrays: dict[str, np.ndarray] = {
         "record": np.arange(batch, dtype=np.int32),
         "example_valid": np.ones(batch, bool),
     }
     if row.stage == "contrastive":
-        views = {"query": image, "positive": image, "partner": arrays["record"]}
-        return types.Batch(arrays | views, task)
-    arrays["image"] = image
+        arrays["partner"] = arrays["record"]
+        for name in ("query", "positive"):
+            arrays |= {name: image, f"{name}_statistics": statistics}
+        return types.Batch(arrays, task)
+    arrays |= {"image": image, "image_statistics": statistics}
     return types.Batch(arrays | _targets(part, classes), task)
 
 
@@ -291,7 +296,7 @@ def _targets(part: schema.TaskConfig, classes: int) -> types.Example:
     if part.kind == "segmentation":
         shape = (batch, size, size)
         return {
-            "segmentation": np.zeros(shape, np.int32),
+            "segmentation": np.zeros(shape, np.uint8),
             "pixel_known": np.ones(shape, bool),
         }
     shape = (batch, part.detection.max_boxes)

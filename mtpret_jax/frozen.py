@@ -19,6 +19,7 @@ from etils import epath
 from mtpret_jax import building, models, probes, recording, types
 from mtpret_jax import config as schema
 from mtpret_jax.metrics import classification
+from mtpret_jax.ops import views
 from mtpret_jax.training import evaluation, files, sharding
 
 METHODS = ("linear", "knn")
@@ -117,7 +118,10 @@ class _Extractor:
         ) -> dict[str, jax.Array]:
             variables = types.Variables(params["backbone"], model_state["backbone"])
             features, _ = backbone.apply(
-                variables, batch.arrays["image"], train=False, output_stride=stride
+                variables,
+                views.normalise(batch.arrays)["image"],
+                train=False,
+                output_stride=stride,
             )
             return {"feature": features.pooled}
 

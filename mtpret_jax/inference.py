@@ -17,6 +17,7 @@ import numpy as np
 from mtpret_jax import config as schema
 from mtpret_jax import config_checks, config_values, models, tasks, types
 from mtpret_jax.data import transforms
+from mtpret_jax.ops import views
 
 BACKBONE_STRIDE = 32  # pixels, where no task asks for another
 
@@ -99,10 +100,10 @@ class Preparation:
           float32 [size, size, 1], and the matrix from the picture to the square,
           float64 [3, 3].
         """
-        stored = transforms.to_16_bit(picture)
-        view = transforms.plain_view(stored, size=self.image_size, mode=self.fit)
-        image = transforms.normalise(view.image, view.valid, statistics=self.statistics)
-        return image, view.matrix
+        view = transforms.plain_view(picture, size=self.image_size, mode=self.fit)
+        image, statistics = transforms.to_input(view, statistics=self.statistics)
+        batch = {"image": image[None], "image_statistics": statistics[None]}
+        return views.normalise(batch)["image"][0], view.matrix
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,14 +10,15 @@ Arrays of a batch, by kind (`record` and `example_valid` are always there):
 |----------------|-------------------------------------------------------------------|
 | all            | `record` int32 [B], position in the split, -1 for padding;        |
 |                | `example_valid` bool [B], false for padding                       |
-| contrastive    | `query`, `positive` float32 [B, H, W, 1], normalised; `partner`   |
-|                | int32 [B], the row of `positive` that shows the image of the      |
-|                | query in this row                                                 |
-| supervised     | `image` float32 [B, H, W, 1], normalised                          |
+| contrastive    | `query`, `positive`: pictures; `partner` int32 [B], the row of    |
+|                | `positive` that shows the image of the query in this row          |
+| supervised     | `image`: a picture                                                |
+| a picture      | uint8 or uint16 [B, H, W, 1], 0 for padding, with                 |
+|                | `<its name>_statistics` float32 [B, 2]: see `ops.views.normalise` |
 | classification | `label` float32 [B, L] in {0, 1}; `label_known` bool [B, L];      |
 |                | in evaluation of a set with studies also `study` int32 [B],       |
 |                | index of the study in the split, -1 for none                      |
-| segmentation   | `segmentation` int32 [B, H, W] class index;                       |
+| segmentation   | `segmentation` uint8 [B, H, W] class index;                       |
 |                | `pixel_known` bool [B, H, W]                                      |
 | detection      | `box` float32 [B, M, 4] as y0, x0, y1, x1, fractions of height    |
 |                | and width; `box_class` int32 [B, M], 0 is the first real class;   |

@@ -31,8 +31,8 @@ ROOMS: dict[str, set[str]] = {
     "report": {"types", "config", "metrics"},
     "study": {"types", "config", "metrics", "audit", "report"},
     "command": set(),
-    "inference": {"types", "config", "data", "models", "tasks"},
-    "predict": {"config", "types", "data", "metrics", "inference", "training"}
+    "inference": {"types", "config", "data", "models", "ops", "tasks"},
+    "predict": {"config", "types", "data", "metrics", "inference", "ops", "training"}
     | {"tfds_builders", "weights"},
     "hub": {"config", "types", "inference", "predict", "export", "audit", "data"},
     "preparation": {"types", "config", "data", "tfds_builders"},

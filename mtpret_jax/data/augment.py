@@ -18,6 +18,7 @@ from mtpret_jax.data import transforms
 _LOG_ASPECT = 0.1  # ours: a crop's sides differ by at most this log ratio, about 10 %
 _SMALLEST_SIGMA = 0.1  # pixels: a blur that changes nothing
 _PLACES = 512  # along each axis, where a window of the noise can begin
+_LEVELS = np.linspace(0, 1, 256, dtype=np.float32)  # intensities of 8 bits
 
 
 def draw_warp(
@@ -85,42 +86,61 @@ def change_intensity(
 ) -> np.ndarray:
     """Draws brightness, contrast, gamma, blur and noise, in this order.
 
-    Contrast works about the mean of the valid pixels. Intensities are clipped to
-    [0, 1] after contrast and after noise; that clipping and gamma are what a z-score
-    of each image leaves of brightness and contrast.
+    Contrast works about the mean of the valid pixels. Intensities are clipped to their
+    range after contrast and after noise; that clipping and gamma are what a z-score
+    of each image leaves of brightness and contrast. The result is rounded once.
 
     Args:
       rng: Source of chance.
       settings: Sizes of the changes.
-      image: Intensities in [0, 1], float32 [H, W].
+      image: uint8 or uint16 [H, W]; or intensities in [0, 1], float32 [H, W], of which
+        nothing is rounded.
       valid: Where the image is not padding, bool [H, W].
 
     Returns:
-      float32 [H, W]; the same values when all changes are switched off.
+      The same type, [H, W]; the same values when all changes are switched off.
     """
     # Always as many draws, so that switching one change off leaves the others alone.
     draws = rng.random(8).tolist()
     shift, factor, exponent, is_blurred, width, strength, across, down = draws
-    if settings.brightness or settings.contrast:
+    depth, top = image.dtype, transforms.RANGE[image.dtype]
+    changes_tone = settings.brightness or settings.contrast or settings.gamma
+    if changes_tone:
         offset = settings.brightness * (2 * shift - 1)
         slope = 1 + settings.contrast * (2 * factor - 1)
-        mean, _ = transforms.valid_mean(image, valid)
-        image = image * np.float32(slope)
-        image += np.float32(mean * (1 - slope) + offset)
-        image = np.clip(image, 0.0, 1.0, out=image)
-    if settings.gamma:
+        if settings.contrast:
+            mean, _ = transforms.valid_mean(image, valid)
+            offset += mean / top * (1 - slope)
         power = (1 + settings.gamma) ** (2 * exponent - 1)
-        image = cv2.pow(image, power)
+        # Few grey levels: each is worked out once, and looked up.
+        is_table = depth == np.uint8
+        tone = _LEVELS.copy() if is_table else transforms.to_intensity(image)
+        tone *= np.float32(slope)
+        tone += np.float32(offset)
+        tone = np.clip(tone, 0.0, 1.0, out=tone)
+        tone = cv2.pow(tone, power) if settings.gamma else tone
+        tone *= np.float32(top)
+        image = cv2.LUT(image, tone) if is_table else tone
     if settings.blur_probability and is_blurred < settings.blur_probability:
         sigma = _SMALLEST_SIGMA + width * max(
             0.0, settings.blur_sigma - _SMALLEST_SIGMA
         )
+        # OpenCV is twice as fast with floats, and rounds nothing.
+        image = np.asarray(image, np.float32)
         image = cv2.GaussianBlur(image, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
     if settings.noise:
         grain = _grain(image.shape, across, down)
-        image = cv2.scaleAdd(grain, strength * settings.noise, image)
-        image = np.clip(image, 0.0, 1.0, out=image)
-    return image
+        image = np.asarray(image, np.float32)
+        image = cv2.scaleAdd(grain, strength * settings.noise * top, image)
+    return _to_type(image, depth)
+
+
+def _to_type(image: np.ndarray, depth: np.dtype) -> np.ndarray:
+    """Clips float32 [H, W] to the range of a type and rounds it to that."""
+    if image.dtype == depth and depth != np.float32:
+        return image
+    image = np.clip(image, 0.0, transforms.RANGE[depth])
+    return image if depth == np.float32 else np.rint(image, out=image).astype(depth)
 
 
 def _grain(shape: tuple[int, ...], across: float, down: float) -> np.ndarray:

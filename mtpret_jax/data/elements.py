@@ -1,4 +1,4 @@
-"""From a record number to one element of a batch: read, warp, normalise, add targets.
+"""From a record number to one element of a batch: read, warp, add targets.
 
 The arrays are those of the table in `mtpret_jax.types`, without the leading axis.
 """
@@ -37,6 +37,7 @@ class TaskElement:
         """The element of evaluation."""
         if record < 0:
             padding = {k: np.zeros_like(v) for k, v in self(0).items()}
+            padding["image_statistics"] = np.array([0, 1], np.float32)
             return padding | {"record": np.asarray(-1, np.int32)}
         example, image = _read(self._source, int(record))
         view = transforms.plain_view(image, size=self._task.image_size, mode=self._mode)
@@ -60,10 +61,10 @@ class TaskElement:
     def _assemble(
         self, example: types.Example, shape: tuple[int, int], view: transforms.View
     ) -> types.Example:
+        image, statistics = transforms.to_input(view, statistics=self._statistics)
         element = {
-            "image": transforms.normalise(
-                view.image, view.valid, statistics=self._statistics
-            ),
+            "image": image,
+            "image_statistics": statistics,
             "record": example["record"],
             "example_valid": np.asarray(True),
         }
@@ -81,13 +82,16 @@ class View:
         input_config: config.InputConfig,
         *,
         first_record: int,
+        depth: np.dtype | type = np.uint8,
     ) -> None:
+        """`depth` is the deepest pixel of all sets: a batch has one type."""
         self._source = source
         self._augment = settings.augment
         self._size = settings.image_size
         self._mode = input_config.fit
         self._statistics = _statistics(source, input_config)
         self._first_record = first_record
+        self._depth = depth
 
     def __call__(self, record: int, rng: np.random.Generator) -> types.Example:
         """Draws a view; `record` in the element counts from `first_record`."""
@@ -95,11 +99,10 @@ class View:
         view = augment.draw_view(
             rng, self._augment, image, size=self._size, mode=self._mode
         )
-        normal = transforms.normalise(
-            view.image, view.valid, statistics=self._statistics
-        )
+        image, statistics = transforms.to_input(view, statistics=self._statistics)
         return {
-            "view": normal,
+            "view": image.astype(self._depth, copy=False),
+            "statistics": statistics,
             "record": np.asarray(self._first_record + record, np.int32),
             "example_valid": np.asarray(True),
         }
@@ -129,10 +132,10 @@ def _studies(source: sources.Source) -> np.ndarray | None:
 
 
 def _read(source: sources.Source, record: int) -> tuple[types.Example, np.ndarray]:
-    """A record and its picture, uint16 [H, W] of the full range."""
+    """A record and its picture, uint8 or uint16 [H, W]."""
     try:
         example = source[record]
-        return example, transforms.to_16_bit(example["image"])
+        return example, example["image"]
     except Exception as error:
         error.add_note(
             f"While reading record {record} of split {source.split!r} of dataset "

@@ -62,7 +62,7 @@ class Pairs:
         batch_size: int,
         rows: int,
     ) -> None:
-        """Elements of both are `view`, `record` and `example_valid`, in one order.
+        """Elements of both are those of `elements.View`, in one order.
 
         Args:
           queries: First views.
@@ -84,7 +84,9 @@ class Pairs:
         positive: Any = self._positives[index - row + int(order[row])]
         return {
             "query": query["view"],
+            "query_statistics": query["statistics"],
             "positive": positive["view"],
+            "positive_statistics": positive["statistics"],
             "partner": partner[row],
             "record": query["record"],
             "example_valid": query["example_valid"],

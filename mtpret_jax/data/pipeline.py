@@ -207,16 +207,23 @@ def contrastive_stream(
     rows = _rows_per_shard(settings.batch_size, shard, option="contrastive.batch_size")
     if not settings.datasets:
         raise ValueError("contrastive.datasets is empty; name at least one dataset.")
-    queries, positives, proportions, first = [], [], [], 0
+    opened: dict[str, sources.Source] = {}
     for name, weight in settings.datasets.items():
         if not weight > 0:
             raise ValueError(
                 f"contrastive.datasets[{name!r}] is {weight}; expected a weight above "
                 "0. Remove the row to leave the set out."
             )
-        source = sources.open_prepared(folders[name], _TRAIN, splits.get(name, ""))
+        opened[name] = sources.open_prepared(
+            folders[name], _TRAIN, splits.get(name, "")
+        )
+    depth = max((s.depth for s in opened.values()), key=lambda d: d.itemsize)
+    queries, positives, proportions, first = [], [], [], 0
+    for name, source in opened.items():
         records = pool_records(source, excluded.get(name, ()))
-        view = elements.View(source, settings, input_config, first_record=first)
+        view = elements.View(
+            source, settings, input_config, first_record=first, depth=depth
+        )
         shuffled = (
             grain.MapDataset.source(records)
             .shuffle(seed=_derive(seed, "shuffle", name))
@@ -225,6 +232,7 @@ def contrastive_stream(
         for views, which in ((queries, "query"), (positives, "positive")):
             draws = _derive(seed, "augment", which, name)
             views.append(shuffled.random_map(view, seed=draws))
+        weight = settings.datasets[name]
         proportions.append(weight * len(records) ** settings.size_exponent)
         first += len(source)
     pairs = mixing.Pairs(

@@ -113,6 +113,7 @@ class Source:
       name: Name of the set, for messages.
       metadata: Names of labels, mask classes and object classes.
       preparation: What `preparation.json` holds.
+      depth: Type of a stored pixel, uint8 or uint16.
       index: Rows of `index.csv` of this split; row i describes record i. A row's own
         `split` and `record` say where it is stored.
     """
@@ -130,6 +131,7 @@ class Source:
                 f"Dataset {self.name!r} does not hold named features but {features!r}. "
                 "Use one of the builders in tfds_builders."
             )
+        self.depth = np.dtype(features["image"].np_dtype)
         chosen = manifests.read(self.folder, self.preparation, manifest)
         rows = manifests.read_index(self.folder)
         counts = {name: part.num_examples for name, part in builder.info.splits.items()}

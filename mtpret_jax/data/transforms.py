@@ -1,4 +1,7 @@
-"""What is done to every picture the same way: decode, warp to a square, normalise.
+"""What is done to every picture the same way: decode, warp to a square, take stock.
+
+Pictures stay the integers that are stored, a quarter of the bytes of floats on their
+way to a device; `ops.views` normalises them there.
 
 Geometry is a 3x3 matrix from continuous pixel coordinates (x, y, 1) of the stored
 picture, where the first pixel spans [0, 1], to those of the square input. `fit` gives
@@ -20,7 +23,11 @@ from mtpret_jax import types
 UNKNOWN_CLASS = 255  # in a stored mask: not annotated
 MIN_BOX_LEFT = 0.3  # fraction of a box's area; a box with less left is dropped
 
-_RANGE = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65_535.0}
+RANGE = {
+    np.dtype(np.uint8): 255.0,
+    np.dtype(np.uint16): 65_535.0,
+    np.dtype(np.float32): 1.0,  # what the integers would be if nothing were rounded
+}
 _HALF = 0.5 + 1e-6  # of a scale, where two pixels fall on one
 _EPSILON = 1e-6  # added to a standard deviation, of intensities in [0, 1]
 
@@ -41,10 +48,10 @@ class Fit:
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """A picture warped to the square input, not yet normalised.
+    """A picture warped to the square input.
 
     Attributes:
-      image: Intensities in [0, 1], float32 [size, size].
+      image: Of the picture's type, [size, size].
       valid: Where it is not padding, bool [size, size].
       matrix: Stored picture to square, float64 [3, 3]; its inverse leads back.
     """
@@ -63,7 +70,7 @@ def decode(encoded: np.ndarray) -> np.ndarray:
     picture = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
     if picture is None:
         raise ValueError(f"Cannot decode a picture of {len(encoded)} bytes.")
-    if picture.ndim != 2 or picture.dtype not in _RANGE:
+    if picture.ndim != 2 or picture.dtype not in (np.uint8, np.uint16):
         raise ValueError(
             "Expected a grey picture of 8 or 16 bits in a prepared set, got "
             f"{picture.dtype} {picture.shape}. Prepare the set again with --rebuild."
@@ -71,20 +78,9 @@ def decode(encoded: np.ndarray) -> np.ndarray:
     return picture
 
 
-def to_16_bit(picture: np.ndarray) -> np.ndarray:
-    """Stored integers, uint8 or uint16 [H, W], as uint16 [H, W] of the same range.
-
-    A later mean or interpolation keeps what it would have kept in float32, to 1/65535
-    of the range, in half the memory.
-    """
-    if picture.dtype == np.uint16:
-        return picture
-    return np.multiply(picture, np.uint16(257), dtype=np.uint16)
-
-
 def to_intensity(picture: np.ndarray) -> np.ndarray:
     """Integers, uint8 or uint16 [H, W], as float32 [H, W] in [0, 1]."""
-    return np.multiply(picture, 1.0 / _RANGE[picture.dtype], dtype=np.float32)
+    return np.multiply(picture, 1.0 / RANGE[picture.dtype], dtype=np.float32)
 
 
 def fit(height: int, width: int, *, size: int, mode: str) -> Fit:
@@ -156,14 +152,13 @@ def warp_image(
     """Warps a picture to the square, shrinking it first so that no pixel is skipped.
 
     Args:
-      image: Stored integers as `to_16_bit` gives them, uint16 [H, W], or intensities,
-        float32 [H, W].
+      image: Stored integers, uint8 or uint16 [H, W], or intensities, float32 [H, W].
       matrix: Stored picture to square, [3, 3].
       size: Side of the square, pixels.
 
     Returns:
-      Intensities, float32 [size, size], in which padding repeats the picture's edge (so
-      that a later blur meets no step), and where it is not padding, bool [size, size].
+      The same type, [size, size], in which padding repeats the picture's edge (so that
+      a later blur meets no step), and where it is not padding, bool [size, size].
     """
     height, width = image.shape
     if _covers(matrix, height, width, size):
@@ -185,7 +180,7 @@ def warp_image(
         flags=cv2.INTER_LINEAR,
         border_mode=cv2.BORDER_REPLICATE,
     )
-    return warped if warped.dtype == np.float32 else to_intensity(warped), valid
+    return warped, valid
 
 
 @functools.lru_cache(maxsize=64)
@@ -299,39 +294,42 @@ def _area(box: np.ndarray) -> np.ndarray:
     return (box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1])
 
 
-def normalise(
-    image: np.ndarray,
-    valid: np.ndarray,
-    *,
-    statistics: tuple[float, float] | None = None,
-) -> np.ndarray:
-    """Subtracts the mean and divides by the standard deviation; padding becomes 0.
+def to_input(
+    view: View, *, statistics: tuple[float, float] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """What crosses to the device: a view, and by what to normalise it.
+
+    Padding becomes 0, which no pixel of the picture is: a black one becomes 1.
 
     Args:
-      image: Intensities in [0, 1], float32 [H, W].
-      valid: Where the image is not padding, bool [H, W].
-      statistics: Mean and standard deviation to use; those of the image's own valid
-        pixels when None.
+      view: Of stored integers.
+      statistics: Mean and standard deviation of intensities in [0, 1] to use; those of
+        the view's own pixels when None.
 
     Returns:
-      float32 [H, W, 1]. A constant image becomes 0 by its own statistics.
+      The view's type, [H, W, 1]; and mean and deviation in its grey levels, float32
+      [2], the deviation never 0.
     """
-    if statistics is None:
-        mean, count = valid_mean(image, valid)
-        normal = cv2.copyTo(image - np.float32(mean), valid.view(np.uint8))
-        deviation = math.sqrt(cv2.norm(normal, cv2.NORM_L2SQR) / max(1, count))
+    top = RANGE[view.image.dtype]
+    image = np.maximum(view.image, view.image.dtype.type(1))
+    if not view.valid.all():
+        image = cv2.copyTo(image, view.valid.view(np.uint8))
+    if statistics is None:  # Padding, which is 0, adds nothing to either sum.
+        count = max(1, cv2.countNonZero(image))
+        mean = cv2.sumElems(image)[0] / count
+        square = cv2.norm(image, cv2.NORM_L2SQR) / count
+        deviation = math.sqrt(max(0.0, square - mean * mean))
     else:
-        mean, deviation = statistics
-        normal = cv2.copyTo(image - np.float32(mean), valid.view(np.uint8))
-    normal *= np.float32(1.0 / (deviation + _EPSILON))
-    return normal[..., np.newaxis]
+        mean, deviation = (top * value for value in statistics)
+    found = np.array([mean, deviation + top * _EPSILON], np.float32)
+    return image[..., np.newaxis], found
 
 
 def valid_mean(image: np.ndarray, valid: np.ndarray) -> tuple[float, int]:
     """Mean of the pixels that are not padding, 0 if all are, and their number.
 
     Args:
-      image: float32 [H, W].
+      image: Of any type, [H, W].
       valid: Where the image is not padding, bool [H, W].
     """
     count = int(np.count_nonzero(valid))
@@ -363,7 +361,7 @@ def segmentation_targets(mask: np.ndarray) -> types.Example:
     """Splits a warped mask, uint8 [H, W], into `segmentation` and `pixel_known`."""
     pixel_known = mask != UNKNOWN_CLASS
     return {
-        "segmentation": np.where(pixel_known, mask, 0).astype(np.int32),
+        "segmentation": np.where(pixel_known, mask, np.uint8(0)),
         "pixel_known": pixel_known,
     }
 

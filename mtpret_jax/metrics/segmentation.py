@@ -43,7 +43,7 @@ class SegmentationMetric:
 
         Args:
           outputs: `segmentation` int [B, H, W] class index.
-          batch: `segmentation` int32 [B, H, W], `pixel_known` bool [B, H, W],
+          batch: `segmentation` uint8 [B, H, W], `pixel_known` bool [B, H, W],
             `record` int32 [B].
 
         Returns:

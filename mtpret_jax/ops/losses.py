@@ -71,7 +71,7 @@ def segmentation(
 
     Args:
       logits: float32 [B, H, W, S].
-      segmentation: Class index, int32 [B, H, W]; any value where unknown.
+      segmentation: Class index, integer [B, H, W]; any value where unknown.
       pixel_known: bool [B, H, W].
       dice_weight: Factor of 1 - Dice of the foreground classes, at least 0.
 
@@ -82,7 +82,7 @@ def segmentation(
     here each image counts alike, however much of it is known.
     """
     known = pixel_known.astype(logits.dtype)
-    truth = jnp.where(pixel_known, segmentation, 0)
+    truth = jnp.where(pixel_known, segmentation, 0).astype(jnp.int32)
     entropy = optax.softmax_cross_entropy_with_integer_labels(logits, truth)
     pixels = known.sum((1, 2))
     loss = (entropy * known).sum((1, 2)) / jnp.maximum(pixels, 1.0)

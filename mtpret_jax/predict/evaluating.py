@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 from etils import epath
 
@@ -14,6 +15,7 @@ from mtpret_jax import config as schema
 from mtpret_jax import inference, types
 from mtpret_jax.data import pipeline, sources
 from mtpret_jax.metrics import intervals
+from mtpret_jax.ops import views
 from mtpret_jax.predict import model as model_lib
 from mtpret_jax.training import evaluation, sharding
 
@@ -64,12 +66,13 @@ def evaluate(
     batch_size = batch_size or settings.batch_size
     sharding.check_batch_size(batch_size, mesh, "--batch_size")
     done = 0
+    normalise = jax.jit(views.normalise)
 
     def predict(batch: types.Batch) -> types.Tree:
         nonlocal done
         done = min(done + batch_size, total)
         progress(done, total)
-        return model.compute(batch.arrays["image"])
+        return model.compute(normalise(batch.arrays)["image"])
 
     with pipeline.eval_batches(
         model.task,

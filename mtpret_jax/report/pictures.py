@@ -64,8 +64,8 @@ def classification(
     """X-rays with their true classes, and under each the arms' first choice.
 
     Args:
-      samples: Of each arm: `image` float32 [n, H, W, 1], `label`, `label_known` and
-        `probability` [n, L].
+      samples: Of each arm: `image` uint8 or uint16 [n, H, W, 1], `label`,
+        `label_known` and `probability` [n, L].
       class_names: Names of the L classes.
       exclusive: Whether exactly one class is true.
       count: Pictures at most.
@@ -94,8 +94,8 @@ def segmentation(samples: Mapping[str, Samples], *, count: int) -> str:
     """One row for each arm: outlines of the true and the predicted regions.
 
     Args:
-      samples: Of each arm: `image` float32 [n, H, W, 1], `segmentation_true` and
-        `segmentation` int [n, H, W].
+      samples: Of each arm: `image` uint8 or uint16 [n, H, W, 1],
+        `segmentation_true` and `segmentation` int [n, H, W].
       count: Pictures at most.
     """
 
@@ -122,7 +122,7 @@ def detection(
     """One row for each arm: true boxes, and predicted ones with their scores.
 
     Args:
-      samples: Of each arm: `image` float32 [n, H, W, 1]; `box_true` [n, M, 4],
+      samples: Of each arm: `image` uint8 or uint16 [n, H, W, 1]; `box_true` [n, M, 4],
         `box_valid`, `box_class` [n, M]; `box` [n, D, 4], `score`, `class`, `valid`
         [n, D]. Boxes are y0, x0, y1, x1 as fractions of the image.
       class_names: Names of the classes.
@@ -153,7 +153,7 @@ def attention(
     """One row for each arm: what spoke for its likeliest class, laid on the X-ray.
 
     Args:
-      samples: Of each arm: `image` float32 [n, H, W, 1], `probability` [n, L],
+      samples: Of each arm: `image` uint8 or uint16 [n, H, W, 1], `probability` [n, L],
         `attention` float [n, h, w, L], at least 0.
       class_names: Names of the L classes.
       count: Pictures at most.

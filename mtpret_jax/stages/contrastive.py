@@ -20,11 +20,12 @@ import jax.numpy as jnp
 
 from mtpret_jax import config as schema
 from mtpret_jax import types
-from mtpret_jax.ops import losses, placement
+from mtpret_jax.ops import losses, placement, views
 from mtpret_jax.stages import accumulation
 
 _Told = tuple[jax.Array, jax.Array, jax.Array]  # what `_scalars` takes
 TASK = "contrastive"  # Name of the one segment, of its batches and of its head.
+_QUERY = "query"  # Begins the names of what there is of the first views.
 
 
 class ContrastiveMemory(flax.struct.PyTreeNode):
@@ -115,19 +116,19 @@ class ContrastiveStage:
             memory.key_params,
             params,
         )
+        arrays = batch.arrays
         keys, key_state, dtype = self._embed(
-            key_params, memory.key_state, batch.arrays["positive"]
+            key_params, memory.key_state, views.normalise(arrays)["positive"]
         )
         # Sent once, for the queue and for the queries of every device, and in the
         # precision that the encoder computes in.
         sent = placement.replicate(jax.lax.stop_gradient(keys.astype(dtype)))
         keys = sent.astype(keys.dtype)
-        positive = keys[batch.arrays["partner"]]
         grads, body_state, told = self._gradients(
             params,
             state.model_state["backbone"],
-            batch.arrays["query"],
-            positive,
+            {name: arrays[name] for name in arrays if name.startswith(_QUERY)},
+            keys[arrays["partner"]],
             memory,
         )
         grads, norm = self.optimizer.clip(grads)
@@ -170,7 +171,7 @@ class ContrastiveStage:
         self,
         params: types.Tree,
         model_state: types.Tree,
-        image: jax.Array,
+        query: types.Tree,
         positive: jax.Array,
         memory: ContrastiveMemory,
     ) -> tuple[types.Tree, types.Tree, _Told]:
@@ -179,11 +180,11 @@ class ContrastiveStage:
         gradient = jax.grad(loss, has_aux=True)
         parts = self.config.microbatches
         if parts == 1:
-            grads, (updated, told) = gradient(params, model_state, image, positive)
+            grads, (updated, told) = gradient(params, model_state, query, positive)
             return grads, updated, told
         # Whole groups, so that their statistics are those of the batch done at once.
         cut = accumulation.split(
-            (image, positive), parts, rows=self.config.batch_norm_rows
+            (query, positive), parts, rows=self.config.batch_norm_rows
         )
         grads, updated, told = accumulation.accumulate(
             gradient, params, model_state, cut
@@ -196,16 +197,17 @@ class ContrastiveStage:
         self,
         params: types.Tree,
         model_state: types.Tree,
-        image: jax.Array,
+        query: types.Tree,
         positive: jax.Array,
         queue: jax.Array,
     ) -> tuple[jax.Array, tuple[types.Tree, _Told]]:
         """Mean loss; batch statistics and what `_scalars` takes."""
-        query, body_state, _ = self._embed(params, model_state, image)
+        image = views.normalise(query)[_QUERY]  # Of a micro-batch at a time.
+        embedding, body_state, _ = self._embed(params, model_state, image)
         loss, first = losses.info_nce(
-            query, positive, queue, temperature=self.config.temperature
+            embedding, positive, queue, temperature=self.config.temperature
         )
-        return loss.mean(), (body_state, (loss, first, query))
+        return loss.mean(), (body_state, (loss, first, embedding))
 
     def _scalars(
         self, loss: jax.Array, first: jax.Array, query: jax.Array

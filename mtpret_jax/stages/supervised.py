@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from mtpret_jax import types
+from mtpret_jax.ops import views
 from mtpret_jax.stages import accumulation
 
 # Features of a batch to a penalty, float32 [].
@@ -93,6 +94,7 @@ class Learner:
         penalty: FeaturePenalty | None,
     ) -> tuple[jax.Array, tuple[types.Tree, types.Scalars]]:
         task = self.tasks[batch.task]
+        batch = batch.replace(arrays=views.normalise(batch.arrays))
         features, body_state = self.backbone.apply(
             types.Variables(params["backbone"], model_state["backbone"]),
             batch.arrays["image"],
@@ -118,7 +120,7 @@ class Learner:
         task = self.tasks[batch.task]
         features, _ = self.backbone.apply(
             types.Variables(params["backbone"], model_state["backbone"]),
-            batch.arrays["image"],
+            views.normalise(batch.arrays)["image"],
             train=False,
             output_stride=task.output_stride,
         )
@@ -146,7 +148,7 @@ def batch_statistics(
     """
     _, statistics = backbone.apply(
         types.Variables(params, zeros),
-        batch.arrays["image"],
+        views.normalise(batch.arrays)["image"],
         train=True,
         output_stride=task.output_stride,
         batch_norm_rows=task.batch_norm_rows,

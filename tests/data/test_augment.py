@@ -179,3 +179,25 @@ def test_noise_is_white_and_of_its_strength():
         assert abs(np.mean(noise[:, 1:] * noise[:, :-1])) < 0.05
         assert abs(np.mean(noise * other)) < 0.05
         assert abs(np.mean(noise**4) - 3) < 0.4
+
+
+@pytest.mark.parametrize("name", ["gentle", "contrastive"])
+@pytest.mark.parametrize(("depth", "most"), [(np.uint8, 2.0), (np.uint16, 0.01)])
+def test_views_of_integers_are_those_of_floats_rounded(name, depth, most):
+    """Once when warped and once at the end; contrast and gamma stretch the first."""
+    settings = config.AUGMENT_PRESETS[name]
+    top = np.iinfo(depth).max
+    stored = np.rint(smooth(200, 160) * top).astype(depth)
+    errors = []
+    for seed in range(30):
+        found, wanted = (
+            augment.draw_view(generator(seed), settings, image, size=96, mode="pad")
+            for image in (stored, stored / np.float32(top))
+        )
+        assert found.image.dtype == depth
+        np.testing.assert_array_equal(found.valid, wanted.valid)
+        np.testing.assert_array_equal(found.matrix, wanted.matrix)
+        errors.append(np.abs(found.image / top - wanted.image) * 255)
+    assert np.max(errors) < most  # of 255 grey levels
+    assert np.mean(errors) < 0.4
+    assert np.mean(np.array(errors) <= 1) > 0.97

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from mtpret_jax.data import transforms
+from mtpret_jax.ops import views
 
 
 def encode(picture: np.ndarray) -> np.ndarray:
@@ -92,31 +93,49 @@ def test_no_boxes_give_no_boxes():
     assert keep.shape == (0,)
 
 
-def test_normalise_uses_real_pixels_only():
-    image = np.random.default_rng(0).random((32, 32), np.float32)
+def normal(
+    image: np.ndarray, valid: np.ndarray, statistics: tuple[float, float] | None = None
+) -> np.ndarray:
+    """What a network sees of a view, float32 [H, W, 1]."""
+    view = transforms.View(image, valid, np.eye(3))
+    found, told = transforms.to_input(view, statistics=statistics)
+    assert found.dtype == image.dtype
+    batch = {"image": found[np.newaxis], "image_statistics": told[np.newaxis]}
+    return views.normalise(batch)["image"][0]
+
+
+@pytest.mark.parametrize("depth", [np.uint8, np.uint16])
+def test_normalising_uses_real_pixels_only(depth):
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, np.iinfo(depth).max, (32, 32), depth, endpoint=True)
     valid = np.zeros((32, 32), bool)
     valid[8:24] = True
-    normal = transforms.normalise(image, valid)
-    assert normal.shape == (32, 32, 1)
-    assert normal.dtype == np.float32
-    assert (normal[~valid] == 0).all()
-    np.testing.assert_allclose(normal[valid].mean(), 0, atol=1e-5)
-    np.testing.assert_allclose(normal[valid].std(), 1, atol=1e-4)
+    found = normal(image, valid)
+    assert found.shape == (32, 32, 1)
+    assert found.dtype == np.float32
+    assert (found[~valid] == 0).all()
+    np.testing.assert_allclose(found[valid].mean(), 0, atol=1e-5)
+    np.testing.assert_allclose(found[valid].std(), 1, atol=1e-4)
 
 
-def test_normalise_by_given_statistics():
-    image = np.full((4, 4), 0.5, np.float32)
-    valid = np.ones((4, 4), bool)
-    normal = transforms.normalise(image, valid, statistics=(0.25, 0.125))
-    np.testing.assert_allclose(normal, 2.0, rtol=1e-4)
+def test_black_is_told_from_padding():
+    image = np.tile(np.array([0, 200], np.uint8), (4, 2))
+    valid = np.tile([True, True, False, False], (4, 1))
+    found = normal(image, valid)[..., 0]
+    np.testing.assert_allclose(found, np.tile([-1, 1, 0, 0], (4, 1)), atol=1e-5)
 
 
-@pytest.mark.parametrize("value", [0.0, 0.1, 1.0])
+def test_normalising_by_given_statistics():
+    image = np.full((4, 4), 51, np.uint8)
+    found = normal(image, np.ones((4, 4), bool), statistics=(0.1, 0.05))
+    np.testing.assert_allclose(found, 2.0, rtol=1e-4)
+
+
+@pytest.mark.parametrize("value", [0, 25, 255])
 def test_constant_image_becomes_zero(value):
-    image = np.full((16, 24), value, np.float32)
+    image = np.full((16, 24), value, np.uint8)
     view = transforms.plain_view(image, size=20, mode="pad")
-    normal = transforms.normalise(view.image, view.valid)
-    np.testing.assert_allclose(normal, 0, atol=0.1)
+    np.testing.assert_array_equal(normal(view.image, view.valid), 0)
 
 
 def test_16_bits_equal_8_bits():
@@ -148,7 +167,7 @@ def test_targets():
     assert label["label_known"].tolist() == [True, True, False]
     mask = transforms.segmentation_targets(np.array([[0, 2, 255]], np.uint8))
     assert mask["segmentation"].tolist() == [[0, 2, 0]]
-    assert mask["segmentation"].dtype == np.int32
+    assert mask["segmentation"].dtype == np.uint8
     assert mask["pixel_known"].tolist() == [[True, True, False]]
 
 
@@ -201,17 +220,17 @@ def test_turned_picture_is_the_mean_of_what_each_pixel_covers(zoom):
     assert zoom > 0.5 or worse > 2 * error
 
 
-def test_integers_give_the_intensities_that_floats_give():
+def test_integers_are_warped_as_floats_are():
     picture = np.random.default_rng(0).integers(0, 256, (90, 70)).astype(np.uint8)
     exact = transforms.to_intensity(picture)
     matrix = np.array([[0.3, 0.05, 2.0], [-0.05, 0.3, 5.0], [0, 0, 1.0]])
     for stored in (picture, picture.astype(np.uint16) * 257):
-        integers = transforms.to_16_bit(stored)
-        assert integers.dtype == np.uint16
-        one, valid = transforms.warp_image(integers, matrix, size=32)
+        one, valid = transforms.warp_image(stored, matrix, size=32)
         other, also_valid = transforms.warp_image(exact, matrix, size=32)
-        # Rounded to 1 / 65535 when halved and when interpolated.
-        np.testing.assert_allclose(one, other, atol=3e-5)
+        assert one.dtype == stored.dtype
+        # Rounded when halved and when interpolated.
+        top = np.iinfo(stored.dtype).max
+        np.testing.assert_allclose(one, other * top, atol=1 + 2e-5 * top)
         np.testing.assert_array_equal(valid, also_valid)
 
 

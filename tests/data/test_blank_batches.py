@@ -1,0 +1,52 @@
+"""Tests that the made-up batches, by which steps are compiled ahead, are like real ones."""
+
+import pytest
+
+from mtpret_jax import config as schema
+from mtpret_jax import estimate
+from mtpret_jax.data import pipeline
+
+
+def tabled(bits: int) -> schema.ExperimentConfig:
+    table = schema.defaults()
+    table.datasets.tiny = schema.dataset("xray_folder", folder="f", bit_depth=bits)
+    sizes = {"image_size": 32, "batch_size": 4}
+    table.runs.contrastive = schema.run(
+        stage="contrastive",
+        contrastive={"datasets": {"tiny": 1.0}, "batch_norm_groups": 2}
+        | {"queue_size": 8}
+        | sizes,
+    )
+    for kind in ("classification", "segmentation", "detection"):
+        table.tasks[kind] = schema.task(kind=kind, dataset="tiny", **sizes)
+        table.runs[kind] = schema.run(stage="finetune", finetune={"task": kind})
+    return schema.parse(table)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize(
+    "name", ["contrastive", "classification", "segmentation", "detection"]
+)
+def test_a_blank_batch_has_the_shapes_and_types_of_a_streams(
+    tiny, tiny_16_bit, bits, name
+):
+    config, folder = tabled(bits), (tiny if bits == 8 else tiny_16_bit).folder
+    row = config.runs[name]
+    if name == "contrastive":
+        stream = pipeline.contrastive_stream(
+            row.contrastive, config.input, {"tiny": folder}, seed=0
+        )
+    else:
+        stream = pipeline.train_stream(
+            name, config.tasks[name], config.input, folder, seed=0
+        )
+    with stream:
+        real = next(stream)
+
+    blank = estimate.blank(config, row, name, 2)
+
+    def described(batch):
+        return {k: (v.shape, v.dtype) for k, v in batch.arrays.items()}
+
+    assert blank.task == real.task
+    assert described(blank) == described(real)
