@@ -46,6 +46,12 @@ class Workshop:
     findings: overlaps.Findings | None = None
     profile: range = range(0)
 
+    @property
+    def input(self) -> schema.InputConfig:
+        """How pictures are read, settled for these devices."""
+        is_accelerator = self.mesh.devices.flat[0].platform != "cpu"
+        return pipeline.choose_workers(self.config.input, is_accelerator=is_accelerator)
+
     def run_folder(self, name: str) -> epath.Path:
         """Where a run keeps its files."""
         return self.workdir / "runs" / name
@@ -311,7 +317,7 @@ def open_streams(
     if row.stage == "contrastive":
         stream = pipeline.contrastive_stream(
             row.contrastive,
-            config.input,
+            shop.input,
             shop.folders,
             seed=config.seed_of(row),
             splits={name: each.splits for name, each in config.datasets.items()},
@@ -324,7 +330,7 @@ def open_streams(
         name: pipeline.train_stream(
             name,
             config.tasks[name],
-            config.input,
+            shop.input,
             shop.folders[config.tasks[name].dataset],
             seed=config.seed_of(row),
             splits=config.datasets[config.tasks[name].dataset].splits,
@@ -344,7 +350,7 @@ def open_split(
     return pipeline.eval_batches(
         task,
         settings,
-        shop.config.input,
+        shop.input,
         shop.folders[settings.dataset],
         split,
         splits=shop.config.datasets[settings.dataset].splits,

@@ -123,8 +123,10 @@ class InputConfig:
 
     fit: str = "pad"  # how a rectangle becomes a square: pad, crop or stretch
     normalisation: str = "image"  # mean 0, deviation 1: of each image or the dataset
-    threads: int = 0  # reading and augmenting; 0: one for each core, at least 4
-    buffer: int = 8  # batches read ahead; at least one for each thread
+    workers: int = -1  # processes that read and augment; 0: threads do; -1: for an
+    # accelerator one for each core, at most 32, else 0
+    threads: int = 0  # that read without workers; 0: one for each core, at least 4
+    buffer: int = 8  # batches read ahead by all streams; at least one for each reader
 
 
 @dataclasses.dataclass(frozen=True)

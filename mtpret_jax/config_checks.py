@@ -48,6 +48,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "DetectionConfig.nms_threshold": (0, 1),
     "ExperimentConfig.seed": (0, 2**31 - 1),
     "FinetuneConfig.batch_norm_batches": (0, _ANY),
+    "InputConfig.workers": (-1, _ANY),
     "InputConfig.threads": (0, _ANY),
     "InputConfig.buffer": (1, _ANY),
     "OptimizerConfig.learning_rate": (0, _ANY),

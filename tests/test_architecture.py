@@ -99,6 +99,7 @@ FORBIDDEN: dict[str, set[str]] = {
 NOWHERE = {"tensorflow", "torch", "torchvision", "clu", "keras"}
 
 BUILDERS_MAY = {
+    "array_record",  # TFDS's own writer compresses pixels, which readers pay for
     "tfds_builders",
     "tensorflow_datasets",
     "numpy",

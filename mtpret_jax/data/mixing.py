@@ -1,4 +1,4 @@
-"""Which row of a contrastive batch holds the positive view of which image.
+"""In which order records come, and which row holds the second view of which image.
 
 BatchNorm takes its statistics over groups of consecutive rows. Were both views of an
 image in groups with the same others, the statistics would tell which key belongs to
@@ -8,6 +8,7 @@ which query; so each group of positive views is drawn from many groups of querie
 from __future__ import annotations
 
 import functools
+import sys
 from typing import Any
 
 import grain
@@ -44,6 +45,32 @@ def _draw_both(
     """`draw_order`, and for each query the row of its positive view; int32 [B]."""
     order = draw_order(seed, batch, batch_size=batch_size, rows=rows)
     return order.astype(np.int32), np.argsort(order).astype(np.int32)
+
+
+class Epochs:
+    """Records without end, each epoch in an order of its own.
+
+    A source for `grain.MapDataset.source`. Grain's own shuffling takes 0.1 ms for a
+    record of a set with few.
+    """
+
+    def __init__(self, records: np.ndarray, seed: int) -> None:
+        """`records` are int [N], the seed that of all orders."""
+        self._records, self._seed = records, seed
+
+    def __len__(self) -> int:
+        return sys.maxsize
+
+    def __getitem__(self, index: int) -> int:
+        epoch, place = divmod(index, len(self._records))
+        order = _draw_epoch(self._seed, epoch, len(self._records))
+        return int(self._records[order[place]])
+
+
+@functools.lru_cache(maxsize=64)  # A stage 1 of many sets stands in one epoch of each.
+def _draw_epoch(seed: int, epoch: int, count: int) -> np.ndarray:
+    order = np.random.default_rng([seed, epoch]).permutation(count)
+    return order.astype(np.int32)
 
 
 class Pairs:

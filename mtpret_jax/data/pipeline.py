@@ -13,16 +13,16 @@ import os
 import types as python_types
 from collections.abc import Collection, Iterator, Mapping
 
-import cv2
 import grain
 import numpy as np
 
 from mtpret_jax import config, types
-from mtpret_jax.data import elements, mixing, sources, subsets
+from mtpret_jax.data import elements, mixing, readers, sources, subsets
 
 CONTRASTIVE = "contrastive"  # the `task` of the batches of stage 1
 _TRAIN = "train"
 _FEWEST_THREADS = 4
+_MOST_WORKERS = 32  # by default: they feed 30,000 pairs of views a second
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,27 +39,25 @@ class Shard:
 
 
 class Stream(Iterator[types.Batch]):
-    """Batches read and augmented ahead by threads; `close` ends these."""
+    """Batches read and augmented ahead; see `readers`."""
 
     def __init__(
         self, dataset: grain.MapDataset, *, task: str, settings: config.InputConfig
     ) -> None:
-        # Grain's threads already use the cores; OpenCV's own would only fight them.
-        cv2.setNumThreads(0)
-        threads = count_threads(settings)
-        # Each works on a batch of its own, so fewer batches would leave some idle.
-        options = grain.ReadOptions(
-            num_threads=threads, prefetch_buffer_size=max(settings.buffer, threads)
-        )
         self._task = task
-        self._iterator = iter(dataset.to_iter_dataset(options))
+        self._ahead = readers.Ahead(
+            dataset,
+            threads=count_threads(settings),
+            workers=max(0, settings.workers),
+            batches=settings.buffer,
+        )
 
     def __next__(self) -> types.Batch:
-        return types.Batch(arrays=next(self._iterator), task=self._task)
+        return types.Batch(arrays=next(self._ahead), task=self._task)
 
     def close(self) -> None:
         """Stops reading ahead. The stream must not be used afterwards."""
-        self._iterator.close()
+        self._ahead.close()
 
     def __enter__(self) -> Stream:
         return self
@@ -69,12 +67,29 @@ class Stream(Iterator[types.Batch]):
 
 
 def count_threads(settings: config.InputConfig) -> int:
-    """Threads of a stream: as many as the config says, or as this machine can use."""
+    """Threads that read: as many as the config says, or as this machine can use."""
+    return settings.threads or max(_FEWEST_THREADS, count_cores())
+
+
+def count_cores() -> int:
+    """Cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):  # Not on every system.
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
-    return settings.threads or max(_FEWEST_THREADS, cores)
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def choose_workers(
+    settings: config.InputConfig, *, is_accelerator: bool
+) -> config.InputConfig:
+    """Settles how many processes read where the config leaves it open.
+
+    On a CPU device threads do: processes take seconds to start and a few hundred MiB
+    each, and the steps need the cores themselves.
+    """
+    if settings.workers >= 0:
+        return settings
+    most = min(count_cores(), _MOST_WORKERS) if is_accelerator else 0
+    return dataclasses.replace(settings, workers=most)
 
 
 def train_stream(
@@ -112,12 +127,10 @@ def train_stream(
     )
     source = sources.open_prepared(folder, _TRAIN, splits)
     prepare = elements.TaskElement(source, task, input_config)
-    dataset = (
-        grain.MapDataset.source(subsets.usable_records(source, task, subset).tolist())
-        .shuffle(seed=_derive(seed, "shuffle", name))
-        .repeat()
-        .random_map(prepare.random, seed=_derive(seed, "augment", name))
-    )
+    records = subsets.usable_records(source, task, subset)
+    dataset = grain.MapDataset.source(
+        mixing.Epochs(records, _derive(seed, "shuffle", name))
+    ).random_map(prepare.random, seed=_derive(seed, "augment", name))
     batches = _global_batches(dataset, rows, shard, first_batch)
     return Stream(batches, task=name, settings=input_config)
 
@@ -224,11 +237,8 @@ def contrastive_stream(
         view = elements.View(
             source, settings, input_config, first_record=first, depth=depth
         )
-        shuffled = (
-            grain.MapDataset.source(records)
-            .shuffle(seed=_derive(seed, "shuffle", name))
-            .repeat()
-        )
+        epochs = mixing.Epochs(np.asarray(records), _derive(seed, "shuffle", name))
+        shuffled = grain.MapDataset.source(epochs)
         for views, which in ((queries, "query"), (positives, "positive")):
             draws = _derive(seed, "augment", which, name)
             views.append(shuffled.random_map(view, seed=draws))

@@ -1,4 +1,4 @@
-"""Tests that the made-up batches, by which steps are compiled ahead, are like real ones."""
+"""Tests that made-up batches, by which steps are compiled ahead, are like real ones."""
 
 import pytest
 
