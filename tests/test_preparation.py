@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import os
 import pathlib
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 from etils import epath
 
 from mtpret_jax import config, preparation
+from tfds_builders import digests
 from tfds_builders.montgomery_cxr import dummy_data
 
 REPOSITORY = pathlib.Path(__file__).parent.parent
@@ -36,6 +38,61 @@ def _row(folder: pathlib.Path, **options: object) -> config.DatasetConfig:
 def _made_at(folder: object) -> int:
     """Changes whenever the folder is made anew."""
     return (pathlib.Path(str(folder)) / "index.csv").stat().st_mtime_ns
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Grows with each look into the files of a source."""
+    found: list[object] = []
+    look = digests.of_files
+
+    def counted(listing, **options):
+        found.append(listing)
+        return look(listing, **options)
+
+    monkeypatch.setattr(digests, "of_files", counted)
+    return found
+
+
+def test_a_ready_set_is_known_without_opening_its_source(
+    folder: pathlib.Path, looks: list[object]
+):
+    data, rows = folder.parent / "data", {"mine": _row(folder)}
+    preparation.prepare(rows, data)
+    looks.clear()
+
+    preparation.prepare(rows, data)
+    assert not looks
+    preparation.prepare(rows, data, rebuild=True)
+    assert looks, "asked to look, it looks"
+
+
+def test_a_source_that_looks_touched_is_opened_once(
+    folder: pathlib.Path, looks: list[object]
+):
+    data, rows = folder.parent / "data", {"mine": _row(folder)}
+    preparation.prepare(rows, data)
+    looks.clear()
+    os.utime(folder / "images" / "3.png", (1, 1))
+
+    preparation.prepare(rows, data)
+    assert looks
+    looks.clear()
+    preparation.prepare(rows, data)
+    assert not looks
+
+
+def test_a_change_that_keeps_size_and_date_is_noticed(folder: pathlib.Path):
+    data, rows = folder.parent / "data", {"mine": _row(folder)}
+    preparation.prepare(rows, data)
+    path = folder / "images" / "3.png"
+    before, content = path.stat(), bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    with pytest.raises(ValueError, match="its source has changed"):
+        preparation.prepare(rows, data)
 
 
 @pytest.mark.smoke

@@ -228,6 +228,10 @@ class ReleaseBuilder(xray_builder.XrayBuilder, skip_registration=True):
         """A digest of the files, tables read whole; see `digests.of_files`."""
         return self._fingerprint
 
+    def state(self) -> str:
+        """See `digests.of_state`."""
+        return digests.of_state(self.release)
+
     @functools.cached_property
     def _fingerprint(self) -> str:
         return digests.of_files(self.release, is_whole=_is_whole)

@@ -44,6 +44,15 @@ class Source:
             digest.update(b"\0")
         return digest.hexdigest()
 
+    def state(self) -> str:
+        """As `fingerprint`, of names, sizes and times instead of pictures."""
+        parts = [digests.of_state(part) for part in (self.images, self.masks)]
+        if not parts[0]:
+            return ""
+        for content in (self.table, self.annotations):
+            parts.append("" if content is None else hashlib.sha256(content).hexdigest())
+        return digests.of_texts(*parts)
+
 
 def read_source(
     folder: epath.Path,

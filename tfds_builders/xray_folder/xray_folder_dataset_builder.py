@@ -52,6 +52,10 @@ class Builder(xray_builder.XrayBuilder):
             about=tuple(name for name in xray_features.ABOUT if name in config.about),
         )
 
+    def state(self) -> str:
+        """See `source.Source.state`."""
+        return self._source.state()
+
     def fingerprint(self) -> str:
         """See base class."""
         return self._fingerprint
