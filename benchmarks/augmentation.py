@@ -56,11 +56,11 @@ def pictures(count: int, size: int) -> np.ndarray:
 
 def on_host(
     picture: np.ndarray, rng: np.random.Generator, settings: schema.AugmentConfig
-) -> np.ndarray:
-    """A view as a run draws it, float32 [size, size, 1]."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """A view as a run draws it; see `transforms.to_input`."""
     size = picture.shape[0] * 2 // 3
     view = augment.draw_view(rng, settings, picture, size=size, mode="pad")
-    return transforms.normalise(view.image, view.valid)
+    return transforms.to_input(view)
 
 
 def _make_views(settings: schema.AugmentConfig) -> Callable[[int], types.Batch]:
@@ -72,10 +72,11 @@ def _make_views(settings: schema.AugmentConfig) -> Callable[[int], types.Batch]:
 
     def make(number: int) -> types.Batch:
         rng = np.random.default_rng(number)
-        both = [[on_host(p, rng, settings) for p in stored] for _ in range(2)]
-        query, positive = map(np.stack, both)
-        arrays = {"record": record.astype(np.int32), "query": query}
-        arrays |= {"positive": positive, "partner": arrays["record"]}
+        arrays = {"record": record.astype(np.int32)}
+        arrays["partner"] = arrays["record"]
+        for name in ("query", "positive"):
+            drawn = zip(*(on_host(p, rng, settings) for p in stored), strict=True)
+            arrays[name], arrays[f"{name}_statistics"] = map(np.stack, drawn)
         arrays["example_valid"] = np.ones(len(record), bool)
         return types.Batch(arrays, pipeline.CONTRASTIVE)
 

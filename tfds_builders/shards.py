@@ -21,7 +21,9 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
-from array_record.python import array_record_module
+from array_record.python import (
+    array_record_module,  # pyright: ignore[reportAttributeAccessIssue]
+)
 from etils import epath
 from tensorflow_datasets.core import constants, file_adapters
 

@@ -18,6 +18,8 @@ from mtpret_jax.data import transforms
 _LOG_ASPECT = 0.1  # ours: a crop's sides differ by at most this log ratio, about 10 %
 _SMALLEST_SIGMA = 0.1  # pixels: a blur that changes nothing
 _PLACES = 512  # along each axis, where a window of the noise can begin
+_DARKEST = 1e-8  # OpenCV takes four times as long for powers of 0
+_TO_INTEGERS = {np.dtype(np.uint8): cv2.CV_8U, np.dtype(np.uint16): cv2.CV_16U}
 _LEVELS = np.linspace(0, 1, 256, dtype=np.float32)  # intensities of 8 bits
 
 
@@ -117,7 +119,7 @@ def change_intensity(
         tone = _LEVELS.copy() if is_table else transforms.to_intensity(image)
         tone *= np.float32(slope)
         tone += np.float32(offset)
-        tone = np.clip(tone, 0.0, 1.0, out=tone)
+        tone = np.clip(tone, _DARKEST, 1.0, out=tone)
         tone = cv2.pow(tone, power) if settings.gamma else tone
         tone *= np.float32(top)
         image = cv2.LUT(image, tone) if is_table else tone
@@ -128,19 +130,23 @@ def change_intensity(
         # OpenCV is twice as fast with floats, and rounds nothing.
         image = np.asarray(image, np.float32)
         image = cv2.GaussianBlur(image, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
-    if settings.noise:
-        grain = _grain(image.shape, across, down)
-        image = np.asarray(image, np.float32)
-        image = cv2.scaleAdd(grain, strength * settings.noise * top, image)
+    if not settings.noise:
+        return _to_type(image, depth)
+    grain = _grain(image.shape, across, down)
+    # In one go: scales, adds, clips to the range of integers, rounds.
+    integers = _TO_INTEGERS.get(depth, cv2.CV_32F)
+    image = np.asarray(image, np.float32)
+    image = cv2.addWeighted(
+        image, 1.0, grain, strength * settings.noise * top, 0.0, dtype=integers
+    )
     return _to_type(image, depth)
 
 
 def _to_type(image: np.ndarray, depth: np.dtype) -> np.ndarray:
-    """Clips float32 [H, W] to the range of a type and rounds it to that."""
-    if image.dtype == depth and depth != np.float32:
-        return image
-    image = np.clip(image, 0.0, transforms.RANGE[depth])
-    return image if depth == np.float32 else np.rint(image, out=image).astype(depth)
+    """Clips [H, W] to the range of a type and rounds it to that."""
+    if depth == np.float32:
+        return np.clip(image, 0.0, 1.0)
+    return image if image.dtype == depth else np.rint(image).astype(depth)
 
 
 def _grain(shape: tuple[int, ...], across: float, down: float) -> np.ndarray:

@@ -6,11 +6,15 @@ The arrays are those of the table in `mtpret_jax.types`, without the leading axi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mtpret_jax import config, types
+from mtpret_jax import config
 from mtpret_jax.data import augment, sources, transforms
+
+if TYPE_CHECKING:  # It imports JAX, Flax and Optax: worker processes need none.
+    from mtpret_jax import types
 
 
 class TaskElement:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import functools
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grain
 import numpy as np
 
-from mtpret_jax import types
+if TYPE_CHECKING:  # It imports JAX, Flax and Optax: worker processes need none.
+    from mtpret_jax import types
 
 
 def draw_order(seed: int, batch: int, *, batch_size: int, rows: int) -> np.ndarray:

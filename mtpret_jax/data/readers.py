@@ -143,7 +143,8 @@ class _Processes:
         content = pickle.dumps(dataset)
         # Each worker gets it from here when it reads the first of its batches.
         self._dataset = shared_memory.SharedMemory(create=True, size=len(content))
-        self._dataset.buf[: len(content)] = content
+        view: Any = self._dataset.buf
+        view[: len(content)] = content
 
     def submit(self, index: int) -> _Placed:
         return _Placed(self._pool, self._dataset.name, index)
@@ -279,8 +280,9 @@ def _end_with_parent() -> None:
 def _dataset(name: str) -> grain.MapDataset:
     """What `_Processes` put into shared memory; in a worker."""
     block = shared_memory.SharedMemory(name)
+    content: Any = block.buf
     try:
-        return pickle.loads(block.buf)
+        return pickle.loads(content)
     finally:
         block.close()
 
@@ -301,7 +303,7 @@ def _read(dataset: str, index: int, name: str) -> tuple[str, Layout]:
     Returns:
       The name of the block, and where in it the arrays lie.
     """
-    arrays: Arrays = _dataset(dataset)[index]
+    arrays: Any = _dataset(dataset)[index]
     layout: Layout = []
     size = 0
     for key, array in arrays.items():

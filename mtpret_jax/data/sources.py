@@ -12,15 +12,18 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
 from tensorflow_datasets.proto import tf_example_pb2
 
-from mtpret_jax import config, types
+from mtpret_jax import config
 from mtpret_jax.data import manifests, transforms
+
+if TYPE_CHECKING:  # It imports JAX, Flax and Optax: worker processes need none.
+    from mtpret_jax import types
 
 PathLike = str | os.PathLike[str]
 
@@ -131,7 +134,8 @@ class Source:
                 f"Dataset {self.name!r} does not hold named features but {features!r}. "
                 "Use one of the builders in tfds_builders."
             )
-        self.depth = np.dtype(features["image"].np_dtype)
+        pixel: Any = features["image"].np_dtype
+        self.depth = np.dtype(pixel)
         chosen = manifests.read(self.folder, self.preparation, manifest)
         rows = manifests.read_index(self.folder)
         counts = {name: part.num_examples for name, part in builder.info.splits.items()}

@@ -14,11 +14,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-from mtpret_jax import types
+if TYPE_CHECKING:  # It imports JAX, Flax and Optax: worker processes need none.
+    from mtpret_jax import types
+
 
 UNKNOWN_CLASS = 255  # in a stored mask: not annotated
 MIN_BOX_LEFT = 0.3  # fraction of a box's area; a box with less left is dropped
@@ -233,10 +236,11 @@ def _halve(image: np.ndarray, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarra
         if not height or not width:
             break
         # An odd row or column at the end is left out, or every pixel would be a mix.
+        # Halfway between two pixels is their mean, in a third of INTER_AREA's time.
         image = cv2.resize(
             image[: height * y, : width * x],
             (width, height),
-            interpolation=cv2.INTER_AREA,
+            interpolation=cv2.INTER_LINEAR,
         )
         matrix = matrix @ np.diag([x, y, 1.0])
         scale_x, scale_y = scale_x * x, scale_y * y
@@ -311,7 +315,7 @@ def to_input(
       [2], the deviation never 0.
     """
     top = RANGE[view.image.dtype]
-    image = np.maximum(view.image, view.image.dtype.type(1))
+    image = cv2.max(view.image, 1.0)  # pyright: ignore[reportCallIssue, reportArgumentType]
     if not view.valid.all():
         image = cv2.copyTo(image, view.valid.view(np.uint8))
     if statistics is None:  # Padding, which is 0, adds nothing to either sum.

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks import augmentation, device_views
+from mtpret_jax.ops import views
 
 
 @pytest.mark.parametrize("part", augmentation.PARTS)
@@ -11,7 +12,10 @@ def test_the_device_makes_the_views_of_the_host(part):
     settings = augmentation.PARTS[part]
     (picture,) = augmentation.pictures(1, 64)
     for seed in range(3):
-        host = augmentation.on_host(picture, np.random.default_rng(seed), settings)
+        view = augmentation.on_host(picture, np.random.default_rng(seed), settings)
+        image, statistics = (part[np.newaxis] for part in view)
+        batch = {"image": image, "image_statistics": statistics}
+        host = views.normalise(batch)["image"][0]
         drawn = device_views.draw(np.random.default_rng(seed), settings, 96)
 
         device = device_views.view(picture, **drawn, settings=settings)

@@ -13,7 +13,7 @@ def tabled(bits: int) -> schema.ExperimentConfig:
     sizes = {"image_size": 32, "batch_size": 4}
     table.runs.contrastive = schema.run(
         stage="contrastive",
-        contrastive={"datasets": {"tiny": 1.0}, "batch_norm_groups": 2}
+        contrastive={"datasets": {"tiny": 1.0}, "batch_norm_rows": 2}
         | {"queue_size": 8}
         | sizes,
     )
