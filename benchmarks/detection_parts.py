@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks import ours, pairing
 from mtpret_jax import types
 from mtpret_jax.models import faster_rcnn, pyramid
-from mtpret_jax.ops import regions
+from mtpret_jax.ops import alignment, regions
 
 
 class Side(ours.Side):
@@ -53,7 +53,7 @@ class Side(ours.Side):
         )
         (box, _), seconds["proposals and NMS"] = measure(select, logits, offsets)
         align = functools.partial(
-            regions.align,
+            alignment.align,
             strides=pyramid.STRIDES,
             finest_anchor=head.finest_anchor,
             size=faster_rcnn.REGION_SIZE,

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mtpret_jax.models import pyramid
-from mtpret_jax.ops import boxes, regions
+from mtpret_jax.ops import alignment, boxes, suppression
 
 Array = jax.Array
 
@@ -168,7 +168,7 @@ class FasterRCNN(nn.Module):
         Returns:
           Logits float32 [B, N, 1 + classes]; offsets float32 [B, N, 1 + classes, 4].
         """
-        region = regions.align(
+        region = alignment.align(
             pyramid_levels[:-1],
             jax.lax.stop_gradient(box),
             strides=pyramid.STRIDES,
@@ -226,12 +226,14 @@ def select_proposals(
     box = jnp.stack(box_levels, axis=1)
     valid = jnp.stack(valid_levels, axis=1)
 
-    def thin_out(box: Array, valid: Array) -> Array:
-        return regions.suppress_sorted(box, valid, threshold=PROPOSAL_NMS_THRESHOLD)
-
-    kept = jax.vmap(jax.vmap(thin_out))(box, valid)
+    batch = box.shape[0]
+    kept = suppression.suppress_sorted(
+        box.reshape(-1, widest, 4),
+        valid.reshape(-1, widest),
+        threshold=PROPOSAL_NMS_THRESHOLD,
+    )
+    kept = kept.reshape(valid.shape)
     score = jnp.where(kept, jnp.stack(logit_levels, axis=1), -jnp.inf)
-    batch = score.shape[0]
     score, index = jax.lax.top_k(score.reshape(batch, -1), min(count, score[0].size))
     box = jnp.take_along_axis(box.reshape(batch, -1, 4), index[:, :, None], axis=1)
     return box, score > -jnp.inf
@@ -276,8 +278,8 @@ def select_detections(
     label = jnp.tile(jnp.arange(classes, dtype=jnp.int32), logit.shape[1])
 
     def pick(box: Array, score: Array, valid: Array) -> dict[str, Array]:
-        index, filled = regions.suppress_best(
-            regions.separate(box, label, image_size=image_size),
+        index, filled = suppression.suppress_best(
+            suppression.separate(box, label, image_size=image_size),
             score,
             valid,
             count=count,

@@ -26,7 +26,7 @@ from mtpret_jax import config as schema
 from mtpret_jax import types
 from mtpret_jax.metrics import detection as metrics
 from mtpret_jax.models import faster_rcnn, pyramid
-from mtpret_jax.ops import boxes, regions
+from mtpret_jax.ops import boxes, placement, regions
 
 Array = jax.Array
 
@@ -107,34 +107,13 @@ class DetectionTask:
         # A box without area can be neither overlapped nor encoded.
         truth_valid = batch.arrays["box_valid"].astype(bool) & (boxes.area(truth) > 0)
         keys = jax.random.split(key, (2, truth.shape[0]))
-
-        levels, logits, offsets = self._apply("propose", variables, features.levels)
-        anchors = self._anchors(levels)
-        anchor = jax.vmap(_anchor_targets, in_axes=(None, 0, 0))(
-            jnp.asarray(np.concatenate(anchors)), truth, truth_valid
+        parts = placement.in_place(
+            self._losses,
+            variables.params,
+            (keys[0], keys[1]),
+            features.levels,
+            (truth, truth_valid, batch.arrays["box_class"]),
         )
-        chosen = _draw(
-            keys[0], anchor, self.config.anchors_sampled, share=ANCHOR_POSITIVES
-        )
-        first = jax.vmap(_proposal_losses)(
-            jnp.concatenate(logits, axis=1),
-            jnp.concatenate(offsets, axis=1),
-            anchor,
-            *chosen,
-        )
-
-        proposal, valid = self._proposals(logits, offsets, anchors)
-        region = jax.vmap(_region_targets)(
-            proposal, valid, truth, truth_valid, batch.arrays["box_class"]
-        )
-        index, drawn = _draw(
-            keys[1], region, self.config.regions, share=REGION_POSITIVES
-        )
-        region = jax.vmap(_rows)(region, index)
-        logit, offset = self._apply("classify", variables, levels, region["box"])
-        second = jax.vmap(_region_losses)(logit, offset, region, drawn)
-
-        parts = {**first, **second}
         weight = batch.arrays["example_valid"].astype(jnp.float32)
         total = jnp.maximum(weight.sum(), 1.0)
         scalars = {name: (part * weight).sum() / total for name, part in parts.items()}
@@ -149,9 +128,66 @@ class DetectionTask:
         `score` float32 [B, D] in [0, 1], `class` int32 [B, D] (0 is the first real
         class), `valid` bool [B, D].
         """
-        levels, logits, offsets = self._apply("propose", variables, features.levels)
+        return placement.in_place(self._detect, variables.params, features.levels)
+
+    def metric(self) -> types.Metric:
+        """Average precision."""
+        return metrics.DetectionMetric(len(self.class_names), self.class_names)
+
+    def _losses(
+        self,
+        params: types.Tree,
+        keys: tuple[Array, Array],
+        features: tuple[Array, ...],
+        truth: tuple[Array, Array, Array],
+    ) -> dict[str, Array]:
+        """The losses of each of some images.
+
+        Args:
+          params: Of the head.
+          keys: To draw anchors and regions with, each [B].
+          features: C2 to C5.
+          truth: Boxes in pixels, float32 [B, M, 4]; whether each is one, bool [B, M];
+            classes, int32 [B, M].
+
+        Returns:
+          The four by name, float32 [B].
+        """
+        levels, logits, offsets = self._apply("propose", params, features)
+        anchors = self._anchors(levels)
+        anchor = jnp.asarray(np.concatenate(anchors))
+        matched, verdict = jax.vmap(_match_anchors, in_axes=(None, 0, 0))(
+            anchor, *truth[:2]
+        )
+        index, drawn = _draw(
+            keys[0], verdict, self.config.anchors_sampled, share=ANCHOR_POSITIVES
+        )
+        target = jax.vmap(_anchor_targets, in_axes=(None, 0, 0, 0, 0))(
+            anchor, truth[0], matched, verdict, index
+        )
+        first = jax.vmap(_proposal_losses)(
+            _rows(jnp.concatenate(logits, axis=1), index),
+            _rows(jnp.concatenate(offsets, axis=1), index),
+            target,
+            drawn,
+        )
+
+        proposal, valid = self._proposals(logits, offsets, anchors)
+        region = jax.vmap(_region_targets)(proposal, valid, *truth)
+        index, drawn = _draw(
+            keys[1], region["verdict"], self.config.regions, share=REGION_POSITIVES
+        )
+        region = _rows(region, index)
+        logit, offset = self._apply("classify", params, levels, region["box"])
+        return first | jax.vmap(_region_losses)(logit, offset, region, drawn)
+
+    def _detect(
+        self, params: types.Tree, features: tuple[Array, ...]
+    ) -> dict[str, Array]:
+        """What `predict` returns, of some images."""
+        levels, logits, offsets = self._apply("propose", params, features)
         proposal, valid = self._proposals(logits, offsets, self._anchors(levels))
-        logit, offset = self._apply("classify", variables, levels, proposal)
+        logit, offset = self._apply("classify", params, levels, proposal)
         found = faster_rcnn.select_detections(
             logit,
             offset,
@@ -165,12 +201,8 @@ class DetectionTask:
         box = boxes.to_fractions(found["box"], image_size=self.image_size)
         return {**found, "box": box}
 
-    def metric(self) -> types.Metric:
-        """Average precision."""
-        return metrics.DetectionMetric(len(self.class_names), self.class_names)
-
-    def _apply(self, method: str, variables: types.Variables, *inputs: Any) -> Any:
-        return self._head.apply({"params": variables.params}, *inputs, method=method)
+    def _apply(self, method: str, params: types.Tree, *inputs: Any) -> Any:
+        return self._head.apply({"params": params}, *inputs, method=method)
 
     def _anchors(self, levels: tuple[Array, ...]) -> tuple[np.ndarray, ...]:
         return regions.anchors(
@@ -196,20 +228,11 @@ class DetectionTask:
         )
 
 
-def _anchor_targets(
+def _match_anchors(
     anchor: Array, truth: Array, truth_valid: Array
-) -> dict[str, Array]:
-    """What the first half should say of the anchors of one image.
-
-    Args:
-      anchor: Pixels [N, 4].
-      truth: Pixels [M, 4].
-      truth_valid: bool [M].
-
-    Returns:
-      `verdict` of `boxes.match`, int32 [N]; `target` encoded box, float32 [N, 4].
-    """
-    matched, verdict = boxes.match(
+) -> tuple[Array, Array]:
+    """`boxes.match` of the anchors of one image, pixels [N, 4]: both int32 [N]."""
+    return boxes.match(
         anchor,
         truth,
         truth_valid,
@@ -217,31 +240,46 @@ def _anchor_targets(
         negative_below=ANCHOR_NEGATIVE_BELOW,
         low_quality=True,
     )
-    target = boxes.encode(anchor, truth[matched], weights=faster_rcnn.PROPOSAL_WEIGHTS)
-    return {"verdict": verdict, "target": target}
+
+
+def _anchor_targets(
+    anchor: Array, truth: Array, matched: Array, verdict: Array, index: Array
+) -> dict[str, Array]:
+    """What the first half should say of the drawn anchors of one image.
+
+    Args:
+      anchor: Pixels [N, 4].
+      truth: Pixels [M, 4].
+      matched: As `_match_anchors` returns it, int32 [N].
+      verdict: The same.
+      index: Anchors to learn from, int32 [R].
+
+    Returns:
+      `positive` bool [R]; `target` encoded box, float32 [R, 4].
+    """
+    target = boxes.encode(
+        anchor[index], truth[matched[index]], weights=faster_rcnn.PROPOSAL_WEIGHTS
+    )
+    return {"positive": verdict[index] == boxes.POSITIVE, "target": target}
 
 
 def _proposal_losses(
-    logit: Array, offset: Array, anchor: dict[str, Array], index: Array, drawn: Array
+    logit: Array, offset: Array, anchor: dict[str, Array], drawn: Array
 ) -> dict[str, Array]:
     """Losses of the first half for one image.
 
     Args:
-      logit: Of all anchors, float32 [N].
-      offset: float32 [N, 4].
+      logit: Of the drawn anchors, float32 [R].
+      offset: float32 [R, 4].
       anchor: As `_anchor_targets` returns it.
-      index: Anchors to learn from, int32 [R].
       drawn: False for slots that are empty, bool [R].
 
     Returns:
       `rpn_objectness` and `rpn_box`, float32 [].
     """
-    anchor = _rows(anchor, index)
-    positive = anchor["verdict"] == boxes.POSITIVE
-    entropy = optax.sigmoid_binary_cross_entropy(
-        logit[index], positive.astype(jnp.float32)
-    )
-    distance = _smooth_l1(offset[index], anchor["target"])
+    positive = anchor["positive"]
+    entropy = optax.sigmoid_binary_cross_entropy(logit, positive.astype(jnp.float32))
+    distance = _smooth_l1(offset, anchor["target"])
     return {
         "rpn_objectness": _mean(entropy, drawn, drawn),
         "rpn_box": _mean(distance, positive & drawn, drawn),
@@ -316,18 +354,20 @@ def _region_losses(
 
 
 def _draw(
-    key: Array, candidate: dict[str, Array], count: int, *, share: float
+    key: Array, verdict: Array, count: int, *, share: float
 ) -> tuple[Array, Array]:
-    """`boxes.sample` of each image: keys [B], `verdict` [B, N]; two [B, R]."""
+    """`boxes.sample` of each image: keys [B], verdicts [B, N]; two [B, R]."""
     return jax.vmap(
         lambda key, verdict: boxes.sample(
             key, verdict, count=count, positive_fraction=share
         )
-    )(key, candidate["verdict"])
+    )(key, verdict)
 
 
-def _rows(table: dict[str, Array], index: Array) -> dict[str, Array]:
-    return {name: column[index] for name, column in table.items()}
+def _rows(table: Any, index: Array) -> Any:
+    """Of each image the rows of arrays [B, N, ..], or a tree of them, at [B, R]."""
+    take = jax.vmap(lambda column, index: column[index])
+    return jax.tree.map(lambda columns: take(columns, index), table)
 
 
 def _smooth_l1(offset: Array, target: Array) -> Array:

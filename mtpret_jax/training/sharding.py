@@ -8,6 +8,7 @@ process 1 and so on, whatever the wiring of the devices.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -86,6 +87,17 @@ def compile_init(
     return jax.jit(init, out_shardings=replicated(mesh))
 
 
+def _traced_on(mesh: Mesh, function: Callable) -> Callable:
+    """The function, which finds the mesh by `jax.sharding.get_abstract_mesh`."""
+
+    @functools.wraps(function)
+    def traced(*arguments: Any) -> Any:
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            return function(*arguments)
+
+    return traced
+
+
 def compile_stage(stage: types.Stage, mesh: Mesh) -> tuple[Callable, Callable]:
     """Compiles `begin` and `step` with one sharding of the state, donated.
 
@@ -93,27 +105,20 @@ def compile_stage(stage: types.Stage, mesh: Mesh) -> tuple[Callable, Callable]:
     likewise.
     """
     same, split = replicated(mesh), divided(mesh)
-
-    def step(
-        state: types.TrainState, batch: types.Batch
-    ) -> tuple[types.TrainState, types.Scalars]:
-        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-            return stage.step(state, batch)
-
     begin = jax.jit(
         lambda state, task: stage.begin(state, task),
         static_argnums=1,
         in_shardings=(same,),
         out_shardings=same,
     )
-    compiled = jax.jit(
-        step,
+    step = jax.jit(
+        _traced_on(mesh, lambda state, batch: stage.step(state, batch)),
         donate_argnums=0,
         in_shardings=(same, split),
         out_shardings=(same, same),
         compiler_options=compiler_options(mesh),
     )
-    return begin, compiled
+    return begin, step
 
 
 def compile_predict(
@@ -137,7 +142,7 @@ def _compile_reading(
 ) -> Callable:
     same = replicated(mesh)
     return jax.jit(
-        read,
+        _traced_on(mesh, read),
         in_shardings=(same, same, divided(mesh)),
         out_shardings=result,
         compiler_options=compiler_options(mesh),

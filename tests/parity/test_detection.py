@@ -18,7 +18,7 @@ import pytest
 from mtpret_jax import config as schema
 from mtpret_jax import models, types
 from mtpret_jax.models import faster_rcnn, pyramid
-from mtpret_jax.ops import boxes, regions
+from mtpret_jax.ops import alignment, boxes, regions
 from mtpret_jax.tasks import detection
 from mtpret_jax.weights import networks
 
@@ -59,6 +59,12 @@ def anchors(sizes=whole.ANCHOR_SIZES, image_size=whole.SIZE, grids=goldens.GRIDS
         strides=pyramid.anchor_strides(image_size),
         sizes=sizes,
         ratios=whole.RATIOS,
+    )
+
+
+def match_anchors(box, valid):
+    return jax.vmap(detection._match_anchors, in_axes=(None, 0, 0))(
+        np.concatenate(anchors()), box, valid
     )
 
 
@@ -113,16 +119,19 @@ def test_matches(name, options):
 
 def test_proposal_losses_of_a_sample():
     box, valid, _ = truth()
-    targets = jax.vmap(detection._anchor_targets, in_axes=(None, 0, 0))(
-        np.concatenate(anchors()), box, valid
+    matched, verdict = match_anchors(box, valid)
+    index = jnp.asarray(golden().arrays["sampled_anchors"].astype(int))
+    targets = jax.vmap(detection._anchor_targets, in_axes=(None, 0, 0, 0, 0))(
+        jnp.concatenate(anchors()), jnp.asarray(box), matched, verdict, index
     )
-    index = golden().arrays["sampled_anchors"].astype(int)
+    first_half = map(jnp.asarray, goldens.first_half())
+    logit, offset = (detection._rows(half, index) for half in first_half)
 
     losses = jax.vmap(detection._proposal_losses)(
-        *goldens.first_half(), targets, index, np.ones(index.shape, bool)
+        logit, offset, targets, np.ones(index.shape, bool)
     )
 
-    drawn = np.take_along_axis(np.asarray(targets["verdict"]), index, axis=1)
+    drawn = np.take_along_axis(np.asarray(verdict), index, axis=1)
     assert (drawn != boxes.IGNORED).all()
     names = ("rpn_objectness", "rpn_box")
     check("proposal_losses", [losses[name].mean() for name in names])
@@ -135,20 +144,18 @@ def test_proposal_losses_of_a_sample():
 def test_a_sample_has_as_many_positives_as_torchvisions(kind, share):
     if kind == "anchors":
         box, valid, _ = truth()
-        targets = jax.vmap(detection._anchor_targets, in_axes=(None, 0, 0))(
-            np.concatenate(anchors()), box, valid
-        )
+        _, verdict = match_anchors(box, valid)
     else:
-        targets = jax.vmap(detection._region_targets)(
+        verdict = jax.vmap(detection._region_targets)(
             goldens.proposals(), np.ones((3, 100), bool), *truth()
-        )
+        )["verdict"]
     theirs = golden().arrays[f"sampled_{kind}"].astype(int)
     keys = jax.random.split(jax.random.key(0), 3)
 
-    ours, drawn = detection._draw(keys, targets, theirs.shape[1], share=share)
+    ours, drawn = detection._draw(keys, verdict, theirs.shape[1], share=share)
 
     assert drawn.all()
-    verdict = np.asarray(targets["verdict"])
+    verdict = np.asarray(verdict)
     counts = [
         np.take_along_axis(verdict, np.asarray(index), axis=1).sum(1)
         for index in (ours, theirs)
@@ -178,7 +185,7 @@ def test_levels_and_alignment_of_regions():
     options = {"finest_anchor": whole.ANCHOR_SIZES[0]}
 
     level = regions.assign_levels(box, level_count=4, **options)
-    found = regions.align(goldens.levels(), box, strides=pyramid.STRIDES, **options)
+    found = alignment.align(goldens.levels(), box, strides=pyramid.STRIDES, **options)
 
     check_equal("aligned_level", level.ravel())
     check("aligned", found.reshape(-1, 7, 7, 3))
@@ -188,11 +195,11 @@ def test_region_losses_of_a_sample():
     targets = jax.vmap(detection._region_targets)(
         goldens.proposals(), np.ones((3, 100), bool), *truth()
     )
-    index = golden().arrays["sampled_regions"].astype(int)
+    index = jnp.asarray(golden().arrays["sampled_regions"].astype(int))
 
     losses = jax.vmap(detection._region_losses)(
         *goldens.second_half(goldens.SAMPLED_REGIONS),
-        jax.vmap(detection._rows)(targets, index),
+        detection._rows(targets, index),
         np.ones(index.shape, bool),
     )
 

@@ -182,11 +182,11 @@ def test_each_half_draws_its_own_number_and_share(fake, key, monkeypatch):
 def test_an_image_of_which_nothing_is_drawn_has_no_loss():
     nothing = np.zeros(2, bool)
     target = np.ones((2, 4), np.float32)
-    candidate = {"verdict": np.zeros(2, np.int32), "target": target}
+    candidate = {"positive": np.zeros(2, bool), "target": target}
     region = {"class": np.zeros(2, np.int32), "target": target}
 
     first = detection._proposal_losses(
-        jnp.ones(2), jnp.zeros((2, 4)), candidate, np.arange(2), nothing
+        jnp.ones(2), jnp.zeros((2, 4)), candidate, nothing
     )
     second = detection._region_losses(
         jnp.ones((2, 3)), jnp.zeros((2, 3, 4)), region, nothing
@@ -213,17 +213,14 @@ def test_region_losses_by_hand():
 
 def test_proposal_losses_by_hand():
     """One anchor on the box, one far off: entropy ln 2; |0.5| costs 0.5 - 1/18."""
-    anchor = detection._anchor_targets(
-        jnp.array([[0.0, 0.0, 10.0, 10.0], [30.0, 30.0, 40.0, 40.0]]),
-        jnp.array([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 0.0, 0.0]]),
-        jnp.array([True, False]),
-    )
+    anchor = jnp.array([[0.0, 0.0, 10.0, 10.0], [30.0, 30.0, 40.0, 40.0]])
+    truth = jnp.array([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 0.0, 0.0]])
+    matched = detection._match_anchors(anchor, truth, jnp.array([True, False]))
 
     found = detection._proposal_losses(
-        jnp.zeros(2),
-        jnp.full((2, 4), 0.5),
-        anchor,
-        jnp.array([0, 1, 0]),
+        jnp.zeros(3),
+        jnp.full((3, 4), 0.5),
+        detection._anchor_targets(anchor, truth, *matched, jnp.array([0, 1, 0])),
         jnp.array([True, True, False]),
     )
 
