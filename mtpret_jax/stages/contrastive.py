@@ -186,12 +186,7 @@ class ContrastiveStage:
         cut = accumulation.split(
             (query, positive), parts, rows=self.config.batch_norm_rows
         )
-        grads, updated, told = accumulation.accumulate(
-            gradient, params, model_state, cut
-        )
-        # As the rows of one batch, in another order.
-        told = jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:]), told)
-        return grads, updated, told
+        return accumulation.accumulate(gradient, params, model_state, cut)
 
     def _loss(
         self,
@@ -212,7 +207,7 @@ class ContrastiveStage:
     def _scalars(
         self, loss: jax.Array, first: jax.Array, query: jax.Array
     ) -> types.Scalars:
-        """Figures of a batch, from each query's.
+        """Figures of a batch, from each query's; with parts, these come first.
 
         Args:
           loss: float32 [B].
@@ -220,7 +215,8 @@ class ContrastiveStage:
           query: Embeddings, float32 [B, D].
         """
         # Both means at once: a deviation about the mean would have devices wait twice.
-        variance = jnp.square(query).mean(0) - jnp.square(query.mean(0))
+        rows = tuple(range(query.ndim - 1))
+        variance = jnp.square(query).mean(rows) - jnp.square(query.mean(rows))
         return {
             "loss": loss.mean(),
             "accuracy": first.mean(dtype=jnp.float32),
