@@ -1,7 +1,9 @@
-"""Max pooling 3x3 with stride 2, and a gradient of it that gathers.
+"""Max pooling 3x3 with stride 2, and its gradient by what each platform does well.
 
-XLA's own gradient of pooling scatters. On a CPU it does so element by element: at a
-batch of 32 and 128 x 128 pixels that was a seventh of a ResNet-18's training step.
+XLA's own gradient of pooling scatters. TPUs have an instruction for it. A CPU does it
+element by element: at a batch of 32 and 128 x 128 pixels that was a seventh of a
+ResNet-18's training step. A GPU adds with atomics, in an order that changes from run to
+run. So elsewhere the gradient gathers: a few element-wise operations in a fixed order.
 """
 
 from __future__ import annotations
@@ -22,6 +24,10 @@ def max_pool(inputs: jax.Array) -> jax.Array:
     Returns:
       [B, ceil(H / 2), ceil(W / 2), C] of the same dtype.
     """
+    return _max_pool(inputs)
+
+
+def _max_pool(inputs: jax.Array) -> jax.Array:
     return jax.lax.reduce_window(
         inputs,
         -jnp.inf,
@@ -37,10 +43,39 @@ def _forward(inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _backward(inputs: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
-    """Gives each element of the input what the windows that chose it hand back.
+    found = jax.lax.platform_dependent(
+        inputs, gradient, tpu=scatter_gradient, default=gather_gradient
+    )
+    return (found,)
 
-    Window `o` covers rows `2o - 1` to `2o + 1`. So an even row is the middle of one
-    window, an odd row the end of one window and the start of the next; so columns.
+
+def scatter_gradient(inputs: jax.Array, gradient: jax.Array) -> jax.Array:
+    """The gradient of `max_pool` as XLA has it, for TPUs.
+
+    Args:
+      inputs: Of the pooling, floating [B, H, W, C].
+      gradient: Of its result, [B, ceil(H / 2), ceil(W / 2), C].
+
+    Returns:
+      [B, H, W, C] of the same dtype.
+    """
+    _, pull = jax.vjp(_max_pool, inputs)
+    return pull(gradient)[0]
+
+
+def gather_gradient(inputs: jax.Array, gradient: jax.Array) -> jax.Array:
+    """The same as `scatter_gradient`, for all other platforms.
+
+    Each element of the input gets what the windows that chose it hand back. Window `o`
+    covers rows `2o - 1` to `2o + 1`. So an even row is the middle of one window, an odd
+    row the end of one window and the start of the next; so columns.
+
+    Args:
+      inputs: Of the pooling, floating [B, H, W, C].
+      gradient: Of its result, [B, ceil(H / 2), ceil(W / 2), C].
+
+    Returns:
+      [B, H, W, C] of the same dtype.
     """
     batch, height, width, channels = inputs.shape
     rows, columns = gradient.shape[1:3]
@@ -74,7 +109,7 @@ def _backward(inputs: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
     )
     spread = jnp.stack([even, odd], 2)  # [B, rows, 2, columns, 2, C]
     spread = spread.reshape(batch, 2 * rows, 2 * columns, channels)
-    return (spread[:, :height, :width],)
+    return spread[:, :height, :width]
 
 
 def _next(array: jax.Array, *, axis: int) -> jax.Array:

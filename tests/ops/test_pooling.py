@@ -33,6 +33,21 @@ def test_pooling_and_its_gradient_are_xlas(size, step, dtype):
     np.testing.assert_array_equal(pull(gradient)[0], expected_pull(gradient)[0])
 
 
+@pytest.mark.parametrize("size", [(8, 6), (7, 9), (1, 1)])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_the_gradients_of_all_platforms_are_the_same(size, dtype):
+    generator = np.random.default_rng(0)
+    inputs = jnp.asarray(np.round(generator.normal(0, 2, (2, *size, 3))), dtype)
+    shape = jax.eval_shape(pooling.max_pool, inputs).shape
+    gradient = jnp.asarray(generator.integers(-8, 9, shape), dtype)
+
+    scattered = pooling.scatter_gradient(inputs, gradient)
+    gathered = pooling.gather_gradient(inputs, gradient)
+
+    assert scattered.dtype == gathered.dtype == dtype
+    np.testing.assert_array_equal(scattered, gathered)
+
+
 def test_a_tie_goes_to_the_first_as_in_pytorch():
     inputs = jnp.zeros((1, 4, 4, 1))
 
