@@ -54,11 +54,9 @@ class BatchNorm(nn.Module):
                 f"BatchNorm: batch of {inputs.shape[0]} does not divide into groups "
                 f"of {rows} rows."
             )
-        groups = inputs.shape[0] // rows
-        grouped = inputs.astype(jnp.float32).reshape(groups, rows, *inputs.shape[1:])
-        axes = tuple(range(1, grouped.ndim - 1))
-        group_mean = grouped.mean(axes)  # [G, C]
-        group_square = jnp.square(grouped).mean(axes)
+        wide = inputs.astype(jnp.float32)
+        group_mean = _mean(wide, rows)  # [G, C]
+        group_square = _mean(jnp.square(wide), rows)
         group_var = jnp.maximum(group_square - jnp.square(group_mean), 0.0)
         if not self.is_initializing():
             count = inputs.size // channels
@@ -68,8 +66,28 @@ class BatchNorm(nn.Module):
             keep = self.momentum
             mean.value = keep * mean.value + (1 - keep) * pooled_mean
             var.value = keep * var.value + (1 - keep) * pooled_var
-        spread = (groups,) + (1,) * (grouped.ndim - 2) + (channels,)
-        factor = scale.reshape(1, channels) * jax.lax.rsqrt(group_var + self.epsilon)
-        shift = bias.reshape(1, channels) - group_mean * factor
-        result = grouped * factor.reshape(spread) + shift.reshape(spread)
-        return result.reshape(inputs.shape).astype(self.dtype)
+        factor = scale[None] * jax.lax.rsqrt(group_var + self.epsilon)
+        shift = bias[None] - group_mean * factor
+        result = wide * _spread(factor, wide) + _spread(shift, wide)
+        return result.astype(self.dtype)
+
+
+def _mean(values: jax.Array, rows: int) -> jax.Array:
+    """Of each group of rows: [B, ..., C] to [G, C].
+
+    Of each example first, so that no large array is divided: a TPU, which lays eight
+    examples beside each other, would have to copy it.
+    """
+    *examples, channels = values.shape
+    if rows == examples[0]:
+        return values.mean(tuple(range(len(examples))))[None]
+    each = values.mean(tuple(range(1, len(examples))))
+    return each.reshape(-1, rows, channels).mean(1)
+
+
+def _spread(values: jax.Array, like: jax.Array) -> jax.Array:
+    """[G, C] to what can be multiplied by [B, ..., C]."""
+    groups, channels = values.shape
+    if groups > 1:
+        values = jnp.repeat(values, like.shape[0] // groups, 0)
+    return values.reshape(-1, *(1,) * (like.ndim - 2), channels)
