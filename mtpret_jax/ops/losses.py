@@ -23,6 +23,10 @@ def info_nce(
       Loss of each example in nats, float32 [B], ln(1 + K) when all similarities are
       equal; and whether the positive came first among all, bool [B].
 
+    Similarities are products in float32 on every platform. A TPU's default would round
+    embeddings to bfloat16 for the queue and not for the positive: at a temperature of
+    0.2 an error of 0.001, at most 0.006, in every logit but one.
+
     Raises:
       ValueError: If `temperature` is not positive.
 
@@ -32,7 +36,8 @@ def info_nce(
     if temperature <= 0:
         raise ValueError(f"info_nce: temperature must be above 0, got {temperature}.")
     agreement = jnp.sum(query * positive, axis=-1, keepdims=True)  # [B, 1]
-    others = query @ negatives.T  # [B, K]
+    exact = jax.lax.Precision.HIGHEST
+    others = jnp.matmul(query, negatives.T, precision=exact)  # [B, K]
     logits = jnp.concatenate([agreement, others], axis=-1) / temperature
     loss = -jax.nn.log_softmax(logits, axis=-1)[:, 0]
     return loss, jnp.max(others, axis=-1) < agreement[:, 0]
