@@ -8,6 +8,8 @@
 # make bench-full       the other benchmarks, two hours
 # make beam-test        preparing a set with Apache Beam
 # make tensorflow-test  our sets by tfds.load, with TFDS's own test of builders
+# make tpu-test         steps compiled for a slice of TPUs, on any machine
+# make bench-slices     every stage for 1, 8 and 256 chips, an hour and more
 # make pytorch-test     exported ResNets in PyTorch and ONNX Runtime
 #
 # Each makes its own virtual environment when there is none. Only Python 3.11 to 3.13
@@ -26,6 +28,7 @@ TORCH_PYTHON ?=
 BEAM_VENV ?= .venv-beam
 TENSORFLOW_VENV ?= .venv-tensorflow
 PYTORCH_VENV ?= .venv-pytorch
+TPU_VENV ?= .venv-tpu
 # Not the conftest.py of the suite: these tests need no JAX.
 ALONE := --noconftest --override-ini filterwarnings=default
 
@@ -33,7 +36,7 @@ RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
 .PHONY: demo test lint docs smoke notebooks bench bench-full format install beam-test
-.PHONY: tensorflow-test pytorch-test
+.PHONY: tensorflow-test pytorch-test tpu-test bench-slices
 .DELETE_ON_ERROR:
 
 install: $(STAMP)
@@ -94,8 +97,6 @@ bench-full: $(STAMP)
 	$(BENCH).startup
 	$(BENCH).growth
 	$(BENCH).augmentation
-	$(BENCH).scaling
-	$(BENCH).ceiling
 
 format: $(STAMP)
 	$(RUN) -m ruff check --fix .
@@ -117,6 +118,18 @@ $(TENSORFLOW_VENV)/.installed: pyproject.toml
 # TensorFlow's base class has a test_session, which says "Not a test".
 tensorflow-test: $(TENSORFLOW_VENV)/.installed
 	$(TENSORFLOW_VENV)/bin/python -m pytest $(ALONE) -k 'not test_session' tests/tensorflow
+
+# The compiler of TPUs, which needs none.
+$(TPU_VENV)/.installed: pyproject.toml $(CONSTRAINTS)
+	$(PYTHON) -m venv $(TPU_VENV)
+	$(TPU_VENV)/bin/python -m pip install --quiet --editable '.[tpu]' pytest --constraint $(CONSTRAINTS)
+	touch $@
+
+tpu-test: $(TPU_VENV)/.installed
+	$(TPU_VENV)/bin/python -m pytest --durations 5 tests/ahead
+
+bench-slices: $(TPU_VENV)/.installed
+	$(TPU_VENV)/bin/python -m benchmarks.slices --network=resnet50 --image_size=224 --dtype=bfloat16
 
 # torchvision without its compiled operators, which its ResNets do not need.
 $(PYTORCH_VENV)/.installed: pyproject.toml

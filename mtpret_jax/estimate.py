@@ -165,20 +165,24 @@ def lower(step: Step, devices: Sequence[Any]) -> Any:
       ValueError: If the batch does not divide over the devices.
     """
     mesh = sharding.make_mesh(devices)
-    row, name = step.row, step.names[0]
+    name = step.names[0]
     path = f"batch of {', '.join(step.names)}"
-    sharding.check_batch_size(
-        step.part.batch_size // step.part.microbatches, mesh, path
-    )
-    stage = building.build_stage(step.config, row, step.tasks)
-    shapes = building.shape_batches(step.config, row)
-    state = jax.eval_shape(lambda key: stage.init(key, shapes), jax.random.key(0))
-    batch = blank(step.config, row, name, _classes(step.tasks, name))
+    part = step.part
+    sharding.check_batch_size(part.batch_size // part.microbatches, mesh, path)
+    stage = building.build_stage(step.config, step.row, step.tasks)
+    batch = blank(step.config, step.row, name, _classes(step.tasks, name))
     _, compiled = sharding.compile_stage(stage, mesh)
     return compiled.lower(
-        _placed(state, sharding.replicated(mesh)),
+        _placed(state_shapes(step), sharding.replicated(mesh)),
         _placed(batch, sharding.divided(mesh)),
     )
+
+
+def state_shapes(step: Step) -> types.TrainState:
+    """Shapes of the state that a step takes."""
+    stage = building.build_stage(step.config, step.row, step.tasks)
+    shapes = building.shape_batches(step.config, step.row)
+    return jax.eval_shape(lambda key: stage.init(key, shapes), jax.random.key(0))
 
 
 def _placed(tree: Any, where: jax.sharding.Sharding) -> Any:

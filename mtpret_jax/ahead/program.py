@@ -10,6 +10,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -50,6 +51,7 @@ class Collective:
     Attributes:
       kind: A key of `SENT`, whether asynchronous or not.
       bytes: Of the whole array on a device: the larger of operands and result.
+      operands: What a device gives.
       devices: That take part with each other, 1 where none does.
       times: That it is done in a run of the program.
       source: What it was made for, as the program tells it.
@@ -57,6 +59,7 @@ class Collective:
 
     kind: str
     bytes: int
+    operands: tuple[hlo.Shape, ...]
     devices: int
     times: int
     source: str
@@ -239,7 +242,10 @@ class _Reader:
         # the one that ends it. Only in the one that starts it this is -1.
         if one.setting("flag_start") not in ("", "-1"):
             return _Counts()
-        given = sum(inside.instructions[name].bytes for name in one.operands)
+        operands = [
+            s for name in one.operands for s in inside.instructions[name].shapes
+        ]
+        given = sum(shape.bytes for shape in operands)
         # A start's result holds its operands and flags too.
         result = 0 if one.opcode.endswith("-start") else one.bytes
         if one.opcode == "all-gather-start":
@@ -248,6 +254,7 @@ class _Reader:
         found = Collective(
             kind=kind,
             bytes=max(given, result),
+            operands=tuple(operands),
             devices=self._group(one),
             times=1,
             source=named.group(1) if named else "",
@@ -262,6 +269,11 @@ class _Reader:
         listed = re.search(r"replica_groups=\{\{([0-9,]*)\}", one.attributes)
         if listed:
             return len(listed.group(1).split(","))
+        named = re.search(r"replica_groups=mesh\[(.*?)\] \{(.*?)\}", one.attributes)
+        if named:
+            sides = dict(re.findall(r"'(\w+)'=([0-9]+)", named.group(1)))
+            axes = re.findall(r"'(\w+)'", named.group(2))
+            return math.prod(int(sides[axis]) for axis in axes)
         tiled = re.search(r"replica_groups=\[([0-9]+),([0-9]+)\]", one.attributes)
         return int(tiled.group(2)) if tiled else self._module.devices
 

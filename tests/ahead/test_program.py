@@ -131,7 +131,7 @@ def test_asynchronous_exchanges_are_counted_once(of_tpu):
     assert [one.times for one in of_tpu.collectives] == [1] * 5
 
 
-def test_older_forms_of_exchanges_are_counted():
+def test_other_forms_of_exchanges_are_counted():
     text = """HloModule old, replica_count=1, num_partitions=8
 
 %add (a: f32[], b: f32[]) -> f32[] {
@@ -152,6 +152,7 @@ ENTRY %main (x: f32[16], y: bf16[4]) -> f32[2] {
   %s = (f32[16]{0}, bf16[4]{0}) all-reduce-done(%r)
   %g = (f32[16]{0}, f32[32]{0}) all-gather-start(%x), replica_groups=[4,2]<=[2,4]T(1,0)
   %h = f32[32]{0} all-gather-done(%g)
+  %m = f32[32]{0} all-reduce(%h), replica_groups=mesh['i'=4,'j'=2] {'j'}
   %t = ((f32[16]{0}), f32[2]{0}, u32[]) async-start(%x), calls=%wrapped
   ROOT %u = f32[2]{0} async-done(%t)
 }
@@ -162,6 +163,7 @@ ENTRY %main (x: f32[16], y: bf16[4]) -> f32[2] {
     assert [(one.kind, one.bytes, one.devices) for one in found.collectives] == [
         ("all-reduce", 16 * 4 + 4 * 2, 8),
         ("all-gather", 32 * 4, 2),
+        ("all-reduce", 32 * 4, 2),
         ("reduce-scatter", 16 * 4, 8),
     ]
 
