@@ -87,7 +87,7 @@ bench: $(STAMP)
 	$(BENCH).contrastive $(AGAINST)
 	$(BENCH).segmentation $(AGAINST) --batch_size=16
 	$(BENCH).detection $(AGAINST) --image_size=192 --batch_size=4 --steps=4
-	$(BENCH).input_pipeline --rounds=3 --seconds=1
+	$(BENCH).input_pipeline --rounds=3
 	$(BENCH).hot_path --stage=contrastive --rounds=3
 
 bench-full: $(STAMP)

@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks import ours, pairing
 from mtpret_jax import types
 from mtpret_jax.models import faster_rcnn, pyramid
-from mtpret_jax.ops import alignment, regions
+from mtpret_jax.ops import alignment, regions, views
 
 
 class Side(ours.Side):
@@ -35,7 +35,7 @@ class Side(ours.Side):
         head = self._trainer.stage.learner.tasks[ours.TASK]._head
         trees = {"params": state.params["heads"][ours.TASK]}
         body = types.Variables(state.params["backbone"], state.model_state["backbone"])
-        image = batch.arrays["image"]
+        image = views.normalise(batch.arrays)["image"]
 
         measure = functools.partial(_measure, self._trainer.options, repeats)
         seconds = {}
@@ -79,7 +79,7 @@ class Side(ours.Side):
 
     def _loss(self, state: types.TrainState, batch: types.Batch) -> jax.Array:
         body = types.Variables(state.params["backbone"], state.model_state["backbone"])
-        features, _ = self._features(body, batch.arrays["image"])
+        features, _ = self._features(body, views.normalise(batch.arrays)["image"])
         head = types.Variables(state.params["heads"][ours.TASK], {})
         task = self._trainer.stage.learner.tasks[ours.TASK]
         loss, _, _ = task.loss(jax.random.key(0), head, features, batch)

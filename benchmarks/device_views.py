@@ -1,6 +1,6 @@
 """Views of stage 1 made on the device: what `augmentation` compares ours with.
 
-Does what `data.augment.draw_view` and `data.transforms.normalise` do to a picture half
+Does what `data.augment.draw_view` and `ops.views.normalise` do to a picture half
 as large again as the view, by the same draws.
 """
 

@@ -61,8 +61,7 @@ class DatasetConfig:
     """A prepared set: which builder makes it, and with which of its options."""
 
     builder: str = "phantom_xray"  # a module of tfds_builders
-    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    # those of the builder's own config
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # builder's
     splits: str = ""  # official, muscle, grouped, as far as it has them; "": its own
 
 
@@ -123,8 +122,7 @@ class InputConfig:
 
     fit: str = "pad"  # how a rectangle becomes a square: pad, crop or stretch
     normalisation: str = "image"  # mean 0, deviation 1: of each image or the dataset
-    workers: int = -1  # processes that read and augment; 0: threads do; -1: for an
-    # accelerator one for each core, at most 32, else 0
+    workers: int = -1  # processes that read; 0: threads; -1: on accelerators, per core
     threads: int = 0  # that read without workers; 0: one for each core, at least 4
     buffer: int = 8  # batches read ahead by all streams; at least one for each reader
 

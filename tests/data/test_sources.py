@@ -56,6 +56,8 @@ def test_source_knows_its_names_and_can_be_pickled(tiny):
     assert source.metadata.object_names == ("lesion",)
     assert source.pixel_statistics() == (0.25, 0.3)
     copy = pickle.loads(pickle.dumps(source))
+    assert len(copy) == len(source)
+    assert not hasattr(copy, "index")
     np.testing.assert_array_equal(copy[2]["image"], source[2]["image"])
 
 
