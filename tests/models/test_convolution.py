@@ -10,7 +10,10 @@ from jax import export
 
 from mtpret_jax import config as schema
 from mtpret_jax import models, types
+from mtpret_jax.ahead import program, topologies
 from mtpret_jax.models import convolution
+from mtpret_jax.ops import pooling
+from mtpret_jax.training import sharding
 
 OPTIONS = {"padding": ((3, 3), (3, 3)), "window_strides": (2, 2)}
 OPTIONS |= {"dimension_numbers": ("NHWC", "HWIO", "NHWC")}
@@ -99,3 +102,30 @@ def test_one_channel_convolved_is_all_convolved(channels):
     for other in (1, 2):  # 147 addends of about one, in another order.
         np.testing.assert_allclose(outputs[other], outputs[0], atol=2e-5)
         np.testing.assert_allclose(gradients[other], gradients[0], atol=2e-4)
+
+
+@pytest.mark.slow
+def test_an_export_made_here_costs_a_tpu_what_is_lowered_for_it():
+    pytest.importorskip("libtpu")
+    mesh = sharding.make_mesh(topologies.devices("tpu:v5e:1"))
+    shapes = [(7, 7, 3, 16), (8, 32, 32, 3)]
+
+    def loss(kernel, image):
+        hidden = convolution.convolve_grey(image, kernel, **OPTIONS)
+        return jnp.square(pooling.max_pool(jax.nn.relu(hidden))).sum()
+
+    function = jax.jit(jax.grad(loss))
+    blank = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+    exported = export.export(function, platforms=("cpu", "cuda", "tpu"))(*blank)
+    where = sharding.replicated(mesh)
+    placed = [
+        jax.ShapeDtypeStruct(shape, jnp.float32, sharding=where) for shape in shapes
+    ]
+
+    lowered, called = (
+        program.read(each.lower(*placed).compile())
+        for each in (function, jax.jit(exported.call))
+    )
+
+    assert called.cycles == lowered.cycles > 0
+    assert called.operations == lowered.operations
