@@ -22,7 +22,7 @@ FILE = "golden.npz"
 PICTURE = "golden.png"
 # float32 sums in another order change the seventh digit; dozens of layers, more.
 TOLERANCE = {"float32": 1e-3, "bfloat16": 5e-2}
-INPUT_TOLERANCE = 1e-3  # another OpenCV rounds 16-bit intensities otherwise
+INPUT_TOLERANCE = 1e-2  # a grey level of 255: another OpenCV rounds otherwise
 _COMPARED = ("embedding", "probability", "segmentation", "score")
 _HEADROOM = 1 << 20  # bytes of an array beyond one number for each pixel
 PIXELS = 0.01  # share of a mask that may change class
