@@ -109,7 +109,13 @@ BUILDERS_MAY = {
     "tqdm",
     "absl",
 }
-BUILDERS_MAY_INSIDE_FUNCTIONS = {"pydicom", "openpyxl", "apache_beam"}
+BUILDERS_MAY_INSIDE_FUNCTIONS = {
+    "pydicom",
+    "gdcm",
+    "openjpeg",
+    "openpyxl",
+    "apache_beam",
+}
 
 
 def _python_files(folder: pathlib.Path) -> list[pathlib.Path]:

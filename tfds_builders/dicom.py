@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tfds_builders import jpeg_headers, levels, limits
+from tfds_builders import dicom_grey, jpeg_headers, limits
 
 # Values of Modality for projections: computed, digital, plain, mammography, dental.
 _RADIOGRAPHY = ("CR", "DX", "DR", "RG", "MG", "IO", "PX", "RF", "XA")
@@ -24,7 +24,6 @@ _MOST_READS = 200_000  # a radiograph has hundreds of elements, each takes two
 _LONGEST_ELEMENT = 1 << 20  # bytes of what is no picture; a table of 16 bits has 2**17
 _PIXEL_GROUP = 0x7FE0
 _BYTES = (None, "OB", "OD", "OF", "OV", "OW", "UN")  # kinds that stay bytes
-_ITEM = b"\xfe\xff\x00\xe0"  # what compressed pixels begin with
 
 
 def read(
@@ -37,9 +36,8 @@ def read(
       dtype: `np.uint8` or `np.uint16`, the type wanted.
 
     Returns:
-      dtype [H, W], rescale and first window applied, bright where rays were stopped,
-      stretched over all of `dtype`; and what the header leaves open or contradicts, in
-      words.
+      dtype [H, W] as `dicom_grey.shown` makes it, bright where rays were stopped; and
+      what the header leaves open or contradicts, in words.
 
     Raises:
       ImportError: If pydicom is missing.
@@ -56,7 +54,9 @@ def read(
         with limits.QUIET, np.errstate(all="ignore"), contextlib.ExitStack() as room:
             data = _parse(content, room)
             room.enter_context(limits.room_for(_check_size(data)))
-            return _shown(data, dtype), _notes(data)
+            notes = [*_complete(data), *_name_syntax(data)]
+            shown, more = dicom_grey.shown(data, dtype)
+            return shown, (*_notes(data), *notes, *more)
     except limits.UnreadableImage:
         raise
     # pydicom decodes when asked, and raises almost anything on damaged files.
@@ -99,7 +99,9 @@ def _parse(content: bytes, room: contextlib.ExitStack) -> Any:
         data.file_meta = dataset.FileMetaDataset()
         data.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
     else:
-        file.seek(0)
+        # Without a syntax it would be taken from an empty element.
+        if syntax or not meta:
+            file.seek(0)
         data = filereader.dcmread(file, force=True)
     for tag in list(data.keys()):
         element = data.get_item(tag)
@@ -109,6 +111,24 @@ def _parse(content: bytes, room: contextlib.ExitStack) -> Any:
         if is_long and not (tag.group == _PIXEL_GROUP and element.VR in _BYTES):
             del data[tag]
     return data
+
+
+def _name_syntax(data: Any) -> list[str]:
+    """Names the transfer syntax that a data set without one was read in."""
+    from pydicom import dataset, uid
+
+    if getattr(data, "file_meta", None) is None:
+        data.file_meta = dataset.FileMetaDataset()
+    if data.file_meta.get("TransferSyntaxUID"):
+        return []
+    is_implicit, is_little = data.original_encoding
+    syntax, words = uid.ImplicitVRLittleEndian, "implicit little endian"
+    if is_implicit is False:
+        syntax, words = uid.ExplicitVRLittleEndian, "explicit little endian"
+        if not is_little:
+            syntax, words = uid.ExplicitVRBigEndian, "explicit big endian"
+    data.file_meta.TransferSyntaxUID = syntax
+    return [f"no Transfer Syntax UID: read as {words}"]
 
 
 def _inflate(packed: memoryview) -> _Counted:
@@ -144,7 +164,7 @@ def _check_size(data: Any) -> int:
             f"expected one grey frame, the DICOM file holds {data.NumberOfFrames}"
         )
     pixels = data.get("PixelData") or b""
-    if pixels[: len(_ITEM)] != _ITEM:
+    if pixels[: len(jpeg_headers.ITEM)] != jpeg_headers.ITEM:
         return width * height * count
     from pydicom import encaps
 
@@ -159,30 +179,67 @@ def _check_size(data: Any) -> int:
     return width * height * count
 
 
-def _shown(data: Any, dtype: type[np.unsignedinteger[Any]]) -> np.ndarray:
-    """Decodes the pixels and does to them what the header asks."""
-    from pydicom import pixels
+# Without these nobody knows what the pixels mean.
+_REQUIRED = (
+    "BitsAllocated",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "PixelRepresentation",
+)
+# What changes how the picture is shown, if it is there.
+_OPTIONAL = (
+    "BitsStored",
+    "HighBit",
+    "NumberOfFrames",
+    "PlanarConfiguration",
+    "RescaleSlope",
+    "RescaleIntercept",
+    "WindowCenter",
+    "WindowWidth",
+    "VOILUTFunction",
+    "ModalityLUTSequence",
+    "VOILUTSequence",
+    "PixelPaddingValue",
+    "PixelPaddingRangeLimit",
+)
+_FLOATS = ("FloatPixelData", "DoubleFloatPixelData")
 
-    stored = np.asarray(data.pixel_array)
-    if stored.ndim != 2:
-        raise limits.UnreadableImage(
-            f"expected one grey frame, the DICOM file holds {stored.shape}"
-        )
 
-    def rescaled(part: np.ndarray) -> np.ndarray:
-        return np.asarray(pixels.apply_modality_lut(part, data), np.float64)
+def _complete(data: Any) -> list[str]:
+    """Drops elements without a value, fills in what can be known; says which."""
+    notes, empty = [], []
+    for name in (*_REQUIRED, *_OPTIONAL):
+        if name in data and not _has_value(data[name].value):
+            empty.append(name)
+            del data[name]
+    if empty:
+        notes.append(f"there but empty, taken as absent: {', '.join(empty)}")
+    if any(name in data for name in _FLOATS):  # These have no such thing.
+        data.PixelRepresentation = data.get("PixelRepresentation", 0)
+    lacking = [name for name in _REQUIRED if name not in data]
+    if lacking:
+        words = "empty" if set(lacking) <= set(empty) else "missing"
+        raise limits.UnreadableImage(f"DICOM: {', '.join(lacking)}: {words}")
+    bits = int(data.get("BitsStored", 0))
+    if not 1 <= bits <= int(data.BitsAllocated):
+        notes.append(f"BitsStored is {bits or 'absent'}: taken as BitsAllocated")
+        data.BitsStored, data.HighBit = data.BitsAllocated, data.BitsAllocated - 1
+    high = int(data.get("HighBit", -1))
+    if not data.BitsStored - 1 <= high < data.BitsAllocated:
+        notes.append(f"HighBit is {'absent' if high < 0 else high}: that of BitsStored")
+        data.HighBit = data.BitsStored - 1
+    if int(data.SamplesPerPixel) > 1 and "PlanarConfiguration" not in data:
+        data.PlanarConfiguration = 0
+    return notes
 
-    def windowed(part: np.ndarray) -> np.ndarray:
-        return np.asarray(pixels.apply_voi_lut(rescaled(part), data), np.float64)
 
-    values = levels.distinct(stored)
-    low, high = levels.extent(values, windowed)
-    # A window outside the data would leave one flat colour.
-    change = windowed if low < high else rescaled
-    if data.get("PhotometricInterpretation", "") != "MONOCHROME1":
-        return levels.spread(stored, dtype, change)
-    low, high = levels.extent(values, change)
-    return levels.spread(stored, dtype, lambda part: high + low - change(part))
+def _has_value(value: Any) -> bool:
+    if isinstance(value, (str, bytes)):
+        return bool(value.strip())
+    try:
+        return value is not None and bool(len(value))
+    except TypeError:  # a number
+        return True
 
 
 def _notes(data: Any) -> tuple[str, ...]:
@@ -192,8 +249,6 @@ def _notes(data: Any) -> tuple[str, ...]:
     if modality not in _RADIOGRAPHY:
         said = f"Modality is {modality}" if modality else "no Modality"
         notes.append(f"{said}: perhaps not a radiograph")
-    if "WindowCenter" not in data and "VOILUTSequence" not in data:
-        notes.append("no window (VOI LUT): its whole range is shown")
     kind = _code(data, "PhotometricInterpretation")
     shape = _code(data, "PresentationLUTShape")
     if shape == _DAMAGED:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from tfds_builders import limits
 
+ITEM = b"\xfe\xff\x00\xe0"  # what compressed pixels begin with
 _MARKER = re.compile(rb"\xff([^\xff])", re.DOTALL)  # filled up by more FF before
 # Start of a frame: all of C0 to CF but for tables and arithmetic, and JPEG-LS.
 _FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
@@ -29,7 +30,23 @@ def sizes(stream: bytes) -> Iterator[tuple[int, int, int]]:
         yield _jpeg_2000_size(stream)
 
 
+def precision(stream: bytes) -> int | None:
+    """Bits of a sample; None of other formats, or where it is not said."""
+    if stream.startswith(b"\xff\xd8"):
+        return next((stream[at + 2] for at in _frames(stream)), None)
+    if stream.startswith(b"\xff\x4f") or stream[4:8] == b"jP  ":
+        return (stream[_code_stream(stream) + 42] & 0x7F) + 1
+    return None
+
+
 def _jpeg_sizes(stream: bytes) -> Iterator[tuple[int, int, int]]:
+    for at in _frames(stream):
+        height, width, channels = struct.unpack_from(">HHB", stream, at + 3)
+        yield width, height, channels
+
+
+def _frames(stream: bytes) -> Iterator[int]:
+    """Where the frames' headers begin, at their length."""
     at = 2
     for _ in range(_MOST_PARTS):
         found = _MARKER.search(stream, at)
@@ -39,8 +56,7 @@ def _jpeg_sizes(stream: bytes) -> Iterator[tuple[int, int, int]]:
         if found[1][0] in _ALONE:
             continue
         if found[1][0] in _FRAMES:
-            height, width, channels = struct.unpack_from(">HHB", stream, at + 3)
-            yield width, height, channels
+            yield at
         at += struct.unpack_from(">H", stream, at)[0]
     raise limits.UnreadableImage(f"the JPEG inside has over {_MOST_PARTS:,} markers")
 

@@ -15,6 +15,8 @@ from tfds_builders import limits
 
 # Of each value alone: the same wherever it stands, and in whatever shape.
 Change = Callable[[np.ndarray], np.ndarray]
+# Red, green and blue in grey, in 65536ths.
+_WEIGHTS = (19595, 38470, 7471)
 _BLOCK = 1 << 20  # values
 
 
@@ -70,6 +72,8 @@ def spread(
     values: np.ndarray,
     dtype: type[np.unsignedinteger[Any]],
     change: Change = as_float,
+    *,
+    left_out: Change | None = None,
 ) -> np.ndarray:
     """Stretches numbers of any range over all of `dtype`; a constant becomes 0.
 
@@ -77,21 +81,36 @@ def spread(
       values: Any shape, integer or float.
       dtype: `np.uint8` or `np.uint16`.
       change: To float64, made first.
+      left_out: Which values are no part of the range and become 0, as bool.
 
     Raises:
       UnreadableImage: If a number, or the distance of two, is not finite.
     """
     with np.errstate(all="ignore"):
-        low, high = extent(distinct(values), change)
+        there = distinct(values)
+        if left_out is not None:
+            there = there[~left_out(there)]
+        low, high = extent(there, change)
         distance = high - low
     if not np.isfinite(distance):
         raise limits.UnreadableImage("some pixels are not finite numbers")
     if not distance:
         return np.zeros(values.shape, dtype)
     most = np.iinfo(dtype).max
-    return replace(
-        values, lambda part: np.rint((change(part) - low) / distance * most), dtype
-    )
+
+    def stretched(part: np.ndarray) -> np.ndarray:
+        found = np.rint((change(part) - low) / distance * most)
+        return found if left_out is None else np.where(left_out(part), 0, found)
+
+    return replace(values, stretched, dtype)
+
+
+def grey(colours: np.ndarray) -> np.ndarray:
+    """The grey of colours, as Pillow's: uint8 or uint16 [.., 3] to the same [..]."""
+    total = np.full(colours.shape[:-1], 1 << 15, np.uint32)
+    for channel, weight in enumerate(_WEIGHTS):
+        total += colours[..., channel] * np.uint32(weight)
+    return (total >> 16).astype(colours.dtype)
 
 
 def _fits_table(values: np.ndarray) -> bool:

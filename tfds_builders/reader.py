@@ -26,12 +26,11 @@ _FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 _DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 # Detectors deliver these depths, often inside a 16-bit file.
 _DEPTHS = (8, 10, 12, 14, 16)
-# Red, green and blue in grey, in 65536ths; Pillow's, so that 8 and 16 bits agree.
-_WEIGHTS = (19595, 38470, 7471)
 # Tags of TIFF and their values.
-_BITS, _PHOTOMETRIC, _PLANES = 258, 262, 284
+_BITS, _PHOTOMETRIC, _PLANES, _SAMPLE_FORMAT = 258, 262, 284, 339
 _TILE = 322, 323  # width and height, pixels
 _WHITE_IS_ZERO, _SEPARATE = 0, 2
+_UNSIGNED, _SIGNED = 1, 2
 _LARGEST_RUN_LENGTH = 10_000_000  # pixels; Pillow unpacks six million a second
 # What Pillow raises depends on the format and on where the damage is.
 _DAMAGE = (
@@ -56,9 +55,10 @@ def read_image(
 
     Integer pixels deeper than 8 bits, grey or RGB, are stretched from the smallest of
     8, 10, 12, 14 and 16 bits that holds the brightest one, so that a 12-bit picture in
-    a 16-bit file keeps its detail. Of DICOM, the rescale and the first window are
-    applied. MONOCHROME1 of DICOM and WhiteIsZero of TIFF are inverted. An alpha channel
-    is ignored, and so is an orientation tag, but for that of TIFF, which is applied.
+    a 16-bit file keeps its detail. Of DICOM, rescale and first window are applied as
+    `dicom_grey` says. MONOCHROME1 of DICOM and WhiteIsZero of TIFF are inverted. An
+    alpha channel is ignored, and so is an orientation tag, but for that of TIFF, which
+    is applied.
 
     Args:
       source: A file's path, or its content.
@@ -141,7 +141,7 @@ def read_mask(source: epath.PathLike | bytes) -> np.ndarray:
 def _codes(picture: Image.Image, content: bytes) -> np.ndarray:
     """The values of a mask's pixels; see `read_mask`."""
     deep = _is_deep_colour(picture, content)
-    values = _deep_colours(picture, content) if deep else np.asarray(picture)
+    values = _deep_colours(picture, content) if deep else _as_stored(picture)
     if picture.mode == "1":
         return values.astype(np.uint8)
     if values.ndim == 3:
@@ -292,6 +292,17 @@ def _tiff_tag(picture: Image.Image, tag: int) -> Any:
     return picture.tag_v2.get(tag)
 
 
+def _as_stored(picture: Image.Image) -> np.ndarray:
+    """The pixels, by the sample format of a TIFF where Pillow takes another."""
+    values = np.asarray(picture)
+    (kind, *_) = _tiff_tag(picture, _SAMPLE_FORMAT) or (_UNSIGNED,)
+    if picture.mode == "I" and kind == _UNSIGNED and _tiff_tag(picture, _BITS) == (32,):
+        return values.view(np.uint32)
+    if picture.mode == "L" and kind == _SIGNED:
+        return values.view(np.int8)
+    return values
+
+
 def _is_deep_colour(picture: Image.Image, content: bytes) -> bool:
     """Whether a file holds 16 bits of each colour, of which Pillow keeps 8."""
     if picture.mode not in ("RGB", "RGBA"):
@@ -338,13 +349,11 @@ def _bare_png(content: bytes) -> bytes:
 def _grey(picture: Image.Image, content: bytes) -> np.ndarray:
     """Returns one channel: uint8, or integer or float of the file's own range."""
     if _is_deep_colour(picture, content):
-        colours = _deep_colours(picture, content)
-        total = np.full(colours.shape[:2], 1 << 15, np.uint32)
-        for channel, weight in enumerate(_WEIGHTS):
-            total += colours[..., channel] * np.uint32(weight)
-        return (total >> 16).astype(np.uint16)
-    if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
-        return np.asarray(picture)
+        return levels.grey(_deep_colours(picture, content))
+    values = _as_stored(picture)
+    is_signed = values.dtype == np.int8
+    if is_signed or picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
+        return values
     try:
         # Palettes first become colours: their indices mean nothing.
         if picture.mode in ("P", "PA"):
