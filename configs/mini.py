@@ -163,5 +163,6 @@ def _add_stages(config: ConfigDict) -> None:
             rounds=6,
             anchor_previous=0.001,
             anchor_pretrained=0.001,
+            validation_batches=32,  # all: the sets are small
         ),
     )

@@ -61,17 +61,25 @@ class Workshop:
         splits = self.config.datasets[name].splits
         return sources.open_prepared(self.folders[name], split, splits)
 
-    def subset(self, row: schema.RunConfig, split: str) -> subsets.Subset:
-        """The part of a split whose labels a run may use; all of the test split."""
+    def subset(self, row: schema.RunConfig, task: str, split: str) -> subsets.Subset:
+        """The part of a split whose labels a run may use; all of the test split.
+
+        Of validation, stage 2 uses no more than it trains with meanwhile.
+        """
         if split == "test":
             return subsets.ALL
-        return subsets.Subset(self.config.seed_of(row), row.label_fraction)
+        used = subsets.Subset(self.config.seed_of(row), row.label_fraction)
+        if row.stage != "continual" or split != "validation":
+            return used
+        batches = config_checks.validation_batches(row)
+        most = batches * self.config.tasks[task].batch_size
+        return dataclasses.replace(used, most=most)
 
     def labels(self, row: schema.RunConfig, task: str, split: str) -> dict[str, Any]:
         """What a run uses of a task's split; see `subsets.describe`."""
         settings = self.config.tasks[task]
         source = self.open_set(settings.dataset, split)
-        return subsets.describe(source, settings, self.subset(row, split))
+        return subsets.describe(source, settings, self.subset(row, task, split))
 
 
 def open_workshop(
@@ -334,7 +342,7 @@ def open_streams(
             shop.folders[config.tasks[name].dataset],
             seed=config.seed_of(row),
             splits=config.datasets[config.tasks[name].dataset].splits,
-            subset=shop.subset(row, "train"),
+            subset=shop.subset(row, name, "train"),
             first_batch=first_batch[name],
             shard=shop.shard,
         )
@@ -354,6 +362,6 @@ def open_split(
         shop.folders[settings.dataset],
         split,
         splits=shop.config.datasets[settings.dataset].splits,
-        subset=shop.subset(row, split),
+        subset=shop.subset(row, task, split),
         shard=shop.shard,
     )

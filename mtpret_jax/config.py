@@ -191,6 +191,7 @@ class ContinualConfig:
     anchor_pretrained: float = 0.01  # pull to the weights before the stage
     feature_memory: float = 0.0  # pull to the features before the segment
     head_decay: float = 0.01  # pull of a head's kernels to zero, beside the anchors
+    validation_batches: int = 0  # of each task, at most; 0: together as many as steps
 
 
 @dataclasses.dataclass(frozen=True)

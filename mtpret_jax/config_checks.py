@@ -31,6 +31,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "ContinualConfig.anchor_pretrained": (0, _ANY),
     "ContinualConfig.feature_memory": (0, _ANY),
     "ContinualConfig.head_decay": (0, _ANY),
+    "ContinualConfig.validation_batches": (0, _ANY),
     "ContrastiveConfig.batch_norm_rows": (0, _ANY),
     "ContrastiveConfig.momentum": (0, 1),
     "ContrastiveConfig.size_exponent": (0, _ANY),
@@ -254,6 +255,17 @@ def _check_labels(config: ExperimentConfig, path: str, row: RunConfig) -> None:
                 f"seed {config.seed_of(earlier)}. Give both the same seed, and that "
                 "run no larger fraction; or start from another run."
             )
+
+
+def validation_batches(row: RunConfig) -> int:
+    """Largest number of a task's batches that stage 2 measures it on, each time.
+
+    Where the config gives none, all tasks together have no more than there were steps
+    since the last time, but each has one.
+    """
+    steps = max(row.evaluate_every // row.steps, 1) * row.steps
+    share = max(steps // len(row.continual.tasks), 1)
+    return row.continual.validation_batches or share
 
 
 def is_weights(init_from: str) -> bool:

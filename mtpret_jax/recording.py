@@ -18,7 +18,7 @@ import numpy as np
 from etils import epath
 
 from mtpret_jax import building, types
-from mtpret_jax.data import sources
+from mtpret_jax.data import sources, subsets
 from mtpret_jax.training import (
     checkpoint,
     evaluation,
@@ -294,13 +294,15 @@ class Recorder:
     ) -> None:
         """Adds the row of a segment to `forgetting.json`."""
         path = self._folder / "forgetting.json"
-        matrix = {
-            "tasks": list(self._tasks),
-            "metric": {task: self._primary(task) for task in self._tasks},
-            "segments": [],
-        }
         if path.exists():
             matrix = json.loads(path.read_text())
+        else:
+            matrix = {
+                "tasks": list(self._tasks),
+                "metric": {task: self._primary(task) for task in self._tasks},
+                "measured_on": {task: self._measured_on(task) for task in self._tasks},
+                "segments": [],
+            }
         rounds = segment // len(self._tasks)
         task = self._segments[segment].task
         row = {"task": task, "round": rounds, "steps": done, "values": values}
@@ -308,6 +310,17 @@ class Recorder:
         before = [entry for entry in matrix["segments"] if entry["steps"] < done]
         matrix["segments"] = [*before, row]
         files.write_json(path, matrix)
+
+    def _measured_on(self, task: str) -> dict[str, Any]:
+        """How many of a task's validation images are used, of how many it may use."""
+        settings = self._shop.config.tasks[task]
+        source = self._shop.open_set(settings.dataset, "validation")
+        used = self._shop.subset(self._row, task, "validation")
+        parts = {"records": used, "of": dataclasses.replace(used, most=0)}
+        return {"split": "validation"} | {
+            name: len(subsets.usable_records(source, settings, part))
+            for name, part in parts.items()
+        }
 
 
 def is_measured(

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from mtpret_jax import config as schema
+from mtpret_jax import config_checks
 
 pytestmark = pytest.mark.smoke
 
@@ -284,3 +285,24 @@ def test_every_option_is_read_outside_the_schema():
     unread = sorted(name for name in options if name.split(".")[1] not in read)
 
     assert not unread, f"nothing reads these options: {unread}"
+
+
+@pytest.mark.parametrize(
+    ("steps", "every", "given", "expected"),
+    [
+        (300, 0, 0, 42),  # 7 x 42 batches, where 300 were trained
+        (300, 900, 0, 128),
+        (10, 300, 0, 42),
+        (300, 100, 0, 42),  # at the end of a segment at the earliest
+        (2, 0, 0, 1),
+        (300, 0, 500, 500),
+    ],
+)
+def test_stage_2_validates_no_more_than_it_trains(steps, every, given, expected):
+    tasks = tuple("abcdefg")
+    stage = schema.ContinualConfig(tasks=tasks, validation_batches=given)
+    run = schema.RunConfig(
+        stage="continual", steps=steps, evaluate_every=every, continual=stage
+    )
+
+    assert config_checks.validation_batches(run) == expected

@@ -10,7 +10,7 @@ import collections
 import dataclasses
 import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,10 +28,12 @@ class Subset:
     Attributes:
       seed: Of the choice; another seed draws other groups.
       fraction: Of the groups of each stratum, rounded up, (0, 1].
+      most: Records kept of these, evenly of all strata and whatever the seed; 0: all.
     """
 
     seed: int = 0
     fraction: float = 1.0
+    most: int = 0
 
 
 ALL = Subset()
@@ -71,13 +73,56 @@ def choose(
       subset: The part.
 
     Returns:
-      int32, rising: some of `records`, at least one of each stratum.
+      int32, rising: some of `records`, at least one of each stratum (as far as `most`
+      allows).
     """
-    if subset.fraction >= 1:
+    if subset.fraction < 1:
+        records = _of_groups(rows, records, task, subset)
+    if not 0 < subset.most < len(records):
         return records
-    groups: dict[str, list[int]] = {}
+    images = _held(records, lambda record: f"image {rows[record]['image_id']}")
+    # A place in its stratum from 0 to 1, so that every beginning holds of each alike.
+    places = [
+        (number / len(members), _rank(0, task.dataset, image), images[image])
+        for members in _strata(rows, images, task, 0)
+        for number, image in enumerate(members)
+    ]
+    chosen = [record for *_, held in sorted(places) for record in held]
+    return np.asarray(sorted(chosen[: subset.most]), np.int32)
+
+
+def _of_groups(
+    rows: Sequence[Row],
+    records: np.ndarray,
+    task: config.TaskConfig,
+    subset: Subset,
+) -> np.ndarray:
+    """The fraction of `choose`."""
+    groups = _held(records, lambda record: group_of(rows[record]))
+    chosen: list[int] = []
+    for members in _strata(rows, groups, task, subset.seed):
+        # A fraction such as 0.07 of 100 groups is 7 of them, not 8.
+        count = math.ceil(round(subset.fraction * len(members), 9))
+        for group in members[:count]:
+            chosen += groups[group]
+    return np.asarray(sorted(chosen), np.int32)
+
+
+def _held(records: np.ndarray, name: Callable[[int], str]) -> dict[str, list[int]]:
+    """The records of each name."""
+    held: dict[str, list[int]] = {}
     for record in records.tolist():
-        groups.setdefault(group_of(rows[record]), []).append(record)
+        held.setdefault(name(record), []).append(record)
+    return held
+
+
+def _strata(
+    rows: Sequence[Row],
+    groups: Mapping[str, Sequence[int]],
+    task: config.TaskConfig,
+    seed: int,
+) -> list[list[str]]:
+    """The groups of each stratum, in the order that `choose` takes them."""
     labels = {
         group: {label for record in held for label in _labels(rows[record], task)}
         for group, held in groups.items()
@@ -87,14 +132,9 @@ def choose(
     for group, found in labels.items():
         rarest = min(found, key=lambda label: (holders[label], label))
         strata.setdefault(rarest, []).append(group)
-    chosen: list[int] = []
     for members in strata.values():
-        # A fraction such as 0.07 of 100 groups is 7 of them, not 8.
-        count = math.ceil(round(subset.fraction * len(members), 9))
-        members.sort(key=lambda group: _rank(subset.seed, task.dataset, group))
-        for group in members[:count]:
-            chosen += groups[group]
-    return np.asarray(sorted(chosen), np.int32)
+        members.sort(key=lambda group: _rank(seed, task.dataset, group))
+    return list(strata.values())
 
 
 def group_of(row: Row) -> str:

@@ -220,6 +220,7 @@ def _forgetting(report: Report) -> str:
         rows = [
             f"<tr><td>{markup.text(task)}</td>"
             f"<td>{words.metric(matrix.get('metric', {}).get(task, ''))}</td>"
+            f"<td>{words.measured_on(matrix, task)}</td>"
             + "".join(
                 f"<td>{words.number(row[key])}</td>"
                 for key in ("best", "last", "forgotten")
@@ -227,7 +228,9 @@ def _forgetting(report: Report) -> str:
             + "</tr>"
             for task, row in matrix["summary"].items()
         ]
-        head = markup.cells(("task", "metric", "best", "at the end", "lost"), "th")
+        head = markup.cells(
+            ("task", "metric", "images", "best", "at the end", "lost"), "th"
+        )
         drawn = markup.figure(image, f"Forgetting in {name}.")
         table = markup.table(head, rows)
         parts.append(f"<h3>{markup.text(name)}</h3>{drawn}{table}")
@@ -235,9 +238,9 @@ def _forgetting(report: Report) -> str:
         return ""
     return (
         "<h2>What continual learning keeps and forgets</h2><p>Every task met "
-        "so far is measured on its validation images after each segment. A row that "
-        "fades to the right is a task that is being forgotten; “lost” is its best "
-        "value less its last.</p>" + "".join(parts)
+        "so far is measured on validation images, always the same, after each segment. "
+        "A row that fades to the right is a task that is being forgotten; “lost” is "
+        "its best value less its last.</p>" + "".join(parts)
     )
 
 

@@ -264,3 +264,9 @@ def counted(number_of: int, noun: str, *, capital: bool = True) -> str:
     word = names[number_of] if number_of < len(names) else str(number_of)
     word = word if capital else word.lower()
     return f"{word} {noun}{'' if number_of == 1 else 's'}"
+
+
+def measured_on(matrix: Mapping[str, Any], task: str) -> str:
+    """How many validation images a forgetting matrix is of, and of how many."""
+    used = matrix.get("measured_on", {}).get(task)
+    return f"{used['records']:,} of {used['of']:,}" if used else "–"

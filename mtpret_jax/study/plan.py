@@ -224,6 +224,11 @@ def _continual(config: schema.ExperimentConfig, cell: Cell) -> schema.RunConfig:
     template = config.study.continual
     steps, rounds = template.steps, template.continual.rounds
     tasks, every = _continual_tasks(config), template.evaluate_every
+    whole = dataclasses.replace(template.continual, tasks=tasks)
+    # Alike for every arm: values on different images can't be compared.
+    batches = config_checks.validation_batches(
+        dataclasses.replace(template, continual=whole)
+    )
     if cell.arm == "control":
         tasks = (cell.task,)
     elif cell.arm in _ONE_PASS:
@@ -240,6 +245,10 @@ def _continual(config: schema.ExperimentConfig, cell: Cell) -> schema.RunConfig:
         steps=steps,
         evaluate_every=every,
         continual=dataclasses.replace(
-            template.continual, tasks=tasks, rounds=rounds, **_CHANGES[cell.arm]
+            template.continual,
+            tasks=tasks,
+            rounds=rounds,
+            validation_batches=batches,
+            **_CHANGES[cell.arm],
         ),
     )

@@ -37,8 +37,12 @@ def section(study: Study, config: schema.ExperimentConfig) -> str:
         gains = (_transfer(moved.get(way)) for way in ("backward", "forward"))
         rows.append((arm, share, *how, words.number(total), *gains))
         caption = f"{title} of labels: {how[0]} memorization, tasks {how[1]}"
+        sizes = (f"{t} {words.measured_on(found[0], t)}" for t in found[0]["tasks"])
         image = figures.forgetting(found[0])
-        drawn = markup.figure(image, f"Forgetting matrix: {caption}.")
+        drawn = markup.figure(
+            image,
+            f"Forgetting matrix: {caption}. Validation images: {', '.join(sizes)}.",
+        )
         maps.append(f"<div><h4>{markup.text(caption)}</h4>{drawn}</div>")
     narrow = all(len(m["segments"]) <= _NARROW for m in study["forgetting"].values())
     drawn = "".join(maps)

@@ -36,10 +36,11 @@ LEARNING = (
     "thick one."
 )
 FORGETTING = (
-    "Every task met so far is measured on its validation images after each segment of "
-    "the continual stage. A row that fades to the right is a task being forgotten. "
-    "“Lost” is a task's best value less its last. Backward transfer: a task's value at "
-    "the end less that after its own last segment; below zero, later tasks made it "
+    "Every task met so far is measured on validation images, always the same, after "
+    "each segment of the continual stage. A row that fades to the right is a task "
+    "being forgotten. “Lost” is a task's best value less its last. Backward transfer: "
+    "a task's value at the end less that after its own last segment; below zero, later "
+    "tasks made it "
     "forgotten. Forward transfer: its value after its first segment less that of the "
     "control after as many steps; below zero, what came before kept it from being "
     "learnt. Memorization means the anchors and the feature memory that hold a network "

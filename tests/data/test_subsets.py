@@ -273,3 +273,29 @@ def test_streams_read_the_part_and_no_more(tiny):
             ),
             "sha256": hashlib.sha256(lines.encode()).hexdigest(),
         }
+
+
+@pytest.mark.parametrize("kind", ["classification", "segmentation", "detection"])
+def test_a_part_of_so_many_images_is_even_and_the_same_for_every_seed(kind):
+    rows = rows_of_patients()
+    everything, task = np.arange(len(rows), dtype=np.int32), make_task(kind)
+    ill = np.array([row["finding"] == "ill" for row in rows])
+    smaller: set[int] = set()
+
+    for most in (2, 10, 101, len(rows) - 1):
+        part = subsets.choose(rows, everything, task, subsets.Subset(0, most=most))
+        other = subsets.choose(rows, everything, task, subsets.Subset(7, most=most))
+        np.testing.assert_array_equal(part, other)
+        assert part.tolist() == sorted(set(part.tolist()))
+        assert len(part) == most
+        assert smaller <= set(part.tolist())
+        smaller = set(part.tolist())
+        if kind != "segmentation":
+            assert abs(ill[part].sum() - most * ill.mean()) <= 1
+
+    for most in (0, len(rows), len(rows) + 5):
+        whole = subsets.choose(rows, everything, task, subsets.Subset(0, most=most))
+        np.testing.assert_array_equal(whole, everything)
+    few = subsets.choose(rows, everything, task, subsets.Subset(3, 0.5, most=10))
+    assert set(few.tolist()) <= set(choose(rows, 0.5, seed=3, kind=kind))
+    assert len(few) == 10
