@@ -74,6 +74,7 @@ def run(
             config, workdir, folders, weights=shop.weights, compute_dtype=dtype
         )
         pool.write(config, workdir, folders, findings)
+        worker.tidy(shop)
     shop = dataclasses.replace(shop, profile=profile)
     waited = not report_only and worker.do_all(shop)
     with claims.alone(workdir / "locks" / "report"):

@@ -104,6 +104,14 @@ def run_one(
         for stream in (streams or {}).values():
             stream.close()
         checkpoints.close()
+    give_back(shop, name)
+
+
+def give_back(shop: building.Workshop, name: str) -> None:
+    """Removes the checkpoints of a run that has ended: its backbone is what stays."""
+    folder = shop.run_folder(name) / "checkpoints"
+    if jax.process_index() == 0 and folder.exists():
+        folder.rmtree()
 
 
 def _template(

@@ -60,6 +60,17 @@ def do_all(shop: building.Workshop) -> bool:
         _do(shop, names[index], claim, failures)
 
 
+def tidy(shop: building.Workshop) -> None:
+    """Gives back what a process that died left of runs that had ended."""
+    for name in shop.config.runs:
+        folder = shop.run_folder(name)
+        if not _has_ended(shop, name) or not (folder / "checkpoints").exists():
+            continue
+        if jax.process_index() == 0 and (claim := claims.take(folder, claims.Watch())):
+            with claim:
+                running.give_back(shop, name)
+
+
 def _do(
     shop: building.Workshop,
     name: str,

@@ -153,11 +153,19 @@ def test_three_stages_and_the_report(folders):
     links = re.findall(r'(?:src|href)="(?!data:|#)([^"]*)', page)
     assert links == []  # It stands alone.
 
-    # A second call finds everything done.
+    # Of a run that has ended its backbone stays.
+    for run in (whole / "runs").iterdir():
+        assert (run / "backbone" / "backbone.json").exists(), run
+        assert not (run / "checkpoints").exists(), run
+
+    # A second call finds everything done, and gives back what a kill had kept.
+    left = whole / "runs" / "contrastive" / "checkpoints" / "8"
+    left.mkdir(parents=True)
     tested = whole / "runs" / "scratch_opacity" / "predictions" / "opacity"
     before = (tested / "test.npz").stat().st_mtime_ns
     finish(run_command(config, whole, data), whole)
     assert (tested / "test.npz").stat().st_mtime_ns == before
+    assert not left.parent.exists()
 
 
 @pytest.mark.slow
