@@ -46,14 +46,14 @@ def get_config():
 RUNS = ["start", *(f"run{seed}" for seed in range(3))]
 
 
-def start(config: pathlib.Path, workdir: pathlib.Path) -> subprocess.Popen:
+def start(config: pathlib.Path, workdir: pathlib.Path, *flags: str) -> subprocess.Popen:
     """The command in a process of its own, on one CPU device."""
     command = [sys.executable, "-m", "mtpret_jax.main", f"--config={config}"]
     command += [f"--workdir={workdir}", f"--data_dir={workdir.parent / 'data'}"]
     environment = dict(os.environ, XLA_FLAGS="", PYTHONPATH=str(REPOSITORY))
     with (workdir.parent / "log").open("ab") as log:
         return subprocess.Popen(
-            command, env=environment, stdout=log, stderr=log, cwd=REPOSITORY
+            [*command, *flags], env=environment, stdout=log, stderr=log, cwd=REPOSITORY
         )
 
 
@@ -116,6 +116,38 @@ def test_two_processes_share_the_runs_and_one_is_killed(tmp_path):
     }
     assert holders <= {process.pid for process in processes}
     assert len(holders) >= 2
+
+
+@pytest.mark.slow
+def test_processes_with_devices_of_their_own_share_the_runs(tmp_path):
+    config = tmp_path / "side_by_side.py"
+    tiny = str(REPOSITORY / "configs" / "tiny.py")
+    config.write_text(CONFIG.format(tiny=tiny, steps=3))
+    groups = ("0,1,2,3", "4,5,6,7")
+
+    one = start(config, tmp_path / "one", f"--devices={groups[0]}")
+    assert one.wait(timeout=600) == 0, (tmp_path / "log").read_text()[-3000:]
+    (tmp_path / "log").unlink()
+    workdir = tmp_path / "both"
+    both = [start(config, workdir, f"--devices={group}") for group in groups]
+    ends = [process.wait(timeout=600) for process in both]
+
+    log = (tmp_path / "log").read_text()
+    assert ends == [0, 0], log[-3000:]
+    begun = re.findall(r"; next: (\w+)$", log, re.M)
+    assert sorted(begun) == sorted(RUNS)
+    holders = collections.Counter(
+        json.loads(path.read_text())["process"]
+        for path in (workdir / "runs").glob("*/lock.*")
+    )
+    assert holders.keys() == {process.pid for process in both}
+    assert json.loads((workdir / "versions.json").read_text())["devices"] == 4
+    for name in RUNS:
+        metrics = [
+            (tmp_path / folder / "runs" / name / "metrics.jsonl").read_text()
+            for folder in ("one", "both")
+        ]
+        assert metrics[0] == metrics[1], name
 
 
 def table(**parents: str) -> Any:

@@ -57,6 +57,12 @@ _COORDINATOR = flags.DEFINE_string(
 )
 _PROCESSES = flags.DEFINE_integer("processes", None, "Their number, likewise.")
 _PROCESS = flags.DEFINE_integer("process", None, "Index of this one, likewise.")
+_DEVICES = flags.DEFINE_list(
+    "devices",
+    None,
+    "Use these of this machine's devices alone, such as 0,1: several processes, each "
+    "with devices of its own, do the runs of one --workdir side by side.",
+)
 
 
 def main(arguments: list[str]) -> None:
@@ -68,6 +74,8 @@ def main(arguments: list[str]) -> None:
         raise app.UsageError(
             "--coordinator, --processes, --process: add --distributed."
         )
+    if _DISTRIBUTED.value and _DEVICES.value:
+        raise app.UsageError("--devices is for processes without --distributed.")
     profile = range(0)
     if _PROFILE.value is not None:
         try:
@@ -76,6 +84,8 @@ def main(arguments: list[str]) -> None:
             raise app.UsageError(str(error)) from error
     command.speak()
     preemption.listen()
+    if _DEVICES.value:
+        devices.keep_to(_numbers(_DEVICES.value))
     if _DISTRIBUTED.value:
         jax.distributed.initialize(*cluster)
     devices.require()
@@ -102,6 +112,15 @@ def main(arguments: list[str]) -> None:
     )
     path = experiment.report_path(config, workdir)
     _LOG.info("Report: %s", path.with_suffix(".html"))
+
+
+def _numbers(words: Sequence[str]) -> list[int]:
+    """The devices that `--devices` names."""
+    if not all(word.isdecimal() for word in words) or len(set(words)) < len(words):
+        raise app.UsageError(
+            f"--devices: expected different numbers from 0, got {','.join(words)}."
+        )
+    return [int(word) for word in words]
 
 
 def run(program: str, arguments: Sequence[str]) -> NoReturn:
