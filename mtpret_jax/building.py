@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,8 @@ from mtpret_jax.models import heads
 from mtpret_jax.stages import continual, contrastive, finetune, supervised
 from mtpret_jax.training import optimizer, sharding
 
+_LOG = logging.getLogger(__name__)
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Workshop:
@@ -28,7 +31,7 @@ class Workshop:
       config: The whole config, its `compute_dtype` settled.
       workdir: Folder that everything is written to.
       folders: Prepared folder of each set.
-      mesh: Of all devices.
+      mesh: Of all devices; within a run, of those that it uses.
       tasks: Every task of the config.
       shard: This process's part of every batch.
       weights: Files of weights that runs start from; see `starting.check`.
@@ -94,33 +97,29 @@ def open_workshop(
 
     Raises:
       FileNotFoundError: If a set is not prepared.
-      ValueError: If a task asks of its set what it has not, or a batch does not
-        divide over the devices.
+      ValueError: If a task asks of its set what it has not, or several processes can't
+        share stage 1.
     """
     mesh = sharding.make_mesh()
     config = precision.settle(config, precision.platform(mesh), epath.Path(workdir))
+    for name, row in config.runs.items():
+        if row.stage == "contrastive" and jax.process_count() > 1:
+            mesh, of = sharding.make_mesh(), "examples"
+            if row.contrastive.microbatches > 1:
+                of = "groups"
+            for path, size in config_checks.shares(config, name).items():
+                sharding.check_batch_size(size, mesh, path, of=of)
     names: dict[str, dict[str, Any]] = {}
     for row in config.tasks.values():
         if row.dataset not in names:
             names[row.dataset] = dataclasses.asdict(
                 sources.read_metadata(folders[row.dataset])
             )
-    for name, row in config.tasks.items():
-        path = f"config.tasks.{name}.batch_size / microbatches"
-        sharding.check_batch_size(row.batch_size // row.microbatches, mesh, path)
-    for name, row in config.runs.items():
-        if row.stage == "contrastive":
-            path, part = f"config.runs.{name}.contrastive.batch_size", row.contrastive
-            sharding.check_batch_size(part.batch_size, mesh, path)
-            if part.microbatches > 1:
-                groups = part.batch_size // part.batch_norm_rows // part.microbatches
-                path += " / batch_norm_rows / microbatches"
-                sharding.check_batch_size(groups, mesh, path, of="groups")
     shop = Workshop(
         config=config,
         workdir=epath.Path(workdir),
         folders=folders,
-        mesh=mesh,
+        mesh=sharding.make_mesh(),
         tasks=build_tasks(config, names),
         shard=pipeline.Shard(jax.process_index(), jax.process_count()),
         weights=starting.check(config),
@@ -139,6 +138,26 @@ def open_workshop(
             starting.check_classes(config, name, classes)
     _check_data(shop)
     return shop
+
+
+def fit(shop: Workshop, name: str) -> Workshop:
+    """The same with the mesh that a run can use, said where that is not all devices.
+
+    One state serves all tasks of stage 2, and so does one mesh. If it is of one
+    process, every other does the same on its own devices: whole batches, no exchange.
+    """
+    parts = config_checks.shares(shop.config, name)
+    mesh, every = sharding.fit_mesh(parts.values()), jax.device_count()
+    if mesh.size < every:
+        odd = {path: size for path, size in parts.items() if size % every}
+        told = ", ".join(f"{path}: {size}" for path, size in odd.items())
+        _LOG.warning(
+            "Run '%s' uses %d of %d devices, which share its batches evenly; "
+            "multiples of %d would use all (%s).",
+            *(name, mesh.size, every, every, told),
+        )
+    shard = shop.shard if mesh.size == every else pipeline.Shard()
+    return dataclasses.replace(shop, mesh=mesh, shard=shard)
 
 
 def _check_data(shop: Workshop) -> None:

@@ -257,6 +257,26 @@ def _check_labels(config: ExperimentConfig, path: str, row: RunConfig) -> None:
             )
 
 
+def shares(config: ExperimentConfig, name: str) -> dict[str, int]:
+    """What the devices of a run share at a time, by the option for it.
+
+    Examples; in micro-batches of stage 1 whole groups of BatchNorm.
+    """
+    row = config.runs[name]
+    if row.stage == "contrastive":
+        path, part = f"config.runs.{name}.contrastive.batch_size", row.contrastive
+        if part.microbatches == 1:
+            return {path: part.batch_size}
+        groups = part.batch_size // part.batch_norm_rows // part.microbatches
+        return {f"{path} / batch_norm_rows / microbatches": groups}
+    found = {}
+    for task in row.tasks:
+        settings = config.tasks[task]
+        path = f"config.tasks.{task}.batch_size / microbatches"
+        found[path] = settings.batch_size // settings.microbatches
+    return found
+
+
 def validation_batches(row: RunConfig) -> int:
     """Largest number of a task's batches that stage 2 measures it on, each time.
 

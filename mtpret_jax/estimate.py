@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from mtpret_jax import building, precision, types
+from mtpret_jax import building, config_checks, precision, types
 from mtpret_jax import config as schema
 from mtpret_jax.training import sharding
 
@@ -61,9 +61,6 @@ def estimate(config: schema.ExperimentConfig, names: Names) -> Iterator[Cost]:
       config: The whole config, its study expanded.
       names: For each set its class names, as `building.build_tasks` takes them; sets
         that are left out get made-up ones.
-
-    Raises:
-      ValueError: If a batch does not divide over the devices.
     """
     mesh = sharding.make_mesh()
     config = precision.settle(config, precision.platform(mesh))
@@ -72,7 +69,7 @@ def estimate(config: schema.ExperimentConfig, names: Names) -> Iterator[Cost]:
     for name, row in config.runs.items():
         alike.setdefault(_computation(row), []).append(name)
     for runs in alike.values():
-        yield _measure(config, tasks, runs, mesh)
+        yield _measure(config, tasks, runs)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,6 +155,15 @@ def _program(
     return json.dumps([options, schema.as_dict(part)])
 
 
+def fit(step: Step, devices: Sequence[Any]) -> list[Any]:
+    """Those of the devices of a slice that the runs use; see `building.fit`."""
+    several = len({device.process_index for device in devices}) > 1
+    if several and step.row.stage == "contrastive":  # All, or it is refused.
+        return list(devices)
+    shares = config_checks.shares(step.config, step.runs[0])
+    return list(sharding.fit_mesh(shares.values(), devices).devices.flat)
+
+
 def lower(step: Step, devices: Sequence[Any]) -> Any:
     """A step from shapes alone, to be compiled for these devices, which may be absent.
 
@@ -231,9 +237,9 @@ def _measure(
     config: schema.ExperimentConfig,
     tasks: Mapping[str, types.Task],
     runs: list[str],
-    mesh: jax.sharding.Mesh,
 ) -> Cost:
     row = config.runs[runs[0]]
+    mesh = sharding.fit_mesh(config_checks.shares(config, runs[0]).values())
     stage = building.build_stage(config, row, tasks)
     shapes = building.shape_batches(config, row)
     init = sharding.compile_init(lambda key: stage.init(key, shapes), mesh)

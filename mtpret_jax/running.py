@@ -56,6 +56,7 @@ def run_one(
     Raises:
       preemption.Preempted: If asked to stop; the next call goes on.
     """
+    shop = building.fit(shop, name)
     config, row = shop.config, shop.config.runs[name]
     stage = building.build_stage(config, row, shop.tasks)
     batches = building.shape_batches(config, row)

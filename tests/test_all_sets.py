@@ -1,4 +1,4 @@
-"""The full config from stand-ins of the releases to the report, in a few steps."""
+"""The full config from stand-ins of the releases to the report, on 16 devices."""
 
 import importlib
 import json
@@ -36,7 +36,7 @@ def get_config():
 
 
 @pytest.mark.slow
-def test_the_full_config_runs_on_dummy_releases(tmp_path):
+def test_the_full_config_runs_on_dummy_releases_and_16_devices(tmp_path):
     releases = tmp_path / "releases"
     for name in catalogue.released():
         dummy_data = importlib.import_module(f"tfds_builders.{name}.dummy_data")
@@ -57,7 +57,11 @@ def test_the_full_config_runs_on_dummy_releases(tmp_path):
             f"--workdir={tmp_path / 'work'}",
             f"--data_dir={tmp_path / 'data'}",
         ],
-        env=dict(os.environ, XLA_FLAGS="", PYTHONPATH=str(REPOSITORY)),
+        env=os.environ
+        | {
+            "XLA_FLAGS": "--xla_force_host_platform_device_count=16",
+            "PYTHONPATH": str(REPOSITORY),
+        },
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
@@ -65,6 +69,8 @@ def test_the_full_config_runs_on_dummy_releases(tmp_path):
     )
 
     assert done.returncode == 0, done.stderr[-3000:]
+    for name in kept:
+        assert f"Run '{name}' uses 8 of 16 devices" in done.stderr
     report = json.loads((tmp_path / "work" / "report.json").read_text())
     assert set(FINETUNED) <= set(report["tasks"])
     assert len(report["audit"]["pools"]["contrastive"]["sets"]) == 11

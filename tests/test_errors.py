@@ -119,23 +119,6 @@ def without(config: Any, *kinds: str) -> schema.ExperimentConfig:
     return schema.parse(config)
 
 
-def test_a_batch_must_divide_over_the_devices(folders, tmp_path):
-    config = small()
-    config.tasks.classification.batch_size = 12
-    config = without(config, "segmentation", "detection")
-    assert message(ValueError, building.open_workshop, config, tmp_path, folders) == (
-        "config.tasks.classification.batch_size / microbatches: 12 examples do not "
-        "divide over 8 devices; use a multiple, for example 16."
-    )
-
-    config = small()
-    config.runs.pretrain.contrastive.update(batch_size=12, batch_norm_rows=3)
-    config.runs.pretrain.contrastive.queue_size = 24
-    config = without(config, "segmentation", "detection")
-    found = message(ValueError, building.open_workshop, config, tmp_path, folders)
-    assert found.startswith("config.runs.pretrain.contrastive.batch_size: 12 examples")
-
-
 def test_a_split_without_examples_is_named_before_training(folders, tmp_path):
     config = without(small(), "segmentation", "detection")
 

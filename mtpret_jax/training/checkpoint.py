@@ -17,7 +17,7 @@ from etils import epath
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from mtpret_jax import types
-from mtpret_jax.training import files
+from mtpret_jax.training import files, sharding
 
 METADATA = "backbone.json"
 _OF_RUNS = f"runs/*/backbone/{METADATA}"  # in a work folder
@@ -86,16 +86,16 @@ class RunCheckpoints:
         """Saves `state`; `value` is validation's; NaN is not ranked."""
         self._manager.save(
             step,
-            args=ocp.args.StandardSave(state),
+            args=ocp.args.StandardSave(_on_all(state)),
             metrics={"value": None if math.isnan(value) else value},
         )
 
     def restore(self, step: int, template: types.TrainState) -> types.TrainState:
         """The state at `step`, placed as `template` (shapes with shardings) says."""
         restored: Any = self._manager.restore(
-            step, args=ocp.args.StandardRestore(template)
+            step, args=ocp.args.StandardRestore(_on_all(template))
         )
-        return restored
+        return jax.tree.map(_as_told, restored, template)
 
     def wait(self) -> None:
         """Returns when all saves are complete."""
@@ -112,6 +112,37 @@ def _rank(metrics: Mapping[str, float | None]) -> float:
     return -math.inf if value is None else value
 
 
+def _on_all(tree: types.Tree) -> types.Tree:
+    """What every process has of its own, as one array: Orbax takes no other.
+
+    Such are the states of a run that all processes do alike; see `building.fit`.
+    """
+    first = {device.process_index: device for device in reversed(jax.devices())}
+    every = np.asarray([first[index] for index in sorted(first)])
+    copies = sharding.replicated(jax.sharding.Mesh(every, ("copies",)))
+
+    def whole(leaf: Any) -> Any:
+        if jax.process_count() == 1 or not leaf.sharding.is_fully_addressable:
+            return leaf
+        if isinstance(leaf, jax.ShapeDtypeStruct):
+            return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=copies)
+        (ours,) = (
+            shard.data
+            for shard in leaf.addressable_shards
+            if shard.device == first[jax.process_index()]
+        )
+        return jax.make_array_from_single_device_arrays(leaf.shape, copies, [ours])
+
+    return jax.tree.map(whole, tree)
+
+
+def _as_told(leaf: jax.Array, template: jax.ShapeDtypeStruct) -> jax.Array:
+    """Undoes `_on_all`."""
+    if leaf.sharding == template.sharding:
+        return leaf
+    return jax.device_put(np.asarray(leaf.addressable_data(0)), template.sharding)
+
+
 def save_backbone(
     folder: epath.PathLike, tree: types.Tree, metadata: Mapping[str, Any]
 ) -> None:
@@ -124,7 +155,7 @@ def save_backbone(
         (folder / METADATA).unlink(missing_ok=True)
     files.wait_for_all("old backbone is void")
     with ocp.PyTreeCheckpointer() as checkpointer:
-        checkpointer.save(folder / "arrays", tree, force=True)
+        checkpointer.save(folder / "arrays", _on_all(tree), force=True)
     if jax.process_index() == 0:
         files.write_json(folder / METADATA, dict(metadata))
 

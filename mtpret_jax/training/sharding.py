@@ -9,7 +9,8 @@ process 1 and so on, whatever the wiring of the devices.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -32,6 +33,22 @@ def make_mesh(devices: Sequence[Any] | None = None) -> Mesh:
         devices or jax.devices(), key=lambda device: (device.process_index, device.id)
     )
     return Mesh(np.array(found), (AXIS,), axis_types=(AxisType.Auto,))
+
+
+def fit_mesh(shares: Iterable[int], devices: Sequence[Any] | None = None) -> Mesh:
+    """A mesh of as many devices as share each of these numbers of examples evenly.
+
+    All devices of all processes (or all of those given) if they can, else as many of
+    one process's as can: of this one's, or of the first's of those given. The number
+    divides theirs, since a TPU has no exchange among three of four.
+    """
+    every = list(jax.devices() if devices is None else devices)
+    owner = jax.process_index() if devices is None else every[0].process_index
+    common = math.gcd(*shares)
+    if common % len(every) == 0:
+        return make_mesh(devices)
+    local = [device for device in every if device.process_index == owner]
+    return make_mesh(local[: math.gcd(common, len(local))])
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -160,10 +177,13 @@ def fetch_rows(tree: types.Tree) -> types.Tree:
 
 
 def join_processes(arrays: dict[str, np.ndarray], most: int) -> dict[str, np.ndarray]:
-    """Joins the rows that the processes hold, in the order of processes.
+    """Joins the rows that the processes hold, in the order of `record`.
+
+    What several have, since they do a run alike, is there once.
 
     Args:
-      arrays: Of this process, with equally many rows, by the same names on all.
+      arrays: Of this process, with equally many rows, by the same names on all; one
+        is `record`, int32 [rows].
       most: Rows that no process has more of; the same on all.
     """
     if jax.process_count() == 1:
@@ -185,7 +205,8 @@ def join_processes(arrays: dict[str, np.ndarray], most: int) -> dict[str, np.nda
             for part, count in zip(found, counts, strict=True)
         ]
         joined[name] = np.concatenate(parts)
-    return joined
+    _, once = np.unique(joined["record"], return_index=True)
+    return {name: value[once] for name, value in joined.items()}
 
 
 def fetch(tree: types.Tree) -> types.Tree:

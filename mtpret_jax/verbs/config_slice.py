@@ -48,6 +48,7 @@ def check(
 
 
 def _check(step: estimate.Step, devices: Any, topology: str) -> Iterator[str]:
+    every, devices = len(devices), estimate.fit(step, devices)
     batch, chips = step.part.batch_size, len(devices)
     head = f"{len(step.runs):>4} {step.row.stage:<12}{batch:>6}"
     tasks = ", ".join(step.names) if step.row.tasks else "all images"
@@ -72,6 +73,8 @@ def _check(step: estimate.Step, devices: Any, topology: str) -> Iterator[str]:
             f"{head}{_gibibytes(found):>14}{found.operations / 1e9:>8,.4g} Gflop"
             f"{found.cycles / 1e6:>8,.4g} M  {tasks}"
         )
+        if chips < every:
+            yield f"{_INDENT}on {chips} of {every} chips: they share its batches evenly"
         yield from (_INDENT + line for line in _lines(found))
         wrong = fitting.padding(batch // least)
         if wrong:
