@@ -83,6 +83,22 @@ def run(
         return _report(shop)
 
 
+def check_place(workdir: epath.Path) -> None:
+    r"""Refuses a work folder in whose place checkpoints can't be found again.
+
+    Orbax looks for them by patterns, in which [, ] and \ mean something else.
+
+    Raises:
+      ValueError: If the path has such a character.
+    """
+    path = os.fspath(workdir.resolve())
+    if wrong := sorted(set(path) & set("[]\\")):
+        raise ValueError(
+            f"--workdir: checkpoints in {path} would be lost, since its path has "
+            f"{' and '.join(wrong)}. Use another folder."
+        )
+
+
 def report_path(config: schema.ExperimentConfig, workdir: epath.Path) -> epath.Path:
     """The report for machines; beside it is the page, which ends in `.html`."""
     return workdir / ("study.json" if config.study.tasks else "report.json")

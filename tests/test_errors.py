@@ -259,6 +259,20 @@ def test_a_used_work_folder_shows_what_differs(folders, tmp_path):
     )
 
 
+@pytest.mark.smoke
+@pytest.mark.parametrize("name", ["my[1]", "back\\slash"])
+def test_a_work_folder_that_would_lose_checkpoints_is_refused_at_once(name, tmp_path):
+    workdir, data = tmp_path / name / "run", tmp_path / "data"
+    flags = [f"--workdir={workdir}", f"--data_dir={data}"]
+
+    done = run_command(["train"], ["--config=configs/tiny.py:demo", *flags], tmp_path)
+
+    assert done.returncode == 1
+    assert f"Error: --workdir: checkpoints in {workdir} would be lost" in done.stderr
+    assert not data.exists()
+    assert not workdir.exists()
+
+
 WRONG_COMMANDS = {
     "no config": (["--rebuild"], "Error: No --config. Usage: python -m "),
     "a verb that is none": (

@@ -91,6 +91,7 @@ def main(arguments: list[str]) -> None:
     devices.require()
     config = plan.expand(schema.parse(_CONFIG.value))
     workdir = epath.Path(str(_WORKDIR.value)).expanduser()
+    experiment.check_place(workdir)
     # Runs repeat each other's programs, and a resumed one its own.
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         cache = str(workdir / "compilation_cache")
