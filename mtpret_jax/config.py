@@ -305,18 +305,9 @@ def _row(schema: Any, values: Mapping[str, Any]) -> ml_collections.ConfigDict:
     config_values.parse(values, schema, schema.__name__, CHOICES)
     row: Any = ml_collections.ConfigDict(dataclasses.asdict(schema()), sort_keys=False)
     row.lock()
-    _open_tables(row)
+    config_values.open_tables(row)
     row.update(dict(values))
     return row
-
-
-def _open_tables(row: ml_collections.ConfigDict) -> None:
-    """Lets every empty table take rows, and keep the order they were written in."""
-    for name, value in row.items():
-        if isinstance(value, ml_collections.ConfigDict) and value:
-            _open_tables(value)
-        elif isinstance(value, ml_collections.ConfigDict):
-            row[name] = ml_collections.ConfigDict({}, sort_keys=False)
 
 
 def defaults() -> ml_collections.ConfigDict:
@@ -335,19 +326,8 @@ def dataset(
     """A row for `config.datasets`; `options` are those of the builder's own config."""
     row = _row(DatasetConfig, {"builder": builder, "splits": splits})
     with row.unlocked():
-        row.options = _ordered(options)
+        row.options = config_values.ordered(options)
     return row
-
-
-def _ordered(value: Any) -> Any:
-    """Tables that keep the order of their keys, at every depth."""
-    if not isinstance(value, Mapping):
-        return value
-    # Keys may be columns of somebody's table, such as "No. of lesions".
-    table = ml_collections.ConfigDict({}, sort_keys=False, allow_dotted_keys=True)
-    for key, entry in value.items():
-        table[key] = _ordered(entry)
-    return table
 
 
 def task(**options: Any) -> ml_collections.ConfigDict:

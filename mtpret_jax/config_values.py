@@ -8,6 +8,8 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
+import ml_collections
+
 from mtpret_jax import config_checks
 
 Choices = Mapping[tuple[type, str], tuple[str, ...]]
@@ -69,3 +71,23 @@ def parse(value: Any, schema: Any, path: str, choices: Choices) -> Any:
     if not isinstance(value, schema) or (schema is int and isinstance(value, bool)):
         raise TypeError(f"{path}: expected {schema.__name__}, got {value!r}.")
     return value
+
+
+def open_tables(row: ml_collections.ConfigDict) -> None:
+    """Lets every empty table take rows, and keep the order they were written in."""
+    for name, value in row.items():
+        if isinstance(value, ml_collections.ConfigDict) and value:
+            open_tables(value)
+        elif isinstance(value, ml_collections.ConfigDict):
+            row[name] = ml_collections.ConfigDict({}, sort_keys=False)
+
+
+def ordered(value: Any) -> Any:
+    """Tables that keep the order of their keys, at every depth."""
+    if not isinstance(value, Mapping):
+        return value
+    # Keys may be columns of somebody's table, such as "No. of lesions".
+    table = ml_collections.ConfigDict({}, sort_keys=False, allow_dotted_keys=True)
+    for key, entry in value.items():
+        table[key] = ordered(entry)
+    return table
