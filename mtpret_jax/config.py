@@ -202,7 +202,8 @@ class FinetuneConfig:
     head: str = "new"  # new, or carried: of stage 2 or a file of a whole network
     batch_norm_batches: int = 10  # that re-estimate the statistics first; 0: none
     selection: str = "validation"  # of the step tested: best on validation; last;
-    # auto: last where validation has fewer than 30 positives
+    # auto: best by the mean over classes of which validation has 30 images with and 30
+    # without; last where fewer than half of the classes have as many
     frozen: bool = False  # also measure the start: linear probe and neighbours
 
 

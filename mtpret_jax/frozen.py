@@ -1,6 +1,8 @@
-"""How good the features are that a fine-tuning starts from, left as they are.
+"""How good the features are that a fine-tuning starts from: its weights do not change.
 
-A linear probe and nearest neighbours learn from the labels that the run may use, and
+The statistics of BatchNorm do, where the run takes them anew from the task's images
+(`finetune.batch_norm_batches`) before anything is measured; `frozen.json` says so. A
+linear probe and nearest neighbours learn from the labels that the run may use, and
 predict its test split; `<task>/test.linear.npz` and `test.knn.npz` hold what the task's
 own `test.npz` holds, in the same order.
 """
@@ -16,7 +18,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from mtpret_jax import building, models, probes, recording, types
+from mtpret_jax import building, deciding, models, probes, recording, types
 from mtpret_jax import config as schema
 from mtpret_jax.metrics import classification
 from mtpret_jax.ops import views
@@ -62,8 +64,6 @@ def evaluate(
     shop: building.Workshop,
     row: schema.RunConfig,
     state: types.TrainState,
-    *,
-    choose: bool,
 ) -> tuple[dict[str, evaluation.Records], dict[str, Any]]:
     """Predicts the test split from the features of a state's backbone.
 
@@ -71,19 +71,16 @@ def evaluate(
       shop: What all runs share.
       row: A fine-tuning of a classification task.
       state: Whose backbone it is.
-      choose: Whether validation chooses the strength of the linear probe's penalty,
-        by the task's primary value; else it is `probes.STRENGTH`.
 
     Returns:
       For each of `METHODS` the metric's records of the test split; and how many
-      `images` and `features` there were to learn from, which `strength` was taken and
-      why, and how many `neighbours` voted.
+      `images` and `features` there were to learn from, how many batches of the task
+      `batch_norm` statistics were taken from before (0: those of the start), which
+      `strength` was taken and why, and how many `neighbours` voted.
     """
     extractor = _Extractor(shop, row, state)
     train = extractor.examples(extractor.records("train"))
-    strength, source = probes.STRENGTH, "fixed"
-    if choose:
-        strength, source = _strength(extractor, train), "validation"
+    strength, source = _strength(extractor, train)
     test = extractor.records("test")
     feature = test.pop("feature")
     found = {
@@ -93,6 +90,7 @@ def evaluate(
     facts = {
         "images": len(train.feature),
         "features": train.feature.shape[1],
+        "batch_norm": row.finetune.batch_norm_batches,
         "strength": strength,
         "strength_from": source,
         "neighbours": min(probes.NEIGHBOURS, len(train.feature)),
@@ -146,13 +144,19 @@ class _Extractor:
         return probes.Examples(feature, label, known, self._exclusive)
 
 
-def _strength(extractor: _Extractor, train: probes.Examples) -> float:
-    """The one that validation likes best; of equally good ones the largest."""
+def _strength(extractor: _Extractor, train: probes.Examples) -> tuple[float, str]:
+    """The one that validation likes best, and why; of equally good ones the largest.
+
+    Where validation has too few images to choose by, see `deciding.choice`, it is
+    `probes.STRENGTH`.
+    """
     records = extractor.records("validation")
     scores = []
     for strength in probes.STRENGTHS:
         probability = probes.fit_linear(train, strength).predict(records["feature"])
         predicted = {**records, "probability": probability}
-        found = evaluation.values(extractor.metric, predicted)
-        scores.append((np.nan_to_num(found[extractor.metric.primary]), strength))
-    return max(scores)[1]
+        score = deciding.choice(extractor.metric, predicted)
+        if np.isnan(score):
+            return probes.STRENGTH, "fixed"
+        scores.append((score, strength))
+    return max(scores)[1], "validation"

@@ -129,8 +129,9 @@ class _Threshold:
 class _Decisions:
     """What `deciding.fit` gives."""
 
-    temperature: float
     thresholds: Mapping[str, _Threshold]
+    temperature: float = 1.0
+    temperatures: Mapping[str, float] = dataclasses.field(default_factory=dict)
     images: Any = None
 
 
@@ -192,7 +193,8 @@ def _check_values(found: _Description) -> None:
         config_checks.require_known(task, found.tasks, "task in description.tasks")
         if decided := found.decisions.get(task):
             path = f"description.decisions.{task}"
-            for name in config_values.parse(decided, _Decisions, path, {}).thresholds:
+            said = config_values.parse(decided, _Decisions, path, {})
+            for name in (*said.thresholds, *said.temperatures):
                 config_checks.require_known(name, names, f"class in {path}")
     for task, side in found.image_size.items():
         path = f"description.image_size.{task}"

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from mtpret_jax import building, types
+from mtpret_jax import building, deciding, types
 from mtpret_jax.data import sources, subsets
 from mtpret_jax.training import (
     checkpoint,
@@ -156,8 +156,7 @@ class Recorder:
             line = self._finish(write=False)
             with self._meter.paused():
                 if evaluate_now:
-                    values = self._validate(batch.task, state)
-                    value = values[self._primary(batch.task)]
+                    values, value = self._validate(batch.task, state)
                     line |= {f"validation/{name}": v for name, v in values.items()}
                 if measure_now:
                     line |= self._remembered(state, segment, done)
@@ -204,7 +203,10 @@ class Recorder:
     def _primary(self, task: str) -> str:
         return self._shop.tasks[task].metric().primary
 
-    def _validate(self, task: str, state: types.TrainState) -> dict[str, float]:
+    def _validate(
+        self, task: str, state: types.TrainState
+    ) -> tuple[dict[str, float], float]:
+        """All values, and the one by which steps are compared."""
         records, _ = self.evaluate(task, "validation", state)
         values = evaluation.values(self._shop.tasks[task].metric(), records)
         if math.isnan(values[self._primary(task)]):
@@ -213,7 +215,10 @@ class Recorder:
                 task,
                 self._primary(task),
             )
-        return values
+        if self._row.finetune.selection == "auto":
+            metric = self._shop.tasks[task].metric()
+            return values, deciding.choice(metric, records)
+        return values, values[self._primary(task)]
 
     def _finish(self, *, write: bool = True) -> dict[str, float]:
         """Waits for the last step, counts it, and writes what is logged of it.
@@ -278,7 +283,7 @@ class Recorder:
         trained = {entry.task for entry in self._segments[: segment + 1]}
         values = {}
         for task in self._tasks:
-            found = self._validate(task, state) if task in trained else {}
+            found = self._validate(task, state)[0] if task in trained else {}
             value = found.get(self._primary(task), math.nan)
             values[task] = value if math.isfinite(value) else None
         if jax.process_index() == 0:

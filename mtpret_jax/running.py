@@ -40,7 +40,6 @@ from mtpret_jax.training import (
 )
 
 _LOG = logging.getLogger(__name__)
-FEWEST_POSITIVES = 30  # in validation, to choose by it: see `_is_telling`
 
 
 def run_one(
@@ -208,7 +207,7 @@ def _measure_start(
         return
     if state is None:
         state = _begin(shop, name, stage, batches)
-    found, facts = frozen.evaluate(shop, row, state, choose=_is_telling(shop, row))
+    found, facts = frozen.evaluate(shop, row, state)
     go_on()
     frozen.write(folder, found, facts)
 
@@ -217,12 +216,6 @@ def _predictions(shop: building.Workshop, name: str) -> epath.Path:
     """Where what a fine-tuning predicts is kept."""
     task = shop.config.runs[name].finetune.task
     return shop.run_folder(name) / "predictions" / task
-
-
-def _is_telling(shop: building.Workshop, row: schema.RunConfig) -> bool:
-    """Whether the labels of validation are enough to choose by."""
-    found = shop.labels(row, row.finetune.task, "validation")["positives"]
-    return found >= FEWEST_POSITIVES
 
 
 def _chosen(
@@ -235,7 +228,8 @@ def _chosen(
     """The state that validation likes best, or the last one."""
     selection = row.finetune.selection
     if selection == "auto":
-        selection = "validation" if _is_telling(shop, row) else "last"
+        _, value = checkpoints.best()
+        selection = "last" if value is None else "validation"
     best = checkpoints.best if selection == "validation" else checkpoints.newest
     step, value = best()
     state = checkpoints.restore(step, _template(shop, stage, batches))
@@ -360,7 +354,7 @@ def _decisions(shop: building.Workshop, name: str) -> dict[str, Any]:
     """What validation says of a classifier's probabilities, if it has enough to say."""
     row = shop.config.runs[name]
     task = row.finetune.task
-    if row.stage != "finetune" or not _is_telling(shop, row):
+    if row.stage != "finetune":
         return {}
     metric = shop.tasks[task].metric()
     if not isinstance(metric, classification.ClassificationMetric):
@@ -368,7 +362,8 @@ def _decisions(shop: building.Workshop, name: str) -> dict[str, Any]:
     path = _predictions(shop, name) / "validation.npz"
     with path.open("rb") as stream, np.load(stream) as arrays:
         records = {each: arrays[each] for each in arrays.files}
-    return {task: deciding.fit(metric, records)}
+    found = deciding.fit(metric, records)
+    return {task: found} if found else {}
 
 
 def _write_golden(

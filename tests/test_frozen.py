@@ -9,7 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mtpret_jax import building, experiment, frozen, preparation, probes, running
+from mtpret_jax import (
+    building,
+    deciding,
+    experiment,
+    frozen,
+    preparation,
+    probes,
+    running,
+)
 from mtpret_jax import config as schema
 from mtpret_jax.metrics import classification
 
@@ -27,7 +35,7 @@ def measured() -> Any:
     config = module.get_config("demo")
     row = config.runs[f"scratch_{TASK}"].to_dict()
     row |= {"steps": 2, "checkpoint_every": 1, "label_fraction": 0.5}
-    row["finetune"] |= {"frozen": True}
+    row["finetune"] |= {"frozen": True, "selection": "auto"}
     with config.unlocked():
         for name in list(config.runs):
             del config.runs[name]
@@ -153,17 +161,23 @@ def test_of_penalties_that_validation_likes_alike_the_largest_is_taken(monkeypat
     metric = classification.ClassificationMetric(("no", "yes"), exclusive=True)
     extractor = types.SimpleNamespace(metric=metric, records=lambda split: records)
 
-    assert frozen._strength(extractor, None) == 0.1
+    monkeypatch.setattr(deciding, "FEWEST", 1)
+    assert frozen._strength(extractor, None) == (0.1, "validation")
+    monkeypatch.setattr(deciding, "FEWEST", 3)
+    assert frozen._strength(extractor, None) == (probes.STRENGTH, "fixed")
 
 
 @pytest.mark.slow
 def test_enough_of_validation_chooses_the_penalty(done, tmp_path, monkeypatch):
     config, _, folders = done
-    monkeypatch.setattr(running, "FEWEST_POSITIVES", 1)
+    monkeypatch.setattr(deciding, "FEWEST", 1)
     # Of one strength that is not the fixed one, validation can choose no other.
     monkeypatch.setattr(probes, "STRENGTHS", (0.7,))
 
     running.run_one(building.open_workshop(config, tmp_path, folders), "slow")
 
-    found = json.loads((tmp_path / "runs/slow/run.json").read_text())["frozen"]
+    run = json.loads((tmp_path / "runs/slow/run.json").read_text())
+    found = run["frozen"]
     assert (found["strength"], found["strength_from"]) == (0.7, "validation")
+    assert found["batch_norm"] == config.runs["slow"].finetune.batch_norm_batches
+    assert run["selection"] == "validation"

@@ -46,9 +46,9 @@ def fit(
 
 
 def apply(
-    probability: np.ndarray, temperature: float, *, exclusive: bool
+    probability: np.ndarray, temperature: float | np.ndarray, *, exclusive: bool
 ) -> np.ndarray:
-    """Probabilities at a temperature, float64 [N, L]."""
+    """Probabilities [..., L] at a temperature, or one for each label, float64."""
     p = np.clip(np.asarray(probability, float), _SMALLEST, 1 - _SMALLEST)
     if exclusive:
         return special.softmax(np.log(p) / temperature, axis=-1)

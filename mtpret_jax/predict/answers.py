@@ -37,11 +37,15 @@ def classification(
     del radiograph
     told = np.asarray(outputs["probability"], float)
     answer: Answer = {"probability": _named(classes, told)}
-    if decisions:
-        scaled = temperature.apply(
-            told[None], decisions["temperature"], exclusive=exclusive
-        )[0]
+    if "temperature" in decisions:  # One for all classes.
+        scaled = temperature.apply(told, decisions["temperature"], exclusive=exclusive)
         answer["calibrated"] = _named(classes, scaled)
+    elif own := decisions.get("temperatures"):
+        part = np.array([told[classes.index(name)] for name in own])
+        degrees = np.array(list(own.values()))
+        scaled = temperature.apply(part, degrees, exclusive=False)
+        answer["calibrated"] = _named(list(own), scaled)
+    if decisions:
         answer["decision"] = {
             name: bool(told[classes.index(name)] >= row["threshold"])
             for name, row in decisions["thresholds"].items()

@@ -232,7 +232,9 @@ def _frozen(study: Study) -> str:
         for fraction in study["fractions"]
         if (table := tables.frozen(study, fraction))
     ]
-    return _section("The backbone alone, frozen", "".join(parts), sentences.FROZEN)
+    return _section(
+        "The backbone alone, frozen", "".join(parts), sentences.frozen(study)
+    )
 
 
 def _subgroups(study: Study) -> str:

@@ -23,9 +23,9 @@ OPERATING = (
     "intervals, and how many images each is of."
 )
 FROZEN = (
-    "How good are the features before any fine-tuning? The starting network is left as "
-    "it is, and its features are told apart by a linear layer (linear probe) or by the "
-    "labels of the nearest training images (kNN)."
+    "How good are the features before any fine-tuning? The starting network's weights "
+    "are left as they are, and its features are told apart by a linear layer (linear "
+    "probe) or by the labels of the nearest training images (kNN)."
 )
 EFFICIENCY = (
     "How good a model gets with part of the labels. An arm whose line lies higher at "
@@ -65,6 +65,23 @@ AREAS = (
     "resampling, all images of a patient counted as one: a check on the bootstrap "
     "above, not corrected for the number of comparisons, and not a second verdict."
 )
+
+
+def frozen(study: Study) -> str:
+    """How the features of starting networks were measured, BatchNorm's part too."""
+    facts = [run.get("frozen") for run in study["runs"].values()]
+    batches = sorted(
+        {one["batch_norm"] for one in facts if one and "batch_norm" in one}
+    )
+    if not batches:
+        return FROZEN
+    if batches == [0]:
+        return f"{FROZEN} The statistics of BatchNorm are left as they are, too."
+    return (
+        f"{FROZEN} The statistics of BatchNorm are taken from "
+        f"{' or '.join(map(str, batches))} training batches of the task before, in "
+        "every arm."
+    )
 
 
 def share(fraction: str | float) -> str:

@@ -9,6 +9,7 @@ import re
 from typing import Any
 
 import numpy as np
+import pytest
 from etils import epath
 
 from mtpret_jax import config as schema
@@ -131,6 +132,20 @@ def test_a_study_that_has_just_begun_has_a_page(
     assert f"Not complete: {len(made['runs'])} runs" in shown
     for part in ("Learning curves", "frozen", "trusted", "Subgroups"):
         assert part not in shown.partition("How it was made")[0]
+
+
+@pytest.mark.parametrize(
+    ("batches", "said"),
+    [(0, "BatchNorm are left as they are"), (10, "taken from 10 training batches")],
+)
+def test_the_page_says_what_was_done_to_batch_norm_before_features_were_measured(
+    batches, said, made: dict[str, Any], tmp_path: pathlib.Path
+):
+    study = copy.deepcopy(made)
+    for run in study["runs"].values():
+        run["frozen"] = {"batch_norm": batches}
+
+    assert said in _text(page.render(tmp_path, study))
 
 
 def test_samples_and_the_worst_are_shown(made: dict[str, Any], tmp_path: pathlib.Path):
