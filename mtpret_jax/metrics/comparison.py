@@ -21,6 +21,7 @@ from mtpret_jax.metrics import intervals
 BETTER = "better"
 WORSE = "worse"
 UNDECIDED = "not distinguishable at this n"
+POWER = 0.8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,10 +39,13 @@ class Estimate:
       low: Percentile 2.5 of the mean over seeds, groups of test examples resampled,
         the trained models fixed.
       high: Percentile 97.5 of the same.
+      error: Standard deviation of the mean over seeds, of the same draws.
       p: Two-sided bootstrap p-value of `value` being zero, of the same draws; of use
         for differences.
       low_retrained: Lower end of a 95 % interval in which test examples and seeds vary.
       high_retrained: Its upper end; the ends of a bounded value may leave its range.
+      error_retrained: Standard error that belongs to that interval.
+      freedom: Degrees of freedom of that error.
       p_retrained: Two-sided p-value that belongs to that interval.
       resamples: How many resamples define the value.
       resamples_drawn: How many were drawn.
@@ -52,9 +56,12 @@ class Estimate:
     spread: float
     low: float
     high: float
+    error: float
     p: float
     low_retrained: float
     high_retrained: float
+    error_retrained: float
+    freedom: float
     p_retrained: float
     resamples: int
     resamples_drawn: int
@@ -68,11 +75,15 @@ class Claim:
       p: The larger of the difference's p-values.
       p_corrected: The same after Holm's correction for all differences judged together.
       verdict: `BETTER`, `WORSE` or `UNDECIDED`; higher values are better.
+      detectable: The smallest true difference, in either direction, that would be found
+        in `POWER` of such comparisons, at the strictest level of that correction, by
+        both p-values. NaN where undefined.
     """
 
     p: float
     p_corrected: float
     verdict: str
+    detectable: float
 
 
 def over_seeds(
@@ -113,19 +124,24 @@ def over_seeds(
     is_defined = np.isfinite(mean)
     low, high = intervals.interval(mean)
     spread = float(by_seed.std(ddof=1)) if len(by_seed) > 1 else float("nan")
-    again = (float("nan"),) * 3
+    nan = float("nan")
+    error, freedom = nan, nan
     if np.isfinite([low, spread]).all():
-        again = _retrained(value, resampled[:, is_defined], spread)
+        error, freedom = _retrained(resampled[:, is_defined], spread)
+    half = _quantile(1 - (1 - intervals.LEVEL) / 2, freedom) * error
     return Estimate(
         value=value,
         by_seed=tuple(float(x) for x in by_seed),
         spread=spread,
         low=low,
         high=high,
-        p=_bootstrap_p(mean[is_defined]) if np.isfinite(low) else float("nan"),
-        low_retrained=again[0],
-        high_retrained=again[1],
-        p_retrained=again[2],
+        error=float(mean[is_defined].std(ddof=1)) if np.isfinite(low) else nan,
+        p=_bootstrap_p(mean[is_defined]) if np.isfinite(low) else nan,
+        low_retrained=value - half,
+        high_retrained=value + half,
+        error_retrained=error,
+        freedom=freedom,
+        p_retrained=float(2 * special.stdtr(freedom, -abs(value) / error)),
         resamples=int(is_defined.sum()),
         resamples_drawn=len(mean),
     )
@@ -217,6 +233,7 @@ def judge(differences: Mapping[str, Estimate]) -> dict[str, Claim]:
                 f"{needed}. Raise report.bootstrap."
             )
     p = np.array([np.fmax(d.p, d.p_retrained) for d in differences.values()])
+    strictest = few / max(1, np.isfinite(p).sum())
     claims = {}
     for (name, one), each, corrected in zip(
         differences.items(), p, holm(p), strict=True
@@ -226,8 +243,33 @@ def judge(differences: Mapping[str, Estimate]) -> dict[str, Claim]:
             p=float(each),
             p_corrected=float(corrected),
             verdict=direction if corrected < few else UNDECIDED,
+            detectable=_detectable(one, strictest),
         )
     return claims
+
+
+def _quantile(share: float, freedom: float) -> float:
+    """Of Student's t; NaN where `freedom` is."""
+    return float(special.stdtrit(freedom, share))
+
+
+def _detectable(one: Estimate, level: float) -> float:
+    """The smallest true difference found in `POWER` of comparisons; see `Claim`.
+
+    Args:
+      one: The estimate of a difference.
+      level: Below which a p-value counts.
+
+    Source:
+      Bloom 1995, "Minimum detectable effects".
+    """
+    ways = ((one.error, np.inf), (one.error_retrained, one.freedom))
+    smallest = [
+        error * (_quantile(1 - level / 2, freedom) + _quantile(POWER, freedom))
+        for error, freedom in ways
+        if error > 0
+    ]
+    return max(smallest, default=float("nan"))
 
 
 def _bootstrap_p(drawn: np.ndarray) -> float:
@@ -236,15 +278,15 @@ def _bootstrap_p(drawn: np.ndarray) -> float:
     return float(min(1.0, 2 * (tail + 1) / (len(drawn) + 1)))
 
 
-def _retrained(
-    value: float, drawn: np.ndarray, spread: float
-) -> tuple[float, float, float]:
-    """Interval and p-value of a value when test examples and seeds vary.
+def _retrained(drawn: np.ndarray, spread: float) -> tuple[float, float]:
+    """Standard error of a mean over seeds when test examples and seeds vary.
 
     Args:
-      value: Mean over seeds.
       drawn: Of each seed on every resample that defines it, [seeds, resamples].
       spread: Standard deviation over seeds.
+
+    Returns:
+      The error and its degrees of freedom; both NaN where nothing varies.
     """
     seeds = len(drawn)
     own = drawn - drawn.mean(axis=1, keepdims=True)
@@ -255,8 +297,6 @@ def _retrained(
     # do: the variance is then less than `known`, and must not divide by it.
     variance = max(float(drawn.mean(axis=0).var(ddof=1)) + of_seeds, known)
     if variance == 0:
-        return float("nan"), float("nan"), float("nan")
-    freedom = (seeds - 1) * (variance / known) ** 2 if known > 0 else np.inf
-    half = float(special.stdtrit(freedom, (1 + intervals.LEVEL) / 2)) * variance**0.5
-    p = float(2 * special.stdtr(freedom, -abs(value) / variance**0.5))
-    return value - half, value + half, p
+        return float("nan"), float("nan")
+    freedom = (seeds - 1) * (variance / known) ** 2 if known > 0 else float("inf")
+    return variance**0.5, freedom

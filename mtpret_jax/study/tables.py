@@ -34,7 +34,8 @@ def verdicts(study: Study) -> str:
     return (
         markup.table(head, rows)
         + f'<p class="soft">{key}; – no comparison. Each cell: the difference, and '
-        "below it its 95 % interval over other test images.</p>"
+        "below it its 95 % interval over other test images and the smallest true "
+        "difference that would be found in 8 of 10 such studies.</p>"
     )
 
 
@@ -62,7 +63,8 @@ def _verdict(row: Mapping[str, Any] | None, *, is_same: bool) -> str:
     return (
         f'<td class="{look}"><b>{plots.mark(row["verdict"])} '
         f"{words.signed(row['difference'])}</b>"
-        f"<small>{words.signed_span(row['low'], row['high'])}</small></td>"
+        f"<small>{words.signed_span(row['low'], row['high'])}<br>"
+        f"would find ±{words.number(row['detectable'])}</small></td>"
     )
 
 
@@ -81,6 +83,7 @@ def differences(claim: Mapping[str, Any]) -> str:
             p_value(row["p"]),
             p_value(row["p_corrected"]),
             f"{plots.mark(row['verdict'])} {sentences.verdict(row['verdict'])}",
+            words.number(row["detectable"]),
             len(row["seeds"]),
             words.number(row["spread"]),
             f"{row['images']} ({row['groups']})",
@@ -90,7 +93,7 @@ def differences(claim: Mapping[str, Any]) -> str:
     names = (
         *("task", "labels", "metric", "difference"),
         *("interval: other patients", "interval: other trainings too"),
-        *("p", "corrected", "verdict", "seeds", "SD", "n (groups)"),
+        *("p", "corrected", "verdict", "would find", "seeds", "SD", "n (groups)"),
     )
     return _tight(markup.plain_table(names, rows))
 

@@ -10,16 +10,19 @@ from mtpret_jax.metrics import comparison
 GRID = np.linspace(-1, 1, 2001)  # draws whose percentiles are known
 
 
-def _estimate(value, p, *, p_retrained=float("nan"), drawn=1000):
+def _estimate(value, p, *, p_retrained=float("nan"), drawn=1000, error=0.5):
     return comparison.Estimate(
         value=value,
         by_seed=(value,),
         spread=float("nan"),
         low=value - 1,
         high=value + 1,
+        error=error,
         p=p,
         low_retrained=float("nan"),
         high_retrained=float("nan"),
+        error_retrained=float("nan"),
+        freedom=float("nan"),
         p_retrained=p_retrained,
         resamples=drawn,
         resamples_drawn=drawn,
@@ -215,3 +218,54 @@ def test_arms_with_unlike_seeds_or_resamples_are_refused():
         comparison.over_seeds([1, 2], np.zeros((3, 9)))
     with pytest.raises(ValueError, match="no seed"):
         comparison.over_seeds([], np.zeros((0, 9)))
+
+
+def test_the_detectable_difference_counts_the_correction_by_hand():
+    claims = comparison.judge({"a": _estimate(0.1, 0.3), "b": _estimate(0.1, 0.3)})
+    alone = comparison.judge({"a": _estimate(0.1, 0.3)})
+
+    # Normal quantiles of 1 - 0.05 / 2 / 2 and of 0.8, times the error of 0.5.
+    assert claims["a"].detectable == pytest.approx(0.5 * (2.24140 + 0.84162), abs=1e-5)
+    assert alone["a"].detectable == pytest.approx(0.5 * (1.95996 + 0.84162), abs=1e-5)
+
+
+def test_seeds_that_disagree_make_the_detectable_difference_larger():
+    one = dataclasses.replace(
+        _estimate(0.1, 0.3, p_retrained=0.4), error_retrained=0.6, freedom=2.0
+    )
+
+    (claim,) = comparison.judge({"a": one}).values()
+
+    # Of Student's t with two degrees of freedom: 0.975 and 0.8.
+    assert claim.detectable == pytest.approx(0.6 * (4.30265 + 1.06066), abs=1e-5)
+
+
+def test_what_does_not_vary_has_no_detectable_difference():
+    (claim,) = comparison.judge({"a": _estimate(0.0, 1.0, error=0.0)}).values()
+
+    assert np.isnan(claim.detectable)
+
+
+@pytest.mark.parametrize(("seeds", "of_seed"), [(1, 0.0), (10, 1.0)])
+def test_eight_in_ten_detectable_differences_are_found(seeds, of_seed):
+    """Four comparisons; in one of them there is a difference as large as that."""
+    rng = np.random.default_rng(seeds)
+    error = 0.1
+
+    def compared(truth):
+        test_split = error * rng.normal()
+        value = truth + test_split + of_seed * error * rng.normal(size=seeds)
+        noise = error * rng.normal(size=1000)
+        return comparison.over_seeds(value, value[:, None] + noise)
+
+    found, expected = [], []
+    for _ in range(400):
+        # Its error is that of a mean over seeds, which all share the test split.
+        truth = 3.4 * error * np.sqrt(1 + of_seed**2 / seeds)
+        family = {name: compared(0.0) for name in "abc"} | {"d": compared(truth)}
+        claim = comparison.judge(family)["d"]
+        expected.append(claim.detectable)
+        found.append(claim.verdict == comparison.BETTER)
+
+    assert np.median(expected) == pytest.approx(truth, rel=0.05)
+    assert np.mean(found) == pytest.approx(comparison.POWER, abs=0.06)

@@ -140,6 +140,7 @@ def _claim(
             row |= {"difference": gap, "low": gap - 0.03, "high": gap + 0.034}
             row |= {"low_retrained": gap - 0.05, "high_retrained": gap + 0.05}
             row |= {"p": 0.0004, "p_corrected": 0.012, "verdict": verdict}
+            row |= {"detectable": 0.061 + 0.001 * place}
             row |= {"seeds": [0, 1], "spread": 0.01, "images": 120, "groups": 90}
             rows.append(row)
             summary[fraction][SHORT[verdict]] += 1

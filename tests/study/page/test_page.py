@@ -172,3 +172,13 @@ def test_samples_and_the_worst_are_shown(made: dict[str, Any], tmp_path: pathlib
         assert f"The worst in opacity: {arm}." in text
     assert "Grad-CAM in opacity." in text
     assert not gallery.section(epath.Path(tmp_path), {**made, "samples": {}}, config)
+
+
+def test_beside_each_verdict_stands_what_would_have_been_found(
+    made: dict[str, Any], tmp_path: pathlib.Path
+):
+    shown = _text(page.render(tmp_path, made))
+
+    rows = [row for claim in made["claims"] for row in claim["rows"]]
+    assert shown.count("would find ±0.06") == len(rows)
+    assert "in 8 of 10 such studies, seeds and correction included, are 0.061" in shown
