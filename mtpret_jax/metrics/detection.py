@@ -1,4 +1,4 @@
-"""How well boxes are found: average precision after COCO.
+"""How well boxes are found: average precision after COCO, and free response.
 
 Matching of each image's detections to its ground truth is done once, by pycocotools;
 from those matches average precision is a sort and a few sums, cheap enough for a
@@ -21,6 +21,7 @@ from mtpret_jax.metrics import ratios, weighing
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
 MAX_DETECTIONS = 100  # of one class in one image
+FALSE_ALARMS = 2.0 ** np.arange(-3, 4)  # an image, where sensitivity is read: 1/8 to 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,12 +29,14 @@ class DetectionMetric:
     """Values of a detection task.
 
     `ap50` is average precision at an overlap of 0.5, `coco_ap` its mean over overlaps
-    0.5 to 0.95 in steps of 0.05; both are means over the classes that occur in the
-    ground truth, and NaN where there is no ground-truth box at all.
+    0.5 to 0.95 in steps of 0.05, and `froc` the mean sensitivity at 1/8 to 8 false
+    alarms an image, at an overlap of 0.5; all are means over the classes that occur in
+    the ground truth, and NaN where there is no ground-truth box at all.
 
     Attributes:
       num_classes: Real classes.
-      class_names: Adds `ap50/<name>` of each class, if given and more than one.
+      class_names: Adds `ap50/<name>` and `froc/<name>` of each class, if given and more
+        than one.
       primary: The value by which a model is chosen.
     """
 
@@ -122,7 +125,7 @@ class DetectionMetric:
         return made_up + np.where(truth > 0, 1 - found, 0)
 
     def compute(self, summary: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """Average precision, each value in [0, 1] or NaN."""
+        """Average precision and sensitivity, each value in [0, 1] or NaN."""
         return weighing.once(self, summary)
 
     def weighted(
@@ -138,26 +141,26 @@ class DetectionMetric:
         hit = summary["hit"][filled][order]
         image = np.nonzero(filled)[0][order]
         truth_count = weighing.totals(summary["truth_count"], weight)
-        precision = np.array(
-            [
-                average_precision(
-                    hit[label == c], image[label == c], weight, truth_count=count
-                )
-                for c, count in enumerate(truth_count)
-            ]
-        )
+        found = [
+            (hit[label == c], image[label == c], weight, truth_count[c])
+            for c in range(self.num_classes)
+        ]
+        precision = np.array([average_precision(*one) for one in found])
+        sensitivity = np.array([free_response(one[0][:, 0], *one[1:]) for one in found])
         values = {
             "ap50": ratios.mean(precision[:, 0]),
             "coco_ap": ratios.mean(precision.reshape(-1, weight.shape[1])),
+            "froc": ratios.mean(sensitivity),
         }
         if self.num_classes > 1:
-            for name, value in zip(self.class_names, precision[:, 0], strict=False):
-                values[f"ap50/{name}"] = value
+            for c, name in enumerate(self.class_names):
+                values[f"ap50/{name}"] = precision[c, 0]
+                values[f"froc/{name}"] = sensitivity[c]
         return values
 
 
 def average_precision(
-    hit: np.ndarray, image: np.ndarray, weight: np.ndarray, *, truth_count: np.ndarray
+    hit: np.ndarray, image: np.ndarray, weight: np.ndarray, truth_count: np.ndarray
 ) -> np.ndarray:
     """Interpolated precision, averaged over 101 recalls, of every resample.
 
@@ -178,10 +181,7 @@ def average_precision(
     # Precision is highest where a hit has just been added, so hits are enough, and
     # where an image counts several times, the last of a detection's copies is.
     last = np.flatnonzero(hit.any(axis=1))
-    seen = np.arange(last[-1] + 1 if last.size else 0)
-    found = weighing.totals_by_bin(
-        np.searchsorted(last, seen), image[seen], seen >= 0, weight, bins=len(last)
-    ).cumsum(axis=0)
+    found = _up_to(last, image, weight)
     for of_overlap, is_hit in zip(values, hit[last].T, strict=True):
         right = (weight[image[last]] * is_hit[:, np.newaxis]).cumsum(axis=0)
         precision = np.nan_to_num(ratios.ratio(right, found))
@@ -190,6 +190,43 @@ def average_precision(
             reached = np.searchsorted(right[:, r] / truth_count[r], RECALLS)
             of_overlap[r] = np.append(best[:, r], 0.0)[reached].mean()
     return values
+
+
+def free_response(
+    hit: np.ndarray, image: np.ndarray, weight: np.ndarray, truth_count: np.ndarray
+) -> np.ndarray:
+    """Sensitivity, averaged over `FALSE_ALARMS` an image, of every resample.
+
+    Args:
+      hit: Whether each detection of one class found a box, best score first, bool [D].
+      image: Which image each detection is of, [D].
+      weight: How often each image is counted, float64 [N, R].
+      truth_count: Ground-truth boxes of the class, [R].
+
+    Returns:
+      float64 [R] in [0, 1]; NaN where there is no ground truth. A detector that never
+      gives so many false alarms has the sensitivity of all its detections there.
+
+    Source:
+      Bunch et al. 1977 for the curve; Setio et al. 2017 for the mean over these rates.
+    """
+    values = np.full(weight.shape[1], np.nan)
+    last = np.flatnonzero(hit)
+    right = weight[image[last]].cumsum(axis=0)
+    wrong = _up_to(last, image, weight) - right
+    allowed = np.multiply.outer(FALSE_ALARMS, weight.sum(axis=0))
+    for r in np.flatnonzero(truth_count):
+        hits = np.searchsorted(wrong[:, r], allowed[:, r], side="right")
+        values[r] = np.append(0.0, right[:, r])[hits].mean() / truth_count[r]
+    return values
+
+
+def _up_to(last: np.ndarray, image: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """How many detections there are up to and with each of some, float64 [last, R]."""
+    seen = np.arange(last[-1] + 1 if last.size else 0)
+    return weighing.totals_by_bin(
+        np.searchsorted(last, seen), image[seen], seen >= 0, weight, bins=len(last)
+    ).cumsum(axis=0)
 
 
 def evaluate(

@@ -283,7 +283,12 @@ def _all_values(report: Report) -> str:
         rows = []
         for value in values:
             cells = "".join(_cell(row, value) for row in arms.values())
-            rows.append(f"<tr><th>{markup.text(words.metric(value))}</th>{cells}</tr>")
+            title = markup.text(words.metric(value))
+            if value == task["primary"]:
+                title += (
+                    "<small>primary: steps are chosen and arms compared by it</small>"
+                )
+            rows.append(f"<tr><th>{title}</th>{cells}</tr>")
         kept = "".join(
             f"<td>{markup.text(words.kept(row))}</td>" for row in arms.values()
         )

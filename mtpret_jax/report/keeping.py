@@ -14,7 +14,7 @@ from etils import epath
 from mtpret_jax import types
 from mtpret_jax.metrics import intervals
 
-_METHOD = 1  # one more whenever the same predictions would give other draws
+_METHOD = 2  # one more whenever the same predictions would give other draws
 
 
 def draws(

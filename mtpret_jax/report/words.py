@@ -18,6 +18,7 @@ _METRICS = {
     "mean_iou": "mean IoU",
     "coco_ap": "COCO AP",
     "ap50": "AP50",
+    "froc": "FROC, sensitivity at 1/8 to 8 false alarms an image",
     "auroc_study": "AUROC per study",
     "kappa_study": "kappa per study",
 }

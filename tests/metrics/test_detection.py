@@ -46,7 +46,7 @@ def test_all_found_is_one():
 
     values = _values(detection.DetectionMetric(1), records)
 
-    assert values == {"ap50": 1.0, "coco_ap": 1.0}
+    assert values == {"ap50": 1.0, "coco_ap": 1.0, "froc": 1.0}
 
 
 def test_nothing_found_is_zero():
@@ -113,7 +113,7 @@ def test_boxes_of_every_size_count(side):
         detection.DetectionMetric(1), _records([[(box, 0.9, 0)]], [[(box, 0)]])
     )
 
-    assert values == {"ap50": 1.0, "coco_ap": 1.0}
+    assert values == {"ap50": 1.0, "coco_ap": 1.0, "froc": 1.0}
 
 
 def test_a_detection_without_area_is_a_false_alarm():
@@ -132,7 +132,7 @@ def test_overlap_of_two_thirds_counts_up_to_its_threshold():
 
     values = _values(detection.DetectionMetric(1), records)
 
-    assert values == {"ap50": 1.0, "coco_ap": pytest.approx(0.4)}
+    assert values == {"ap50": 1.0, "coco_ap": pytest.approx(0.4), "froc": 1.0}
 
 
 def test_classes_are_averaged_where_they_occur():
@@ -182,7 +182,7 @@ def test_false_alarms_below_every_hit_cost_nothing():
 
     values = _values(detection.DetectionMetric(1), _records(found, [[(A, 0)], []]))
 
-    assert values == {"ap50": 1.0, "coco_ap": 1.0}
+    assert values == {"ap50": 1.0, "coco_ap": 1.0, "froc": 1.0}
 
 
 def test_the_better_score_takes_the_box_even_with_the_smaller_overlap():
@@ -314,6 +314,30 @@ def test_resampled_rows_equal_a_set_with_those_images():
 
     whole = _values(metric, {name: x[rows] for name, x in records.items()})
     assert resampled == whole
+
+
+def test_sensitivity_at_rates_of_false_alarms_by_hand():
+    """Four images, two boxes: hit, 1 false, hit, then 2 false.
+
+    Allowed are 1/2, 1, 2, 4, 8, 16, 32 false alarms: at 1/2 the first hit alone counts.
+    """
+    found = [
+        [(A, 0.9, 0)],
+        [(FAR, 0.8, 0), (B, 0.7, 0)],
+        [(A, 0.6, 0), (B, 0.5, 0)],
+        [],
+    ]
+    records = _records(found, [[(A, 0)], [(B, 0)], [], []])
+
+    value = _values(detection.DetectionMetric(1), records)["froc"]
+
+    assert value == pytest.approx((0.5 + 6 * 1.0) / 7)
+
+
+def test_a_box_that_is_never_found_bounds_the_sensitivity():
+    records = _records([[(A, 0.9, 0)], []], [[(A, 0)], [(B, 0)]])
+
+    assert _values(detection.DetectionMetric(1), records)["froc"] == 0.5
 
 
 def test_records_keep_the_batch_axis():

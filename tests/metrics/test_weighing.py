@@ -240,6 +240,28 @@ def test_segmentation_as_the_plain_bootstrap():
     _same(metric, values, records, np.arange(50) // 4)
 
 
+def _free_response(evaluation, category, images):
+    """Mean sensitivity, one detection after the other."""
+    boxes = [e for e in evaluation.evalImgs if e and e["category_id"] == category]
+    truth = sum(len(entry["gtIds"]) for entry in boxes)
+    found = [
+        pair
+        for entry in boxes
+        for pair in zip(entry["dtScores"], entry["dtMatches"][0] > 0, strict=True)
+    ]
+    if not truth:
+        return np.nan
+    values = []
+    for rate in (1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8):
+        hits = false = 0
+        for _, hit in sorted(found, key=lambda pair: -pair[0]):
+            hits, false = hits + hit, false + (not hit)
+            if false > rate * images:
+                break
+        values.append(hits / truth)
+    return _mean(values)
+
+
 def test_detection_as_coco_on_each_resampled_set():
     metric = detection.DetectionMetric(2, ("nodule", "mass"))
     rng = np.random.default_rng(2)
@@ -271,10 +293,14 @@ def test_detection_as_coco_on_each_resampled_set():
         ap50 = {
             f"ap50/{name}": precision[0, c] for c, name in enumerate(metric.class_names)
         }
+        froc = [_free_response(evaluation, c, images) for c in (1, 2)]
+        parts = zip(metric.class_names, froc, strict=True)
         return {
             "ap50": _mean(precision[0]),
             "coco_ap": _mean(precision.ravel()),
+            "froc": _mean(froc),
             **ap50,
+            **{f"froc/{name}": value for name, value in parts},
         }
 
     drawn = _same(metric, values, records, np.arange(images) // 2)
