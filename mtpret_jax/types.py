@@ -19,7 +19,9 @@ Arrays of a batch, by kind (`record` and `example_valid` are always there):
 |                | in evaluation of a set with studies also `study` int32 [B],       |
 |                | index of the study in the split, -1 for none                      |
 | segmentation   | `segmentation` uint8 [B, H, W] class index;                       |
-|                | `pixel_known` bool [B, H, W]                                      |
+|                | `pixel_known` bool [B, H, W]; in evaluation also `pixel_size`     |
+|                | float32 [B, 2], height and width of a pixel of the square in      |
+|                | pixels of the stored picture                                      |
 | detection      | `box` float32 [B, M, 4] as y0, x0, y1, x1, fractions of height    |
 |                | and width; `box_class` int32 [B, M], 0 is the first real class;   |
 |                | `box_valid` bool [B, M]                                           |

@@ -48,6 +48,9 @@ class TaskElement:
         element = self._assemble(example, image.shape, view)
         if self._study is not None:
             element["study"] = self._study[record]
+        if self._task.kind == "segmentation":
+            width, height = 1 / np.diag(view.matrix)[:2]  # Nothing is turned here.
+            element["pixel_size"] = np.array([height, width], np.float32)
         return element
 
     def random(self, record: int, rng: np.random.Generator) -> types.Example:

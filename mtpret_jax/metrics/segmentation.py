@@ -1,4 +1,6 @@
-"""How well regions overlap: Dice and intersection over union, over known pixels.
+"""How well regions fit: Dice, intersection over union, and how far outlines are apart.
+
+All over known pixels.
 
 Also the best Dice that a coarse output grid can reach, whatever the model.
 """
@@ -10,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from mtpret_jax.metrics import ratios, weighing
+from mtpret_jax.metrics import distances, ratios, weighing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,6 +22,11 @@ class SegmentationMetric:
     `dice` pools the pixels of all images and is the mean over foreground classes;
     `mean_iou` pools too and includes the background; `dice_per_image` is the mean over
     images that have foreground, in each over the foreground classes that it has.
+    `hd95` is the mean over images of the distance of outlines, in pixels of the stored
+    picture, in each over the foreground classes that are both there and drawn; what is
+    left out of it is counted apart: `masks_missed` is the share of regions where
+    nothing is drawn, `masks_made_up` that of absent ones where something is. Of these
+    three, lower is better.
 
     Attributes:
       class_names: Names of the S classes, background first.
@@ -44,29 +51,53 @@ class SegmentationMetric:
         Args:
           outputs: `segmentation` int [B, H, W] class index.
           batch: `segmentation` uint8 [B, H, W], `pixel_known` bool [B, H, W],
-            `record` int32 [B].
+            `record` int32 [B], `pixel_size` float32 [B, 2], height and width of a pixel
+            in those of the stored picture; without it, they are 1.
 
         Returns:
-          `tp`, `fp`, `fn` int64 [B, S] pixels; `record` int32 [B].
+          `tp`, `fp`, `fn` int64 [B, S] pixels; `hd95` float32 [B, S - 1], NaN where a
+          class is not there or not drawn; `record` int32 [B].
         """
-        counts = _counts(
-            np.asarray(batch["segmentation"]),
-            np.asarray(outputs["segmentation"]),
-            np.asarray(batch["pixel_known"], bool),
-            len(self.class_names),
-        )
-        return {**counts, "record": np.asarray(batch["record"], np.int32)}
+        truth = np.asarray(batch["segmentation"])
+        drawn = np.asarray(outputs["segmentation"])
+        known = np.asarray(batch["pixel_known"], bool)
+        size = np.asarray(batch.get("pixel_size", np.ones((len(truth), 2))))
+        counts = _counts(truth, drawn, known, len(self.class_names))
+        apart = [
+            [
+                distances.hausdorff_95((t == c) & k, (d == c) & k, one)
+                for c in range(1, len(self.class_names))
+            ]
+            for t, d, k, one in zip(truth, drawn, known, size, strict=True)
+        ]
+        return {
+            **counts,
+            "hd95": np.asarray(apart, np.float32).reshape(len(truth), -1),
+            "record": np.asarray(batch["record"], np.int32),
+        }
 
     def summarise(self, records: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The counts, and Dice of each image float64 [N] (NaN without foreground)."""
+        """The counts, and of each image what its regions come to.
+
+        Returns:
+          `tp`, `fp`, `fn` as in the records; `image_dice` and `image_hd95` float64 [N],
+          NaN without a region to measure; how many regions are `present`, `missed`,
+          `absent` and `made_up`, int64 [N]; `record` int32 [N].
+        """
         tp, fp, fn = (np.asarray(records[name])[:, 1:] for name in ("tp", "fp", "fn"))
-        present = tp + fn > 0
+        present, drawn = tp + fn > 0, tp + fp > 0
         dice = np.where(present, ratios.ratio(2 * tp, 2 * tp + fp + fn), 0.0)
         return {
             "tp": np.asarray(records["tp"]),
             "fp": np.asarray(records["fp"]),
             "fn": np.asarray(records["fn"]),
             "image_dice": ratios.ratio(dice.sum(axis=1), present.sum(axis=1)),
+            # Predictions of earlier versions have no distances.
+            "image_hd95": ratios.mean(records.get("hd95", np.full(tp.shape, np.nan)).T),
+            "present": present.sum(axis=1),
+            "missed": (present & ~drawn).sum(axis=1),
+            "absent": (~present).sum(axis=1),
+            "made_up": (~present & drawn).sum(axis=1),
             "record": np.asarray(records["record"], np.int32),
         }
 
@@ -75,25 +106,32 @@ class SegmentationMetric:
         return 1 - self.summarise(records)["image_dice"]
 
     def compute(self, summary: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """Dice and intersection over union, each in [0, 1] or NaN."""
+        """All values; each but `hd95` in [0, 1] or NaN."""
         return weighing.once(self, summary)
 
     def weighted(
         self, summary: Mapping[str, np.ndarray], weight: np.ndarray
     ) -> dict[str, np.ndarray]:
-        """Both with every example counted `weight` times; see `types.Metric`."""
+        """All with every example counted `weight` times; see `types.Metric`."""
         tp, fp, fn = (
             weighing.totals(summary[name], weight) for name in ("tp", "fp", "fn")
         )
         dice = ratios.ratio(2 * tp, 2 * tp + fp + fn)[1:]
-        image = summary["image_dice"]
+
+        def share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+            return ratios.ratio(*(weighing.totals(x, weight) for x in (part, whole)))
+
+        per_image = {
+            name: share(np.nan_to_num(summary[name]), np.isfinite(summary[name]))
+            for name in ("image_dice", "image_hd95")
+        }
         values = {
             "dice": ratios.mean(dice),
             "mean_iou": ratios.mean(ratios.ratio(tp, tp + fp + fn)),
-            "dice_per_image": ratios.ratio(
-                weighing.totals(np.nan_to_num(image), weight),
-                weighing.totals(np.isfinite(image), weight),
-            ),
+            "dice_per_image": per_image["image_dice"],
+            "hd95": per_image["image_hd95"],
+            "masks_missed": share(summary["missed"], summary["present"]),
+            "masks_made_up": share(summary["made_up"], summary["absent"]),
         }
         if len(dice) > 1:
             for name, value in zip(self.class_names[1:], dice, strict=True):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from mtpret_jax import config
-from mtpret_jax.data import pipeline, sources, transforms
+from mtpret_jax.data import elements, pipeline, sources, transforms
 from mtpret_jax.ops import views
 
 INPUT = config.InputConfig(threads=2, buffer=2)
@@ -81,16 +81,15 @@ def test_batches_hold_the_arrays_of_their_kind(tiny, kind):
         **SHAPES[kind],
     }
     task = make_task(kind)
-    streams = (
-        pipeline.train_stream("one", task, INPUT, tiny.folder, seed=0),
-        pipeline.eval_batches("one", task, INPUT, tiny.folder, "validation"),
-    )
-    for stream in streams:
+    evaluated = {"pixel_size": (np.float32, (2,))} if kind == "segmentation" else {}
+    train = pipeline.train_stream("one", task, INPUT, tiny.folder, seed=0)
+    test = pipeline.eval_batches("one", task, INPUT, tiny.folder, "validation")
+    for stream, more in ((train, {}), (test, evaluated)):
         with stream:
             batch = next(stream)
         assert batch.task == "one"
         found = {k: (v.dtype.type, v.shape[1:]) for k, v in batch.arrays.items()}
-        assert found == expected
+        assert found == expected | more
         assert {len(array) for array in batch.arrays.values()} == {4}
 
 
@@ -212,6 +211,20 @@ def test_evaluation_shows_the_stored_picture(tiny):
     np.testing.assert_allclose(first["image"][0, ..., 0], expected, atol=1e-3)
     np.testing.assert_array_equal(first["segmentation"][0], np.where(mask == 1, 1, 0))
     np.testing.assert_array_equal(first["pixel_known"][0], mask != 255)
+
+
+@pytest.mark.parametrize(
+    ("mode", "size"), [("pad", (2, 2)), ("crop", (1.5, 1.5)), ("stretch", (1.5, 2))]
+)
+def test_evaluation_of_masks_tells_the_size_of_a_pixel(mode, size):
+    """Of 48 x 64 stored pixels in a square of 32."""
+    picture = cv2.imencode(".png", np.zeros((48, 64), np.uint8))[1]
+    example = {"image": picture, "mask": picture, "record": np.asarray(0, np.int32)}
+    element = elements.TaskElement(
+        [example], make_task("segmentation"), dataclasses.replace(INPUT, fit=mode)
+    )
+
+    np.testing.assert_allclose(element(0)["pixel_size"], size, rtol=0.01)  # Rounded.
 
 
 def test_16_bits_give_the_same_batches(tiny, tiny_16_bit):

@@ -213,7 +213,10 @@ def test_segmentation_as_the_plain_bootstrap():
         counts[name][::5, 1:] = 0
         counts[name][3:, 2] = 0
     counts["fp"][3:, 2] = 0
-    records = counts | {"record": np.arange(50, dtype=np.int32)}
+    counts["fp"][::10] = 0
+    apart = rng.uniform(0, 9, (50, 2))
+    apart[rng.random(apart.shape) < 0.3] = np.nan
+    records = counts | {"record": np.arange(50, dtype=np.int32), "hd95": apart}
 
     def dice(tp, fp, fn):
         return 2 * tp / (2 * tp + fp + fn) if 2 * tp + fp + fn else np.nan
@@ -229,10 +232,16 @@ def test_segmentation_as_the_plain_bootstrap():
             _mean([dice(t[c], p[c], n[c]) for c in (1, 2) if t[c] + n[c]])
             for t, p, n in images
         ]
+        outline = [_mean(row) for row in resampled["hd95"]]
+        shown = np.stack([(t + n)[1:] > 0 for t, _, n in images])
+        said = np.stack([(t + p)[1:] > 0 for t, p, _ in images])
         return {
             "dice": _mean(each),
             "mean_iou": _mean(overlap),
             "dice_per_image": _mean(per_image),
+            "hd95": _mean(outline),
+            "masks_missed": _share(shown & ~said, shown),
+            "masks_made_up": _share(~shown & said, ~shown),
             "dice/lung": each[0],
             "dice/heart": each[1],
         }
