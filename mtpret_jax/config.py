@@ -149,9 +149,8 @@ class OptimizerConfig:
 
     name: str = "sgd"  # sgd, adamw, lars or lamb
     learning_rate: float = 0.01  # peak, per step
-    learning_rate_batch: int = 0
-    # examples of a batch that the rates are for: they grow in proportion to the real
-    # one (adamw, lamb: to its square root); 0: they are for any batch
+    learning_rate_batch: int = 0  # that both rates are for: they grow in proportion to
+    # the examples of the batch (adamw, lamb: to their square root); 0: for any batch
     final_learning_rate: float = 0.0  # at the end of the cosine
     warmup_steps: int = 0  # linear, from 0.1 of the peak
     momentum: float = 0.9  # of sgd and lars
@@ -201,9 +200,8 @@ class FinetuneConfig:
     task: str = ""  # a row of config.tasks
     head: str = "new"  # new, or carried: of stage 2 or a file of a whole network
     batch_norm_batches: int = 10  # that re-estimate the statistics first; 0: none
-    selection: str = "validation"  # of the step tested: best on validation; last;
-    # auto: best by the mean over classes of which validation has 30 images with and 30
-    # without; last where fewer than half of the classes have as many
+    selection: str = "validation"  # of the step tested: best on validation; last; auto:
+    # best over classes with 30 validation images of either kind, if half are; else last
     frozen: bool = False  # also measure the start: linear probe and neighbours
 
 
@@ -219,9 +217,8 @@ class RunConfig:
     steps: int = 1000  # optimiser steps; of each segment in stage 2
     log_every: int = 50  # steps between logged figures
     checkpoint_every: int = 500  # steps between saved states
-    evaluate_every: int = 0
-    # steps between validations. Fine-tuning: 0: at the end only. Stage 2: measured at
-    # the end of a segment when so many have passed; 0: at the end of every segment
+    evaluate_every: int = 0  # steps between validations; 0: at the end. Stage 2: at the
+    # end of a segment when so many have passed; 0: at the end of every segment
     optimizer: OptimizerConfig = OptimizerConfig()
     contrastive: ContrastiveConfig = ContrastiveConfig()
     continual: ContinualConfig = ContinualConfig()

@@ -218,8 +218,9 @@ def test_evaluation_shows_the_stored_picture(tiny):
 )
 def test_evaluation_of_masks_tells_the_size_of_a_pixel(mode, size):
     """Of 48 x 64 stored pixels in a square of 32."""
-    picture = cv2.imencode(".png", np.zeros((48, 64), np.uint8))[1]
-    example = {"image": picture, "mask": picture, "record": np.asarray(0, np.int32)}
+    picture = np.zeros((48, 64), np.uint8)
+    example = {"image": picture, "mask": cv2.imencode(".png", picture)[1]}
+    example["record"] = np.asarray(0, np.int32)
     element = elements.TaskElement(
         [example], make_task("segmentation"), dataclasses.replace(INPUT, fit=mode)
     )
