@@ -13,8 +13,8 @@ from scipy import stats
 
 from mtpret_jax.metrics import comparison
 
-PATIENTS, RESAMPLES = 100, 100
-TRIALS = 1000
+PATIENTS, RESAMPLES = 100, 400
+TRIALS = 500
 CASES = list(itertools.product((3, 5, 10), (0.0, 0.2, 0.4), (0, 1, 2)))
 
 
@@ -68,3 +68,23 @@ def test_the_interval_holds_the_truth_and_is_bounded(seeds, correlation, of_seed
         assert _half(estimate) <= _largest(values, drawn) * (1 + 1e-9)
 
     assert 0.92 <= held / TRIALS <= 0.99
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("of_seed", [0, 1, 2])
+def test_a_study_without_any_difference_rarely_finds_one(of_seed):
+    """Four tasks, on each two claims that share an arm; three seeds; 500 studies."""
+    rng = np.random.default_rng(of_seed)
+    studies, alarms = 500, 0
+    arms = _trials(rng, 3 * 4 * studies, 3, 0.2, of_seed)
+    for _ in range(studies):
+        found = {}
+        for task in range(4):
+            one, *others = (next(arms) for _ in range(3))
+            for claim, other in enumerate(others):
+                values, drawn = one[0] - other[0], one[1] - other[1]
+                found[f"{task}.{claim}"] = comparison.over_seeds(values, drawn)
+        judged = comparison.judge(found).values()
+        alarms += any(one.verdict != comparison.UNDECIDED for one in judged)
+
+    assert alarms / studies <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / studies)
