@@ -121,9 +121,13 @@ class ContrastiveStage:
             key_params, memory.key_state, views.normalise(arrays)["positive"]
         )
         # Sent once, for the queue and for the queries of every device, and in the
-        # precision that the encoder computes in.
-        sent = placement.replicate(jax.lax.stop_gradient(keys.astype(dtype)))
-        keys = sent.astype(keys.dtype)
+        # precision that the encoder computes in. One device, which sends nothing,
+        # would leave the rounding out.
+        kind = jnp.finfo(dtype)
+        rounded = jax.lax.reduce_precision(
+            jax.lax.stop_gradient(keys), kind.nexp, kind.nmant
+        )
+        keys = placement.replicate(rounded.astype(dtype)).astype(keys.dtype)
         grads, body_state, told = self._gradients(
             params,
             state.model_state["backbone"],
