@@ -58,12 +58,6 @@ def run(
       FileNotFoundError: If a set is not prepared, or a start is missing.
     """
     workdir = epath.Path(workdir)
-    longest = max(worker.count_steps(row) for row in config.runs.values())
-    if profile and profile.start >= longest:
-        raise ValueError(
-            f"--profile={profile.start}:{profile.stop}: no run gets there; the longest "
-            f"has {longest} steps."
-        )
     with claims.alone(workdir / "locks" / "start"):
         findings = pool.find(config, workdir, folders)
         external.check(config, findings)
@@ -96,6 +90,16 @@ def check_place(workdir: epath.Path) -> None:
         raise ValueError(
             f"--workdir: checkpoints in {path} would be lost, since its path has "
             f"{' and '.join(wrong)}. Use another folder."
+        )
+
+
+def check_profile(config: schema.ExperimentConfig, profile: range) -> None:
+    """Raises ValueError unless some run of the config gets to the steps to trace."""
+    longest = max(worker.count_steps(row) for row in config.runs.values())
+    if profile and profile.start >= longest:
+        raise ValueError(
+            f"--profile={profile.start}:{profile.stop}: no run gets there; the longest "
+            f"has {longest} steps."
         )
 
 

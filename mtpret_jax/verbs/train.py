@@ -97,6 +97,7 @@ def main(arguments: list[str]) -> None:
         cache = str(workdir / "compilation_cache")
         jax.config.update("jax_compilation_cache_dir", cache)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    experiment.check_profile(config, profile)
     starting.check(config)  # Before sets are prepared, which may take hours.
     data_dir = epath.Path(str(_DATA_DIR.value)).expanduser()
     if jax.process_index() == 0:  # The others find the sets ready.

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mtpret_jax import building, recording, types
+from mtpret_jax import building, experiment, recording, types
 from mtpret_jax import config as schema
 from mtpret_jax.data import pipeline
 from mtpret_jax.training import loop, preemption, sharding, tracing
@@ -263,6 +263,16 @@ def traced(path: pathlib.Path) -> list[int]:
         for event in line.events
         if event.name == "train"
     )
+
+
+def test_steps_that_no_run_has_are_refused(tmp_path):
+    recorder = make_recorder(tmp_path)
+    config = recorder._shop.config
+    recorder.close()
+
+    experiment.check_profile(config, range(STEPS - 1, STEPS + 5))
+    with pytest.raises(ValueError, match=f"the longest has {STEPS} steps"):
+        experiment.check_profile(config, range(STEPS, STEPS + 5))
 
 
 @pytest.mark.parametrize("text", ["110:100", "5:5", "5", "a:b", "-1:3", ":3", "1:2:3"])
