@@ -95,6 +95,7 @@ class Program:
       loops: All of them, inner ones too.
       uncounted: What has no estimate though others have, single numbers left out: times
         done, by opcode or target of a custom call.
+      sources: Cycles by what they were made for, as the program tells it.
       bytes: Memory at its peak: arguments, results, temporaries and the program.
     """
 
@@ -104,6 +105,7 @@ class Program:
     collectives: tuple[Collective, ...]
     loops: tuple[Loop, ...]
     uncounted: Mapping[str, int]
+    sources: Mapping[str, int]
     bytes: int
 
     def by_kind(self) -> dict[str, dict[str, float]]:
@@ -146,6 +148,7 @@ def read_text(text: str) -> Program:
         collectives=counts.collectives,
         loops=counts.loops,
         uncounted=dict(counts.uncounted) if counts.cycles else {},
+        sources=dict(counts.sources),
         bytes=0,
     )
 
@@ -153,17 +156,23 @@ def read_text(text: str) -> Program:
 @dataclasses.dataclass(frozen=True)
 class _Counts:
     operations: float = 0.0
-    cycles: int = 0
+    sources: collections.Counter = dataclasses.field(
+        default_factory=collections.Counter
+    )
     collectives: tuple[Collective, ...] = ()
     loops: tuple[Loop, ...] = ()
     uncounted: collections.Counter = dataclasses.field(
         default_factory=collections.Counter
     )
 
+    @property
+    def cycles(self) -> int:
+        return sum(self.sources.values())
+
     def repeated(self, times: int) -> _Counts:
         return _Counts(
             self.operations * times,
-            self.cycles * times,
+            collections.Counter({k: n * times for k, n in self.sources.items()}),
             tuple(
                 dataclasses.replace(one, times=one.times * times)
                 for one in self.collectives
@@ -174,19 +183,21 @@ class _Counts:
 
     def fused(self) -> _Counts:
         """Of a fusion's inside: the cycles are told for the whole of it."""
-        return dataclasses.replace(self, cycles=0, uncounted=collections.Counter())
+        nothing: collections.Counter = collections.Counter()
+        return dataclasses.replace(self, sources=nothing, uncounted=nothing)
 
 
 def _sum(parts: Iterable[_Counts]) -> _Counts:
-    operations, cycles, exchanges, loops = 0.0, 0, [], []
+    operations, exchanges, loops = 0.0, [], []
+    sources: collections.Counter = collections.Counter()
     uncounted: collections.Counter = collections.Counter()
     for part in parts:
         operations += part.operations
-        cycles += part.cycles
         exchanges += part.collectives
         loops += part.loops
+        sources.update(part.sources)
         uncounted.update(part.uncounted)
-    return _Counts(operations, cycles, tuple(exchanges), tuple(loops), uncounted)
+    return _Counts(operations, sources, tuple(exchanges), tuple(loops), uncounted)
 
 
 class _Reader:
@@ -215,9 +226,10 @@ class _Reader:
         kind = opcode.removesuffix("-start")
         if kind in SENT:
             return self._collective(kind, one, inside)
+        cycles = int(one.setting("estimated_cycles") or 0)
         own = _Counts(
             operations=counting.operations(one, inside),
-            cycles=int(one.setting("estimated_cycles") or 0),
+            sources=collections.Counter({_source(one): cycles} if cycles else {}),
             uncounted=_uncounted(one),
         )
         if opcode != "fusion":
@@ -250,14 +262,13 @@ class _Reader:
         result = 0 if one.opcode.endswith("-start") else one.bytes
         if one.opcode == "all-gather-start":
             result = one.bytes - given
-        named = re.search(r'op_name="([^"]*)"', one.attributes)
         found = Collective(
             kind=kind,
             bytes=max(given, result),
             operands=tuple(operands),
             devices=self._group(one),
             times=1,
-            source=named.group(1) if named else "",
+            source=_source(one),
         )
         return _Counts(collectives=(found,))
 
@@ -276,6 +287,11 @@ class _Reader:
             return math.prod(int(sides[axis]) for axis in axes)
         tiled = re.search(r"replica_groups=\[([0-9]+),([0-9]+)\]", one.attributes)
         return int(tiled.group(2)) if tiled else self._module.devices
+
+
+def _source(one: hlo.Instruction) -> str:
+    named = re.search(r'op_name="([^"]*)"', one.attributes)
+    return named.group(1) if named else ""
 
 
 def _uncounted(one: hlo.Instruction) -> collections.Counter:

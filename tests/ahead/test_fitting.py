@@ -38,7 +38,7 @@ class Chip:
 @pytest.fixture(autouse=True)
 def reading(monkeypatch):
     def read(needed):
-        return program.Program(1, 0.0, 0, (), (), {}, int(needed * GIB))
+        return program.Program(1, 0.0, 0, (), (), {}, {}, int(needed * GIB))
 
     monkeypatch.setattr(program, "read", read)
 

@@ -52,6 +52,15 @@ def test_a_tpu_tells_trips_only_in_the_condition_of_its_loops(of_tpu):
     assert of_tpu.cycles > outer.cycles >= 7 * inner.cycles > 7 * 3 * 2253
 
 
+def test_cycles_are_told_by_what_they_were_made_for(of_tpu):
+    beside = "jit(f)/shard_map/dot_general"
+    inside = "jit(f)/shard_map/while/body/closed_call/dot_general"
+
+    assert of_tpu.sources[beside] == 4319
+    assert of_tpu.sources[inside] == 7 * 3 * 2253
+    assert sum(of_tpu.sources.values()) == of_tpu.cycles
+
+
 def test_a_loop_of_unknown_trips_says_so():
     found = program.read(
         compiled(

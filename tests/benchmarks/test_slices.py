@@ -67,6 +67,7 @@ def test_a_gradient_counts_in_the_dtype_in_which_it_is_summed():
         (exchange("bf16", (3, 3, 8, 8)), exchange("f32", (8,), (8,), (8,), (8,))),
         (),
         {},
+        {},
         0,
     )
     sides = {"kernel": (3, 3, 8, 8), "scale": (8,), "bias": (8,), "other": (5, 2)}
