@@ -128,9 +128,12 @@ def train_stream(
     source = sources.open_prepared(folder, _TRAIN, splits)
     prepare = elements.TaskElement(source, task, input_config)
     records = subsets.usable_records(source, task, subset)
-    dataset = grain.MapDataset.source(
-        mixing.Epochs(records, _derive(seed, "shuffle", name))
-    ).random_map(prepare.random, seed=_derive(seed, "augment", name))
+    examples = mixing.Examples(
+        [prepare.random],
+        [mixing.Epochs(records, _derive(seed, "shuffle", name))],
+        [_derive(seed, "augment", name)],
+    )
+    dataset = grain.MapDataset.source(examples)
     batches = _global_batches(dataset, rows, shard, first_batch)
     return Stream(batches, task=name, settings=input_config)
 
@@ -231,23 +234,26 @@ def contrastive_stream(
             folders[name], _TRAIN, splits.get(name, "")
         )
     depth = max((s.depth for s in opened.values()), key=lambda d: d.itemsize)
-    queries, positives, proportions, first = [], [], [], 0
+    views, epochs, proportions, first = [], [], [], 0
     for name, source in opened.items():
         records = pool_records(source, excluded.get(name, ()))
         view = elements.View(
             source, settings, input_config, first_record=first, depth=depth
         )
-        epochs = mixing.Epochs(np.asarray(records), _derive(seed, "shuffle", name))
-        shuffled = grain.MapDataset.source(epochs)
-        for views, which in ((queries, "query"), (positives, "positive")):
-            draws = _derive(seed, "augment", which, name)
-            views.append(shuffled.random_map(view, seed=draws))
+        views.append(view)
+        order = _derive(seed, "shuffle", name)
+        epochs.append(mixing.Epochs(np.asarray(records), order))
         weight = settings.datasets[name]
         proportions.append(weight * len(records) ** settings.size_exponent)
         first += len(source)
+
+    def examples(which: str) -> mixing.Examples:
+        seeds = [_derive(seed, "augment", which, name) for name in opened]
+        return mixing.Examples(views, epochs, seeds, proportions)
+
     pairs = mixing.Pairs(
-        grain.MapDataset.mix(queries, proportions),
-        grain.MapDataset.mix(positives, proportions),
+        examples("query"),
+        examples("positive"),
         seed=_derive(seed, "partners"),
         batch_size=settings.batch_size,
         rows=settings.batch_norm_rows or settings.batch_size,
