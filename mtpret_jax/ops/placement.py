@@ -19,8 +19,8 @@ def in_place(
     For work on one example after the other, which a compiler that divides programs
     does not always see through: it may gather every example on every device. Gradients
     of what is shared are added up over devices once. The mesh is the one that the
-    program is traced for, as `training/sharding.py` sets it; where there is none, all
-    examples are here.
+    program is traced for, as `training/sharding.py` sets it; where there is none, or
+    one device alone, all examples are here.
 
     Args:
       function: Treats each example alone; trees of arrays [B, ...] in and out.
@@ -28,7 +28,7 @@ def in_place(
       batches: The others, divided over all devices along their first axis.
     """
     mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty:
+    if mesh.empty or mesh.size == 1:
         return function(shared, *batches)
     divided = PartitionSpec(mesh.axis_names)
     local = jax.shard_map(

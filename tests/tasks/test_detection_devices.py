@@ -88,20 +88,20 @@ def _on(devices, function, inputs, *, result):
     ("function", "result"), [(_slope, "same"), (_predict, "split")]
 )
 def test_every_image_is_worked_on_where_it_lies(function, result):
-    """Twice the devices, twice the images: each computes and sends what it did."""
+    """More devices, as many more images: each computes and sends what it did."""
     programs = {}
-    for devices in (1, 2, 4):
+    for devices in (1, 4):
         inputs = (_params(), _features(devices * EACH), _truth(devices * EACH))
         compiled, _ = _on(devices, function, inputs, result=result)
         programs[devices] = program.read(compiled)
 
     operations = [one.operations for one in programs.values()]
     np.testing.assert_allclose(operations, operations[0], rtol=0.02)
+    assert not programs[1].collectives
     trained = 4 * sum(leaf.size for leaf in jax.tree.leaves(_params()))
-    for devices in (2, 4):
-        moved = programs[devices].by_kind()
-        assert set(moved) <= {"all-reduce"}
-        assert moved.get("all-reduce", {"bytes": 0})["bytes"] <= 1.01 * trained
+    moved = programs[4].by_kind()
+    assert set(moved) <= {"all-reduce"}
+    assert moved.get("all-reduce", {"bytes": 0})["bytes"] <= 1.01 * trained
     if result == "split":
         assert not programs[4].collectives
 
