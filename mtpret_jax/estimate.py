@@ -99,9 +99,12 @@ class Step:
         return _part(self.config, self.row, self.names[0])
 
     def resized(self, batch_size: int) -> Step:
-        """The same for another batch."""
-        config, row = self.config, self.row
-        part = dataclasses.replace(self.part, batch_size=batch_size)
+        """The same for another batch, whose groups of BatchNorm may be smaller."""
+        config, row, part = self.config, self.row, self.part
+        rows, examples = part.batch_norm_rows, batch_size // part.microbatches
+        if examples > rows:
+            rows = math.gcd(rows, examples)
+        part = dataclasses.replace(part, batch_size=batch_size, batch_norm_rows=rows)
         if isinstance(part, schema.ContrastiveConfig):
             queue = max(part.queue_size, batch_size)
             part = dataclasses.replace(part, queue_size=queue)

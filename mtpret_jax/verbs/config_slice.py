@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -56,9 +55,9 @@ def _check(step: estimate.Step, devices: Any, topology: str) -> Iterator[str]:
     def build(size: int) -> Any:
         return estimate.lower(step.resized(size), devices)
 
-    least = chips * step.part.microbatches
-    # Whole groups of BatchNorm in every micro-batch.
-    unit = math.lcm(chips, step.part.batch_norm_rows or 1) * step.part.microbatches
+    least = unit = chips * step.part.microbatches
+    if not step.row.tasks and step.part.microbatches > 1:
+        unit *= step.part.batch_norm_rows  # Stage 1 shares whole groups.
     known: dict[int, int | None] = {}
     try:
         found = fitting.compile_step(build(batch))

@@ -76,6 +76,15 @@ def test_what_is_wrong_with_a_batch_is_a_line(four_chips):
     assert "on 2 of 4 chips: they share its batches evenly" in map(str.strip, lines)
 
 
+@pytest.mark.parametrize(("batch", "rows"), [(16, 32), (64, 32), (40, 8), (48, 16)])
+def test_another_batch_is_made_of_whole_groups(batch, rows):
+    (step,) = estimate.steps(small(), {})
+
+    part = step.resized(batch).part
+
+    assert (part.batch_size, part.batch_norm_rows) == (batch, rows)
+
+
 def test_no_slice_is_asked_for_by_a_wrong_name():
     with pytest.raises(ValueError, match="'v5e' names no slice"):
         list(verb.check(small(), None, "v5e"))
