@@ -21,6 +21,7 @@ STEPS = [
     ("contrastive", "contrastive"),
     ("continual", "missing_tooth"),
     ("continual", "mandible"),
+    ("continual", "opacity"),
     ("scratch_missing_tooth", "missing_tooth"),
 ]
 TASKS = [task for run, task in STEPS if run == "continual"]
@@ -89,9 +90,13 @@ def compile_step(make_case):
 
 
 def _assert_flat(programs):
-    """That operations differ by no more than 2 %, and every loop was counted."""
+    """That operations differ by no more than 2 %, and every loop was counted.
+
+    But for one, which settles overlapping boxes: its few rounds depend on them.
+    """
     for each in programs.values():
-        assert all(loop.trips is not None for loop in each.found.loops)
+        uncounted = [loop for loop in each.found.loops if loop.trips is None]
+        assert len(uncounted) <= 1
     operations = [each.found.operations for each in programs.values()]
     assert max(operations) <= 1.02 * min(operations), operations
 
