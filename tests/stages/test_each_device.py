@@ -16,15 +16,14 @@ EACH = 4  # examples on each device, a group of BatchNorm
 SIZE = 32  # pixels
 QUEUE = 64
 DEVICES = (1, 2, 4, 8)
-# A step of every stage.
+# A step of every stage; boxes are in tests/tasks/test_detection_devices.py.
 STEPS = [
     ("contrastive", "contrastive"),
     ("continual", "missing_tooth"),
     ("continual", "mandible"),
-    ("continual", "opacity"),
     ("scratch_missing_tooth", "missing_tooth"),
 ]
-TASKS = [task for run, task in STEPS if run == "continual"]
+TASKS = ["missing_tooth", "mandible", "opacity"]
 FLOAT = 4  # bytes
 
 
@@ -90,13 +89,13 @@ def compile_step(make_case):
 
 
 def _assert_flat(programs):
-    """That operations differ by no more than 2 %, and every loop was counted.
-
-    But for one, which settles overlapping boxes: its few rounds depend on them.
-    """
-    for each in programs.values():
-        uncounted = [loop for loop in each.found.loops if loop.trips is None]
-        assert len(uncounted) <= 1
+    """That operations differ by no more than 2 %."""
+    # Of suppressing boxes, whose length the data decides: one trip is counted.
+    untold = {
+        sum(loop.trips is None for loop in each.found.loops)
+        for each in programs.values()
+    }
+    assert len(untold) == 1
     operations = [each.found.operations for each in programs.values()]
     assert max(operations) <= 1.02 * min(operations), operations
 
@@ -108,7 +107,9 @@ def test_a_step_costs_a_device_the_same_on_any_mesh(compile_step, run, task):
 
     _assert_flat(programs)
     for devices, each in programs.items():
-        sent = sum(one.bytes * one.times for one in each.found.collectives)
+        sent = sum(
+            one.bytes * one.times for one in each.found.collectives if one.devices > 1
+        )
         if devices == 1:
             assert sent == 0
             continue
