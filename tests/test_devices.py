@@ -138,7 +138,16 @@ def get_config():
             finetune = row["finetune"] | {{"task": task}}
             changes = {{"init_from": start, "finetune": finetune}}
             config.runs[name] = tiny.schema.run(**row | changes)
+        config.runs.apart.update(steps=150, checkpoint_every=150)  # Time to stop it.
     return config
+"""
+
+
+# Background jobs of a shell, and so tests that it runs there, ignore Ctrl-C.
+HEEDING = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 """
 
 
@@ -147,7 +156,7 @@ def start(
 ) -> subprocess.Popen:
     """The command on some CPU devices, its words in a log of its own."""
     (folder / "config.py").write_text(CONFIG.format(tiny=str(TINY)))
-    command = [sys.executable, "-m", "mtpret_jax.main"]
+    command = [sys.executable, "-c", HEEDING, "-m", "mtpret_jax.main"]
     command += [f"--config={folder / 'config.py'}", f"--workdir={folder / workdir}"]
     flag = f"--xla_force_host_platform_device_count={devices}"
     environment = os.environ | {"XLA_FLAGS": flag, "PYTHONPATH": str(REPOSITORY)}
@@ -215,6 +224,8 @@ def test_two_processes_do_alike_what_they_cannot_share_and_stop_in_it(tmp_path):
         os.killpg(process.pid, signal.SIGINT)
     stopped = ends(processes)
     assert stopped == [75, 75], logs(tmp_path)
+    done = written.read_text().count("\n")
+    assert logs(tmp_path).count(f"Stopped. Step {done} of run 'apart' is saved.") == 2
     assert readers
     while any(pathlib.Path(f"/proc/{worker}").exists() for worker in readers):
         assert time.monotonic() < deadline
