@@ -18,7 +18,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from etils import epath
 
@@ -146,7 +146,7 @@ def changes(then: Mapping[str, Any], options: Mapping[str, Any]) -> str:
 class Described(Protocol):
     """What a builder says of itself: `XrayBuilder` does."""
 
-    name: str
+    name: ClassVar[str]
     builder_config: Any
 
     def options(self) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """Tests that made-up batches, by which steps are compiled ahead, are like real ones."""
 
+from typing import Any
+
 import pytest
 
 from mtpret_jax import config as schema
@@ -8,7 +10,7 @@ from mtpret_jax.data import pipeline
 
 
 def tabled(bits: int) -> schema.ExperimentConfig:
-    table = schema.defaults()
+    table: Any = schema.defaults()
     table.datasets.tiny = schema.dataset("xray_folder", folder="f", bit_depth=bits)
     sizes = {"image_size": 32, "batch_size": 4}
     table.runs.contrastive = schema.run(

@@ -223,7 +223,7 @@ def test_segmentation_as_the_plain_bootstrap():
 
     def values(resampled):
         images = list(zip(*(resampled[k] for k in ("tp", "fp", "fn")), strict=True))
-        tp, fp, fn = (sum(image[i] for image in images) for i in range(3))
+        tp, fp, fn = (np.sum([image[i] for image in images], axis=0) for i in range(3))
         each = [dice(tp[c], fp[c], fn[c]) for c in (1, 2)]
         overlap = [
             t / n if n else np.nan for t, n in zip(tp, tp + fp + fn, strict=True)

@@ -1,5 +1,7 @@
 """LARS and LAMB are Optax's, whatever the curve; the batch's part in the rate."""
 
+from typing import Any
+
 import jax
 import numpy as np
 import optax
@@ -47,7 +49,8 @@ def test_parameters_are_those_of_optax_while_the_rate_changes(name, anchored):
     # Where stage 2 has anchors, nothing decays.
     ours = optimizer.build_optimizer(config, STEPS, decay=not anchored)
     theirs = _reference(name, ours.learning_rate, 0.0 if anchored else 0.05)
-    params = expected = _drawn(0)
+    params: Any = _drawn(0)
+    expected: Any = _drawn(0)
     state, other = ours.direction.init(params), theirs.init(expected)
 
     for step in range(STEPS):
