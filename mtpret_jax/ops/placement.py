@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import jax
-from jax.sharding import PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
 Result = TypeVar("Result")
 
@@ -42,6 +42,8 @@ def in_place(
 
 def replicate(array: jax.Array) -> jax.Array:
     """Has every device of the mesh that is in use hold a copy: [...] to the same."""
-    if jax.sharding.get_abstract_mesh().empty:
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
         return array
-    return jax.lax.with_sharding_constraint(array, PartitionSpec())
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    return jax.lax.with_sharding_constraint(array, everywhere)
