@@ -73,9 +73,10 @@ def test_the_default_manifest_says_what_is_in_a_split(folder):
 
 
 def test_records_are_those_of_the_index(tiny, folder):
-    source = pickle.loads(pickle.dumps(sources.open_prepared(folder, "train")))
+    opened = sources.open_prepared(folder, "train")
+    source = pickle.loads(pickle.dumps(opened))  # As a worker gets it.
 
-    for record, row in enumerate(source.index):
+    for record, row in enumerate(opened.index):
         example = source[record]
         picture, _ = tiny.draw(row["split"], int(row["record"]))
         assert example["record"] == record

@@ -140,11 +140,13 @@ def test_workers_are_for_accelerators_unless_asked_for():
 
 
 SCRIPT = """
-    import sys, time
+    import signal, sys, time
     from mtpret_jax import config
     from mtpret_jax.data import pipeline, readers
 
     if __name__ == "__main__":
+        # What a shell starts in the background ignores it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         task = config.TaskConfig(target="finding", image_size=32, batch_size=4)
         settings = config.InputConfig(workers=2, buffer=2)
         stream = pipeline.train_stream("t", task, settings, sys.argv[1], seed=0)
