@@ -145,18 +145,17 @@ def test_the_card_of_a_study_s_run_quotes_it(work_folder, tmp_path):
     assert "195 images of 122 groups" in told
 
 
-def test_the_card_of_a_narrow_network_says_what_to_do_in_pytorch(work_folder, tmp_path):
+def test_the_card_of_a_narrow_network_names_the_script_that_builds_it(
+    work_folder, tmp_path
+):
     out = tmp_path / "out"
     hub.write(work_folder("backbone"), "run", out)
 
     card = (out / hub.CARD).read_text()
 
     assert '```python\nimport mtpret_jax\n\nmtpret_jax.load("this folder")' in card
-    assert (
-        "In PyTorch, with a network that you write: torchvision builds ResNets of "
-        "width 64 only, and this one is 8 wide."
-    ) in card
-    assert "load_state_dict" not in card
+    assert 'network = load_exported.load("this folder")' in card
+    assert "torchvision.models" not in card  # All of these are wider.
 
 
 @pytest.mark.parametrize(

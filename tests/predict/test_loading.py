@@ -59,7 +59,7 @@ def test_a_description_that_lacks_something_is_refused(name, folder):
         ({"image_size": {"task": "64"}}, "image_size.task: expected int, got '64'"),
         ({"class_names": {"tusk": ["a", "b"]}}, "Did you mean 'task'"),
         ({"fit": "padd"}, "fit: got 'padd'"),
-        ({"decisions": {"task": {"thresholds": {}}}}, "temperature"),
+        ({"decisions": {"task": {"thresholds": {"tusk": 0.5}}}}, "decisions.task"),
         ({"prepared": {"task": {"longest_side": 9, "bit_depth": 12}}}, "bit_depth of"),
     ],
 )
