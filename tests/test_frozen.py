@@ -87,14 +87,14 @@ def test_predictions_have_the_form_of_the_tasks_own(done):
 
 @pytest.mark.slow
 def test_a_run_says_what_was_learnt_from(done):
-    _, work, _ = done
+    config, work, _ = done
     run = json.loads((work / "runs/slow/run.json").read_text())
 
     images = run["labels"][TASK]["train"]["records"]
     assert images < 24
     assert run["frozen"] == {
         "images": images,
-        "batch_norm": 0,
+        "batch_norm": config.runs["slow"].finetune.batch_norm_batches,
         "features": 64,  # eight times the width of a ResNet-18
         "strength": probes.STRENGTH,  # Ten validation images choose nothing.
         "strength_from": "fixed",

@@ -55,7 +55,10 @@ def test_a_convolution_and_its_gradients_count_as_in_xla(
 
 def test_a_backbone_counts_as_in_xla():
     backbone = models.build_backbone(
-        schema.BackboneConfig(name="resnet18", width=16, compute_dtype="float32")
+        # With three channels a stem is another one on TPUs, which is counted.
+        schema.BackboneConfig(
+            name="resnet18", width=16, in_channels=1, compute_dtype="float32"
+        )
     )
     image = jnp.ones((2, 64, 64, 1))
     shapes = jax.eval_shape(lambda: backbone.init(jax.random.key(0), image))
