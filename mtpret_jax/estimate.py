@@ -110,10 +110,14 @@ class Step:
             part = dataclasses.replace(part, queue_size=queue)
             row = dataclasses.replace(row, contrastive=part)
             config = dataclasses.replace(config, runs={self.runs[0]: row})
-        else:
-            table = {**config.tasks, self.names[0]: part}
-            config = dataclasses.replace(config, tasks=table)
-        return dataclasses.replace(self, config=config)
+            return dataclasses.replace(self, config=config)
+        name = self.names[0]
+        config = dataclasses.replace(config, tasks={**config.tasks, name: part})
+        task: Any = self.tasks[name]  # It has groups of its own.
+        task = dataclasses.replace(task, batch_norm_rows=rows)
+        return dataclasses.replace(
+            self, config=config, tasks={**self.tasks, name: task}
+        )
 
 
 def steps(config: schema.ExperimentConfig, names: Names) -> list[Step]:
