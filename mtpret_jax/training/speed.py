@@ -19,9 +19,10 @@ from mtpret_jax.training import operations
 
 # Peak operations per second of what JAX calls one device, in bfloat16 products without
 # sparsity (V100 and T4 have none of bfloat16: float16). By whole `device_kind`.
-# Sources: cloud.google.com/tpu/docs, "System architecture" of each version, a chip of
-# v2 and v3 being two devices; NVIDIA's data sheets of V100, T4, A100, L4, H100 and
-# H200; "NVIDIA Blackwell Architecture Technical Brief" for B200, half of "sparse".
+# Not yet compared with the makers' sheets: cloud.google.com/tpu/docs, "System
+# architecture" of each version, a chip of v2 and v3 being two devices; NVIDIA's data
+# sheets of V100, T4, A100, L4, H100 and H200; "NVIDIA Blackwell Architecture Technical
+# Brief" for B200, half of "sparse".
 PEAKS = {
     r"TPU v2": 45e12 / 2,
     r"TPU v3": 123e12 / 2,
