@@ -1,8 +1,10 @@
 """DICOM: palettes, colours, compressed twins, what is empty, a decoder that crashes."""
 
 import io
+import os
 import pathlib
 import pickle
+import signal
 import struct
 from typing import Any
 
@@ -309,10 +311,15 @@ def test_a_decoder_that_crashes_costs_one_file():
 
 def test_a_decoder_that_hangs_costs_one_file(monkeypatch):
     path = FILES / "MR_small_jpeg_ls_lossless.dcm"
-    monkeypatch.setattr(dicom_decoders, "_LONGEST", 0.0)
+    before = reader.read_image(path, dtype=np.uint8)
+    os.kill(dicom_decoders._process()._child.pid, signal.SIGSTOP)
+    monkeypatch.setattr(dicom_decoders, "_LONGEST", 0.5)
 
     with pytest.raises(reader.UnreadableImage, match="took too long"):
         reader.read_image(path, dtype=np.uint8)
+
+    monkeypatch.undo()
+    np.testing.assert_array_equal(reader.read_image(path, dtype=np.uint8), before)
 
 
 def test_a_decoder_that_is_missing_is_named(monkeypatch):
