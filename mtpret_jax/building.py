@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 
 from mtpret_jax import config as schema
 from mtpret_jax import config_checks, models, pool, precision, starting, tasks, types
-from mtpret_jax.audit import overlaps
+from mtpret_jax.audit import exclusions, overlaps
 from mtpret_jax.data import pipeline, sources, subsets
 from mtpret_jax.models import heads
 from mtpret_jax.stages import continual, contrastive, finetune, supervised
@@ -72,6 +72,10 @@ class Workshop:
         if split == "test":
             return subsets.ALL
         used = subsets.Subset(self.config.seed_of(row), row.label_fraction)
+        if split == "train" and self.config.exclude_copies and self.findings:
+            leaves = exclusions.by_dataset(self.findings.excluded)
+            excluded = leaves.get(self.config.tasks[task].dataset, frozenset())
+            used = dataclasses.replace(used, excluded=excluded)
         if row.stage != "continual" or split != "validation":
             return used
         batches = config_checks.validation_batches(row)

@@ -274,6 +274,8 @@ class ExperimentConfig:
     input: InputConfig = InputConfig()
     backbone: BackboneConfig = BackboneConfig()
     report: ReportConfig = ReportConfig()
+    exclude_copies: bool = False  # also from stages 2 and 3: training images that
+    # validation or test holds again, which `contrastive.pool` keeps from stage 1
     datasets: Mapping[str, DatasetConfig] = dataclasses.field(default_factory=dict)
     tasks: Mapping[str, TaskConfig] = dataclasses.field(default_factory=dict)
     runs: Mapping[str, RunConfig] = dataclasses.field(default_factory=dict)

@@ -2,6 +2,7 @@
 
 A run whose `contrastive.pool` is "clean" reads no training image that is met again in
 a validation or test split, as a copy or as the same patient; "paper" reads them all.
+With `exclude_copies` stages 2 and 3 do not read them either.
 """
 
 from __future__ import annotations
@@ -34,14 +35,15 @@ def find(
     """Audits the prepared sets, or reads what an earlier call found; writes nothing.
 
     Returns:
-      None if no run asks for a clean pool, and no task of a study is held out.
+      None if no run asks for a clean pool or to exclude copies, and no task of a study
+      is held out.
 
     Raises:
       ValueError: If the work folder holds another list, or has lost its own.
     """
     rows = config.runs.values()
     clean = any(r.stage == "contrastive" and r.contrastive.pool == CLEAN for r in rows)
-    if not clean and not config.study.hold_out:
+    if not (clean or config.exclude_copies or config.study.hold_out):
         return None
     sets = {
         name: overlaps.Set(folders[name], row.splits)
@@ -101,7 +103,7 @@ def write(
     """Writes, once, what was found and what each pool lost by it."""
     folder = workdir / FOLDER
     pools = counts(config, folders, findings)
-    if not pools or (folder / COUNTS).exists():
+    if (findings is None and not pools) or (folder / COUNTS).exists():
         return
     if findings is not None:
         for line in words.excluded(findings.report):

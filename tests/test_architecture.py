@@ -28,7 +28,7 @@ ROOMS: dict[str, set[str]] = {
     "training": {"types", "config"},
     "weights": set(),
     "audit": {"types", "config", "data", "tfds_builders"},  # whose ids are one
-    "report": {"types", "config", "metrics"},
+    "report": {"types", "config", "metrics", "audit"},
     "study": {"types", "config", "metrics", "audit", "report"},
     "command": set(),
     "inference": {"types", "config", "data", "models", "ops", "tasks"},

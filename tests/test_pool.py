@@ -149,7 +149,7 @@ def test_the_report_tells_what_was_removed_and_why(
     assert "27 training images. 3 were removed" in page
     row = "<td>a</td><td>near copy</td><td>b</td><td>test</td><td>3</td>"
     assert row in page
-    assert "does not find mirrored" in page
+    assert "What it cannot find: copies that are both turned and cropped" in page
 
 
 def test_a_run_goes_on_with_the_same_list(

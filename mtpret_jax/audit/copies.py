@@ -1,9 +1,9 @@
 """Which pictures are copies of which: the same pixels, or the same picture re-encoded.
 
 A near copy is the same exposure at another size, depth, quality or slightly another
-intensity; also squashed, but neither turned, mirrored nor cropped by much. Radiographs
-of one body part look alike, so a hash only proposes: the detail of both pictures must
-agree everywhere.
+intensity; also squashed. A turned one is mirrored, turned by quarters or inverted, too,
+and a cropped one is a part of the other. Radiographs of one body part look alike, so a
+hash only proposes: the detail of both pictures must agree everywhere.
 """
 
 from __future__ import annotations
@@ -15,22 +15,25 @@ import os
 import cv2
 import numpy as np
 
-from mtpret_jax.audit import signatures
+from mtpret_jax.audit import crops, exclusions, signatures
 
 FARTHEST = 64  # of 255 bits: pairs with more unequal bits are not looked at
+FARTHEST_TURNED = 18  # of 135
 LEAST_AGREEMENT = 0.95  # correlation of the details of two copies
 FAINT = 2.0  # grey levels of 255: less contrast, and rounding is part of the detail
 LEAST_AGREEMENT_FAINT = 0.925
-BLANK = 0.05  # grey levels: nothing to compare
+BLANK = crops.BLANK  # grey levels: nothing to compare
 
 RULE = {
-    "version": 2,  # of what follows from copies; another version is another audit
+    "version": 3,  # of what follows from copies; another version is another audit
     "farthest_hash": FARTHEST,
     "hash_bits": signatures.HASH_BITS,
+    "farthest_turned": FARTHEST_TURNED,
     "least_agreement": LEAST_AGREEMENT,
     "least_agreement_faint": LEAST_AGREEMENT_FAINT,
     "faint": FAINT,
     "blank": BLANK,
+    "crops": crops.RULE,
 }
 
 _ROWS, _COLUMNS = 64, 4096  # of a block of hashes; both stay in a core's cache
@@ -47,8 +50,9 @@ class Copies:
       same: Pictures with equal pixels have equal numbers, from 0 in order of their
         first picture, int64 [N].
       first: First picture of each number, int64 [G].
-      near: Pairs of numbers whose pictures are near copies, the lower first, int64
-        [P, 2].
+      near: Pairs of numbers whose pictures are copies, the lower first, each once,
+        int64 [P, 2].
+      kind: Of each pair, as the reasons in `exclusions`.
       distance: Unequal bits of each pair, int64 [P].
       agreement: Correlation of the details of each pair, float64 [P].
     """
@@ -56,6 +60,7 @@ class Copies:
     same: np.ndarray
     first: np.ndarray
     near: np.ndarray
+    kind: list[str]
     distance: np.ndarray
     agreement: np.ndarray
 
@@ -64,12 +69,52 @@ def find(found: signatures.Signatures) -> Copies:
     """All copies among pictures."""
     same, first = _equal(found.digest)
     different = found.take(first)
-    pairs, distance = close_pairs(different.bits, FARTHEST)
-    agreement = agreements(different, pairs)
-    fainter = different.contrast[pairs].min(axis=1)
+    best: dict[tuple[int, int], tuple[str, int, float]] = {}
+    for kind, (pairs, distance, agreement) in (
+        (exclusions.NEAR_COPY, _near(different)),
+        (exclusions.TURNED_COPY, _turned(different)),
+        (exclusions.CROPPED_COPY, crops.find(different)),
+    ):
+        measured = zip(distance.tolist(), agreement.tolist(), strict=True)
+        for pair, (bits, agreed) in zip(pairs.tolist(), measured, strict=True):
+            best.setdefault((min(pair), max(pair)), (kind, bits, agreed))
+    pairs = sorted(best)
+    return Copies(
+        same,
+        first,
+        np.array(pairs, np.int64).reshape(-1, 2),
+        [best[pair][0] for pair in pairs],
+        np.array([best[pair][1] for pair in pairs], np.int64),
+        np.array([best[pair][2] for pair in pairs], np.float64),
+    )
+
+
+def _near(found: signatures.Signatures) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Near copies: pairs, their unequal bits, and their agreement."""
+    pairs, distance = close_pairs(found.bits, FARTHEST)
+    agreement = agreements(found, pairs)
+    kept = _agree(found, pairs, agreement)
+    return pairs[kept], distance[kept], agreement[kept]
+
+
+def _turned(found: signatures.Signatures) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Turned copies: pairs, their unequal bits, and their best agreement."""
+    pairs, distance = close_pairs(found.unturned, FARTHEST_TURNED)
+    # Inverted, the detail has the other sign.
+    upright = agreements(found, pairs)
+    turned = [np.abs(agreements(found, pairs, turn)) for turn in range(1, 8)]
+    agreement = np.max([-upright, *turned], axis=0)
+    kept = _agree(found, pairs, agreement)
+    return pairs[kept], distance[kept], agreement[kept]
+
+
+def _agree(
+    found: signatures.Signatures, pairs: np.ndarray, agreement: np.ndarray
+) -> np.ndarray:
+    """Which pairs agree enough to be copies, bool [P]."""
+    fainter = found.contrast[pairs].min(axis=1)
     least = np.where(fainter < FAINT, LEAST_AGREEMENT_FAINT, LEAST_AGREEMENT)
-    is_copy = (agreement >= least) & (fainter > BLANK)
-    return Copies(same, first, pairs[is_copy], distance[is_copy], agreement[is_copy])
+    return (agreement >= least) & (fainter > BLANK)
 
 
 def _equal(digest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -86,7 +131,7 @@ def close_pairs(bits: np.ndarray, farthest: int) -> tuple[np.ndarray, np.ndarray
     """All pairs of hashes with few unequal bits, compared block by block.
 
     Args:
-      bits: uint64 [N, 4].
+      bits: uint64 [N, words], of at most 255 bits.
       farthest: Most unequal bits.
 
     Returns:
@@ -108,8 +153,8 @@ def _strip(words: np.ndarray, row: int, farthest: int) -> np.ndarray:
     left = words[:, row : row + _ROWS, None]
     for column in range(row, words.shape[1], _COLUMNS):
         right = words[:, None, column : column + _COLUMNS]
-        distance = np.bitwise_count(left[0] ^ right[0])  # uint8: 255 bits in all
-        for word in range(1, signatures.WORDS - 1):
+        distance = np.bitwise_count(left[0] ^ right[0])  # uint8
+        for word in range(1, len(words) - 1):
             distance += np.bitwise_count(left[word] ^ right[word])
         # Few pairs are so close in these words that the last one matters.
         i, j = np.nonzero(distance <= farthest)
@@ -120,12 +165,15 @@ def _strip(words: np.ndarray, row: int, farthest: int) -> np.ndarray:
     return np.concatenate(found)
 
 
-def agreements(found: signatures.Signatures, pairs: np.ndarray) -> np.ndarray:
+def agreements(
+    found: signatures.Signatures, pairs: np.ndarray, turn: int = 0
+) -> np.ndarray:
     """How alike the details of pairs of pictures are, at the poorer one's resolution.
 
     Args:
       found: Signatures.
       pairs: int64 [P, 2].
+      turn: Done to the second of each pair: quarter turns, plus 4 to mirror it first.
 
     Returns:
       Correlations, float64 [P].
@@ -134,7 +182,11 @@ def agreements(found: signatures.Signatures, pairs: np.ndarray) -> np.ndarray:
     for start in range(0, len(pairs), _VERIFIED):
         part = pairs[start : start + _VERIFIED]
         left, right = (found.detail[part[:, k]].astype(np.float32) for k in (0, 1))
-        smallest = found.size[part].min(axis=1)
+        right = right[:, :, ::-1] if turn >= 4 else right
+        right = np.ascontiguousarray(np.rot90(right, turn % 4, axes=(1, 2)))
+        size = found.size[part]
+        size[:, 1] = size[:, 1, ::-1] if turn % 2 else size[:, 1]
+        smallest = size.min(axis=1)
         for place in np.flatnonzero((smallest < signatures.SIDE).any(axis=1)):
             for detail in (left[place], right[place]):
                 detail[:] = _blur(detail, *smallest[place].tolist())

@@ -9,7 +9,8 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 
 FILE = "exclusions.csv"
-SAME_PIXELS, NEAR_COPY, SAME_PATIENT = "same pixels", "near copy", "same patient"
+SAME_PIXELS, SAME_PATIENT = "same pixels", "same patient"
+NEAR_COPY, TURNED_COPY, CROPPED_COPY = "near copy", "turned copy", "cropped copy"
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -22,7 +23,7 @@ class Exclusion:
     Attributes:
       dataset: Row of `config.datasets`.
       image_id: Of the training image.
-      reason: "same pixels", "near copy" or "same patient".
+      reason: One of the five above.
       other_dataset: Of the image for evaluation, or the excluded one.
       other_image_id: Likewise; of several the nearest.
       other_split: Likewise: validation or test, or train for an excluded one.

@@ -24,7 +24,9 @@ TRAIN = "train"
 _RANK = {  # the closest reason comes first, then the nearest hash
     exclusions.SAME_PIXELS: 0,
     exclusions.NEAR_COPY: 1,
-    exclusions.SAME_PATIENT: 2 + signatures.HASH_BITS,
+    exclusions.TURNED_COPY: 1 + signatures.HASH_BITS,
+    exclusions.CROPPED_COPY: 1 + 2 * signatures.HASH_BITS,
+    exclusions.SAME_PATIENT: 1 + 3 * signatures.HASH_BITS,
 }
 _ALONE = "image:"  # of the group of an image whose patient is not known
 _LOG = logging.getLogger(__name__)

@@ -63,7 +63,7 @@ class Relation:
 
 
 def of_copies(twins: copies.Copies) -> list[Relation]:
-    """Groups of images with equal pixels, then pairs of groups of near copies."""
+    """Groups of images with equal pixels, then pairs of groups that are copies."""
     members: list[list[int]] = [[] for _ in twins.first]
     for image, number in enumerate(twins.same.tolist()):
         members[number].append(image)
@@ -73,15 +73,14 @@ def of_copies(twins: copies.Copies) -> list[Relation]:
         for images in groups
         if len(images) > 1
     ]
-    measured = zip(twins.distance.tolist(), twins.agreement.tolist(), strict=True)
-    for (one, other), (distance, agreement) in zip(
-        twins.near.tolist(), measured, strict=True
+    for (one, other), kind, distance, agreement in zip(
+        twins.near.tolist(),
+        twins.kind,
+        twins.distance.tolist(),
+        twins.agreement.tolist(),
+        strict=True,
     ):
-        found.append(
-            Relation(
-                exclusions.NEAR_COPY, groups[one], groups[other], distance, agreement
-            )
-        )
+        found.append(Relation(kind, groups[one], groups[other], distance, agreement))
     return found
 
 

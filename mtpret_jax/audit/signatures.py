@@ -1,13 +1,15 @@
 """What the audit remembers of each picture, computed once for a prepared folder.
 
-A signature is small enough to be kept for hundreds of thousands of pictures: a digest
-of the pixels, a perceptual hash, and the picture's detail at 64 x 64 pixels.
+A signature is small enough to be kept for hundreds of thousands of pictures, 7 kB: a
+digest of the pixels, perceptual hashes of the picture as it is, however it is turned,
+and of windows of it, and the picture's detail at 64 x 64 pixels.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
+import functools
 import hashlib
 import io
 import json
@@ -25,13 +27,25 @@ from etils import epath
 
 from mtpret_jax.data import manifests, transforms
 
-VERSION = 1  # of the rule; another version computes anew
+VERSION = 2  # of the rule; another version computes anew
 SIDE = 64  # pixels of the detail kept
 HASH_BITS = 255  # 16 x 16 lowest frequencies without the mean
-WORDS = 4  # of 64 bits; the last bit is always 0
+COARSE_BITS, FINE_BITS = 63, 80  # of a window: 8 x 8 frequencies; others of 12 x 12
+# Squares of a part of the sides, at so many places along each: first the whole.
+_SQUARES = ((1.0, 1), (0.95, 3), (0.9, 5), (0.85, 6), (0.8, 7))
+WINDOWS = tuple(
+    (side, float(top), float(left))
+    for side, places in _SQUARES
+    for top in np.linspace(0, 1 - side, places)
+    for left in np.linspace(0, 1 - side, places)
+)
 
 _CACHE = "signatures-"
 _FREQUENCIES = 16
+_UPPER = np.triu_indices(_FREQUENCIES)
+_WINDOW_FREQUENCIES = 12
+_LOW = np.arange(_WINDOW_FREQUENCIES) < 8
+_IS_COARSE = _LOW[:, None] & _LOW
 _HASHED_SIDE = 32  # pixels of the picture that is hashed
 _FINE, _COARSE = 1.0, 4.0  # pixels of 64: details between these widths are kept
 _STRONGEST = 2.0  # standard deviations: frames and letters count no more than bones
@@ -47,7 +61,11 @@ class Signatures:
 
     Attributes:
       digest: Of shape, depth and pixels, uint8 [N, 16].
-      bits: Perceptual hash, uint64 [N, 4].
+      bits: Perceptual hash, uint64 [N, 4]; the last bit is 0.
+      unturned: A hash that no mirroring, quarter turn or inversion changes, uint64
+        [N, 3].
+      windows: Hashes of windows, as `WINDOWS` lists them, uint64 [N, W, 3]; the first
+        word is the coarse one.
       detail: What lies between fine and coarse, in steps, int8 [N, 64, 64].
       contrast: Standard deviation of that detail, grey levels of 255, float32 [N].
       size: Height and width of the picture, pixels, int32 [N, 2].
@@ -55,6 +73,8 @@ class Signatures:
 
     digest: np.ndarray
     bits: np.ndarray
+    unturned: np.ndarray
+    windows: np.ndarray
     detail: np.ndarray
     contrast: np.ndarray
     size: np.ndarray
@@ -208,8 +228,9 @@ def _of_picture(picture: np.ndarray) -> tuple[Any, ...]:
     digest = hashlib.blake2b(header + pixels.tobytes(), digest_size=16).digest()
     small = _resize(transforms.to_intensity(picture), SIDE)
     hashed = _resize(small, _HASHED_SIDE)
-    corner = cv2.dct(hashed)[:_FREQUENCIES, :_FREQUENCIES].ravel()[1:]
-    bits = np.packbits(np.append(corner > np.median(corner), False))
+    corner = cv2.dct(hashed)[:_FREQUENCIES, :_FREQUENCIES]
+    # Turned and mirrored, it has other signs and its axes swapped.
+    unturned = (np.abs(corner) + np.abs(corner.T))[_UPPER]
     fine = cv2.GaussianBlur(small, (0, 0), _FINE)
     detail = fine - cv2.GaussianBlur(small, (0, 0), _COARSE)
     detail -= detail.mean()
@@ -217,11 +238,54 @@ def _of_picture(picture: np.ndarray) -> tuple[Any, ...]:
     scaled = np.rint(detail * (_STEPS / (deviation + 1e-9))).clip(-127, 127)
     return (
         np.frombuffer(digest, np.uint8),
-        bits.view(np.uint64),
+        _words(_above_median(corner.ravel()[1:])),
+        _words(_above_median(unturned[1:])),
+        _of_windows(small),
         scaled.astype(np.int8),
         np.float32(deviation * 255),
         np.array(picture.shape, np.int32),
     )
+
+
+def _above_median(values: np.ndarray) -> np.ndarray:
+    return values > np.median(values, axis=-1, keepdims=True)
+
+
+def _words(bits: np.ndarray) -> np.ndarray:
+    """Bits [..., B] in as many words of 64 bits as they need, uint64 [..., words]."""
+    missing = -bits.shape[-1] % 64
+    padded = np.pad(bits, [(0, 0)] * (bits.ndim - 1) + [(0, missing)])
+    return np.ascontiguousarray(np.packbits(padded, axis=-1)).view(np.uint64)
+
+
+def _cosines(side: float, start: float) -> np.ndarray:
+    """Means over pixels of the cosines of a window along one axis, float64 [12, 64]."""
+    edges = np.arange(SIDE + 1) / SIDE
+    place = ((edges - start) / side).clip(0, 1)  # of the edges, in the window
+    frequency = np.pi * np.arange(1, _WINDOW_FREQUENCIES)[:, None]
+    integral = np.concatenate([place[None], np.sin(frequency * place) / frequency])
+    return np.diff(integral)
+
+
+@functools.cache
+def _bases() -> list[np.ndarray]:
+    """For each size of window those of all places, float64 [places, 12, 64]."""
+    return [
+        np.stack([_cosines(side, start) for start in np.linspace(0, 1 - side, places)])
+        for side, places in _SQUARES
+    ]
+
+
+def _of_windows(small: np.ndarray) -> np.ndarray:
+    """Hashes of all windows of a picture, [64, 64]; uint64 [W, 3]."""
+    found = []
+    for basis in _bases():
+        product = np.einsum("pfx,qgx->pqfg", basis @ small, basis, optimize=True)
+        found.append(product.reshape(-1, *product.shape[2:]))
+    frequencies = np.concatenate(found)
+    coarse, fine = frequencies[:, _IS_COARSE], frequencies[:, ~_IS_COARSE]
+    bits = (_above_median(coarse[:, 1:]), fine > 0)
+    return np.concatenate([_words(part) for part in bits], axis=1)
 
 
 def _resize(image: np.ndarray, side: int) -> np.ndarray:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 RISK = (
-    "What it cannot find: mirrored, turned, cropped or inverted copies, copies below "
-    "about 32 pixels, another exposure of the same visit, and patients whose ids "
+    "What it cannot find: copies that are both turned and cropped, turned by less than "
+    "a quarter, or cut to less than 80 % of the sides; copies below about 32 pixels, "
+    "cropped ones below 64; another exposure of the same visit; and patients whose ids "
     "differ between the sets."
 )
 

@@ -10,7 +10,7 @@ import collections
 import dataclasses
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,11 +29,13 @@ class Subset:
       seed: Of the choice; another seed draws other groups.
       fraction: Of the groups of each stratum, rounded up, (0, 1].
       most: Records kept of these, evenly of all strata and whatever the seed; 0: all.
+      excluded: The `image_id` of images that must not be read.
     """
 
     seed: int = 0
     fraction: float = 1.0
     most: int = 0
+    excluded: Collection[str] = frozenset()
 
 
 ALL = Subset()
@@ -48,9 +50,18 @@ def usable_records(
       int32 [records], rising; not empty.
 
     Raises:
-      ValueError: As `sources.usable_records`.
+      ValueError: As `sources.usable_records`, or if all are excluded.
     """
-    return choose(source.index, sources.usable_records(source, task), task, subset)
+    records = sources.usable_records(source, task)
+    ids = [source.index[record]["image_id"] for record in records]
+    records = records[[name not in subset.excluded for name in ids]]
+    if not len(records):
+        raise ValueError(
+            f"All {len(ids)} training images of dataset {source.name!r} are excluded, "
+            "since validation or test splits hold them again. Give the set other "
+            "splits, or set exclude_copies to False to train on them nevertheless."
+        )
+    return choose(source.index, records, task, subset)
 
 
 def choose(

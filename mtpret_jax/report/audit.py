@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mtpret_jax.audit import exclusions
+from mtpret_jax.audit import words as audit_words
 from mtpret_jax.report import markup
 
 Report = Mapping[str, Any]
 
 _RISK = (
     "The audit compares every two pictures of all sets and splits of this "
-    "configuration. It does not find mirrored, turned, cropped or inverted copies, "
-    "copies below about 32 pixels, other exposures of the same visit, or patients "
-    "whose ids differ between the sets."
+    f"configuration. {audit_words.RISK}"
 )
 _PAPER = (
     "training images that a validation or test split holds again, as copies or by the "
@@ -36,7 +36,33 @@ def opening(report: Report) -> list[str]:
         for name, run in report["audit"]["pools"].items()
         if run["pool"] == "paper"
     ]
-    return own + _starts(report)
+    return own + _starts(report) + _met_again(report)
+
+
+def _met_again(report: Report) -> list[str]:
+    """A warning for each set whose training images validation or test holds again."""
+    audit = report["audit"]["findings"] or {}
+    found: dict[str, list[str]] = {}
+    for row in audit.get("overlaps", ()):
+        here, there = row["split"], row["other_split"]
+        is_one_set = row["dataset"] == row["other_dataset"]
+        if not is_one_set or here == there or row["kind"] == exclusions.SAME_PATIENT:
+            continue
+        pairs = f"{row['pairs']} pair{'s' if row['pairs'] != 1 else ''}"
+        told = f"{pairs} of {here} and {there} ({row['kind']})"
+        found.setdefault(row["dataset"], []).append(told)
+    if (report["config"] or {}).get("exclude_copies"):
+        end = "The training images among them were left out of all stages."
+    else:
+        end = (
+            "Stages 2 and 3 train on such images, so its figures may be too good; "
+            "exclude_copies leaves them out."
+        )
+    return [
+        f"Caution: {name} holds the same picture in several splits: {', '.join(rows)}. "
+        + end
+        for name, rows in found.items()
+    ]
 
 
 def _starts(report: Report) -> list[str]:
@@ -58,9 +84,9 @@ def _starts(report: Report) -> list[str]:
 
 
 def section(report: Report) -> str:
-    """The section "Audit"; empty without stage 1."""
+    """The section "Audit"; empty where there was none."""
     pools = report["audit"]["pools"]
-    if not pools:
+    if not pools and report["audit"]["findings"] is None:
         return ""
     parts = ["<h2>Audit</h2>"]
     for name, run in pools.items():

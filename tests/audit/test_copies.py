@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mtpret_jax.audit import copies, signatures
+from mtpret_jax.audit import copies, crops, exclusions, signatures
 
 
 def _shrink(picture: np.ndarray, factor: float) -> np.ndarray:
@@ -32,6 +32,8 @@ def _deep(picture: np.ndarray) -> np.ndarray:
     noise = np.random.default_rng(0).integers(-100, 100, picture.shape)
     return (picture.astype(np.int64) * 257 + noise).clip(0, 65_535).astype(np.uint16)
 
+
+MISSED = 0.04  # of the pictures, when cropped
 
 CHANGES: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
     "half as large": lambda picture: _shrink(picture, 2),
@@ -87,10 +89,81 @@ def test_changed_copies_of_real_xrays_are_found_and_nothing_else(
     assert found == {(i, i + len(real)) for i in range(len(real))}
 
 
-def test_mirrored_pictures_are_no_copies(pictures: list[np.ndarray]):
-    mirrored = [np.ascontiguousarray(picture[:, ::-1]) for picture in pictures]
+TURNS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
+    "mirrored": lambda picture: picture[:, ::-1],
+    "upside down": lambda picture: picture[::-1],
+    "a quarter, JPEG 60": lambda picture: _jpeg(np.rot90(picture), 60),
+    "three quarters, mirrored": lambda picture: np.rot90(picture, 3)[:, ::-1],
+    "half turned, half as large": lambda picture: _shrink(np.rot90(picture, 2), 2),
+    "inverted": lambda picture: 255 - picture,
+    "inverted, mirrored, JPEG 60": lambda picture: _jpeg(255 - picture[:, ::-1], 60),
+}
 
-    assert not _near(pictures, mirrored)
+
+def _cut(
+    picture: np.ndarray, side: float, down: float, across: float, quality: int = 75
+) -> np.ndarray:
+    """A part of the sides, whose place is a fraction of what is left over."""
+    height, width = (round(side * length) for length in picture.shape)
+    top = round(down * (picture.shape[0] - height))
+    left = round(across * (picture.shape[1] - width))
+    part = picture[top : top + height, left : left + width]
+    return _jpeg(np.ascontiguousarray(part), quality)
+
+
+CUTS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
+    "80 %, middle": lambda picture: _cut(picture, 0.8, 0.5, 0.5),
+    "80 %, corner": lambda picture: _cut(picture, 0.8, 0.0, 1.0),
+    "80 %, off a window": lambda picture: _cut(picture, 0.8, 0.58, 0.25),
+    "84 %": lambda picture: _cut(picture, 0.84, 0.3, 0.9),
+    "90 %, JPEG 50": lambda picture: _cut(picture, 0.9, 0.8, 0.1, 50),
+    "96 %": lambda picture: _cut(picture, 0.96, 0.2, 0.7),
+}
+
+
+@pytest.mark.parametrize("turn", TURNS)
+def test_turned_copies_are_found_and_nothing_else(
+    pictures: list[np.ndarray], turn: str
+):
+    turned = [np.ascontiguousarray(TURNS[turn](picture)) for picture in pictures]
+    count = len(pictures)
+
+    found = copies.find(signatures.of_pictures([*pictures, *turned]))
+
+    assert found.near.tolist() == [[i, i + count] for i in range(count)]
+    assert set(found.kind) == {exclusions.TURNED_COPY}
+
+
+@pytest.mark.parametrize("turn", TURNS)
+def test_turned_copies_of_real_xrays_are_found(real: list[np.ndarray], turn: str):
+    turned = [np.ascontiguousarray(TURNS[turn](picture)) for picture in real]
+
+    assert _near(real, turned) == {(i, i + len(real)) for i in range(len(real))}
+
+
+@pytest.mark.parametrize("which", ["pictures", "real"])
+@pytest.mark.parametrize("cut", CUTS)
+def test_cropped_copies_are_found_but_for_a_few_and_nothing_else(
+    request: pytest.FixtureRequest, which: str, cut: str
+):
+    whole = request.getfixturevalue(which)
+    parts = [CUTS[cut](picture) for picture in whole]
+
+    found = copies.find(signatures.of_pictures([*whole, *parts]))
+
+    pairs = {(int(one), int(other)) for one, other in found.near}
+    expected = {(i, i + len(whole)) for i in range(len(whole))}
+    assert pairs <= expected
+    assert len(expected - pairs) <= MISSED * len(whole)
+    assert found.kind.count(exclusions.CROPPED_COPY) >= 0.9 * len(pairs)
+
+
+def test_only_the_nearest_windows_are_looked_at():
+    close = np.array([[1, 9, 4], [0, 7, 5], [1, 8, 3], [1, 7, 4], [0, 6, 5]])
+
+    few = crops.keep_nearest(close, 2)
+
+    assert few.tolist() == [[0, 6, 5], [0, 7, 5], [1, 8, 3], [1, 7, 4]]
 
 
 def test_equal_pixels_are_told_from_near_copies(pictures: list[np.ndarray]):
@@ -116,7 +189,7 @@ def test_blank_pictures_are_copies_only_if_equal():
 @pytest.mark.parametrize("count", [1, 2, 65, 5000])
 def test_blocks_find_the_pairs_that_a_plain_loop_finds(count: int):
     rng = np.random.default_rng(count)
-    bits = rng.integers(0, 2**64, (count, signatures.WORDS), dtype=np.uint64)
+    bits = rng.integers(0, 2**64, (count, 4), dtype=np.uint64)
     if count > 64:  # Four that differ by a few bits, in several blocks.
         bits[[0, 40, 63]] = bits[count - 1]
         bits[40, 2] ^= np.uint64(0b1011)

@@ -24,6 +24,8 @@ SETS = ("chest_cls", "chest_det", "lung_seg", "bone_cls", "bone_det", "dental_te
 SAME_IMAGE = "same_image_in_other_bone_set"
 # Found by the audit and looked at; the notes of the sets miss this one.
 UNDOCUMENTED = {"frac_0210_9.jpg"}
+# One picture and its mirror image, each in both sets of bones, under two groups.
+MIRRORED = {"bone_0044", "bone_0171"}
 
 
 def _rows(folder: pathlib.Path) -> list[dict[str, str]]:
@@ -97,14 +99,14 @@ def test_every_reported_pair_is_of_one_documented_group(
     table: list[tuple[str, Mapping[str, str]]], found: list[tuple[int, int]]
 ):
     """The groups, of patients or near copies, were made by other means (SIFT)."""
-    wrong = [
-        (table[i][1]["file"], table[j][1]["file"])
+    apart = [
+        {table[i][1]["group"], table[j][1]["group"]}
         for i, j in found
         if table[i][1]["group"] != table[j][1]["group"]
         or table[i][0].split("_")[0] != table[j][0].split("_")[0]
     ]
 
-    assert not wrong
+    assert apart == [MIRRORED] * 4
     assert len(found) > 359 + 169
 
 
