@@ -1,11 +1,11 @@
-"""Which real X-rays look inverted: the bars, and the rates stated in the README."""
+"""Which real X-rays look inverted or blank: the bars, and the README's rates."""
 
 import pathlib
 
 import numpy as np
 import pytest
 
-from tfds_builders import polarity, reader
+from tfds_builders import content, polarity, reader
 
 FOLDERS = (
     "chest_cls",
@@ -88,6 +88,20 @@ def test_a_lying_header_is_flagged_and_truthful_ones_are_not(xray: pathlib.Path)
 
     assert len(files) == 7
     assert flagged == {LYING}
+
+
+def test_no_hand_on_black_and_no_faint_chest_is_taken_for_blank(xray: pathlib.Path):
+    """Of all real X-rays, those of these two folders come nearest to one grey."""
+    paths = [p for f in ("hand_age", "lung_seg") for p in _pictures(xray / f)]
+
+    blank = [
+        path.name
+        for path in paths
+        if content.is_blank(reader.read_image(path, dtype=np.uint8))
+    ]
+
+    assert len(paths) == 1706
+    assert not blank
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])

@@ -27,6 +27,7 @@ def folder(tmp_path: pathlib.Path) -> pathlib.Path:
     (source / "images").mkdir(parents=True)
     for index in range(10):
         picture = np.full((16, 16), 20 * index, np.uint8)
+        picture[8:] += 40
         cv2.imwrite(str(source / "images" / f"{index}.png"), picture)
     return source
 

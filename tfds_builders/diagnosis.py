@@ -18,7 +18,15 @@ import numpy as np
 import tqdm
 from etils import epath
 
-from tfds_builders import files, reader, release, xray_builder, xray_features
+from tfds_builders import (
+    content,
+    examples,
+    files,
+    reader,
+    release,
+    xray_builder,
+    xray_features,
+)
 
 FOUND, PARTLY, MISSING = "found", "partly there", "missing"
 SAMPLE = 200  # pictures that are read unless all are asked for
@@ -70,6 +78,7 @@ class Diagnosis:
       left_out: Files that preparation leaves out.
       read: Pictures that were read, with what belongs to them.
       unreadable: Those that could not be.
+      blank: Those that could, and have no content: one grey level, or almost.
       archives: Files beside or in the release that look as if it is still packed.
       next_step: What to do.
     """
@@ -84,6 +93,7 @@ class Diagnosis:
     left_out: Sequence[LeftOut] = ()
     read: int = 0
     unreadable: Sequence[xray_builder.Quarantined] = ()
+    blank: Sequence[str] = ()
     archives: Sequence[str] = ()
     next_step: str = ""
 
@@ -132,7 +142,7 @@ def examine(
         found, left_out = builder.found, builder.left_out()
         builder.fingerprint()
         builder.manifests()
-        read, unreadable, problem = _read(builder, images, seed)
+        read, unreadable, blank, problem = _read(builder, images, seed)
     # What builders promise to raise about a release, and missing optional libraries.
     except (OSError, ValueError, ImportError) as error:
         return Diagnosis(
@@ -164,6 +174,7 @@ def examine(
         left_out=_by_reason(left_out),
         read=read,
         unreadable=unreadable,
+        blank=blank,
         archives=mine,
         next_step=_next_step(name, folder, lacking, problem, unpack, instructions),
     )
@@ -255,31 +266,37 @@ def _by_reason(left_out: Sequence[xray_builder.Quarantined]) -> list[LeftOut]:
 
 def _read(
     builder: release.ReleaseBuilder, images: int | None, seed: int
-) -> tuple[int, list[xray_builder.Quarantined], str]:
+) -> tuple[int, list[xray_builder.Quarantined], list[str], str]:
     """Reads pictures as preparation does.
 
     Returns:
-      How many were read, those that could not be, and the reason why preparation would
-      fail, "" where it would not.
+      How many were read, those that could not be, those without content, and the reason
+      why preparation would fail, "" where it would not.
     """
     by_split = builder.records()
     everything = [(split, r) for split, part in by_split.items() for r in part]
     if images is not None and images < len(everything):
         everything = random.Random(seed).sample(everything, images)
     unreadable: list[xray_builder.Quarantined] = []
+    blank: list[str] = []
     looked: dict[str, set[str]] = {}
     last: dict[str, xray_builder.Quarantined] = {}
     good: set[str] = set()
 
-    def attempt(entry: tuple[str, xray_builder.Record]) -> str:
+    def attempt(entry: tuple[str, xray_builder.Record]) -> tuple[str, bool]:
         try:
-            builder.load(entry[1])
+            xray = builder.load(entry[1])
         except reader.UnreadableImage as error:
-            return str(error)
-        return ""
+            return str(error), False
+        xray = examples.shrink(xray, builder.builder_config.image_size)
+        return "", content.is_blank(xray.image)
 
-    def note(split: str, record: xray_builder.Record, reason: str) -> None:
+    def note(
+        split: str, record: xray_builder.Record, reason: str, is_blank: bool
+    ) -> None:
         looked.setdefault(split, set()).add(record.image_id)
+        if is_blank:
+            blank.append(record.image_id)
         if reason:
             last[split] = xray_builder.Quarantined(record.image_id, reason)
             unreadable.append(last[split])
@@ -287,7 +304,7 @@ def _read(
             good.add(split)
 
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
-        reasons = tqdm.tqdm(
+        seen = tqdm.tqdm(
             pool.map(attempt, everything),
             total=len(everything),
             desc=builder.name,
@@ -295,23 +312,24 @@ def _read(
             disable=None,
             leave=False,
         )
-        for (split, record), reason in zip(everything, reasons, strict=True):
-            note(split, record, reason)
+        for (split, record), (reason, is_blank) in zip(everything, seen, strict=True):
+            note(split, record, reason, is_blank)
     # One good image saves a split, and the sample may have missed it.
     for split in sorted(looked):
         for record in by_split[split]:
             if split in good:
                 break
             if record.image_id not in looked[split]:
-                note(split, record, attempt((split, record)))
-    problem = ""
+                note(split, record, *attempt((split, record)))
+    read = sum(map(len, looked.values()))
+    problem = content.problem(len(blank), read - len(unreadable), (blank or [""])[-1])
     if hopeless := sorted(set(looked) - good):
         failure = last[hopeless[0]]
         problem = (
             f"None of the {len(looked[hopeless[0]])} images of split {hopeless[0]!r} "
             f"can be read; the last one: {failure.file}: {failure.reason}."
         )
-    return sum(map(len, looked.values())), unreadable, problem
+    return read, unreadable, blank, problem
 
 
 def _next_step(

@@ -146,6 +146,10 @@ def _lines(entry: diagnosis.Diagnosis) -> list[str]:
         lines.append(
             f"  tried to read: {entry.read:,}, {len(entry.unreadable):,} unreadable"
         )
+    if entry.blank:
+        names = files.brief(entry.blank, 3)
+        told = f"no content, one grey level or almost: {len(entry.blank):,} ({names})"
+        lines += _wrapped(told)
     for file in entry.unreadable[:_MOST_LINES]:
         lines += _wrapped(f"unreadable: {file.file}: {file.reason}")
     if len(entry.unreadable) > _MOST_LINES:

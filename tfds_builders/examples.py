@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from tfds_builders import reader, records, xray_features
+from tfds_builders import content, reader, records, xray_features
 
 # The columns of index.csv besides those of the labels.
 INDEX_START = ("split", "record", "image_id", "group")
-INDEX_END = ("has_mask", "n_boxes", *xray_features.ABOUT, "looks_inverted")
+INDEX_END = ("has_mask", "n_boxes", *xray_features.ABOUT, "looks_inverted", "is_blank")
 
 
 def shrink(xray: xray_features.Xray, longest_side: int) -> xray_features.Xray:
@@ -92,6 +92,7 @@ def index_row(
         value = getattr(record.about, name)
         row[name] = "" if value != value else value
     row["looks_inverted"] = int(looks_inverted)
+    row["is_blank"] = int(content.is_blank(xray.image))
     return row
 
 

@@ -22,7 +22,15 @@ from typing import Any, ClassVar, Protocol
 
 from etils import epath
 
-from tfds_builders import examples, records, shards, splits, statistics, xray_features
+from tfds_builders import (
+    content,
+    examples,
+    records,
+    shards,
+    splits,
+    statistics,
+    xray_features,
+)
 
 INDEX = "index.csv"
 PREPARATION = "preparation.json"
@@ -41,6 +49,8 @@ class Totals:
       last_left_out: One of them for each split, and the last of all under "".
       look_inverted: Images that seem to be dark where rays were stopped.
       an_inverted: The image_id of one of them.
+      blank: Images that have no content.
+      a_blank: The image_id of one of them.
       tally: Counts of the set.
       records: Of the examples of all shards, in their order, with their splits.
     """
@@ -55,12 +65,24 @@ class Totals:
     )
     look_inverted: int = 0
     an_inverted: str = ""
+    blank: int = 0
+    a_blank: str = ""
     tally: statistics.Tally = dataclasses.field(default_factory=statistics.Tally)
     records: Any = dataclasses.field(default_factory=hashlib.sha256)
 
     def counts(self) -> dict[str, int]:
         """Examples of each split."""
         return {split: sum(lengths) for split, lengths in self.lengths.items()}
+
+    def summary(self, layout: xray_features.Layout) -> dict[str, Any]:
+        """What `preparation.json` says of the images."""
+        return {
+            "splits": self.counts(),
+            **self.tally.summary(layout),
+            "quarantined": self.left_out,
+            "polarity_warnings": self.look_inverted,
+            "blank": self.blank,
+        }
 
 
 def write_tables(
@@ -107,6 +129,9 @@ def write_tables(
             flagged = [r["image_id"] for r in report.rows if r["looks_inverted"]]
             totals.look_inverted += len(flagged)
             totals.an_inverted = (flagged or [totals.an_inverted])[-1]
+            blank = [r["image_id"] for r in report.rows if r["is_blank"]]
+            totals.blank += len(blank)
+            totals.a_blank = (blank or [totals.a_blank])[-1]
             leave_out(split, report.quarantined)
     return totals
 
@@ -191,6 +216,13 @@ def write_preparation(folder: epath.Path, content: Mapping[str, Any]) -> None:
     (folder / PREPARATION).write_text(json.dumps(content, indent=2) + "\n")
 
 
+def refuse_blank(name: str, totals: Totals) -> None:
+    """Raises ValueError if more than half of the images have no content."""
+    images = sum(totals.counts().values())
+    if problem := content.problem(totals.blank, images, totals.a_blank):
+        raise ValueError(f"{name}: {problem}")
+
+
 def warn(name: str, totals: Totals) -> None:
     """Points out what somebody should look at.
 
@@ -215,6 +247,17 @@ def warn(name: str, totals: Totals) -> None:
             "same box of the same image and class again.",
             name,
             totals.tally.dropped_boxes,
+        )
+    if totals.blank:
+        log.warning(
+            "%s: %d of %d images have no content, one grey level or almost, for "
+            "example %s. They are kept, with is_blank = 1 in %s of the prepared "
+            "folder: look at them, and take out those that are damaged.",
+            name,
+            totals.blank,
+            sum(totals.counts().values()),
+            totals.a_blank,
+            INDEX,
         )
     if totals.look_inverted:
         log.warning(

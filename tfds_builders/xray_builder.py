@@ -321,11 +321,13 @@ class XrayBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
             self.left_out(),
         )
         self._refuse_emptied(plan, staging, totals)
+        name = f"{self.name}/{self.builder_config.name}"
+        reports.refuse_blank(name, totals)
         if totals.tally.is_only_background():
             classes = " or ".join(map(repr, self.layout().mask_names))
             raise ValueError(
-                f"{self.name}/{self.builder_config.name}: no mask of the training "
-                f"split has a pixel of {classes}. {self.about_masks()}"
+                f"{name}: no mask of the training split has a pixel of {classes}. "
+                f"{self.about_masks()}"
             )
         manifests = reports.write_manifests(self.data_path, self.manifests())
         reports.write_preparation(
@@ -335,18 +337,15 @@ class XrayBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
                 "version": str(self.version),
                 "fingerprint": fingerprint,
                 "options": self.options(),
-                "splits": totals.counts(),
                 "index_sha256": digests.of_file(self.data_path / INDEX),
                 "records_sha256": totals.records.hexdigest(),
                 "has_patient_namespace": self.has_patient_namespace,
                 "manifests": manifests,
                 "default_manifest": self.DEFAULT_MANIFEST,
-                **totals.tally.summary(self.layout()),
-                "quarantined": totals.left_out,
-                "polarity_warnings": totals.look_inverted,
+                **totals.summary(self.layout()),
             },
         )
-        reports.warn(f"{self.name}/{self.builder_config.name}", totals)
+        reports.warn(name, totals)
         self._place(plan, staging, totals)
 
     def _refuse_emptied(

@@ -36,7 +36,7 @@ class ToyConfig(tfds.core.BuilderConfig):
 
 
 class Toy(xray_builder.XrayBuilder, skip_registration=True):
-    """Twenty pictures of one grey value each, 0 to 19; 0 to 13 are for training."""
+    """Twenty pictures, half n (0 to 19) and half n + 100; 0 to 13 are for training."""
 
     VERSION = tfds.core.Version("1.0.0")
 
@@ -59,6 +59,7 @@ class Toy(xray_builder.XrayBuilder, skip_registration=True):
             raise reader.UnreadableImage("broken")
         label = np.eye(2, dtype=np.int8)[record.source % 2]
         image = np.full((64, 64), record.source, np.uint8)
+        image[32:] += 100
         return xray_features.Xray(image, {"label": label})
 
     before: Callable[[int], Any] = staticmethod(lambda number: None)
@@ -237,7 +238,7 @@ def test_manifests_lie_beside_the_records_with_their_hashes(tmp_path: pathlib.Pa
 def test_statistics_are_those_of_all_pixels_of_train(tmp_path: pathlib.Path):
     report = json.loads((_prepare(tmp_path) / "preparation.json").read_text())
 
-    grey = np.arange(14) / 255
+    grey = np.add.outer([0, 100], np.arange(14)) / 255
     np.testing.assert_allclose(report["pixel_mean"], grey.mean(), rtol=1e-12)
     np.testing.assert_allclose(report["pixel_std"], grey.std(), rtol=1e-12)
 

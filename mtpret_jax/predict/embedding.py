@@ -30,8 +30,8 @@ def embed(
     batch_size: int,
     begin: Callable[[int], None] = lambda before: None,
     progress: Callable[[streaming.Item], None] = lambda item: None,
-) -> tuple[int, list[tuple[str, str]]]:
-    """Writes `path` [N] and `embedding` float32 [N, D].
+) -> tuple[int, list[tuple[str, str]], list[str]]:
+    """Writes `path` [N], `embedding` float32 [N, D] and `blank` (no content) bool [N].
 
     Of `.npz`, `skipped`, `reason` and `model` are further arrays. Of `.parquet`, a row
     is a file, and `model` and `skipped` (with its reasons) are JSON in the metadata.
@@ -45,8 +45,8 @@ def embed(
       progress: Called after each file.
 
     Returns:
-      How many files an earlier call had done, and those that could not be read, with
-      the reason.
+      How many files an earlier call had done, those that could not be read, with the
+      reason, and those without content.
 
     Raises:
       FileExistsError: If `out` is there, or its parts are of another model or list.
@@ -75,7 +75,7 @@ def _embed(
     *,
     begin: Callable[[int], None],
     progress: Callable[[streaming.Item], None],
-) -> tuple[int, list[tuple[str, str]]]:
+) -> tuple[int, list[tuple[str, str]], list[str]]:
     """See `embed`."""
     settings = json.dumps({"model": model.describe(), "files": list(files)})
     listed = parts / "settings.json"
@@ -104,7 +104,7 @@ def _embed(
             progress(item)
         _write(path, _arrays(items))
     pieces = [_read(path) for path in sorted(parts.glob("*.npz"))]
-    names = ("path", "embedding", "skipped", "reason")
+    names = ("path", "embedding", "blank", "skipped", "reason")
     whole = {
         name: np.concatenate(
             [piece[name] for piece in pieces if len(piece[name])] or [pieces[0][name]]
@@ -125,7 +125,7 @@ def _embed(
     else:
         _write_table(out, whole, {"model": described, "skipped": json.dumps(skipped)})
     shutil.rmtree(parts)
-    return before, list(skipped.items())
+    return before, list(skipped.items()), whole["path"][whole["blank"]].tolist()
 
 
 def _arrays(items: Sequence[streaming.Item]) -> dict[str, np.ndarray]:
@@ -135,6 +135,9 @@ def _arrays(items: Sequence[streaming.Item]) -> dict[str, np.ndarray]:
     return {
         "path": np.array([item.file for item in read], str),
         "embedding": np.stack(embeddings) if read else np.zeros((0, 0), np.float32),
+        "blank": np.array(
+            [bool(i.radiograph and i.radiograph.is_blank) for i in read], bool
+        ),
         "skipped": np.array([item.file for item in missed], str),
         "reason": np.array([item.problem for item in missed], str),
     }
@@ -156,7 +159,7 @@ def _write_table(
     rows = pa.FixedSizeListArray.from_arrays(
         pa.array(features.ravel()), len(features.T)
     )
-    table = pa.table({"path": paths, "embedding": rows})
+    table = pa.table({"path": paths, "embedding": rows, "blank": arrays["blank"]})
     whole = path.with_name(path.name + ".new")
     parquet.write_table(table.replace_schema_metadata(metadata), whole)
     whole.replace(path)
@@ -165,7 +168,10 @@ def _write_table(
 def _is_whole(path: pathlib.Path) -> bool:
     """Whether a part is there with all its files; those skipped are tried again."""
     try:
-        return path.exists() and not len(_read(path)["skipped"])
+        if not path.exists():
+            return False
+        part = _read(path)
+        return len(part["blank"]) == len(part["path"]) and not len(part["skipped"])
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
         return False  # Damaged: made anew.
 

@@ -28,11 +28,15 @@ WANTED = {
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """How many files were done, unreadable, and done by an earlier call."""
+    """How many files were done, unreadable, and done by an earlier call.
+
+    `blank` are those without content, of all calls.
+    """
 
     done: int
     skipped: int
     before: int
+    blank: int
 
 
 def predict(
@@ -88,7 +92,8 @@ def predict(
             progress(item)
             skipped += bool(item.problem)
         journal.write_table(_columns(model))
-    return Outcome(len(left) - skipped, skipped, before)
+        blank = sum(reading.BLANK in row.get("warnings", ()) for row in journal.rows())
+    return Outcome(len(left) - skipped, skipped, before, blank)
 
 
 def _row(

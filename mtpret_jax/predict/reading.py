@@ -9,13 +9,14 @@ import stat
 import numpy as np
 
 from mtpret_jax import inference
-from tfds_builders import polarity, reader
+from tfds_builders import content, polarity, reader
 
 LONGEST_SIDE = 32_766  # pixels; OpenCV warps no longer ones
 LARGEST_FILE = 512 << 20  # bytes; the largest radiographs have a quarter
 Unreadable = reader.UnreadableImage
 ERRORS = (Unreadable, OSError)  # of one file, after which others may well be read
 Picture = str | os.PathLike[str] | np.ndarray
+BLANK = "no content: one grey level, or almost"
 _TYPES = {8: np.uint8, 16: np.uint16}
 
 
@@ -28,6 +29,7 @@ class Radiograph:
       matrix: From pixels (x, y, 1) of the file to those of the square, [3, 3].
       height: Of the file's picture, pixels.
       width: Likewise.
+      is_blank: Whether it has no content.
       warnings: What is odd about it, in words.
     """
 
@@ -35,6 +37,7 @@ class Radiograph:
     matrix: np.ndarray
     height: int
     width: int
+    is_blank: bool
     warnings: tuple[str, ...]
 
 
@@ -57,6 +60,9 @@ def read(picture: Picture, preparation: inference.Preparation) -> Radiograph:
         )
     height, width = pixels.shape
     stored = reader.shrink(pixels, preparation.longest_side, is_mask=False)
+    is_blank = content.is_blank(stored)
+    if is_blank:
+        warnings += (BLANK,)
     if polarity.looks_inverted(stored):  # Of what is stored, as a builder asks it.
         warnings += (
             "looks inverted, dark where rays were stopped: check it and, of DICOM, "
@@ -64,7 +70,7 @@ def read(picture: Picture, preparation: inference.Preparation) -> Radiograph:
         )
     image, matrix = preparation(stored)
     shrunk = np.diag([stored.shape[1] / width, stored.shape[0] / height, 1.0])
-    return Radiograph(image, matrix @ shrunk, height, width, warnings)
+    return Radiograph(image, matrix @ shrunk, height, width, is_blank, warnings)
 
 
 def open_pixels(

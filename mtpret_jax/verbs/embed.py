@@ -2,8 +2,9 @@
 
     mtpret_jax embed --model=runs/demo/runs/contrastive --out=features.npz scans/
 
-The file holds `path` [N], `embedding` float32 [N, D] and what could not be read, with
-the reason; then the exit code is 3. Stopped and started again, it goes on.
+The file holds `path` [N], `embedding` float32 [N, D], `blank` [N] (no content) and what
+could not be read, with the reason; then the exit code is 3. Stopped and started again,
+it goes on.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def run(program: str, arguments: Sequence[str]) -> int:
         files = reading_files.find(options)
         model = loading.load(options.model, options.task)
         with contextlib.closing(reading_files.Teller(options, len(files))) as tell:
-            before, skipped = embedding.embed(
+            before, skipped, blank = embedding.embed(
                 model,
                 files,
                 pathlib.Path(options.out).expanduser(),
@@ -43,6 +44,7 @@ def run(program: str, arguments: Sequence[str]) -> int:
         reading_files.say(
             options, f"{done} done{earlier}, {len(skipped)} skipped: {options.out}"
         )
+        reading_files.tell_blank(options, len(blank), done)
         return command.SKIPPED if skipped else command.DONE
 
     return command.call(body, verbosity=options.verbosity)

@@ -53,6 +53,7 @@ def run(program: str, arguments: Sequence[str]) -> int:
             options,
             f"{outcome.done} done{before}, {outcome.skipped} skipped: {options.out}",
         )
+        reading_files.tell_blank(options, outcome.blank, len(files))
         return command.SKIPPED if outcome.skipped else command.DONE
 
     return command.call(body, verbosity=options.verbosity)

@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from mtpret_jax import command
-from mtpret_jax.predict import inputs, streaming
+from mtpret_jax.predict import inputs, reading, streaming
 from mtpret_jax.training import preemption, reporting
 
 
@@ -86,6 +86,12 @@ class Teller:
     def close(self) -> None:
         """Ends the line."""
         self._line.close()
+
+
+def tell_blank(options: argparse.Namespace, blank: int, done: int) -> None:
+    """One line where pictures have no content."""
+    if blank:
+        say(options, f"{blank} of {done} have {reading.BLANK}. Look at them.")
 
 
 def say(options: argparse.Namespace, text: str) -> None:

@@ -174,7 +174,7 @@ def test_features_go_on_after_a_stop(load, folder, tmp_path, monkeypatch):
         embedding.embed(model, files, out, batch_size=2, progress=stop)
     assert not out.exists()
 
-    before, skipped = embedding.embed(model, files, out, batch_size=2)
+    before, skipped, _ = embedding.embed(model, files, out, batch_size=2)
 
     assert before == 3
     assert [pathlib.Path(f).name for f, _ in skipped] == ["3.png"]
@@ -206,6 +206,7 @@ def test_features_as_parquet_are_those_of_npz(load, folder, tmp_path):
         np.testing.assert_array_equal(
             np.stack(table["embedding"].to_numpy()), arrays["embedding"]
         )
+        np.testing.assert_array_equal(table["blank"].to_numpy(), arrays["blank"])
     assert table["path"].to_pylist()[-1].endswith(r"\udcff.png")
     assert json.loads(table.schema.metadata[b"model"])["kind"] == "backbone"
     (skipped,) = json.loads(table.schema.metadata[b"skipped"]).items()
@@ -381,7 +382,7 @@ def test_features_try_skipped_files_and_damaged_parts_again(load, folder, tmp_pa
     assert part.exists()
     part.write_bytes(part.read_bytes()[:100])
 
-    before, skipped = embedding.embed(model, files, out, batch_size=2)
+    before, skipped, _ = embedding.embed(model, files, out, batch_size=2)
 
     assert (before, skipped) == (0, [])
     assert not part.parent.exists()

@@ -84,10 +84,11 @@ def test_a_threshold_takes_an_empty_mask_as_it_is(tmp_path: pathlib.Path):
 
 def test_masks_that_are_all_background_are_refused(tmp_path: pathlib.Path):
     transparent = np.zeros((20, 32, 4), np.uint8)
-    for name in ("images", "masks"):
+    picture = np.tile(np.arange(32, dtype=np.uint8), (20, 1))
+    for name, array in (("images", picture), ("masks", transparent)):
         (tmp_path / name).mkdir()
         for index in range(12):
-            cv2.imwrite(str(tmp_path / name / f"{index}.png"), transparent)
+            cv2.imwrite(str(tmp_path / name / f"{index}.png"), array)
     config = xray_folder.Config(
         name="mine", folder=str(tmp_path), masks="threshold", mask_classes={"lung": []}
     )
