@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow_datasets as tfds
+from etils import epath
 
-from tfds_builders import xray_features
+from tfds_builders import files, xray_features
 
 DEFAULT_TABLE = "labels.csv"
 MASK_KINDS = ("", "labels", "bits", "threshold")
@@ -125,11 +127,9 @@ class XrayFolderConfig(tfds.core.BuilderConfig):
         self._require(known, "about", f"columns of some of {xray_features.ABOUT}")
         self._check_labels()
         self._check_masks()
-        self._require(
-            bool(self.annotations) == bool(self.box_classes),
-            "box_classes",
-            "classes if and only if `annotations` names a file",
-        )
+        if bool(self.annotations) != bool(self.box_classes):
+            expected = "classes if and only if `annotations` names a file"
+            self._require(False, "box_classes", expected + self._categories())
         for option in ("ignored_categories", "box_classes"):
             self._require(
                 bool(self.annotations) or not getattr(self, option),
@@ -137,6 +137,16 @@ class XrayFolderConfig(tfds.core.BuilderConfig):
                 "nothing, since `annotations` names no file",
             )
         self._unique(self.classes_of_boxes(), "box_classes")
+
+    def _categories(self) -> str:
+        """The categories there are to choose from, in words; "" without a JSON."""
+        path = epath.Path(self.folder).expanduser() / self.annotations
+        try:
+            rows = json.loads(files.read(path))["categories"]
+            found = [repr(row["name"]) for row in rows]
+        except (OSError, ValueError, LookupError, TypeError):
+            return ""  # What is wrong with it is told when it is read.
+        return f" (the categories of {self.annotations}: {files.brief(found)})"
 
     def classes_of(self, column: str) -> dict[str, tuple[str, ...]]:
         """Cell values of each class of a label column, as text."""

@@ -1,5 +1,6 @@
 """Options of xray_folder: what contradicts itself is refused, order is kept."""
 
+import json
 from typing import Any
 
 import pytest
@@ -28,6 +29,18 @@ def test_options_that_contradict_each_other_are_refused(
     given: dict[str, Any] = {"folder": "x"} | options
 
     with pytest.raises(ValueError, match=message):
+        xray_folder.Config(name="mine", **given)
+
+
+def test_box_classes_that_are_not_given_are_listed(tmp_path):
+    given: dict[str, Any] = {"folder": str(tmp_path), "annotations": "boxes.json"}
+    content = {"categories": [{"id": 1, "name": "crack"}, {"id": 2, "name": "screw"}]}
+    (tmp_path / "boxes.json").write_text(json.dumps(content))
+
+    with pytest.raises(ValueError, match=r"of boxes\.json: 'crack', 'screw'\); got"):
+        xray_folder.Config(name="mine", **given)
+    (tmp_path / "boxes.json").write_text("damaged")
+    with pytest.raises(ValueError, match="names a file; got"):
         xray_folder.Config(name="mine", **given)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import collections
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,11 @@ _SPLITS = {
 _GROUP_COLUMNS = ("group", "patient", "patient_id")
 _ALONE = "image:"  # before the name of an image whose patient is not known
 _FEW = 20  # values of a column that splits can share alike
+_MANY = 20  # different numbers, above which they were measured rather than named
+_MEASURED = (
+    "look like numbers that were measured. There is no regression here: make classes "
+    "of ranges, in a column of your own or as {'0 to 9': [0, 1, ...], ...}."
+)
 
 
 _READ_ABOUT: Mapping[str, Callable[[str, str], Any]] = {
@@ -69,6 +75,14 @@ def labels(
                 coded[row, index[value]] = 1
             elif not (is_multi and value in config.negative):
                 strangers[value] += 1
+    if _are_measured(classes):
+        logging.getLogger(__name__).warning(
+            "Column %r of %s: its %d classes %s",
+            column,
+            config.table,
+            len(classes),
+            _MEASURED,
+        )
     if strangers:
         advice = ", `negative`" if is_multi else ""
         raise ValueError(
@@ -76,8 +90,21 @@ def labels(
             f"{files.brief(f'{v!r} ({n} rows)' for v, n in strangers.most_common())}. "
             f"Classes: {classes}. Put each into a class of "
             f"`labels`{advice} or `unknown`."
+            f"{f' They {_MEASURED}' if _are_measured(strangers) else ''}"
         )
     return coded
+
+
+def _are_measured(values: Iterable[str]) -> bool:
+    """Whether there are many different numbers among the values."""
+    return sum(map(_is_number, set(values))) > _MANY
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def about(

@@ -20,6 +20,21 @@ def test_patients_get_the_name_of_who_numbered_them():
     assert table.named(_config(patients="nih"), groups) == ["nih:7", "image:a.png"]
 
 
+def test_many_numbers_look_like_regression(caplog):
+    months = [str(month) for month in range(40)]
+
+    with pytest.raises(ValueError, match=r"There is no regression here: make classes"):
+        table.labels(_config(labels={"age": ["infant"]}), "age", months)
+    with pytest.raises(ValueError, match="in no class") as grades:
+        table.labels(_config(labels={"age": ["infant"]}), "age", months[:5])
+    assert "regression" not in str(grades.value)
+    table.labels(_config(labels={"age": months[:5]}), "age", months[:5])
+    assert not caplog.text
+    table.labels(_config(labels={"age": months}), "age", months)
+    assert "its 40 classes look like numbers" in caplog.text
+    assert "no regression" in caplog.text
+
+
 def test_an_image_without_a_group_is_its_own():
     found = table.groups(
         _config(), ["group"], [{"group": "7"}, {"group": ""}], ["a", "b"]
