@@ -18,6 +18,7 @@ from mtpret_jax import config as schema
 from mtpret_jax import config_checks, config_values, models, tasks, types
 from mtpret_jax.data import transforms
 from mtpret_jax.ops import views
+from tfds_builders import polarity
 
 BACKBONE_STRIDE = 32  # pixels, where no task asks for another
 
@@ -82,6 +83,8 @@ class Preparation:
       statistics: Mean and deviation of intensities in [0, 1]; None: the picture's own.
       longest_side: To which training's pictures were shrunk before, pixels; 0: not.
       bit_depth: Of training's pictures, 8 or 16.
+      checks_polarity: Whether what looks inverted is told; not of views for which
+        `polarity` is not made, as too many of training's pictures looked so.
     """
 
     image_size: int
@@ -89,6 +92,7 @@ class Preparation:
     statistics: tuple[float, float] | None
     longest_side: int
     bit_depth: int
+    checks_polarity: bool = True
 
     def __call__(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Fits a picture to the square and normalises it.
@@ -114,6 +118,7 @@ class _Prepared:
     bit_depth: int
     pixel_mean: Any = None
     pixel_std: Any = None
+    checks_polarity: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,6 +138,7 @@ class _Decisions:
     temperature: float = 1.0
     temperatures: Mapping[str, float] = dataclasses.field(default_factory=dict)
     images: Any = None
+    lacking: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,7 +233,7 @@ def describe(
         prepared[""] = {
             name: max(each[name] for each in pool)
             for name in ("longest_side", "bit_depth")
-        }
+        } | {"checks_polarity": all(each["checks_polarity"] for each in pool)}
     return {
         "network": schema.as_dict(config.backbone)
         | {"compute_dtype": config.backbone.dtype},
@@ -244,6 +250,9 @@ def _prepared(made: Mapping[str, Any]) -> dict[str, Any]:
         "bit_depth": options.get("bit_depth", 8),
         "pixel_mean": made.get("pixel_mean"),
         "pixel_std": made.get("pixel_std"),
+        "checks_polarity": polarity.is_trusted(
+            made.get("polarity_warnings", 0), sum(made.get("splits", {}).values())
+        ),
     }
 
 
@@ -292,6 +301,7 @@ def preparation(described: Mapping[str, Any], task: str) -> Preparation:
         statistics=statistics,
         longest_side=int(prepared["longest_side"]),
         bit_depth=int(prepared["bit_depth"]),
+        checks_polarity=prepared.get("checks_polarity", True),
     )
 
 

@@ -31,7 +31,8 @@ ROOMS: dict[str, set[str]] = {
     "report": {"types", "config", "metrics", "audit"},
     "study": {"types", "config", "metrics", "audit", "report"},
     "command": set(),
-    "inference": {"types", "config", "data", "models", "ops", "tasks"},
+    "inference": {"types", "config", "data", "models", "ops", "tasks"}
+    | {"tfds_builders"},  # which views its check of polarity is made for
     "predict": {"config", "types", "data", "metrics", "inference", "ops", "training"}
     | {"tfds_builders", "weights"},
     "hub": {"config", "types", "inference", "predict", "export", "audit", "data"},

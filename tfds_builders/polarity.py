@@ -24,6 +24,10 @@ _WEIGHTS = (9.2, 6.7, 4.4, 8.2)
 # Scores nearer to 0 are left alone: of the other half 2.7 % are flagged, a seventh of
 # which are inverted indeed, and 95.0 % of their inverted copies.
 MARGIN = 0.5
+# Of a set's pictures: where more look inverted, it shows what the weights never saw.
+_USUAL = 0.1
+# Words for parts of the body that the weights never saw.
+_OTHER_PARTS = ("skull", "head", "ceph", "spine", "vertebra", "lumbar", "cervical")
 
 
 def looks_inverted(image: np.ndarray) -> bool:
@@ -33,6 +37,16 @@ def looks_inverted(image: np.ndarray) -> bool:
       image: uint8 or uint16 [H, W].
     """
     return score(image) < -MARGIN
+
+
+def is_made_for(body_part: str) -> bool:
+    """Whether the guess is made for a part of the body; where it is not told, yes."""
+    return not any(word in body_part.lower() for word in _OTHER_PARTS)
+
+
+def is_trusted(flagged: int, images: int) -> bool:
+    """Whether so few pictures of a set look inverted that these may well be."""
+    return flagged <= _USUAL * images
 
 
 def score(image: np.ndarray) -> float:

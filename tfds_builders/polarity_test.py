@@ -3,6 +3,7 @@
 import csv
 import json
 import pathlib
+import shutil
 from typing import Any
 
 import numpy as np
@@ -132,6 +133,33 @@ def test_pictures_that_look_inverted_are_listed_and_kept(folder, caplog):
     assert flagged == {"8.png", "9.png"}
     assert "2 of 10 images look inverted" in caplog.text
     np.testing.assert_array_equal(images["9.png"], polarity.invert(_body(69, 50)))
+
+
+def test_more_than_a_tenth_are_of_another_view_or_all_inverted(folder, caplog):
+    _prepare(folder)
+
+    assert "bone dark, air bright" in caplog.text
+    assert "mostly wrong of skulls and spines" in caplog.text
+    caplog.clear()
+    for number in range(10, 40):
+        image = reader.encode_png(_body(60 + number, 50))
+        (folder / "in" / "images" / f"{number}.png").write_bytes(image)
+    shutil.rmtree(folder / "out")
+    _prepare(folder)
+    assert "2 of 40 images look inverted" in caplog.text
+    assert "name those that are in the option" in caplog.text
+    assert "skulls" not in caplog.text
+
+
+def test_views_that_the_check_is_not_made_for_are_not_flagged(folder, caplog):
+    rows = [f"{n}.png,{'L-Spine' if n == 8 else 'chest'}\n" for n in range(10)]
+    (folder / "in" / "labels.csv").write_text("file,part\n" + "".join(rows))
+
+    report, flagged, _ = _prepare(folder, about={"body_part": "part"})
+
+    assert report["polarity_warnings"] == 1
+    assert flagged == {"9.png"}
+    assert "1 of 10 images look inverted" in caplog.text
 
 
 def test_named_pictures_are_turned_around_and_not_flagged(folder, caplog):

@@ -25,6 +25,7 @@ from etils import epath
 from tfds_builders import (
     content,
     examples,
+    polarity,
     records,
     shards,
     splits,
@@ -260,14 +261,23 @@ def warn(name: str, totals: Totals) -> None:
             INDEX,
         )
     if totals.look_inverted:
+        flagged, images = totals.look_inverted, sum(totals.counts().values())
+        advice = "Look at them, and name those that are in the option `invert`."
+        if not polarity.is_trusted(flagged, images):
+            advice = (
+                "So many are either all of them (then invert=['*']), or of a view that "
+                "this check is not made for: it knows chests, limbs and jaws, and is "
+                "mostly wrong of skulls and spines. Look at a few; if bone is bright, "
+                "there is nothing to do."
+            )
         log.warning(
-            "%s: %d of %d images look inverted, dark where rays were stopped, for "
-            "example %s. None was changed. They have looks_inverted = 1 in %s of the "
-            "prepared folder: look at them, and name those that are in the option "
-            "`invert`.",
+            "%s: %d of %d images look inverted (bone dark, air bright), for example "
+            "%s. None was changed. They have looks_inverted = 1 in %s of the prepared "
+            "folder. %s",
             name,
-            totals.look_inverted,
-            sum(totals.counts().values()),
+            flagged,
+            images,
             totals.an_inverted,
             INDEX,
+            advice,
         )

@@ -183,6 +183,7 @@ class XrayBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
         xray = examples.shrink(xray, self.builder_config.image_size)
         # Whoever named it has looked at it; a simulator has no such option.
         is_checked = invert is not None and not is_named
+        is_checked &= polarity.is_made_for(record.about.body_part)
         flag = is_checked and polarity.looks_inverted(xray.image)
         tally = statistics.Tally()
         tally.add(xray, is_train=split == "train")

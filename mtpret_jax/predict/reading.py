@@ -63,10 +63,11 @@ def read(picture: Picture, preparation: inference.Preparation) -> Radiograph:
     is_blank = content.is_blank(stored)
     if is_blank:
         warnings += (BLANK,)
-    if polarity.looks_inverted(stored):  # Of what is stored, as a builder asks it.
+    # Of what is stored, as a builder asks it.
+    if preparation.checks_polarity and polarity.looks_inverted(stored):
         warnings += (
-            "looks inverted, dark where rays were stopped: check it and, of DICOM, "
-            "its PhotometricInterpretation",
+            "looks inverted (bone dark, air bright): look at it and, of DICOM, at its "
+            "PhotometricInterpretation",
         )
     image, matrix = preparation(stored)
     shrunk = np.diag([stored.shape[1] / width, stored.shape[0] / height, 1.0])
