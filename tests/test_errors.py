@@ -176,7 +176,7 @@ def test_masks_are_missed_before_training(folders, tmp_path):
     found = message(ValueError, building.open_workshop, config, tmp_path, folders)
 
     assert found.startswith(
-        "config.tasks.segmentation: its set has masks of classes []"
+        "config.tasks.segmentation: its set has no masks. Name them in the options"
     )
 
 

@@ -12,10 +12,18 @@ from mtpret_jax import config_checks, types
 from mtpret_jax.tasks import classification, detection, segmentation
 
 Names = Mapping[str, Any]
+_ADVICE = {
+    "labels": "Name classes for `target` in the option `labels` of the set.",
+    "masks": "Name them in the options `masks` and `mask_classes` of the set.",
+    "boxes": "Name them in the options `annotations` and `box_classes` of the set; "
+    "`target` is a column of labels, and boxes need none.",
+}
 
 
 def _names(found: Sequence[str], task: str, what: str) -> tuple[str, ...]:
-    if (len(found) < 2 and what != "boxes") or not found:
+    if not found:
+        raise ValueError(f"config.tasks.{task}: its set has no {what}. {_ADVICE[what]}")
+    if len(found) < 2 and what != "boxes":
         raise ValueError(
             f"config.tasks.{task}: its set has {what} of classes {list(found)}; "
             "at least two are needed to tell apart (one, for boxes)."
