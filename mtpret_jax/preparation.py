@@ -21,7 +21,7 @@ from etils import epath
 import tfds_builders
 from mtpret_jax import config as schema
 from mtpret_jax.data import manifests
-from tfds_builders import release, reports, xray_builder
+from tfds_builders import release, reports, xray_builder, xray_features
 
 _LOG = logging.getLogger(__name__)
 _SEEN = "source_state.txt"  # beside preparation.json
@@ -60,6 +60,19 @@ def prepare(
         name: _prepare_one(name, module, config, root, differences[name])
         for name, (module, config) in rows.items()
     }
+
+
+def class_names(datasets: Mapping[str, schema.DatasetConfig]) -> dict[str, Any]:
+    """What `metadata.json` of each set will say, by its options alone.
+
+    Raises:
+      ValueError: An unknown builder or option.
+    """
+    found = {}
+    for name, row in datasets.items():
+        fresh = _open_fresh(*_make_config(name, row), epath.Path("nowhere"))
+        found[name] = xray_features.metadata(fresh.layout())
+    return found
 
 
 def _check(

@@ -22,7 +22,7 @@ from absl import app, flags
 from etils import epath
 from ml_collections import config_flags
 
-from mtpret_jax import command, estimate, precision
+from mtpret_jax import command, estimate, precision, preparation
 from mtpret_jax import config as schema
 from mtpret_jax.data import sources
 from mtpret_jax.study import plan
@@ -43,7 +43,7 @@ def run(program: str, arguments: Sequence[str]) -> int:
     # Defined here, since other verbs have flags of the same names.
     config = config_flags.DEFINE_config_file("config", None, "The config file.")
     data_dir = flags.DEFINE_string(
-        "data_dir", None, "With check: prepared sets, whose classes are then known."
+        "data_dir", None, "With check: prepared sets, to take their classes."
     )
     topology = flags.DEFINE_string(
         "for", None, "With check: a slice to compile for, such as tpu:v5e:4x4."
@@ -83,17 +83,18 @@ def check(
 ) -> Iterator[str]:
     """Lines on what the config costs, as they are known; its rules hold."""
     expanded = plan.expand(config)
-    names = _names(expanded, data_dir)
+    prepared = _names(expanded, data_dir)
+    names = preparation.class_names(expanded.datasets) | prepared
     if topology:
         yield from config_slice.check(expanded, names, topology)
     else:
         devices.require()
         yield from _tried(expanded, names)
-    unknown = [name for name in expanded.datasets if name not in names]
-    if unknown:
+    others = [name for name in expanded.datasets if name not in prepared]
+    if others:
         yield (
-            f"Not prepared in --data_dir, taken to have {estimate.CLASSES} classes: "
-            f"{', '.join(unknown)}."
+            "Not prepared in --data_dir, taken to have the classes that the config "
+            f"names: {', '.join(others)}."
         )
 
 

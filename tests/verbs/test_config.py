@@ -61,6 +61,24 @@ def test_another_part_is_refused(part):
     assert "show" in done.stdout + done.stderr
 
 
+def test_classes_of_a_set_that_is_not_prepared_are_the_config_s(monkeypatch):
+    config = schema.defaults()
+    config.datasets.knees = schema.dataset(
+        "xray_folder", folder="/nowhere", labels={"grade": [0, 1, 2, 3, 4]}
+    )
+    config.tasks.grade = schema.task(
+        kind="classification", dataset="knees", target="grade"
+    )
+    config.runs.scratch = schema.run(stage="finetune", finetune={"task": "grade"})
+    seen = []
+    monkeypatch.setattr(estimate, "estimate", lambda _, names: seen.append(names) or ())
+
+    list(verb.check(schema.parse(config), None))
+
+    grades = seen[0]["knees"]["label_names"]["grade"]
+    assert grades == ["0", "1", "2", "3", "4"]
+
+
 def test_costs_are_those_of_the_runs(tiny, monkeypatch):
     """Two kinds of run; compiling the others takes minutes."""
     kept = [
@@ -88,7 +106,7 @@ def test_costs_are_those_of_the_runs(tiny, monkeypatch):
     lines = first + list(said)
 
     assert "without compiling, reading, evaluating and reporting" in lines[-2]
-    assert lines[-1].startswith("Not prepared in --data_dir, taken to have 2 classes")
+    assert lines[-1].startswith("Not prepared in --data_dir, taken to have the classes")
     assert sum(len(cost.runs) for cost in costs) == len(tiny.runs)
     by_stage = {cost.stage: cost for cost in costs}
     assert by_stage["contrastive"].steps == tiny.runs["contrastive"].steps
