@@ -70,6 +70,26 @@ def _classes(
     return found
 
 
+def shortfall(decisions: Mapping[str, Any]) -> str:
+    """Why some classes have no decision; "" where all have one.
+
+    Args:
+      decisions: What `fit` gave.
+    """
+    few = [
+        f"'{name}' {shown} with and {others} without"
+        for name, (shown, others) in decisions.get("lacking", {}).items()
+    ]
+    if not few:
+        return ""
+    none = "temperature" not in decisions and not decisions["temperatures"]
+    return (
+        f"No decision for {len(few)} class{'es' if len(few) > 1 else ''}"
+        f"{', and no calibrated probability at all' if none else ''}: validation has "
+        f"too few images ({'; '.join(few)}; {FEWEST} of either are needed)."
+    )
+
+
 def fit(
     metric: classification.ClassificationMetric, records: Mapping[str, np.ndarray]
 ) -> dict[str, Any]:
@@ -83,14 +103,19 @@ def fit(
       `images`, how many. For each class with enough of them in `thresholds`:
       `threshold` of the probability, with its `sensitivity` and `specificity` there;
       and in `temperatures` its own one. Where classes exclude each other, they share
-      `temperature` instead, which is there if at least half have enough images. Empty
-      where no class has.
+      `temperature` instead, which is there if at least half have enough images. Of
+      each class that has too few, `lacking` tells the images with and without it.
     """
     enough = _enough(metric, records)
-    if not any(enough.values()):
-        return {}
     summary = metric.summarise(records)
-    told: dict[str, Any] = {"images": int(summary["known"].any(-1).sum())}
+    told: dict[str, Any] = {
+        "images": int(summary["known"].any(-1).sum()),
+        "lacking": {
+            name: [int(truth.sum()), int((~truth).sum())]
+            for name, _, truth in _classes(metric, records)
+            if not enough[name]
+        },
+    }
     if metric.exclusive and 2 * sum(enough.values()) >= len(enough):
         told["temperature"] = temperature.fit(
             records["probability"],

@@ -363,7 +363,9 @@ def _decisions(shop: building.Workshop, name: str) -> dict[str, Any]:
     with path.open("rb") as stream, np.load(stream) as arrays:
         records = {each: arrays[each] for each in arrays.files}
     found = deciding.fit(metric, records)
-    return {task: found} if found else {}
+    if why := deciding.shortfall(found):
+        _LOG.warning("%s: %s", name, why)
+    return {task: found}
 
 
 def _write_golden(

@@ -63,7 +63,10 @@ def test_one_of_two_classes_must_have_enough_with_and_without():
             "record": np.arange(400),
         }
         assert np.isfinite(deciding.choice(metric, records)) == enough
-        assert bool(deciding.fit(metric, records)) == enough
+        told = deciding.fit(metric, records)
+        assert bool(told["thresholds"]) == ("temperature" in told) == enough
+        expected = {} if enough else {"yes": [positives, 400 - positives]}
+        assert told["lacking"] == expected
 
 
 def test_boxes_and_masks_choose_where_there_are_enough_images():
@@ -130,6 +133,22 @@ def test_exclusive_classes_share_a_temperature():
     assert told["temperature"] == pytest.approx(2, rel=0.25)
     assert not told["temperatures"]
     assert set(told["thresholds"]) == set(FINDINGS[:3])
+
+
+def test_why_a_class_has_no_decision_is_told():
+    some = deciding.fit(METRIC, _validation((150, 60, 40, 5), (3.0, 1.0, 0.4, 1.0)))
+    none = deciding.fit(METRIC, _validation((5, 6, 7, 8)))
+
+    (last,) = FINDINGS[3:]
+    others = some["lacking"][last][1]
+    assert deciding.shortfall(some) == (
+        "No decision for 1 class: validation has too few images "
+        f"('{last}' 5 with and {others} without; 30 of either are needed)."
+    )
+    assert "No decision for 4 classes, and no calibrated" in deciding.shortfall(none)
+    assert deciding.shortfall({}) == ""
+    assert "decision" not in _answer(none)
+    assert "calibrated" not in _answer(none)
 
 
 def _answer(decisions):

@@ -145,6 +145,26 @@ class ClassificationMetric:
         classes = np.arange(probability.shape[1])
         return probability.argmax(axis=1)[:, np.newaxis] == classes
 
+    def confusion(self, summary: Mapping[str, np.ndarray]) -> np.ndarray | None:
+        """How often each true class is taken for each, where one excludes the others.
+
+        Args:
+          summary: As `summarise` gives it.
+
+        Returns:
+          int64 [L, L], a row for each true class, a column for each decided one; None
+          where classes do not exclude each other.
+        """
+        if not self.exclusive:
+            return None
+        known = summary["known"].all(axis=1)
+        true, decided = (
+            summary[x][known].argmax(axis=1) for x in ("positive", "decided")
+        )
+        count = len(self.class_names)
+        pairs = np.bincount(true * count + decided, minlength=count**2)
+        return pairs.reshape(count, count)
+
     def compute(self, summary: Mapping[str, np.ndarray]) -> dict[str, float]:
         """All values, each in [0, 1] (kappa: [-1, 1]) or NaN."""
         return weighing.once(self, summary)

@@ -27,16 +27,20 @@ def classification(
 ) -> Answer:
     """Probabilities, as they come and calibrated, and decisions where they are known.
 
+    Where one class excludes the others, the likeliest is `predicted`.
+
     Args:
       outputs: `probability` [L].
       radiograph: The picture.
       classes: L names.
       exclusive: Whether one class excludes the others.
-      decisions: What `deciding.fit` gave; empty where validation could not tell.
+      decisions: What `deciding.fit` gave.
     """
     del radiograph
     told = np.asarray(outputs["probability"], float)
     answer: Answer = {"probability": _named(classes, told)}
+    if exclusive:
+        answer["predicted"] = classes[int(told.argmax())]
     if "temperature" in decisions:  # One for all classes.
         scaled = temperature.apply(told, decisions["temperature"], exclusive=exclusive)
         answer["calibrated"] = _named(classes, scaled)
@@ -45,7 +49,7 @@ def classification(
         degrees = np.array(list(own.values()))
         scaled = temperature.apply(part, degrees, exclusive=False)
         answer["calibrated"] = _named(list(own), scaled)
-    if decisions:
+    if decisions.get("thresholds"):
         answer["decision"] = {
             name: bool(told[classes.index(name)] >= row["threshold"])
             for name, row in decisions["thresholds"].items()

@@ -46,7 +46,9 @@ def evaluate(
     Returns:
       `model` (`Model.describe`), `set`, `split`, `splits` (name and SHA-256 of the
       list), `fingerprint` of the set's files, `images`, `groups`, `values` (each with
-      `value`, `low`, `high`, None where undefined, and `resamples`), `warnings`.
+      `value`, `low`, `high`, None where undefined, and `resamples`), `warnings`. Of
+      classes that exclude each other also `confusion`, images by true class (rows, in
+      the order of the model's `classes`) and predicted one.
 
     Raises:
       FileNotFoundError: If the folder is no prepared set.
@@ -102,7 +104,7 @@ def evaluate(
             "resamples": int(np.isfinite(draws[name]).sum()),
         }
     in_use = made.get("splits_in_use", {})
-    return {
+    found: dict[str, Any] = {
         "model": model.describe(),
         "set": os.fspath(folder),
         "split": split,
@@ -113,6 +115,9 @@ def evaluate(
         "values": values,
         "warnings": _warnings(model, made),
     }
+    if model.is_exclusive:
+        found["confusion"] = metric.confusion(summary).tolist()
+    return found
 
 
 def _check_classes(

@@ -60,6 +60,12 @@ class Model:
         """Parameters and batch statistics, as `inference.Network` takes them."""
         return self._tree
 
+    @property
+    def is_exclusive(self) -> bool:
+        """Whether it classifies, and one class excludes the others."""
+        row = self.described["tasks"].get(self.task, {})
+        return self.kind == "classification" and row["exclusive"]
+
     def describe(self) -> dict[str, Any]:
         """What it is, for people and files: plain values."""
         about = {
@@ -86,9 +92,10 @@ class Model:
             bright where rays were stopped.
 
         Returns:
-          `warnings`, and by kind: `probability` of each class, `calibrated` and
-          `decision` where validation was enough to fit them; `boxes`; or `mask`, uint8
-          [H, W], with the `share` of each class. See `answers`.
+          `warnings`, and by kind: `probability` of each class, `predicted` where one
+          excludes the others, `calibrated` and `decision` where validation was enough
+          to fit them; `boxes`; or `mask`, uint8 [H, W], with the `share` of each class.
+          See `answers`.
 
         Raises:
           ValueError: If the model has no head, or the file holds no usable picture.
@@ -148,7 +155,7 @@ class Model:
                 outputs,
                 radiograph,
                 self.classes,
-                exclusive=self.described["tasks"][self.task]["exclusive"],
+                exclusive=self.is_exclusive,
                 decisions=self.described["decisions"].get(self.task, {}),
             )
         elif self.kind == "segmentation":

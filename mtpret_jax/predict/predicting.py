@@ -139,6 +139,8 @@ def _columns(model: model_lib.Model) -> list[str]:
         "detection": (),
     }
     columns = ["file", "status", "reason", "warnings", "width", "height"]
+    if model.is_exclusive:
+        columns.append("predicted")
     columns += [f"{part}:{c}" for part in by_class[model.kind] for c in model.classes]
     more = {"detection": ["boxes"], "segmentation": ["mask"], "classification": []}
     return [*columns, *more[model.kind], "overlay", "gradcam"]

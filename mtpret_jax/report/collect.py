@@ -19,7 +19,7 @@ from etils import epath
 
 from mtpret_jax import config as schema
 from mtpret_jax import types
-from mtpret_jax.metrics import intervals
+from mtpret_jax.metrics import classification, intervals
 from mtpret_jax.report import keeping
 
 SPLIT = "test"
@@ -206,6 +206,8 @@ def _task(
             row["difference"] = _difference(task, arm, this, baseline)
         for key in ("best_step", "best_value", "steps", "seconds", "parent"):
             row[key] = runs[run].get(key)
+        if isinstance(metric, classification.ClassificationMetric):
+            row["confusion"] = metric.confusion(this.summary)
         rows[arm] = row
     options = config.tasks[task]
     grid = [runs[run].get("best_dice_of_grid") for run in arms.values()]

@@ -32,6 +32,7 @@ def render(workdir: epath.PathLike, report: Report) -> str:
         "<main>",
         _arms(report),
         _differences(report),
+        _confusion(report),
         _studies(report),
         _learning(report),
         contrastive(report),
@@ -269,6 +270,35 @@ def _pictures(workdir: epath.Path, report: Report) -> str:
         "not by how well they turned out.</p>"
         '<p class="key soft"><span></span>ground truth'
         '<span class="prediction"></span>prediction</p>' + "".join(parts)
+    )
+
+
+def _confusion(report: Report) -> str:
+    """Which class is taken for which, where one excludes the others."""
+    parts = []
+    for name, task in report["tasks"].items():
+        tables = "".join(
+            f"<h4>{swatch(arm_names(report), arm)}</h4>"
+            + markup.plain_table(
+                ("true", *(f"predicted {c}" for c in task["class_names"])),
+                [
+                    (c, *counts)
+                    for c, counts in zip(
+                        task["class_names"], row["confusion"], strict=True
+                    )
+                ],
+            )
+            for arm, row in task["arms"].items()
+            if row.get("confusion") is not None
+        )
+        if tables:
+            title = f"<summary>{markup.text(name)}, {words.size(task)}</summary>"
+            parts.append(f"<details>{title}{tables}</details>")
+    told = "<p>Test images by their true class and the likeliest by the model.</p>"
+    return (
+        f"<h2>Which class is taken for which</h2>{told}{''.join(parts)}"
+        if parts
+        else ""
     )
 
 

@@ -74,12 +74,26 @@ def run(program: str, arguments: Sequence[str]) -> int:
                 for key in ("value", "low", "high")
             )
             sys.stdout.write(f"{name:<28}{number:>9}   {low} to {high}\n")
+        if "confusion" in found and not options.quiet:
+            sys.stdout.write(_confusion(model.classes, found["confusion"]))
         if out is not None:
             out.parent.mkdir(parents=True, exist_ok=True)
             files.write_json(epath.Path(out), found)
         return command.DONE
 
     return command.call(body, verbosity=options.verbosity)
+
+
+def _confusion(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
+    """A table: a row for each true class, a column for each predicted one."""
+    rows = [("true \\ predicted", *classes)]
+    rows += [(name, *map(str, row)) for name, row in zip(classes, counts, strict=True)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])])
+        for row in rows
+    ]
+    return "\n".join(["", *lines, ""])
 
 
 def _check_out(out: pathlib.Path) -> None:

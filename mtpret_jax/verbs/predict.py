@@ -14,7 +14,7 @@ import contextlib
 import pathlib
 from collections.abc import Sequence
 
-from mtpret_jax import command
+from mtpret_jax import command, deciding
 from mtpret_jax.predict import loading, predicting
 from mtpret_jax.training import preemption
 from mtpret_jax.verbs import devices, reading_files
@@ -37,6 +37,9 @@ def run(program: str, arguments: Sequence[str]) -> int:
         devices.require()
         files = reading_files.find(options)
         model = loading.load(options.model, options.task)
+        decided = model.described["decisions"].get(model.task, {})
+        if why := deciding.shortfall(decided):
+            reading_files.say(options, why)
         with contextlib.closing(reading_files.Teller(options, len(files))) as tell:
             outcome = predicting.predict(
                 model,

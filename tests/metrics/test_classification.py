@@ -46,6 +46,27 @@ def test_two_classes_by_hand():
     assert values == pytest.approx(expected)
 
 
+def test_confusion_agrees_with_scikit_learn_and_leaves_out_what_is_unknown():
+    rng = np.random.default_rng(0)
+    true, probability = rng.integers(3, size=50), rng.dirichlet(np.ones(3), 50)
+    known = np.ones((50, 3), bool)
+    known[:5] = False
+    batch = _batch(np.eye(3)[true], known)
+
+    found = [
+        metric.confusion(metric.summarise(metric.records({"probability": p}, batch)))
+        for metric, p in (
+            (THREE, probability),
+            (classification.ClassificationMetric("abc", exclusive=False), probability),
+        )
+    ]
+
+    decided = probability.astype(np.float32).argmax(axis=1)
+    expected = sklearn_metrics.confusion_matrix(true[5:], decided[5:])
+    np.testing.assert_array_equal(found[0], expected)
+    assert found[1] is None
+
+
 @pytest.mark.smoke
 def test_auroc_agrees_with_scikit_learn_when_scores_tie():
     rng = np.random.default_rng(0)

@@ -1,5 +1,6 @@
 """A loaded model: its answers in the file's pixels, and what loading refuses."""
 
+import dataclasses
 import json
 import shutil
 
@@ -60,6 +61,27 @@ def test_probabilities_are_calibrated_and_decided(load, chest):
         odds / 2, abs=1e-4
     )
     assert answer["decision"] == {"opacity": p["opacity"] >= 0.25}
+    assert answer["predicted"] == max(p, key=p.get)
+
+
+def test_polarity_is_not_told_of_views_that_the_check_is_not_made_for(load, chest):
+    """Of such, too many of the pictures that were trained on looked inverted."""
+    preparation = load("classification").preparation
+    unlike = dataclasses.replace(preparation, checks_polarity=False)
+
+    told, silent = (reading.read(~chest, how).warnings for how in (preparation, unlike))
+
+    assert "look at it" in told[0]
+    assert not silent
+
+
+@pytest.mark.parametrize(("flagged", "checks"), [(10, True), (11, False)])
+def test_training_pictures_that_look_inverted_say_what_the_check_is_made_for(
+    flagged, checks
+):
+    made = {"polarity_warnings": flagged, "splits": {"train": 80, "test": 20}}
+
+    assert inference._prepared(made)["checks_polarity"] is checks
 
 
 def test_what_training_does_to_a_picture_is_done_here(load, chest):

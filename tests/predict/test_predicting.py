@@ -54,6 +54,8 @@ def test_every_file_gets_the_answer_it_gets_alone(load, folder, tmp_path):
     ]
     assert rows[3]["status"] == "skipped"
     assert rows[3]["reason"].startswith("not a PNG, JPEG, TIFF, BMP or DICOM file")
+    assert rows[5]["predicted"] == model.predict(rows[5]["file"])["predicted"]
+    assert rows[3]["predicted"] == ""
     alone = model.predict(rows[5]["file"])["probability"]["opacity"]
     assert float(rows[5]["probability:opacity"]) == pytest.approx(alone, abs=1e-5)
     drawn = cv2.imread(str(tmp_path / "out" / rows[5]["gradcam"]))

@@ -39,6 +39,19 @@ def test_values_are_those_of_the_predictions_on_disk(built, workdir, metrics):
         assert cell["resamples"] == 100
 
 
+def test_which_class_is_taken_for_which_is_counted(built, written):
+    row = built["tasks"]["chest_cls"]["arms"]["mtpret"]
+    page = (written / "report.html").read_text()
+
+    counts = np.array(row["confusion"])
+    assert counts.sum() == row["images"]
+    assert counts.trace() / counts.sum() == row["values"]["accuracy"]["value"]
+    cells = "".join(f"<td>{n}</td>" for n in ("normal", *counts[0]))
+    assert f"<tr>{cells}</tr>" in page
+    assert "<th>predicted opacity</th>" in page
+    assert "confusion" not in built["tasks"]["lung_seg"]["arms"]["mtpret"]
+
+
 def test_differences_are_to_the_baseline_and_paired(built):
     arms = built["tasks"]["lung_seg"]["arms"]
 
