@@ -7,6 +7,8 @@ import shlex
 
 import pytest
 
+from mtpret_jax import config as schema
+
 REPOSITORY = pathlib.Path(__file__).parents[2]
 PAGES = sorted(
     [
@@ -17,7 +19,7 @@ PAGES = sorted(
     ]
 )
 VERBS = REPOSITORY / "mtpret_jax" / "verbs"
-_FENCE = re.compile(r"^```(\S*)\n(.*?)^```", re.M | re.S)
+_FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.M | re.S)
 _INCLUDE = re.compile(r"^```\{include\} (\S+)\n(.*?)^```", re.M | re.S)
 
 
@@ -40,6 +42,21 @@ def _commands(page: pathlib.Path) -> list[list[str]]:
 def test_python_can_be_parsed(page):
     for block in _blocks(page, "python"):
         ast.parse(block)
+
+
+def test_configs_of_your_own_xrays_keep_the_rules():
+    """Each block adds to what README's example gives."""
+    readme = _blocks(REPOSITORY / "README.md", "python")
+    known: dict = {}
+    exec(next(block for block in readme if "get_config" in block), known)
+    known["config"] = known["get_config"]()
+    for block in _blocks(REPOSITORY / "docs" / "your_xrays.md", "python"):
+        exec(block, known)
+
+    parsed = schema.parse(known["config"])
+
+    assert {"finding", "boxes", "regions"} <= parsed.tasks.keys()
+    assert {task.image_size for task in parsed.tasks.values()} == {96}
 
 
 @pytest.fixture(scope="module")
