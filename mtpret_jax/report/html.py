@@ -203,7 +203,9 @@ def contrastive(report: Report) -> str:
         if shown:
             image = figures.run_curves(shown)
             alt = f"Contrastive loss and accuracy of {name}."
-            parts.append(f"<h3>{markup.text(name)}</h3>{markup.figure(image, alt)}")
+            told = markup.text(words.picked(report, name))
+            drawn = markup.figure(image, alt)
+            parts.append(f"<h3>{markup.text(name)}</h3>{drawn}<p>{told}</p>")
     if not parts:
         return ""
     return (

@@ -25,6 +25,7 @@ _METRICS = {
     "auroc_study": "AUROC per study",
     "kappa_study": "kappa per study",
 }
+_LEARNT = 5  # times as often as by guessing, a view must be picked out by stage 1
 PER_STUDY = ("auroc", "auroc_study", "kappa", "kappa_study")
 STUDIES = (
     "A study is all test pictures of one visit; its probability is the mean over them. "
@@ -214,6 +215,25 @@ def paired(report: Report) -> str:
         "up a lucky one now and then, and one seed cannot rank arms: "
         f"{report['baseline']} and the others would each move a little if trained "
         "again."
+    )
+
+
+def picked(report: Report, run: str) -> str:
+    """How well a run of stage 1 told views apart at its end; "" if it is not known."""
+    values = report["curves"][run].get("train/accuracy", {}).get("value", [])
+    values = [value for value in values if is_known(value)]
+    row = ((report["config"] or {}).get("runs") or {}).get(run)
+    if not values or not row:
+        return ""
+    last = values[-max(1, len(values) // 10) :]  # A batch alone says little.
+    share, chance = sum(last) / len(last), 1 / (1 + row["contrastive"]["queue_size"])
+    text = f"At its end it was picked out {share:.1%} of the time; "
+    text += f"guessing gives {chance:.1%}."
+    if share >= _LEARNT * chance:
+        return text
+    return (
+        f"{text} So little was learnt here: try more steps, or a lower learning rate, "
+        "before anything starts from this run."
     )
 
 

@@ -1,7 +1,7 @@
 r"""Measures a trained model on a split of a prepared set, its own or another.
 
     mtpret_jax evaluate --model=runs/demo/runs/mtpret_opacity \
-        --set=~/tensorflow_datasets/phantom_xray/chest/1.0.0 --out=measured.json
+        --set=runs/data/phantom_xray/chest/1.0.0 --out=measured.json
 
 Intervals are of 95 % and draw whole patients, as in the report of a training. The set
 must name the same classes in the same order. `mtpret_jax data prepare` makes one.

@@ -52,6 +52,19 @@ def test_which_class_is_taken_for_which_is_counted(built, written):
     assert "confusion" not in built["tasks"]["lung_seg"]["arms"]["mtpret"]
 
 
+@pytest.mark.parametrize(("accuracy", "learnt"), [(0.6, True), (0.0, False)])
+def test_a_stage_1_that_learnt_nothing_is_told(built, accuracy, learnt):
+    config = {"runs": {"stage1": {"contrastive": {"queue_size": 199}}}}
+    curves = {"stage1": {"train/accuracy": {"value": [0.1] * 40 + [accuracy] * 4}}}
+
+    told = words.picked({**built, "config": config, "curves": curves}, "stage1")
+
+    assert told.startswith(f"At its end it was picked out {accuracy:.1%} of the time;")
+    assert "guessing gives 0.5%" in told
+    assert ("little was learnt" in told) != learnt
+    assert words.picked({**built, "curves": curves}, "stage1") == ""
+
+
 def test_differences_are_to_the_baseline_and_paired(built):
     arms = built["tasks"]["lung_seg"]["arms"]
 
