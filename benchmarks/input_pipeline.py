@@ -32,7 +32,7 @@ from tfds_builders import reader
 
 _FOLDER = flags.DEFINE_string("folder", "", "Prepared folder; empty: simulated chests.")
 _IMAGES = flags.DEFINE_integer("images", 192, "Simulated training images.")
-_STORED = flags.DEFINE_integer("stored_size", 512, "Their longer side, pixels.")
+_STORED = flags.DEFINE_integer("stored_size", 336, "Their longer side, pixels.")
 _SIZE = flags.DEFINE_integer("image_size", 224, "Side of the input, pixels.")
 _BATCH = flags.DEFINE_integer("batch_size", 32, "Examples of a batch.")
 _BATCHES = flags.DEFINE_integer("batches", 16, "In a turn, of each reader.")
@@ -188,7 +188,7 @@ def main(arguments: list[str]) -> None:
                 rows.append([f"{name}, {depth}", *cells])
     recording.table(rows)
     results |= {"image_size": _SIZE.value, "stored_size": _STORED.value}
-    recording.write("input pipeline", results, n=_ROUNDS.value)
+    recording.write(f"input pipeline {_STORED.value}", results, n=_ROUNDS.value)
 
 
 if __name__ == "__main__":

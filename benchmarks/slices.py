@@ -3,7 +3,7 @@
     python -m benchmarks.slices --network=resnet50 --image_size=224 --dtype=bfloat16
 
 Each step is compiled by the TPU's own compiler for 1, 8 and 256 chips, with
-`--batch_size` examples and one group of BatchNorm on each; nothing is run. One chip's
+`--batch_size` examples and `--groups` of BatchNorm on each; nothing is run. One chip's
 cycles stand beside those of a plain program of Flax's own layers (`plain/`).
 
 Cycles are the compiler's estimates, loops by their trips; what has none is listed. A
@@ -46,6 +46,7 @@ _SLICES = flags.DEFINE_multi_string(
     "slices", ["tpu:v5e:1", "tpu:v5e:2x4", "tpu:v5e:16x16"], "Topologies, small first."
 )
 _QUEUE = flags.DEFINE_integer("negatives", 65_536, "Negatives of stage 1.")
+_GROUPS = flags.DEFINE_integer("groups", 1, "Of BatchNorm, on each chip.")
 _SMALL = flags.DEFINE_bool("small_heads", False, "Few proposals, narrow heads: a test.")
 _CLOCK = flags.DEFINE_float("clock", 1.5e9, "Cycles of a chip per second; v5e's.")
 _LINK = flags.DEFINE_float("link", 50e9, "Bytes per second that a chip sends.")
@@ -67,7 +68,7 @@ _SMALL_OPTIONS: dict[str, dict[str, Any]] = {
 def step(stage: str, chips: int) -> estimate.Step:
     """The step of a stage for so many chips, by the flags."""
     kind = "classification" if stage == "continual" else stage
-    rows = {"batch_norm_rows": shared.BATCH.value}
+    rows = {"batch_norm_rows": shared.BATCH.value // _GROUPS.value}
     settings: dict[str, Any] = {
         "kind": kind,
         "network": shared.NETWORK.value,
@@ -270,6 +271,7 @@ def main(arguments: list[str]) -> None:
         "network": shared.NETWORK.value,
         "image_size": shared.SIZE.value,
         "examples_on_each": shared.BATCH.value,
+        "groups_on_each": _GROUPS.value,
         "dtype": shared.DTYPE.value,
         "assumed": {
             "cycles_per_second": _CLOCK.value,

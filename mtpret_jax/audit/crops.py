@@ -196,7 +196,10 @@ def _match(
     )
     shrunk = cv2.GaussianBlur(shrunk, (0, 0), sigmaX=across, sigmaY=down)
     inner = shrunk[_MARGIN : height - _MARGIN, _MARGIN : width - _MARGIN]
-    y, x = (max(0, c + _MARGIN - _REACH) for c in corner)
-    end_y, end_x = (c + _MARGIN + _REACH for c in corner)
-    region = around[y : end_y + inner.shape[0], x : end_x + inner.shape[1]]
+    y, x = (
+        max(0, min(place + _MARGIN - _REACH, signatures.SIDE - length))
+        for place, length in zip(corner, inner.shape, strict=True)
+    )
+    bottom, right = (length + 2 * _REACH for length in inner.shape)
+    region = around[y : y + bottom, x : x + right]
     return float(cv2.matchTemplate(region, inner, cv2.TM_CCOEFF_NORMED).max())

@@ -158,6 +158,17 @@ def test_cropped_copies_are_found_but_for_a_few_and_nothing_else(
     assert found.kind.count(exclusions.CROPPED_COPY) >= 0.9 * len(pairs)
 
 
+def test_a_part_is_laid_over_every_window(
+    pictures: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(crops, "LEAST_AT_SIZES", ((-1.0, (0,)),))
+    found = signatures.of_pictures([_cut(pictures[0], 0.84, 1.0, 1.0), pictures[0]])
+
+    agreed = [crops.agreement(found, 0, 1, i) for i in range(len(signatures.WINDOWS))]
+
+    assert max(agreed) > crops.LEAST_AGREEMENT > np.median(agreed)
+
+
 def test_only_the_nearest_windows_are_looked_at():
     close = np.array([[1, 9, 4], [0, 7, 5], [1, 8, 3], [1, 7, 4], [0, 6, 5]])
 
