@@ -74,6 +74,13 @@ RANGES: Mapping[str, tuple[float, float]] = {
 }
 
 
+# What people ask for that no choice of an option gives.
+NOT_THERE = {
+    "TaskConfig.kind": " There is no regression (make classes of ranges), no order "
+    "among classes, and no landmarks or keypoints.",
+}
+
+
 def check_range(schema: str, option: str, value: object, path: str) -> None:
     """Raises ValueError if `value` of `schema.option` is out of its range."""
     low, high = RANGES.get(f"{schema}.{option}", (-_ANY, _ANY))

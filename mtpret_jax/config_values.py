@@ -46,7 +46,8 @@ def parse(value: Any, schema: Any, path: str, choices: Choices) -> Any:
             wanted = choices.get((schema, key))
             if wanted and entry not in wanted:
                 advice = config_checks.nearest(entry, wanted)
-                raise ValueError(f"{path}.{key}: got '{entry}'.{advice}")
+                lacks = config_checks.NOT_THERE.get(f"{schema.__name__}.{key}", "")
+                raise ValueError(f"{path}.{key}: got '{entry}'.{advice}{lacks}")
         return schema(**given)
     if origin is not None and issubclass(origin, Mapping):
         if not isinstance(value, Mapping):
