@@ -28,10 +28,11 @@ from typing import Any
 import jax
 from etils import epath
 
-from mtpret_jax.training import files
+from tfds_builders import whole
 
 REFRESH = 15.0  # seconds between signs of life
 PATIENCE = 300.0  # seconds without one; network file systems hold back news for 60
+WRITING = 10.0  # seconds for an empty one to be filled, where the disk knows no links
 POLL = 2.0  # seconds between two looks at a lock
 _LOG = logging.getLogger(__name__)
 
@@ -68,7 +69,8 @@ class Claim:
         self._stop.set()
         self._thread.join()
         if self._path.exists():
-            files.write_json(self._path, {**_holder(), "released": True})
+            content = json.dumps({**_holder(), "released": True})
+            whole.place(self._path, f"{content}\n".encode())
 
     def __enter__(self) -> Claim:
         return self
@@ -108,7 +110,7 @@ class Watch:
         try:
             holder = json.loads(text)
         except ValueError:
-            holder = {}  # Just being written, unless its writer died then.
+            holder = {}  # Just being written, unless its writer or machine died then.
         if holder.get("released"):
             return True
         if holder.get("machine") == _machine():
@@ -116,7 +118,8 @@ class Watch:
         now = self._clock()
         if self._seen.get(str(path), (None,))[0] != touched:
             self._seen[str(path)] = (touched, now)
-        return now - self._seen[str(path)][1] > PATIENCE
+        patience = PATIENCE if holder else WRITING
+        return now - self._seen[str(path)][1] > patience
 
 
 def take(folder: epath.Path, watch: Watch) -> Claim | None:
@@ -125,14 +128,27 @@ def take(folder: epath.Path, watch: Watch) -> Claim | None:
     number = _newest(folder)
     if number and not watch.is_free(_lock(folder, number)):
         return None
+    return Claim(folder, number + 1) if _make(_lock(folder, number + 1)) else None
+
+
+def _make(path: epath.Path) -> bool:
+    """Makes a lock, with its content at once; False if there is one by now."""
+    content = f"{json.dumps(_holder())}\n".encode()
+    new = path.with_name(f"new.{uuid.uuid4().hex}")
     try:
-        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
-        descriptor = os.open(_lock(folder, number + 1), flags, 0o666)
+        whole.place(new, content)
+        try:
+            os.link(new, path)
+        except FileExistsError:
+            return False
+        except OSError:  # The disk knows no links.
+            with whole.telling(path), open(path, "xb") as file:
+                file.write(content)
     except FileExistsError:
-        return None
-    with os.fdopen(descriptor, "w") as file:
-        file.write(json.dumps(_holder()) + "\n")
-    return Claim(folder, number + 1)
+        return False
+    finally:
+        new.unlink(missing_ok=True)
+    return True
 
 
 @contextlib.contextmanager

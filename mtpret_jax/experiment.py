@@ -27,6 +27,7 @@ from mtpret_jax import config as schema
 from mtpret_jax.data import sources
 from mtpret_jax.study import collect, external, page
 from mtpret_jax.training import files
+from tfds_builders import whole
 
 _LOG = logging.getLogger(__name__)
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
@@ -73,7 +74,7 @@ def run(
     waited = not report_only and worker.do_all(shop)
     with claims.alone(workdir / "locks" / "report"):
         if waited and _is_reported(shop):
-            return json.loads(report_path(config, workdir).read_text())
+            return whole.read_json(report_path(config, workdir))
         return _report(shop)
 
 
@@ -123,7 +124,7 @@ def _report(shop: building.Workshop) -> dict[str, Any]:
     if jax.process_index() == 0:
         plain = report.collect.without_nan(result)
         page.write(workdir, plain)
-        files.write_json(report_path(config, workdir), plain)
+        whole.write_json(report_path(config, workdir), plain)
     return result
 
 
@@ -162,7 +163,7 @@ def claim_workdir(
         wanted = json.loads(json.dumps(wanted))
         path = workdir / file
         if path.exists():
-            differing = _differences(json.loads(path.read_text()), wanted, "")
+            differing = _differences(whole.read_json(path), wanted, "")
             if differing:
                 raise ValueError(
                     f"{path} differs from this call: {'; '.join(differing[:8])}. "
@@ -170,13 +171,13 @@ def claim_workdir(
                 )
         elif jax.process_index() == 0:
             workdir.mkdir(parents=True, exist_ok=True)
-            files.write_json(path, wanted)
+            whole.write_json(path, wanted)
     path = workdir / precision.VERSIONS
     versions = {**_versions(), precision.ENTRY: compute_dtype}
     if not path.exists():
         if jax.process_index() == 0:
-            files.write_json(path, versions)
-    elif differing := _differences(json.loads(path.read_text()), versions, ""):
+            whole.write_json(path, versions)
+    elif differing := _differences(whole.read_json(path), versions, ""):
         _LOG.warning("Not as when this folder was begun: %s.", "; ".join(differing))
 
 

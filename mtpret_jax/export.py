@@ -25,8 +25,8 @@ from mtpret_jax import config_checks
 from mtpret_jax.models import faster_rcnn, pyramid
 from mtpret_jax.ops import regions
 from mtpret_jax.training import checkpoint
-from mtpret_jax.training import files as training_files
 from mtpret_jax.weights import files, networks
+from tfds_builders import whole
 
 Facts = dict[str, Any]
 TENSORS, FACTS = "model.safetensors", "config.json"
@@ -85,7 +85,7 @@ def export(workdir: epath.PathLike, run: str, out: epath.PathLike) -> Facts:
     out.mkdir(parents=True, exist_ok=True)
     head = {"format": "pt", "made_by": facts["made_by"], "kind": kind, "stem": stem}
     facts["sha256"] = files.write(out / TENSORS, tensors, head).sha256
-    training_files.write_json(out / FACTS, facts)
+    whole.write_json(out / FACTS, facts)
     return facts
 
 
@@ -98,7 +98,7 @@ def reading(path: epath.PathLike) -> Iterator[Facts]:
       ValueError: If it is damaged, as the body may find, too.
     """
     path = epath.Path(path)
-    table = training_files.read_table(path, advice=_AGAIN)
+    table = whole.read_json(path, advice=_AGAIN)
     try:
         yield table
     except (AttributeError, LookupError, TypeError, ValueError) as error:

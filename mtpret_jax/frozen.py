@@ -10,7 +10,6 @@ own `test.npz` holds, in the same order.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,7 +21,8 @@ from mtpret_jax import building, deciding, models, probes, recording, types
 from mtpret_jax import config as schema
 from mtpret_jax.metrics import classification
 from mtpret_jax.ops import views
-from mtpret_jax.training import evaluation, files, sharding
+from mtpret_jax.training import evaluation, sharding
+from tfds_builders import whole
 
 METHODS = ("linear", "knn")
 _FACTS = "frozen.json"  # written last: where it is, the others are
@@ -43,7 +43,7 @@ class _Features(classification.ClassificationMetric):
 def read(folder: epath.Path) -> dict[str, Any] | None:
     """What `write` wrote of a run's task; None if it has not, or not to the end."""
     path = folder / _FACTS
-    return json.loads(path.read_text()) if path.exists() else None
+    return whole.read_json(path) if path.exists() else None
 
 
 def write(
@@ -57,7 +57,7 @@ def write(
     for method, records in predictions.items():
         recording.write_arrays(folder / f"test.{method}.npz", records)
     if jax.process_index() == 0:
-        files.write_json(folder / _FACTS, facts)
+        whole.write_json(folder / _FACTS, facts)
 
 
 def evaluate(

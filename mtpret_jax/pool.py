@@ -7,7 +7,6 @@ With `exclude_copies` stages 2 and 3 do not read them either.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -20,6 +19,7 @@ from mtpret_jax import config_checks
 from mtpret_jax.audit import exclusions, overlaps, words
 from mtpret_jax.data import sources
 from mtpret_jax.training import checkpoint, files
+from tfds_builders import whole
 
 CLEAN = "clean"
 FOLDER, COUNTS = "audit", "pool.json"
@@ -83,7 +83,7 @@ def _check_began(folder: epath.Path, kept: overlaps.Findings | None) -> None:
     if not path.exists():
         return
     digest = None if kept is None else kept.report[_DIGEST]
-    for name, row in json.loads(path.read_text()).items():
+    for name, row in whole.read_json(path).items():
         began = row.get(_DIGEST, digest)
         if row["pool"] == CLEAN and (kept is None or began != digest):
             raise ValueError(
@@ -112,7 +112,7 @@ def write(
         folder.mkdir(parents=True, exist_ok=True)
         if findings is not None and not _is_there(folder, findings):
             overlaps.write(folder, findings)
-        files.write_json(folder / COUNTS, pools)
+        whole.write_json(folder / COUNTS, pools)
 
 
 def _is_there(folder: epath.Path, findings: overlaps.Findings) -> bool:

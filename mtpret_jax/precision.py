@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 
 from etils import epath
 from jax.sharding import Mesh
 
 from mtpret_jax import config as schema
+from tfds_builders import whole
 
 VERSIONS, ENTRY = "versions.json", "compute_dtype"
 _LOG = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ def settle(
     dtype = own = "float32" if platform == "cpu" else "bfloat16"
     path = workdir / VERSIONS if workdir is not None else None
     if path is not None and path.exists():
-        begun = json.loads(path.read_text())
+        begun = whole.read_json(path)
         dtype = begun.get(ENTRY, own)
         if dtype != own:
             _LOG.info(

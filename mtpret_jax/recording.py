@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-import json
 import logging
 import math
 import time
@@ -22,13 +21,13 @@ from mtpret_jax.data import sources, subsets
 from mtpret_jax.training import (
     checkpoint,
     evaluation,
-    files,
     preemption,
     reporting,
     sharding,
     speed,
     tracing,
 )
+from tfds_builders import whole
 
 _LOG = logging.getLogger(__name__)
 _BETWEEN = 60.0  # seconds between two lines on speed
@@ -167,6 +166,8 @@ class Recorder:
             if log_now:  # Else a stop leaves no trace.
                 self._write(done, line)
             with self._meter.paused(), jax.transfer_guard("allow"):
+                if self._writer is not None:
+                    self._writer.note()
                 self._checkpoints.save(state, done, value)
         self._progress.update(self._finished, batch.task)
         if stop:
@@ -300,7 +301,7 @@ class Recorder:
         """Adds the row of a segment to `forgetting.json`."""
         path = self._folder / "forgetting.json"
         if path.exists():
-            matrix = json.loads(path.read_text())
+            matrix = whole.read_json(path)
         else:
             matrix = {
                 "tasks": list(self._tasks),
@@ -314,7 +315,7 @@ class Recorder:
         # A segment done again after a crash takes the place of its first try.
         before = [entry for entry in matrix["segments"] if entry["steps"] < done]
         matrix["segments"] = [*before, row]
-        files.write_json(path, matrix)
+        whole.write_json(path, matrix)
 
     def _measured_on(self, task: str) -> dict[str, Any]:
         """How many of a task's validation images are used, of how many it may use."""
@@ -361,13 +362,11 @@ def write_predictions(
         writer.writerow([record, entry["image_id"], entry["group"]])
     if jax.process_index() == 0:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{source.split}.csv").write_text(text.getvalue())
+        whole.write(folder / f"{source.split}.csv", text.getvalue())
     write_arrays(folder / f"{source.split}.npz", records)
 
 
 def write_arrays(path: epath.Path, arrays: evaluation.Records) -> None:
     """Writes named arrays, compressed, from the first process."""
-    named: Any = arrays
     if jax.process_index() == 0:
-        with path.open("wb") as stream:
-            np.savez_compressed(stream, **named)
+        whole.write_arrays(path, arrays)

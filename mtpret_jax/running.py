@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -38,6 +37,7 @@ from mtpret_jax.training import (
     preemption,
     sharding,
 )
+from tfds_builders import whole
 
 _LOG = logging.getLogger(__name__)
 
@@ -268,7 +268,7 @@ def _best_dice_of_grid(shop: building.Workshop, row: schema.RunConfig) -> float:
     for name, other in shop.config.runs.items():  # The same for every arm.
         ended = shop.run_folder(name) / "run.json"
         if other.stage == "finetune" and other.finetune.task == task and ended.exists():
-            return json.loads(ended.read_text())["best_dice_of_grid"]
+            return whole.read_json(ended)["best_dice_of_grid"]
     truth, known = [], []
     everything = dataclasses.replace(shop, shard=pipeline.Shard())
     with building.open_split(everything, row, task, "test") as batches:
@@ -346,7 +346,7 @@ def _end(
         **facts,
     }
     if jax.process_index() == 0:
-        files.write_json(folder / "run.json", result)
+        whole.write_json(folder / "run.json", result)
     files.wait_for_all(f"end of {name}")
 
 
@@ -359,9 +359,7 @@ def _decisions(shop: building.Workshop, name: str) -> dict[str, Any]:
     metric = shop.tasks[task].metric()
     if not isinstance(metric, classification.ClassificationMetric):
         return {}
-    path = _predictions(shop, name) / "validation.npz"
-    with path.open("rb") as stream, np.load(stream) as arrays:
-        records = {each: arrays[each] for each in arrays.files}
+    records = whole.read_arrays(_predictions(shop, name) / "validation.npz")
     found = deciding.fit(metric, records)
     if why := deciding.shortfall(found):
         _LOG.warning("%s: %s", name, why)

@@ -7,7 +7,6 @@ does; waits where there is none; and takes over the run of one that died.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import time
 from collections.abc import Collection, Mapping
@@ -20,6 +19,7 @@ from jax.experimental import multihost_utils
 from mtpret_jax import building, claims, running
 from mtpret_jax import config as schema
 from mtpret_jax.training import preemption
+from tfds_builders import whole
 
 _LOG = logging.getLogger(__name__)
 _WAIT, _DONE, _FAILED = -1, -2, -3  # instead of the index of a run
@@ -140,7 +140,7 @@ def progress(shop: building.Workshop) -> str:
     for name in runs:
         path = shop.run_folder(name) / "run.json"
         if path.exists():
-            ended[name] = json.loads(path.read_text())
+            ended[name] = whole.read_json(path)
     left = [name for name in runs if name not in ended]
     workers = sum(claims.is_held(shop.run_folder(name)) for name in left)
     line = f"{shop.workdir.name}: {len(ended)} of {len(runs)} runs"

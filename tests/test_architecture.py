@@ -20,30 +20,31 @@ ROOMS: dict[str, set[str]] = {
     "types": set(),
     "config": set(),
     "ops": set(),
-    "data": {"types", "config"},
+    "data": {"types", "config", "tfds_builders"},
     "models": {"types", "config", "ops"},
     "metrics": {"types", "ops"},
     "tasks": {"models", "metrics", "ops", "types", "config"},
     "stages": {"ops", "types", "config"},
-    "training": {"types", "config"},
+    "training": {"types", "config", "tfds_builders"},  # whose files are whole
     "weights": set(),
     "audit": {"types", "config", "data", "tfds_builders"},  # whose ids are one
-    "report": {"types", "config", "metrics", "audit"},
-    "study": {"types", "config", "metrics", "audit", "report"},
+    "report": {"types", "config", "metrics", "audit", "tfds_builders"},
+    "study": {"types", "config", "metrics", "audit", "report", "tfds_builders"},
     "command": set(),
     "inference": {"types", "config", "data", "models", "ops", "tasks"}
     | {"tfds_builders"},  # which views its check of polarity is made for
     "predict": {"config", "types", "data", "metrics", "inference", "ops", "training"}
     | {"tfds_builders", "weights"},
-    "hub": {"config", "types", "inference", "predict", "export", "audit", "data"},
+    "hub": {"config", "types", "inference", "predict", "export", "audit", "data"}
+    | {"tfds_builders"},
     "preparation": {"types", "config", "data", "tfds_builders"},
     "experiment": WINGS
     | {"training", "report", "weights", "audit", "study"}
-    | {"inference", "ahead"},
-    "export": {"config", "models", "ops", "training", "weights"},
+    | {"inference", "ahead", "tfds_builders"},
+    "export": {"config", "models", "ops", "training", "weights", "tfds_builders"},
     "ahead": set(),
     "verbs": {"experiment", "config", "preparation", "command", "study", "audit"}
-    | {"data", "predict", "hub", "training", "ahead"},
+    | {"data", "predict", "hub", "training", "ahead", "tfds_builders"},
     "main": {"command"},
 }
 # Files beside a room's own file that belong to the same room.

@@ -157,8 +157,14 @@ def test_a_holder_shows_signs_of_life(folder, monkeypatch):
 def test_a_lock_that_is_being_written_is_held(folder):
     folder.mkdir()
     (folder / "lock.1").touch()
+    now = 0.0
+    watch = claims.Watch(clock=lambda: now)
 
-    assert claims.take(folder, claims.Watch()) is None
+    assert claims.take(folder, watch) is None
+    now = claims.WRITING + 1  # Its writer, or the machine, has died.
+    taken = claims.take(folder, watch)
+    assert taken is not None
+    taken.release()
 
 
 @pytest.mark.smoke

@@ -10,8 +10,8 @@ from etils import epath
 from mtpret_jax import config_checks, golden, inference, types
 from mtpret_jax.predict import model as model_lib
 from mtpret_jax.training import checkpoint
-from mtpret_jax.training import files as training_files
 from mtpret_jax.weights import files, networks
+from tfds_builders import whole
 
 _EXPORTED, _TENSORS, _DESCRIBED = "config.json", "model.safetensors", "mtpret_jax"
 _GIVE = "the folder of a run that has ended, or an exported folder"
@@ -73,7 +73,7 @@ def load(path: epath.PathLike, task: str = "") -> model_lib.Model:
 def _read_exported(folder: epath.Path) -> tuple[dict[str, Any], str]:
     """The description in an exported folder, and the task whose head it has."""
     path = folder / _EXPORTED
-    facts = training_files.read_table(path, (_DESCRIBED,), advice=_AGAIN)
+    facts = whole.read_json(path, (_DESCRIBED,), advice=_AGAIN)
     described, task = facts[_DESCRIBED], facts.get("task", "")
     if not isinstance(described, dict) or not isinstance(task, str):
         raise ValueError(

@@ -9,6 +9,7 @@ from typing import Any
 from etils import epath
 
 from mtpret_jax.report import collect, html
+from tfds_builders import whole
 
 __all__ = ["collect", "html", "write"]
 
@@ -24,6 +25,4 @@ def write(workdir: epath.PathLike, report: Mapping[str, Any]) -> None:
     text = json.dumps(collect.without_nan(report), indent=1, allow_nan=False)
     page = html.render(folder, report)
     for name, content in (("report.html", page), ("report.json", text + "\n")):
-        whole = folder / f"{name}.new"  # A kill leaves the old file, not half of one.
-        whole.write_text(content)
-        whole.replace(folder / name)
+        whole.write(folder / name, content)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 import json
 import math
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ from mtpret_jax import config as schema
 from mtpret_jax import types
 from mtpret_jax.metrics import classification, intervals
 from mtpret_jax.report import keeping
+from tfds_builders import whole
 
 SPLIT = "test"
 
@@ -120,7 +122,7 @@ def facts(folder: epath.Path, config: schema.ExperimentConfig) -> dict[str, Any]
     for name in config.runs:
         path = folder / "runs" / name / "run.json"
         if path.exists():
-            runs[name] = json.loads(path.read_text())
+            runs[name] = whole.read_json(path)
     return {
         "title": config.report.title,
         "split": SPLIT,
@@ -163,7 +165,7 @@ def read_curves(folder: epath.Path) -> dict[str, dict[str, list[float]]]:
     curves: dict[str, dict[str, list[float]]] = {}
     if not path.exists():
         return curves
-    for line in path.read_text().splitlines():
+    for line in whole.read(path).splitlines():
         scalars = json.loads(line)
         step = scalars.pop("step")
         for name, value in scalars.items():
@@ -262,24 +264,20 @@ def read_predictions(path: epath.Path) -> tuple[dict[str, np.ndarray], np.ndarra
       FileNotFoundError: If the file is missing.
       ValueError: If an example has no group.
     """
-    if not path.exists():
-        raise FileNotFoundError(
-            f"Run {path.parents[2].name!r} is marked as finished but {path} is "
-            f"missing. Delete {path.parent} and the run's run.json, then run the same "
-            "command again."
-        )
-    with path.open("rb") as file, np.load(file) as arrays:
-        records = {name: arrays[name] for name in arrays.files}
+    advice = (
+        f"Delete {path.parent} and the run's run.json, then run the same command again."
+    )
+    records = whole.read_arrays(path, advice)
     order = np.argsort(records["record"], kind="stable")
     records = {name: array[order] for name, array in records.items()}
     listed = path.with_name(f"{path.name.partition('.')[0]}.csv")
-    with listed.open() as file:
-        known = {int(row["record"]): row["group"] for row in csv.DictReader(file)}
+    text = io.StringIO(whole.read(listed, advice).decode(), newline="")
+    known = {int(row["record"]): row["group"] for row in csv.DictReader(text)}
     missing = [int(r) for r in records["record"] if int(r) not in known]
     if missing:
         raise ValueError(
             f"{listed} has no group for records {missing[:5]} ({len(missing)} in all) "
-            f"of {path.name}. Delete {path.parent} and run the same command again."
+            f"of {path.name}. {advice}"
         )
     return records, np.array([known[int(r)] for r in records["record"]])
 
@@ -328,7 +326,7 @@ def require_same_examples(name: str, this: Measured, other: Measured) -> None:
 
 def _forgetting(path: epath.Path) -> dict[str, Any]:
     """The matrix of stage 2 and, for each task, its best, last and lost value."""
-    matrix = json.loads(path.read_text())
+    matrix = whole.read_json(path)
     rows = {}
     for task in matrix["tasks"]:
         after = [_number(s["values"].get(task)) for s in matrix["segments"]]
@@ -349,4 +347,4 @@ def _number(value: float | None) -> float:
 
 def _read_json(path: epath.Path) -> Any:
     """The file's content, or None where the work folder has no such file."""
-    return json.loads(path.read_text()) if path.exists() else None
+    return whole.read_json(path) if path.exists() else None

@@ -6,10 +6,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from etils import epath
 
 from mtpret_jax.report import audit, figures, markup, pictures, words
+from tfds_builders import whole
 
 Report = Mapping[str, Any]
 NOT_CLINICAL = (
@@ -255,8 +255,7 @@ def _pictures(workdir: epath.Path, report: Report) -> str:
             folder = workdir / "runs" / row["run"] / "predictions" / name
             path = folder / f"{report['split']}.samples.npz"
             if path.exists():
-                with path.open("rb") as file, np.load(file) as arrays:
-                    samples[arm] = {key: arrays[key] for key in arrays.files}
+                samples[arm] = whole.read_arrays(path)
         samples = {
             arm: arrays for arm, arrays in samples.items() if len(arrays["image"])
         }

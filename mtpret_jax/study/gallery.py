@@ -15,6 +15,7 @@ from etils import epath
 from mtpret_jax import config as schema
 from mtpret_jax.report import collect, markup, pictures
 from mtpret_jax.study import sentences
+from tfds_builders import whole
 
 Study = Mapping[str, Any]
 Samples = dict[str, dict[str, np.ndarray]]
@@ -61,8 +62,7 @@ def _read(paths: Mapping[str, epath.Path]) -> Samples:
     found = {}
     for arm, path in paths.items():
         if path.exists():
-            with path.open("rb") as stream, np.load(stream) as arrays:
-                found[arm] = {key: arrays[key] for key in arrays.files}
+            found[arm] = whole.read_arrays(path)
     return {arm: arrays for arm, arrays in found.items() if len(arrays["image"])}
 
 

@@ -19,6 +19,7 @@ from mtpret_jax.study import (
     sentences,
     tables,
 )
+from tfds_builders import whole
 
 Study = Mapping[str, Any]
 FILE = "study.html"
@@ -34,9 +35,7 @@ def write(workdir: epath.PathLike, study: Study) -> None:
       study: What `study.json` holds; None is undefined.
     """
     folder = epath.Path(workdir)
-    whole = folder / f"{FILE}.new"  # A kill leaves the old file, not half of one.
-    whole.write_text(render(folder, study))
-    whole.replace(folder / FILE)
+    whole.write(folder / FILE, render(folder, study))
 
 
 def render(workdir: epath.PathLike, study: Study) -> str:

@@ -15,12 +15,15 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint.checkpoint_managers import preservation_policy
+from orbax.checkpoint.path import atomicity
 
 from mtpret_jax import types
 from mtpret_jax.training import files, sharding
+from tfds_builders import whole
 
 METADATA = "backbone.json"
 _OF_RUNS = f"runs/*/backbone/{METADATA}"  # in a work folder
+_LOG = logging.getLogger(__name__)
 _AGAIN = "Copy the folder again, or do the run again."
 
 
@@ -32,18 +35,36 @@ class _Manager(ocp.CheckpointManager):
         return False
 
 
+class _Sealed(atomicity.AtomicRenameTemporaryPath):
+    """A state that is on disk before it gets its name, and then its digests.
+
+    Orbax deletes an older one after both.
+    """
+
+    async def finalize(self, *arguments: Any, **options: Any) -> None:
+        """Calls Orbax's in between."""
+        whole.sync(self.get())
+        await super().finalize(*arguments, **options)
+        if self.get_final().name.isdecimal():  # Its parts come one by one before.
+            whole.seal(self.get_final())
+            whole.sync_folder(self.get_final().parent)
+
+
 class RunCheckpoints:
     """Whole states of one run, saved in the background.
 
-    The newest is always kept, and the one whose value is highest (the later of equals).
-    An unfinished save is not seen by `latest`.
+    The two newest are always kept, and the one whose value is highest (the later of
+    equals). An unfinished save is not seen by `latest`.
     """
 
     def __init__(self, folder: epath.PathLike) -> None:
-        """Opens `folder`, made when missing."""
+        """Opens `folder`, made when missing; see `_drop_damaged`."""
+        if jax.process_index() == 0:
+            _drop_damaged(epath.Path(folder))
+        files.wait_for_all(f"checkpoints in {folder} are whole")
         policy = preservation_policy.AnyPreservationPolicy(
             [
-                preservation_policy.LatestN(1),
+                preservation_policy.LatestN(2),
                 preservation_policy.BestN(get_metric_fn=_rank, n=1),
             ]
         )
@@ -52,6 +73,7 @@ class RunCheckpoints:
             options=ocp.CheckpointManagerOptions(
                 best_fn=_rank,  # Without it, Orbax stores no values.
                 preservation_policy=policy,
+                temporary_path_class=_Sealed,
                 create=True,
             ),
         )
@@ -106,6 +128,49 @@ class RunCheckpoints:
         self._manager.close()
 
 
+def _drop_damaged(folder: epath.Path) -> None:
+    """Takes away states that are damaged, where one that is whole takes their place.
+
+    Raises:
+      DamagedError: If none is whole, or the one that validation likes best is not.
+    """
+    there = [int(path.name) for path in _entries(folder) if path.name.isdecimal()]
+    values: dict[int, float] = {}
+    damaged: dict[int, Exception] = {}
+    for step in sorted(there, reverse=True):
+        try:
+            whole.check(folder / str(step), "")
+            values[step] = _value(folder / str(step))
+        except (OSError, ValueError) as error:
+            damaged[step] = error
+    anew = f"Delete {os.fspath(folder.parent)} to do the run anew"
+    for step, error in damaged.items():
+        if not values:
+            raise whole.DamagedError(
+                f"{error} No state of the run is whole. Restore it from a copy. {anew}."
+            ) from error
+        newest = max(values)
+        if step < newest and not _value(folder / str(step)) <= max(values.values()):
+            raise whole.DamagedError(
+                f"{error} Validation may like this state best. Restore it from a copy. "
+                f"{anew}, or {folder / str(step)} to choose among the others."
+            ) from error
+        _LOG.warning("%sThe state of step %d is used.", error, newest)
+        (folder / str(step)).rmtree()
+
+
+def _entries(folder: epath.Path) -> list[epath.Path]:
+    return list(folder.iterdir()) if folder.exists() else []
+
+
+def _value(state: epath.Path) -> float:
+    """What validation says of a saved state: NaN where that is damaged."""
+    try:
+        return _rank(whole.read_json(state / "metrics" / "metrics"))
+    except (OSError, ValueError, LookupError):
+        return math.nan
+
+
 def _rank(metrics: Mapping[str, float | None]) -> float:
     """Higher is better; below all where nothing was measured."""
     value = metrics["value"]
@@ -157,7 +222,8 @@ def save_backbone(
     with ocp.PyTreeCheckpointer() as checkpointer:
         checkpointer.save(folder / "arrays", _on_all(tree), force=True)
     if jax.process_index() == 0:
-        files.write_json(folder / METADATA, dict(metadata))
+        whole.seal(folder / "arrays")
+        whole.write_json(folder / METADATA, dict(metadata))
 
 
 def load_backbone(
@@ -183,6 +249,8 @@ def load_backbone(
     """
     metadata = read_description(folder, expected)
     arrays = epath.Path(folder).resolve() / "arrays"
+    if arrays.exists():
+        whole.check(arrays, _AGAIN)
     try:
         with _hushed(), ocp.PyTreeCheckpointer() as checkpointer:
             found: Any = checkpointer.metadata(arrays).item_metadata
@@ -273,7 +341,7 @@ def read_description(
             f"No finished backbone in {folder}: {METADATA} is missing. Give {give}."
             f"{runs if ended else ''}"
         )
-    metadata = files.read_table(folder / METADATA, advice=_AGAIN)
+    metadata = whole.read_json(folder / METADATA, advice=_AGAIN)
     differing = [
         f"{name}: it has {metadata.get(name)!r}, the config wants {wanted!r}"
         for name, wanted in expected.items()

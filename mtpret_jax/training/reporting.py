@@ -6,8 +6,10 @@ was killed and resumed leaves the same file as one that was not.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -15,6 +17,12 @@ from typing import Protocol, TextIO
 
 import tensorboard.summary
 from etils import epath
+
+from tfds_builders import whole
+
+_AGAIN = (
+    "Restore it from a copy, or delete it: the run goes on without its first lines."
+)
 
 
 class RunWriter:
@@ -36,7 +44,7 @@ class RunWriter:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "metrics.jsonl"
         self._last = _drop_after(path, resume_step)
-        self._file = path.open("a")
+        self._path, self._file = path, path.open("a")
         self._board = tensorboard.summary.Writer(str(folder / "tensorboard"))
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
@@ -57,6 +65,13 @@ class RunWriter:
         self._file.write(json.dumps({"step": step, **finite}) + "\n")
         self._file.flush()
         self.write_board(step, values)
+
+    def note(self) -> None:
+        """Keeps the digest of the lines so far, by which who goes on knows them."""
+        with self._path.open("rb") as file:
+            digest = whole.of_stream(file)
+            os.fsync(file.fileno())
+        whole.note(self._path.parent, {self._path.name: digest})
 
     def write_board(self, step: int, scalars: Mapping[str, float]) -> None:
         """Adds scalars to TensorBoard only: what the clock or machine decides."""
@@ -185,18 +200,20 @@ def _drop_after(path: epath.Path, resume_step: int) -> int:
     """Rewrites the file without lines after `resume_step`; returns the last step."""
     if not path.exists():
         return 0
-    text = path.read_text()
-    kept, last = [], 0
-    for line in text.splitlines(keepends=True):
-        if not line.endswith("\n"):
-            break  # cut short by a crash; only the last line can be
-        step = json.loads(line)["step"]
-        if step <= resume_step:
-            kept.append(line)
-            last = step
-    if "".join(kept) != text:
-        # Whole or not at all: a kill here must not lose the lines kept.
-        whole = path.with_name(path.name + ".new")
-        whole.write_text("".join(kept))
-        whole.replace(path)
+    content = path.read_bytes()
+    lines, last = [], 0
+    for line in content.splitlines(keepends=True):
+        try:
+            step = json.loads(line)["step"]
+        except (ValueError, LookupError, TypeError):
+            break  # Cut short by a crash, or damaged, as the digest will tell.
+        if step > resume_step or not line.endswith(b"\n"):
+            break
+        lines.append(line)
+        last = step
+    kept = b"".join(lines)
+    if resume_step:
+        whole.compare(path, hashlib.sha256(kept).hexdigest(), _AGAIN, old=True)
+    if kept != content:  # A kill here must not lose the lines kept.
+        whole.place(path, kept)
     return last

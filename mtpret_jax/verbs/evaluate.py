@@ -14,12 +14,11 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from etils import epath
-
 from mtpret_jax import command
 from mtpret_jax.predict import evaluating, loading
-from mtpret_jax.training import files, reporting
+from mtpret_jax.training import reporting
 from mtpret_jax.verbs import devices
+from tfds_builders import whole
 
 
 def run(program: str, arguments: Sequence[str]) -> int:
@@ -78,7 +77,7 @@ def run(program: str, arguments: Sequence[str]) -> int:
             sys.stdout.write(_confusion(model.classes, found["confusion"]))
         if out is not None:
             out.parent.mkdir(parents=True, exist_ok=True)
-            files.write_json(epath.Path(out), found)
+            whole.write_json(out, found)
         return command.DONE
 
     return command.call(body, verbosity=options.verbosity)

@@ -1,0 +1,193 @@
+"""States on disk: two are kept, and a damaged one is told and not gone on from."""
+
+import logging
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mtpret_jax import types
+from mtpret_jax.training import checkpoint, reporting
+
+EMPTY = {"backbone": {}, "heads": {}}
+
+
+def _state(step: int) -> types.TrainState:
+    return types.TrainState(
+        jnp.int32(step), {"w": jnp.full((999,), float(step))}, EMPTY, EMPTY, {}
+    )
+
+
+def _save(folder: pathlib.Path, values: dict[int, float]) -> None:
+    saved = checkpoint.RunCheckpoints(folder)
+    for step, value in values.items():
+        saved.save(_state(step), step, value)
+        saved.wait()
+    saved.close()
+
+
+def _steps(folder: pathlib.Path) -> list[int]:
+    return sorted(int(path.name) for path in folder.iterdir())
+
+
+def _restored(folder: pathlib.Path) -> float:
+    saved = checkpoint.RunCheckpoints(folder)
+    place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    template = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+        _state(0),
+    )
+    step = saved.latest()
+    assert step is not None
+    restored = saved.restore(step, template)
+    saved.close()
+    assert np.unique(restored.params["w"]).tolist() == [step]
+    return step
+
+
+def _damage(state: pathlib.Path, name: str = "*") -> pathlib.Path:
+    """Changes one bit of a state's largest file of that name."""
+    found = (path for path in state.rglob(name) if path.is_file())
+    files = [path for path in found if name != "*" or path.name != "SHA256SUMS"]
+    path = max(files, key=lambda path: path.stat().st_size)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+    return path
+
+
+def test_the_two_newest_and_the_best_states_are_kept(tmp_path):
+    folder = tmp_path / "run" / "checkpoints"
+
+    _save(folder, {1: 0.5, 2: 0.9, 3: 0.1, 4: 0.2, 5: 0.3})
+
+    assert _steps(folder) == [2, 4, 5]
+
+
+@pytest.mark.parametrize("name", ["*", "metrics", "_CHECKPOINT_METADATA"])
+def test_a_damaged_newest_state_is_told_and_the_one_before_is_used(
+    tmp_path, caplog, name
+):
+    folder = tmp_path / "run" / "checkpoints"
+    _save(folder, {1: 0.5, 2: 0.6, 3: 0.7})
+    path = _damage(folder / "3", name)
+
+    with caplog.at_level(logging.WARNING):
+        assert _restored(folder) == 2
+
+    (line,) = caplog.messages
+    assert line.startswith(f"{path}: damaged")
+    assert line.endswith("The state of step 2 is used.")
+    _save(folder, {3: 0.7})  # It is saved again where it was.
+    assert _restored(folder) == 3
+
+
+def test_a_file_of_a_state_that_is_cut_or_gone_is_told(tmp_path, caplog):
+    folder = tmp_path / "run" / "checkpoints"
+    _save(folder, {1: 0.5, 2: 0.6})
+    path = next(
+        path for path in (folder / "2" / "default").rglob("*") if path.is_file()
+    )
+    path.unlink()
+
+    assert _restored(folder) == 1
+    assert caplog.messages[0].startswith(f"{path} is missing.")
+
+
+def test_a_state_whose_list_of_digests_is_cut_is_not_trusted(tmp_path, caplog):
+    folder = tmp_path / "run" / "checkpoints"
+    _save(folder, {1: 0.5, 2: 0.6})
+    path = folder / "2" / "SHA256SUMS"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-2]))
+
+    assert _restored(folder) == 1
+    assert str(folder / "2") in caplog.messages[0]
+
+
+def test_where_no_state_is_whole_nothing_begins_anew_unasked(tmp_path):
+    folder = tmp_path / "run" / "checkpoints"
+    _save(folder, {1: 0.5, 2: 0.6})
+    _damage(folder / "1")
+    path = _damage(folder / "2")
+
+    with pytest.raises(ValueError, match="No state of the run is whole") as caught:
+        checkpoint.RunCheckpoints(folder)
+
+    assert str(path) in str(caught.value)
+    assert f"Delete {folder.parent} to do the run anew." in str(caught.value)
+    assert _steps(folder) == [1, 2]
+
+
+def test_a_damaged_state_that_validation_likes_best_is_not_passed_over(tmp_path):
+    folder = tmp_path / "run" / "checkpoints"
+    _save(folder, {1: 0.9, 2: 0.5, 3: 0.6})
+    path = _damage(folder / "1")
+
+    with pytest.raises(ValueError, match="may like this state best") as caught:
+        checkpoint.RunCheckpoints(folder)
+
+    assert str(path) in str(caught.value)
+
+
+def test_an_older_state_that_nobody_needs_may_be_damaged(tmp_path, caplog):
+    folder = tmp_path / "run" / "checkpoints"
+    _save(folder, {1: 0.5, 2: 0.6})
+    _damage(folder / "1")
+
+    assert _restored(folder) == 2
+    assert "The state of step 2 is used." in caplog.text
+
+
+def test_a_state_from_before_digests_is_used_with_a_line(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr("tfds_builders.whole._told", set())
+    folder = tmp_path / "run" / "checkpoints"
+    _save(folder, {1: 0.5})
+    (folder / "1" / "SHA256SUMS").unlink()
+
+    assert _restored(folder) == 1
+    assert "is read unchecked" in caplog.text
+
+
+def test_a_damaged_backbone_is_refused_by_name(tmp_path):
+    tree = {"w": jnp.arange(4096.0)}
+    checkpoint.save_backbone(tmp_path / "backbone", tree, {"backbone": "resnet18"})
+    loaded, _ = checkpoint.load_backbone(tmp_path / "backbone", {})
+    np.testing.assert_array_equal(loaded["w"], tree["w"])
+    path = _damage(tmp_path / "backbone" / "arrays")
+
+    with pytest.raises(ValueError, match="damaged, its SHA-256") as caught:
+        checkpoint.load_backbone(tmp_path / "backbone", {})
+
+    assert str(path) in str(caught.value)
+
+
+def test_a_changed_description_is_refused_by_name(tmp_path):
+    tree = {"w": jnp.arange(4.0)}
+    checkpoint.save_backbone(tmp_path, tree, {"normalisation": "image"})
+    path = tmp_path / checkpoint.METADATA
+    path.write_text(path.read_text().replace("image", "imagf"))
+
+    with pytest.raises(ValueError, match="damaged, its SHA-256") as caught:
+        checkpoint.load_backbone(tmp_path, {})
+
+    assert str(path) in str(caught.value)
+
+
+def test_lines_before_a_state_are_those_that_were_written(tmp_path):
+    writer = reporting.RunWriter(tmp_path, resume_step=0)
+    for step in range(1, 5):
+        writer.write(step, {"loss": 0.25 * step})
+        if step in (2, 4):
+            writer.note()
+    writer.close()
+    path = tmp_path / "metrics.jsonl"
+    reporting.RunWriter(tmp_path, resume_step=2).close()
+    assert path.read_text().count("\n") == 2
+    path.write_text(path.read_text().replace("0.25", "0.35"))
+
+    with pytest.raises(ValueError, match="damaged, its SHA-256") as caught:
+        reporting.RunWriter(tmp_path, resume_step=2)
+
+    assert str(path) in str(caught.value)
