@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import json
 import logging
 import os
 import types as python_types
@@ -21,7 +20,14 @@ from etils import epath
 import tfds_builders
 from mtpret_jax import config as schema
 from mtpret_jax.data import manifests
-from tfds_builders import release, reports, xray_builder, xray_features
+from tfds_builders import (
+    prepared,
+    release,
+    reports,
+    whole,
+    xray_builder,
+    xray_features,
+)
 
 _LOG = logging.getLogger(__name__)
 _SEEN = "source_state.txt"  # beside preparation.json
@@ -226,7 +232,7 @@ def _nearest(name: str, known: Iterable[str]) -> str:
 
 
 def _read(folder: epath.Path) -> dict[str, Any]:
-    return json.loads((folder / xray_builder.PREPARATION).read_text())
+    return whole.read_json(folder / xray_builder.PREPARATION, advice=prepared.AGAIN)
 
 
 def _summary(folder: epath.Path) -> str:

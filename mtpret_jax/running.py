@@ -305,6 +305,7 @@ def _end(
     description = {
         **starting.description(config),
         **inference.describe(config, row, made),
+        "reader": _reader(made),
         "image_size": sizes,
         "fit": config.input.fit,
         "class_names": {
@@ -348,6 +349,11 @@ def _end(
     if jax.process_index() == 0:
         whole.write_json(folder / "run.json", result)
     files.wait_for_all(f"end of {name}")
+
+
+def _reader(made: Mapping[str, Mapping[str, Any]]) -> str:
+    """The version of what read the pictures of sets, or several of them."""
+    return ", ".join(sorted({each.get("reader", "1") for each in made.values()}))
 
 
 def _decisions(shop: building.Workshop, name: str) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from PIL import Image, ImageFile, TiffImagePlugin
 
 from tfds_builders import dicom, files, levels, limits
 
+VERSION = "2"  # the next one whenever a file gives other pixels than before
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 _DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 # Detectors deliver these depths, often inside a 16-bit file.

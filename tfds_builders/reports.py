@@ -26,10 +26,12 @@ from tfds_builders import (
     content,
     examples,
     polarity,
+    reader,
     records,
     shards,
     splits,
     statistics,
+    whole,
     xray_features,
 )
 
@@ -194,7 +196,7 @@ def refuse_stale(builder: Described, folder: epath.Path) -> None:
     path = folder / PREPARATION
     if not path.exists():
         return
-    then = json.loads(path.read_text())
+    then = whole.read_json(path)
     difference = changes(then, builder.options())
     with contextlib.suppress(FileNotFoundError):
         if builder.fingerprint() != then["fingerprint"]:
@@ -213,7 +215,8 @@ def _short(value: Any, limit: int = 80) -> str:
 
 
 def write_preparation(folder: epath.Path, content: Mapping[str, Any]) -> None:
-    """Writes `preparation.json`."""
+    """Writes `preparation.json`, with the version of what reads pictures."""
+    content = {**content, "reader": reader.VERSION}
     (folder / PREPARATION).write_text(json.dumps(content, indent=2) + "\n")
 
 

@@ -11,14 +11,14 @@ import csv
 import dataclasses
 import hashlib
 import io
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, SupportsIndex
 
 import numpy as np
-import tensorflow_datasets as tfds
 from etils import epath
+
+from tfds_builders import prepared, whole
 
 FRACTIONS = {"train": 0.8, "validation": 0.1, "test": 0.1}
 SPLITS = tuple(FRACTIONS)
@@ -185,16 +185,16 @@ def data_sources(
     """
     folder = epath.Path(prepared_folder)
     chosen = read_manifest(folder, name)
-    builder: Any = tfds.builder_from_directory(os.fspath(folder))
+    builder = prepared.open_folder(folder)
     stored = in_order(builder.info.splits)
     if chosen is None:
-        return {split: builder.as_data_source(split) for split in stored}
+        return {split: prepared.Records(builder, [split]) for split in stored}
     # One source of everything: the stored splits one after the other.
     first, count = {}, 0
     for part in stored:
         first[part] = count
         count += builder.info.splits[part].num_examples
-    everything = builder.as_data_source("+".join(stored))
+    everything = prepared.Records(builder, stored)
     positions: dict[str, list[int]] = {}
     for row in csv.DictReader(io.StringIO(_read(folder / _INDEX), newline="")):
         split = chosen.split_of.get(row["image_id"])
@@ -238,7 +238,7 @@ def read_manifest(folder: epath.Path, name: str = "") -> Manifest | None:
       ValueError: If there is no such manifest, or its file was changed.
     """
     path = folder / _PREPARATION
-    stored: dict[str, Any] = json.loads(_read(path)) if path.exists() else {}
+    stored = whole.read_json(path) if path.exists() else {}
     known: dict[str, Any] = stored.get("manifests", {})
     if not known and not name:
         return None

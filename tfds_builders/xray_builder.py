@@ -31,6 +31,7 @@ from tfds_builders import (
     files,
     polarity,
     pool,
+    prepared,
     reader,
     records,
     reports,
@@ -148,15 +149,14 @@ class XrayBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
 
     def _info(self) -> tfds.core.DatasetInfo:
         layout = self.layout()
-        reserved = {*examples.INDEX_START, *examples.INDEX_END} & set(
-            layout.label_names
-        )
+        reserved = {*examples.INDEX_START, *examples.INDEX_END} & {*layout.label_names}
         if reserved:
             raise ValueError(
                 f"Label columns may not be called {sorted(reserved)}: these are "
                 f"columns of {INDEX}. Rename them."
             )
-        return self.dataset_info_from_configs(
+        return prepared.Info(
+            self,
             features=xray_features.features(layout),
             metadata=tfds.core.MetadataDict(xray_features.metadata(layout)),
             disable_shuffling=True,

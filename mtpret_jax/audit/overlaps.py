@@ -17,7 +17,7 @@ from etils import epath
 
 from mtpret_jax.audit import copies, exclusions, nestings, relations, signatures
 from mtpret_jax.data import manifests
-from tfds_builders import identities
+from tfds_builders import identities, whole
 
 REPORT, COPIES = "audit.json", "copies.csv"
 TRAIN = "train"
@@ -117,8 +117,8 @@ def read(folder: epath.Path) -> Findings | None:
     path = folder / exclusions.FILE
     if not (folder / REPORT).exists():
         return None
-    report = json.loads((folder / REPORT).read_text())
-    excluded = exclusions.parse(path.read_text()) if path.exists() else []
+    report = whole.read_json(folder / REPORT)
+    excluded = exclusions.parse(whole.read(path).decode()) if path.exists() else []
     if exclusions.digest(excluded) != report["exclusions_sha256"]:
         raise ValueError(
             f"{path} was changed after the audit; its sha256 is not the one in "
@@ -130,7 +130,7 @@ def read(folder: epath.Path) -> Findings | None:
 def write(folder: epath.Path, findings: Findings) -> None:
     """Writes the list, all copies and, last, the report into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / exclusions.FILE).write_text(exclusions.text(findings.excluded))
+    whole.write(folder / exclusions.FILE, exclusions.text(findings.excluded))
     lines = io.StringIO()
     columns = ["dataset", "split", "image_id"]
     columns += [f"other_{name}" for name in columns]
@@ -139,10 +139,8 @@ def write(folder: epath.Path, findings: Findings) -> None:
     )
     writer.writeheader()
     writer.writerows(findings.copies)
-    (folder / COPIES).write_text(lines.getvalue())
-    whole = folder / f"{REPORT}.new"
-    whole.write_text(json.dumps(findings.report, indent=1) + "\n")
-    whole.replace(folder / REPORT)
+    whole.write(folder / COPIES, lines.getvalue())
+    whole.write_json(folder / REPORT, findings.report)
 
 
 def _preparation(one: Set) -> dict[str, Any]:
@@ -152,7 +150,7 @@ def _preparation(one: Set) -> dict[str, Any]:
             f"No preparation.json in {one.folder}: expected a prepared folder. Prepare "
             "the set first: mtpret_jax data prepare."
         )
-    return json.loads(path.read_text())
+    return whole.read_json(path)
 
 
 def _manifest(one: Set) -> manifests.Manifest | None:

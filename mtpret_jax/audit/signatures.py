@@ -12,11 +12,9 @@ import dataclasses
 import functools
 import hashlib
 import io
-import json
 import logging
 import os
 import uuid
-import zipfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,6 +24,7 @@ import tensorflow_datasets as tfds
 from etils import epath
 
 from mtpret_jax.data import manifests, transforms
+from tfds_builders import prepared, whole
 
 VERSION = 2  # of the rule; another version computes anew
 SIDE = 64  # pixels of the detail kept
@@ -137,7 +136,7 @@ def _load(path: epath.Path) -> Signatures | None:
     try:
         with path.open("rb") as file, np.load(file) as stored:
             return Signatures(**{name: stored[name] for name in stored.files})
-    except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile) as error:
+    except Exception as error:  # NumPy raises almost anything on damaged archives.
         _LOG.warning("%s can't be read (%s) and is made anew.", path, error)
         return None
 
@@ -179,7 +178,7 @@ def key(folder: epath.PathLike) -> str:
 
 
 def _records_digest(folder: epath.Path) -> str:
-    preparation = json.loads((folder / manifests.PREPARATION).read_text())
+    preparation = whole.read_json(folder / manifests.PREPARATION)
     return preparation.get("records_sha256", "")
 
 
@@ -199,7 +198,7 @@ def _compute(folder: epath.Path) -> Signatures:
 
 def _records(folder: epath.Path) -> Any:
     """All records of a prepared folder, in the order of `manifests.read_index`."""
-    builder = tfds.builder_from_directory(os.fspath(folder))
+    builder = prepared.open_folder(folder)
     features = builder.info.features
     if not isinstance(features, tfds.features.FeaturesDict):
         raise TypeError(
@@ -207,8 +206,9 @@ def _records(folder: epath.Path) -> Any:
             "Use a set that one of the builders in tfds_builders prepared."
         )
     masks = ["mask"] if "mask" in features else []
-    return builder.as_data_source(
-        "+".join(manifests.in_order(builder.info.splits)),  # pyright: ignore[reportCallIssue]
+    return prepared.Records(
+        builder,
+        manifests.in_order(builder.info.splits),
         decoders={name: tfds.decode.SkipDecoding() for name in masks},
     )
 

@@ -12,12 +12,13 @@ import dataclasses
 import functools
 import hashlib
 import io
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from etils import epath
+
+from tfds_builders import whole
 
 Row = dict[str, str]
 INDEX = "index.csv"
@@ -164,7 +165,7 @@ def _index_digest(folder: epath.Path) -> str:
     path = folder / PREPARATION
     if not path.exists():
         return ""
-    return json.loads(path.read_text()).get(_INDEX_DIGEST, "")
+    return whole.read_json(path).get(_INDEX_DIGEST, "")
 
 
 def in_order(found: Iterable[str]) -> list[str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import collections
 import dataclasses
 import difflib
-import json
 import math
 import os
 from collections.abc import Mapping
@@ -21,6 +20,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from mtpret_jax import config
 from mtpret_jax.data import manifests, transforms
+from tfds_builders import prepared, whole
 
 if TYPE_CHECKING:  # It imports JAX, Flax and Optax: worker processes need none.
     from mtpret_jax import types
@@ -129,7 +129,8 @@ class Source:
         self.name = self.folder.parent.name
         self.metadata = read_metadata(self.folder)
         self.preparation: dict[str, Any] = _read_json(self.folder / _PREPARATION)
-        builder = tfds.builder_from_directory(os.fspath(self.folder))
+        prepared.tell_reader(f"Dataset {self.name!r}", self.preparation)
+        builder = prepared.open_folder(self.folder)
         features = builder.info.features
         if not isinstance(features, tfds.features.FeaturesDict):
             raise TypeError(
@@ -146,8 +147,9 @@ class Source:
         self._positions = np.asarray(
             [first[row["split"]] + int(row["record"]) for row in self.index], np.int64
         )
-        self._records = builder.as_data_source(
-            "+".join(first),  # pyright: ignore[reportCallIssue]
+        self._records = prepared.Records(
+            builder,
+            list(first),
             deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES,
         )
 
@@ -284,7 +286,7 @@ def _read_json(path: epath.Path) -> dict[str, Any]:
             f"No {path.name} in {os.fspath(path.parent)}: expected a prepared folder. "
             "Prepare the set first, or again with --rebuild."
         )
-    return json.loads(path.read_text())
+    return whole.read_json(path, advice=prepared.AGAIN)
 
 
 def read_preparation(folder: PathLike) -> dict[str, Any]:
