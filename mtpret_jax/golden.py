@@ -7,6 +7,7 @@ or a forgotten step of pre-processing is found before the first real picture.
 from __future__ import annotations
 
 import importlib.resources
+import io
 import zipfile
 from collections.abc import Mapping
 from typing import Any
@@ -17,6 +18,7 @@ from etils import epath
 
 from mtpret_jax import inference, types
 from mtpret_jax.data import transforms
+from tfds_builders import whole
 
 FILE = "golden.npz"
 PICTURE = "golden.png"
@@ -57,13 +59,12 @@ def comparable(found: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
 def write(folder: epath.Path, found: Mapping[str, Mapping[str, np.ndarray]]) -> None:
     """Writes the outputs of each task ("" for none) beside the backbone."""
-    arrays: Any = {
+    arrays = {
         f"{task}/{name}": array
         for task, named in found.items()
         for name, array in named.items()
     }
-    with (folder / FILE).open("wb") as stream:
-        np.savez_compressed(stream, **arrays)
+    whole.write_arrays(folder / FILE, arrays)
 
 
 def read(folder: epath.Path, task: str, image_size: int) -> dict[str, np.ndarray]:
@@ -81,8 +82,9 @@ def read(folder: epath.Path, task: str, image_size: int) -> dict[str, np.ndarray
             f"{folder}: no {FILE}, by which a network is checked. It was made by a "
             "version before 0.1; train or export it again."
         )
+    content = whole.read(path, "Copy the folder again, or train or export it again.")
     try:
-        with path.open("rb") as stream, zipfile.ZipFile(stream) as archive:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
             found = _unpack(archive, task, 4 * image_size**2 + _HEADROOM)
     except Exception as error:  # NumPy raises almost anything on damaged archives.
         raise ValueError(

@@ -26,7 +26,7 @@ ROOMS: dict[str, set[str]] = {
     "tasks": {"models", "metrics", "ops", "types", "config"},
     "stages": {"ops", "types", "config"},
     "training": {"types", "config", "tfds_builders"},  # whose files are whole
-    "weights": set(),
+    "weights": {"tfds_builders"},
     "audit": {"types", "config", "data", "tfds_builders"},  # whose ids are one
     "report": {"types", "config", "metrics", "audit", "tfds_builders"},
     "study": {"types", "config", "metrics", "audit", "report", "tfds_builders"},

@@ -157,6 +157,7 @@ def test_predictions_of_the_labels_used_for_validation_are_kept(done):
     rows = [source.index[record] for record in part]
     assert [line.split(",")[1] for line in lines[1:]] == [r["image_id"] for r in rows]
     assert sorted(path.name for path in folder.iterdir()) == [
+        "SHA256SUMS",
         "draws",
         "test.csv",
         "test.npz",

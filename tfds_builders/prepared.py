@@ -144,8 +144,8 @@ def tell_reader(where: str, made: Mapping[str, Any]) -> None:
       made: What describes it; `reader` is the version of what read the pictures.
     """
     then = made.get("reader", "1")
-    if then != reader.VERSION and where not in _told:
-        _told.add(where)
+    if then != reader.VERSION and then not in _told:
+        _told.add(then)
         _LOG.warning(
             "%s: made of pictures as reader %s reads them; this version has reader %s, "
             "which may give other pixels for some files.",

@@ -17,7 +17,7 @@ import logging
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from etils import epath
@@ -51,11 +51,18 @@ def write(path: PathLike, content: bytes | str) -> None:
 
 def place(path: PathLike, content: bytes) -> None:
     """The same without a digest."""
+    with placing(path) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def placing(path: PathLike) -> Iterator[IO[bytes]]:
+    """An open file that takes the place of `path` in the end, without a digest."""
     path = epath.Path(path)
     new = path.with_name(f"{path.name}.new")
     with telling(path):
         with new.open("wb") as file:
-            file.write(content)
+            yield file
             _sync(file)
         new.replace(path)
         sync_folder(path.parent)

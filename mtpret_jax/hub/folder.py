@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import pathlib
 import shutil
-import tempfile
 from typing import Any
 
 import numpy as np
@@ -15,8 +13,9 @@ from etils import epath
 
 from mtpret_jax import export, golden
 from mtpret_jax.hub import card, serialised
-from mtpret_jax.predict import loading
+from mtpret_jax.predict import journal, loading
 from mtpret_jax.predict import model as model_lib
+from tfds_builders import whole
 
 PREPROCESSOR, CARD, IMAGES = "preprocessor_config.json", "README.md", "training.csv"
 Facts = dict[str, Any]
@@ -52,17 +51,20 @@ def write(
             f"--out: {out} is not an empty folder, and nothing is written over. Give "
             "another, or remove it."
         )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = pathlib.Path(tempfile.mkdtemp(dir=out.parent, prefix=f"{out.name}.part"))
-    part.chmod(0o755)
-    try:
-        differences = _fill(workdir, run, part, images=images)
-        if out.exists():
-            out.rmdir()
-        part.replace(out)
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
+    part = out.with_name(f"{out.name}.part")
+    with journal.alone(part):
+        for left in part.iterdir():  # By one that was killed.
+            left.unlink()
+        try:
+            differences = _fill(workdir, run, part, images=images)
+            whole.seal(part)
+            if out.exists():
+                out.rmdir()
+            part.replace(out)
+            whole.sync_folder(out.parent)
+        except BaseException:
+            shutil.rmtree(part, ignore_errors=True)
+            raise
     return differences
 
 
@@ -74,30 +76,28 @@ def _fill(
     folder = workdir / "runs" / run / "backbone"
     model = loading.load(folder, task)
     expected = golden.read(epath.Path(folder), task, model.preparation.image_size)
-    with (out / golden.FILE).open("wb") as stream:
-        arrays: Any = {f"{task}/{name}": array for name, array in expected.items()}
-        np.savez_compressed(stream, **arrays)
+    golden.write(epath.Path(out), {task: expected})
     facts |= {
         "model_type": "mtpret_jax",
         "architectures": [facts["backbone"]],
         "id2label": dict(enumerate(facts.get("class_names") or [])),
         "mtpret_jax": dict(model.described),
     }
-    _write_json(out / export.FACTS, facts)
-    _write_json(out / PREPROCESSOR, preprocessor(model))
+    whole.write_json(out / export.FACTS, facts)
+    whole.write_json(out / PREPROCESSOR, preprocessor(model))
     if images:
-        (out / IMAGES).write_text(images)
+        whole.write(out / IMAGES, images)
     size = model.preparation.image_size
-    (out / serialised.FILE).write_bytes(
-        serialised.serialise(model.network, model.tree, size)
-    )
+    content = serialised.serialise(model.network, model.tree, size)
+    whole.write(out / serialised.FILE, content)
     differences = _compare(out, model, expected)
     files = {
         path.name: hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(out.iterdir())
+        if path.name != whole.SUMS
     }
     text = card.write(workdir, run, facts, model.describe(), differences, files)
-    (out / CARD).write_text(text)
+    whole.write(out / CARD, text)
     return differences
 
 
@@ -143,7 +143,3 @@ def preprocessor(model: model_lib.Model) -> Facts:
         "padding_after_normalisation": 0.0,
         "channels": "one grey channel, bright where rays were stopped",
     }
-
-
-def _write_json(path: pathlib.Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=1) + "\n")

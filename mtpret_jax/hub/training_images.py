@@ -11,6 +11,7 @@ from mtpret_jax import export
 from mtpret_jax.audit import exclusions
 from mtpret_jax.data import sources
 from mtpret_jax.hub import card
+from tfds_builders import whole
 
 
 def table(workdir: pathlib.Path, run: str, data_dir: pathlib.Path) -> str:
@@ -35,7 +36,7 @@ def table(workdir: pathlib.Path, run: str, data_dir: pathlib.Path) -> str:
     listed = workdir / "audit" / exclusions.FILE
     left_out = {}
     if listed.exists():
-        left_out = exclusions.by_dataset(exclusions.parse(listed.read_text()))
+        left_out = exclusions.by_dataset(exclusions.parse(whole.read(listed).decode()))
 
     def is_clean(reason: str) -> bool:
         """Whether what was read for it left out what the audit found."""

@@ -5,10 +5,10 @@ Parts of a thousand files lie in `<out>.parts` until the last is there.
 
 from __future__ import annotations
 
+import io
 import json
 import pathlib
 import shutil
-import zipfile
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,8 +18,10 @@ from pyarrow import parquet
 
 from mtpret_jax.predict import journal, streaming
 from mtpret_jax.predict import model as model_lib
+from tfds_builders import whole
 
 PART = 1000  # files
+_AGAIN = "Remove it with its folder, and give the same command again."
 
 
 def embed(
@@ -79,15 +81,13 @@ def _embed(
     """See `embed`."""
     settings = json.dumps({"model": model.describe(), "files": list(files)})
     listed = parts / "settings.json"
-    if listed.exists() and listed.read_text() != settings:
+    if listed.exists() and whole.read(listed, _AGAIN).decode() != settings:
         raise FileExistsError(
             f"--out: {parts} was begun with another model or other files. Remove it, "
             "or give another name."
         )
     if not listed.exists():
-        new = parts / "settings.json.new"  # A kill leaves no half of it.
-        new.write_text(settings)
-        new.replace(listed)
+        whole.write(listed, settings)
     left = {
         parts / f"{place:06d}.npz": files[place : place + PART]
         for place in range(0, len(files), PART)
@@ -102,30 +102,30 @@ def _embed(
         ):
             items.append(item)
             progress(item)
-        _write(path, _arrays(items))
-    pieces = [_read(path) for path in sorted(parts.glob("*.npz"))]
+        whole.write(path, _packed(_arrays(items)))
+    pieces = [whole.read_arrays(path, _AGAIN) for path in sorted(parts.glob("*.npz"))]
     names = ("path", "embedding", "blank", "skipped", "reason")
-    whole = {
+    found = {
         name: np.concatenate(
             [piece[name] for piece in pieces if len(piece[name])] or [pieces[0][name]]
         )
         for name in names
     }
-    if not len(whole["path"]):
+    if not len(found["path"]):
         raise ValueError(
             f"None of {len(files)} files could be read. The first, "
-            f"{whole['skipped'][0]}: {whole['reason'][0]}."
+            f"{found['skipped'][0]}: {found['reason'][0]}."
         )
     skipped = dict(
-        zip(whole["skipped"].tolist(), whole["reason"].tolist(), strict=True)
+        zip(found["skipped"].tolist(), found["reason"].tolist(), strict=True)
     )
     described = json.dumps(model.describe())
     if out.suffix == ".npz":
-        _write(out, whole | {"model": np.array(described)})
+        whole.place(out, _packed(found | {"model": np.array(described)}))
     else:
-        _write_table(out, whole, {"model": described, "skipped": json.dumps(skipped)})
+        _write_table(out, found, {"model": described, "skipped": json.dumps(skipped)})
     shutil.rmtree(parts)
-    return before, list(skipped.items()), whole["path"][whole["blank"]].tolist()
+    return before, list(skipped.items()), found["path"][found["blank"]].tolist()
 
 
 def _arrays(items: Sequence[streaming.Item]) -> dict[str, np.ndarray]:
@@ -143,11 +143,10 @@ def _arrays(items: Sequence[streaming.Item]) -> dict[str, np.ndarray]:
     }
 
 
-def _write(path: pathlib.Path, arrays: dict[str, Any]) -> None:
-    whole = path.with_name(path.name + ".new")
-    with whole.open("wb") as stream:
-        np.savez(stream, **arrays)
-    whole.replace(path)
+def _packed(arrays: dict[str, Any]) -> bytes:
+    content = io.BytesIO()
+    np.savez(content, **arrays)
+    return content.getvalue()
 
 
 def _write_table(
@@ -160,9 +159,8 @@ def _write_table(
         pa.array(features.ravel()), len(features.T)
     )
     table = pa.table({"path": paths, "embedding": rows, "blank": arrays["blank"]})
-    whole = path.with_name(path.name + ".new")
-    parquet.write_table(table.replace_schema_metadata(metadata), whole)
-    whole.replace(path)
+    with whole.placing(path) as file:
+        parquet.write_table(table.replace_schema_metadata(metadata), file)
 
 
 def _is_whole(path: pathlib.Path) -> bool:
@@ -170,12 +168,7 @@ def _is_whole(path: pathlib.Path) -> bool:
     try:
         if not path.exists():
             return False
-        part = _read(path)
+        part = whole.read_arrays(path)
         return len(part["blank"]) == len(part["path"]) and not len(part["skipped"])
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
+    except (OSError, ValueError, KeyError):
         return False  # Damaged: made anew.
-
-
-def _read(path: pathlib.Path) -> dict[str, np.ndarray]:
-    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files}

@@ -10,16 +10,21 @@ import contextlib
 import csv
 import fcntl
 import hashlib
+import io
 import json
 import logging
 import os
 import pathlib
 import re
-from collections.abc import Collection, Iterator, Mapping
+import zlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
+
+from tfds_builders import whole
 
 SETTINGS, LINES, TABLE = "settings.json", "predictions.jsonl", "predictions.csv"
 SKIPPED = "skipped"
+_CHECK = "crc32"  # of the rest of a line
 _LOG = logging.getLogger(__name__)
 
 
@@ -46,31 +51,38 @@ class Journal:
         wanted = json.loads(json.dumps(settings))
         if any(folder.iterdir()):
             _require_same(folder, wanted)
-        _write_whole(folder / SETTINGS, json.dumps(settings, indent=1).encode() + b"\n")
+        if not (folder / SETTINGS).exists():
+            whole.write_json(folder / SETTINGS, settings)
         _cut_short(self._lines)
         self.done = {row["file"] for row in self.rows() if row["status"] != SKIPPED}
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Writes the line of a file."""
         with self._lines.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(_checked(row))
 
     def forget(self, files: Collection[str]) -> None:
         """Takes out the lines of files that are tried again."""
-        if not any(row["file"] in files for row in self.rows()):
+        if any(row["file"] in files for row in self.rows()):
+            kept = (row for row in self.rows() if row["file"] not in files)
+            whole.place(self._lines, "".join(map(_checked, kept)).encode())
+
+    def sort(self, files: Sequence[str]) -> None:
+        """Puts the lines of files in their order, whatever stops there were."""
+        order = {file: place for place, file in enumerate(files)}
+        found = [order[row["file"]] for row in self.rows() if row["file"] in order]
+        if found == sorted(found):
             return
-        whole = self._lines.with_name(self._lines.name + ".new")
-        with whole.open("w", encoding="utf-8") as kept:
-            for row in self.rows():
-                if row["file"] not in files:
-                    kept.write(json.dumps(row) + "\n")
-        whole.replace(self._lines)
+        named = (row for row in self.rows() if row["file"] in order)
+        rising = iter(sorted(named, key=lambda row: order[row["file"]]))
+        rows = (next(rising) if row["file"] in order else row for row in self.rows())
+        whole.place(self._lines, "".join(map(_checked, rows)).encode())
 
     def write(self, kind: str, file: str, content: bytes) -> str:
         """Writes a picture that belongs to a file; gives its path in the folder."""
         (self.folder / kind).mkdir(exist_ok=True)
         name = f"{kind}/{safe_name(file)}.png"
-        _write_whole(self.folder / name, content)
+        whole.place(self.folder / name, content)
         return name
 
     def rows(self) -> Iterator[dict[str, Any]]:
@@ -87,6 +99,9 @@ class Journal:
                     row = json.loads(line)
                     if not row["file"] or not row["status"]:
                         raise ValueError("no file or status")
+                    check = row.pop(_CHECK, None)
+                    if check not in (None, _sum(row)):  # None before there was one.
+                        raise ValueError("another checksum")
                 except (ValueError, KeyError, TypeError) as error:
                     raise ValueError(
                         f"{self._lines}, line {number}: damaged. Remove that line, and "
@@ -96,17 +111,15 @@ class Journal:
 
     def write_table(self, columns: list[str]) -> None:
         """Writes all lines as a table; nested values are joined to `a:b` columns."""
-        whole = self.folder / f"{TABLE}.new"
-        # Names of files may hold bytes that are no text.
-        with whole.open(
-            "w", newline="", encoding="utf-8", errors="backslashreplace"
-        ) as file:
-            writer = csv.DictWriter(file, columns, lineterminator="\n")
+        with whole.placing(self.folder / TABLE) as file:
+            # Names of files may hold bytes that are no text.
+            text = io.TextIOWrapper(file, "utf-8", "backslashreplace", newline="")
+            writer = csv.DictWriter(text, columns, lineterminator="\n")
             writer.writeheader()
             for row in self.rows():
                 flat = dict(_flat(row))
                 writer.writerow({name: flat.get(name, "") for name in columns})
-        whole.replace(self.folder / TABLE)
+            text.detach()
 
 
 @contextlib.contextmanager
@@ -154,12 +167,7 @@ def _require_same(folder: pathlib.Path, wanted: Mapping[str, Any]) -> None:
             f"--out: {folder} is there and was not begun by this command; nothing is "
             "written over. Give another, or remove it."
         )
-    try:
-        then = dict(json.loads(path.read_text()))
-    except (ValueError, TypeError) as error:
-        raise ValueError(
-            f"{path} is damaged: give another --out, or remove this folder."
-        ) from error
+    then = whole.read_json(path, advice="Give another --out, or remove this folder.")
     differing = [
         f"{name} was {then.get(name)!r}, now {wanted.get(name)!r}"
         for name in sorted(then.keys() | wanted.keys())
@@ -183,10 +191,13 @@ def _cut_short(path: pathlib.Path) -> None:
             file.truncate(end)
 
 
-def _write_whole(path: pathlib.Path, content: bytes) -> None:
-    whole = path.with_name(path.name + ".new")
-    whole.write_bytes(content)
-    whole.replace(path)
+def _checked(row: Mapping[str, Any]) -> str:
+    """The line of a row, with the checksum by which a changed one is found."""
+    return json.dumps({**row, _CHECK: _sum(row)}) + "\n"
+
+
+def _sum(row: Mapping[str, Any]) -> str:
+    return f"{zlib.crc32(json.dumps(row).encode()):08x}"
 
 
 def _flat(row: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:

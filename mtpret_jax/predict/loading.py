@@ -34,11 +34,12 @@ def load(path: epath.PathLike, task: str = "") -> model_lib.Model:
     """
     folder = epath.Path(path).expanduser()
     if (folder / _TENSORS).exists():
-        described, exported = _read_exported(folder)
+        described, exported, digest = _read_exported(folder)
     else:
         if (folder / "backbone").is_dir():
             folder = folder / "backbone"
-        described, exported = checkpoint.read_description(folder, {}, _GIVE), None
+        described = checkpoint.read_description(folder, {}, _GIVE)
+        exported, digest = None, ""
     where = os.fspath(folder)
     source = checkpoint.METADATA if exported is None else _EXPORTED
     prepared.tell_reader(where, described)
@@ -60,7 +61,7 @@ def load(path: epath.PathLike, task: str = "") -> model_lib.Model:
         tree = inference.part(checkpoint.load_backbone(folder, {}, wanted)[0], task)
     else:
         kind = described["tasks"][task]["kind"] if task else "backbone"
-        tree = _read_tensors(folder / _TENSORS, shapes, kind)
+        tree = _read_tensors(folder / _TENSORS, shapes, kind, digest)
     model = model_lib.Model(tree, described, task)
     golden.check(
         expected,
@@ -71,8 +72,8 @@ def load(path: epath.PathLike, task: str = "") -> model_lib.Model:
     return model
 
 
-def _read_exported(folder: epath.Path) -> tuple[dict[str, Any], str]:
-    """The description in an exported folder, and the task whose head it has."""
+def _read_exported(folder: epath.Path) -> tuple[dict[str, Any], str, str]:
+    """The description in an exported folder, its task, and its tensors' SHA-256."""
     path = folder / _EXPORTED
     facts = whole.read_json(path, (_DESCRIBED,), advice=_AGAIN)
     described, task = facts[_DESCRIBED], facts.get("task", "")
@@ -80,10 +81,16 @@ def _read_exported(folder: epath.Path) -> tuple[dict[str, Any], str]:
         raise ValueError(
             f"{os.fspath(path)}: damaged, or not of `mtpret_jax export`. {_AGAIN}"
         )
-    return described, task
+    return described, task, str(facts.get("sha256", ""))
 
 
-def _read_tensors(path: epath.Path, expected: types.Tree, kind: str) -> types.Tree:
-    """Weights in torchvision's layout as a tree of ours."""
-    tensors = files.read(path).tensors
-    return networks.from_torchvision(tensors, expected, kind, os.fspath(path)).tree
+def _read_tensors(
+    path: epath.Path, expected: types.Tree, kind: str, digest: str
+) -> types.Tree:
+    """Weights in torchvision's layout as a tree of ours; of this SHA-256, if not ""."""
+    found, where = files.read(path), os.fspath(path)
+    if digest not in ("", found.sha256):
+        raise ValueError(
+            f"{where}: damaged, its SHA-256 is not the one in {_EXPORTED}. {_AGAIN}"
+        )
+    return networks.from_torchvision(found.tensors, expected, kind, where).tree

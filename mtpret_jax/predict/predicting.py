@@ -91,6 +91,7 @@ def predict(
             journal.add(row)
             progress(item)
             skipped += bool(item.problem)
+        journal.sort(files)
         journal.write_table(_columns(model))
         blank = sum(reading.BLANK in row.get("warnings", ()) for row in journal.rows())
     return Outcome(len(left) - skipped, skipped, before, blank)

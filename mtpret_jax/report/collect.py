@@ -265,7 +265,8 @@ def read_predictions(path: epath.Path) -> tuple[dict[str, np.ndarray], np.ndarra
       ValueError: If an example has no group.
     """
     advice = (
-        f"Delete {path.parent} and the run's run.json, then run the same command again."
+        f"Run {path.parents[2].name!r} is marked as finished: delete {path.parent} and "
+        "the run's run.json, then run the same command again."
     )
     records = whole.read_arrays(path, advice)
     order = np.argsort(records["record"], kind="stable")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 from etils import epath
 
 from mtpret_jax.weights import pickled, torch_file
+from tfds_builders import whole
 
 _WRAPPERS = ("state_dict", "model")  # where training scripts keep the weights
 _SAFETENSORS_DTYPES: Mapping[str, Any] = {
@@ -57,6 +59,9 @@ def read(path: epath.PathLike) -> TensorFile:
     if not path.exists() or path.is_dir():
         raise FileNotFoundError(f"No file of weights '{where}'.")
     content = path.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    if path.name in whole.digests(path.parent):  # Of a folder that was exported.
+        whole.compare(path, digest)
     try:
         if path.suffix == ".safetensors":
             tensors = _read_safetensors(content)
@@ -68,7 +73,7 @@ def read(path: epath.PathLike) -> TensorFile:
             ".pt of torch.save(model.state_dict(), path), or a .safetensors, with "
             "tensors alone; nothing of the file was run."
         ) from error
-    return TensorFile(path.name, hashlib.sha256(content).hexdigest(), tensors)
+    return TensorFile(path.name, digest, tensors)
 
 
 def write(
@@ -91,7 +96,8 @@ def write(
     path = epath.Path(path)
     if path.exists():
         raise FileExistsError(f"{os.fspath(path)} is there already; it stays.")
-    path.write_bytes(_safetensors().numpy.save(dict(tensors), dict(metadata)))
+    content = _safetensors().numpy.save(dict(tensors), dict(metadata))
+    whole.write(path, _in_order(content))
     found = read(path)
     wrong = sorted(found.tensors.keys() ^ tensors.keys()) + [
         name
@@ -104,6 +110,16 @@ def write(
             f"({len(wrong)} in all) differ. Is the disk full, or broken?"
         )
     return found
+
+
+def _in_order(content: bytes) -> bytes:
+    """The same file with its metadata by name: the library leaves that to chance."""
+    start = 8 + int.from_bytes(content[:8], "little")
+    head = json.loads(content[8:start])
+    head["__metadata__"] = dict(sorted(head.get("__metadata__", {}).items()))
+    text = json.dumps(head, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # Tensors lie at multiples of 8.
+    return len(text).to_bytes(8, "little") + text + content[start:]
 
 
 def _same(one: np.ndarray, other: np.ndarray) -> bool:

@@ -1,10 +1,13 @@
 """Exported folders: read again with the same features; cards; nothing half done."""
 
 import json
+import os
 import pathlib
 import re
 import shutil
+import stat
 
+import jax
 import numpy as np
 import pytest
 
@@ -200,11 +203,52 @@ def test_another_function_than_the_run_is_found(work_folder, tmp_path, monkeypat
         hub.write(work_folder("backbone"), "run", tmp_path / "out")
 
 
+def test_two_exports_of_a_run_are_the_same_bytes_by_the_umask(work_folder, tmp_path):
+    work = work_folder("classification")
+    part = tmp_path / "one.part"  # As a kill leaves it.
+    part.mkdir()
+    (part / "model.safetensors").write_bytes(b"cut")
+    before = os.umask(0o027)
+    try:
+        for name in ("one", "other"):
+            hub.write(work, "run", tmp_path / name)
+            jax.clear_caches()
+    finally:
+        os.umask(before)
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "other"]
+    for path in (tmp_path / "one").iterdir():
+        assert path.read_bytes() == (tmp_path / "other" / path.name).read_bytes(), path
+        assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert stat.S_IMODE((tmp_path / "one").stat().st_mode) == 0o750
+
+
+def test_tensors_are_those_that_their_description_names(work_folder, tmp_path):
+    out = tmp_path / "out"
+    hub.write(work_folder("backbone"), "run", out)
+    facts = json.loads((out / export.FACTS).read_text())
+    (out / "SHA256SUMS").unlink()
+    (out / export.FACTS).write_text(json.dumps(facts | {"sha256": "0" * 64}))
+
+    with pytest.raises(ValueError, match=r"SHA-256 is not the one in config\.json"):
+        loading.load(out)
+
+
 def test_an_exported_folder_that_is_damaged_is_refused(work_folder, tmp_path):
     out = tmp_path / "out"
     hub.write(work_folder("backbone"), "run", out)
     path = out / export.FACTS
     whole = path.read_text()
+    sums = (out / "SHA256SUMS").read_text()
+    for name in (export.FACTS, export.TENSORS, "golden.npz"):
+        content = bytearray((out / name).read_bytes())
+        content[-30] ^= 1
+        (out / name).write_bytes(content)
+        with pytest.raises(ValueError, match=f"{name}: damaged, its SHA-256"):
+            loading.load(out)
+        content[-30] ^= 1
+        (out / name).write_bytes(content)
+    (out / "SHA256SUMS").unlink()  # As in folders from before digests.
     for content in ("", "[]", "{}", whole[: len(whole) // 2]):
         path.write_text(content)
         with pytest.raises(ValueError, match=r"/config\.json: .* export the run again"):
@@ -215,6 +259,7 @@ def test_an_exported_folder_that_is_damaged_is_refused(work_folder, tmp_path):
     with pytest.raises(ValueError, match=r"/config\.json: it lacks mtpret_jax"):
         loading.load(out)
     path.write_text(whole)
+    (out / "SHA256SUMS").write_text(sums)
     tensors = pathlib.Path(out / export.TENSORS)
     tensors.write_bytes(tensors.read_bytes()[:-100])
     with pytest.raises(ValueError, match=r"model\.safetensors"):

@@ -15,8 +15,12 @@ from mtpret_jax.predict import loading
 
 @pytest.fixture
 def folder(model_folder, tmp_path):
-    """The backbone folder of a classifier, to be damaged."""
-    shutil.copytree(model_folder("classification"), tmp_path / "run")
+    """The backbone folder of a classifier, to be damaged, without its digests."""
+    shutil.copytree(
+        model_folder("classification"),
+        tmp_path / "run",
+        ignore=shutil.ignore_patterns("SHA256SUMS"),
+    )
     return tmp_path / "run" / "backbone"
 
 

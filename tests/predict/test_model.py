@@ -177,7 +177,8 @@ def damage(folder, change):
 
 def test_a_forgotten_step_of_preprocessing_is_found(model_folder, tmp_path):
     folder = tmp_path / "run"
-    shutil.copytree(model_folder("classification"), folder)
+    without = shutil.ignore_patterns("SHA256SUMS")
+    shutil.copytree(model_folder("classification"), folder, ignore=without)
     damage(folder, lambda described: described.update(fit="stretch"))
 
     with pytest.raises(ValueError, match="the pre-processing of the golden picture"):
@@ -186,7 +187,8 @@ def test_a_forgotten_step_of_preprocessing_is_found(model_folder, tmp_path):
 
 def test_other_weights_are_found(model_folder, tmp_path):
     folder = tmp_path / "run"
-    shutil.copytree(model_folder("classification"), folder)
+    without = shutil.ignore_patterns("SHA256SUMS")
+    shutil.copytree(model_folder("classification"), folder, ignore=without)
     path = folder / "backbone" / golden.FILE
     with np.load(path) as arrays:
         kept = {name: arrays[name] for name in arrays.files}

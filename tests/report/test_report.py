@@ -124,7 +124,9 @@ def test_missing_predictions_and_groups_are_one_clear_error(workdir, config, met
         collect.build(workdir, config, metrics)
 
     (folder / "test.npz").unlink()
-    with pytest.raises(FileNotFoundError, match="'scratch_chest_cls' is marked"):
+    with pytest.raises(
+        FileNotFoundError, match=r"is missing\. Run 'scratch_chest_cls'"
+    ):
         collect.build(workdir, config, metrics)
 
 
