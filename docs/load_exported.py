@@ -14,6 +14,7 @@ takes a list, `[image]`, and gives boxes in pixels of the square; its label 0 is
 background.
 """
 
+import hashlib
 import json
 import pathlib
 import sys
@@ -33,11 +34,32 @@ from torchvision.ops import MultiScaleRoIAlign
 
 def load(folder: str) -> nn.Module:
     """The network of an exported folder, in evaluation mode."""
-    place = pathlib.Path(folder)
-    network = build(json.loads((place / "config.json").read_text()))
-    tensors = safetensors.torch.load_file(place / "model.safetensors")
-    network.load_state_dict(tensors, strict=True)
+    facts = json.loads(read(folder, "config.json"))
+    content = read(folder, "model.safetensors")
+    if hashlib.sha256(content).hexdigest() != facts["sha256"]:
+        raise ValueError(
+            f"{folder}/model.safetensors: damaged, its SHA-256 is not the one in "
+            "config.json. Copy the folder again."
+        )
+    network = build(facts)
+    network.load_state_dict(safetensors.torch.load(content), strict=True)
     return network.eval()
+
+
+def read(folder: str, name: str) -> bytes:
+    """A file of the folder, as it was written: SHA256SUMS there says what it was."""
+    path, sums = (pathlib.Path(folder, each) for each in (name, "SHA256SUMS"))
+    content = path.read_bytes()
+    if not sums.exists():
+        sys.stderr.write(f"{path} is read unchecked: there is no {sums.name}.\n")
+    elif f"{hashlib.sha256(content).hexdigest()}  {name}".encode() not in (
+        sums.read_bytes()
+    ):
+        raise ValueError(
+            f"{path}: damaged, its SHA-256 is not the one in {sums.name}. Copy the "
+            "folder again."
+        )
+    return content
 
 
 def prepare(pixels: np.ndarray, folder: str) -> torch.Tensor:
@@ -51,7 +73,7 @@ def prepare(pixels: np.ndarray, folder: str) -> torch.Tensor:
         mostly shown; of DICOM with MONOCHROME1 it is the other way round).
       folder: The exported one.
     """
-    facts = json.loads((pathlib.Path(folder) / "preprocessor_config.json").read_text())
+    facts = json.loads(read(folder, "preprocessor_config.json"))
     if pixels.ndim != 2 or pixels.dtype not in (np.uint8, np.uint16):
         raise TypeError(
             f"Expected uint8 or uint16 [H, W], got {pixels.dtype} {list(pixels.shape)}."
@@ -231,4 +253,7 @@ if __name__ == "__main__":
         sys.exit(
             "usage: python load_exported.py FOLDER, which `mtpret_jax export` wrote"
         )
-    print(load(sys.argv[1]))  # noqa: T201
+    try:
+        print(load(sys.argv[1]))  # noqa: T201
+    except (OSError, ValueError) as error:
+        sys.exit(f"Error: {error}")

@@ -96,7 +96,7 @@ def call(body: Callable[[], int], *, verbosity: int) -> int:
         sys.stderr.write(f"{_said(error)}\n")
         return MISTAKE
     except BaseException as stop:
-        _leave(stop)
+        leave(stop)
 
 
 def run(
@@ -144,7 +144,7 @@ def run(
         sys.stderr.write(f"{_said(error)}\n")
         sys.exit(MISTAKE)
     except BaseException as stop:
-        _leave(stop)
+        leave(stop)
 
 
 def speak() -> None:
@@ -158,7 +158,7 @@ def speak() -> None:
         logger.propagate = False
 
 
-def _leave(stop: BaseException) -> NoReturn:
+def leave(stop: BaseException) -> NoReturn:
     """Ends the process as `training.preemption.Preempted` does; else raises it."""
     leave = getattr(stop, "leave", None)
     if leave is None:

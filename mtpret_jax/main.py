@@ -42,7 +42,20 @@ def run(arguments: Sequence[str] | None = None) -> None:
     if verb not in VERBS:
         sys.exit(command.wrong(f"no verb '{verb}'.", verb, VERBS))
     module = importlib.import_module(f"mtpret_jax.verbs.{verb}")
-    sys.exit(module.run(f"{NAME} {verb}", given))
+    try:
+        try:
+            sys.exit(module.run(f"{NAME} {verb}", given))
+        finally:
+            if arguments is None:
+                _end_undisturbed()
+    except BaseException as stop:
+        command.leave(stop)
+
+
+def _end_undisturbed() -> None:
+    """Lets no signal come between the work that is done and its exit code."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _stop_at_once() -> None:

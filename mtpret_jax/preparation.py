@@ -10,6 +10,7 @@ import contextlib
 import difflib
 import logging
 import os
+import time
 import types as python_types
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -30,6 +31,7 @@ from tfds_builders import (
 )
 
 _LOG = logging.getLogger(__name__)
+_POLL, _LOOKS = 2.0, 30  # seconds between looks at another's work; then it is told
 _SEEN = "source_state.txt"  # beside preparation.json
 PathLike = str | os.PathLike[str]
 
@@ -155,12 +157,26 @@ def _prepare_one(
         _LOG.info("%s: %s; preparing it anew.", name, difference)
         folder.rmtree()
     _LOG.info("Preparing %s in %s.", name, folder)
-    builder = module.Builder(data_dir=os.fspath(data_dir), config=config)
     state = _open_fresh(module, config, data_dir).state()
-    builder.download_and_prepare()
+    while True:
+        builder = module.Builder(data_dir=os.fspath(data_dir), config=config)
+        try:
+            builder.download_and_prepare()
+            break
+        except BlockingIOError:
+            _LOG.info("%s is being prepared by another process; waiting.", name)
+            _wait_while(folder)
     _remember(folder, state)
     _LOG.info("%s: %s", name, _summary(folder))
     return folder
+
+
+def _wait_while(folder: epath.Path) -> None:
+    """Returns when a set may be there that another process prepares, or left."""
+    for _ in range(_LOOKS):
+        if folder.exists():
+            return
+        time.sleep(_POLL)
 
 
 def _difference(

@@ -25,6 +25,8 @@ from etils import epath
 SUMS = "SHA256SUMS"
 AGAIN = "Restore it from a copy, or do again what made it."
 _LINE = re.compile(r"([0-9a-f]{64})  (.+)")
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_QUOTED = re.compile("|".join(map(os.strerror, _FULL)), re.IGNORECASE)
 _CHUNK = 1 << 20  # bytes
 _LOG = logging.getLogger(__name__)
 _told: set[str] = set()
@@ -70,17 +72,23 @@ def placing(path: PathLike) -> Iterator[IO[bytes]]:
 
 @contextlib.contextmanager
 def telling(path: PathLike) -> Iterator[None]:
-    """Within, an error of writing names the file and says what to do."""
+    """Within, an error of writing names the file and says what to do.
+
+    Libraries that write have errors of their own, which quote the system's.
+    """
     try:
         yield
     except FileExistsError:
         raise
-    except OSError as error:
-        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    except Exception as error:
+        is_full = getattr(error, "errno", None) in _FULL or _QUOTED.search(str(error))
+        if not is_full and not isinstance(error, OSError):
+            raise
         advice = "Free space there" if is_full else "See that it may be written"
+        said = "no room is left" if is_full else getattr(error, "strerror", error)
         raise OSError(
-            f"{os.fspath(path)} can't be written: {error.strerror or error}. {advice}, "
-            "then give the same command again.",
+            f"{os.fspath(path)} can't be written: {said}. {advice}, then give the same "
+            "command again."
         ) from error
 
 

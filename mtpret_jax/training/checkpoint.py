@@ -106,11 +106,12 @@ class RunCheckpoints:
 
     def save(self, state: types.TrainState, step: int, value: float = math.nan) -> None:
         """Saves `state`; `value` is validation's; NaN is not ranked."""
-        self._manager.save(
-            step,
-            args=ocp.args.StandardSave(_on_all(state)),
-            metrics={"value": None if math.isnan(value) else value},
-        )
+        with whole.telling(self._manager.directory):
+            self._manager.save(
+                step,
+                args=ocp.args.StandardSave(_on_all(state)),
+                metrics={"value": None if math.isnan(value) else value},
+            )
 
     def restore(self, step: int, template: types.TrainState) -> types.TrainState:
         """The state at `step`, placed as `template` (shapes with shardings) says."""
@@ -121,11 +122,13 @@ class RunCheckpoints:
 
     def wait(self) -> None:
         """Returns when all saves are complete."""
-        self._manager.wait_until_finished()
+        with whole.telling(self._manager.directory):
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Finishes all saves."""
-        self._manager.close()
+        with whole.telling(self._manager.directory):
+            self._manager.close()
 
 
 def _drop_damaged(folder: epath.Path) -> None:
@@ -219,7 +222,11 @@ def save_backbone(
     if jax.process_index() == 0:
         (folder / METADATA).unlink(missing_ok=True)
     files.wait_for_all("old backbone is void")
-    with ocp.PyTreeCheckpointer() as checkpointer:
+    with (
+        whole.telling(folder),
+        _hushed(),
+        ocp.PyTreeCheckpointer() as checkpointer,
+    ):
         checkpointer.save(folder / "arrays", _on_all(tree), force=True)
     if jax.process_index() == 0:
         whole.seal(folder / "arrays")

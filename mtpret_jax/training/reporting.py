@@ -62,8 +62,9 @@ class RunWriter:
         self._last = step
         values = {name: float(value) for name, value in scalars.items()}
         finite = {n: v if math.isfinite(v) else None for n, v in values.items()}
-        self._file.write(json.dumps({"step": step, **finite}) + "\n")
-        self._file.flush()
+        with whole.telling(self._path):
+            self._file.write(json.dumps({"step": step, **finite}) + "\n")
+            self._file.flush()
         self.write_board(step, values)
 
     def note(self) -> None:

@@ -53,7 +53,11 @@ def test_the_tensors_of_a_run_are_written_as_they_are(kind, work_folder, tmp_pat
         "kind": kind,
         "stem": stem,
     }
-    assert sorted(os.listdir(tmp_path / "out")) == ["config.json", "model.safetensors"]
+    assert sorted(os.listdir(tmp_path / "out")) == [
+        "SHA256SUMS",
+        "config.json",
+        "model.safetensors",
+    ]
 
 
 def test_a_narrow_network_says_how_wide_it_is(work_folder, tmp_path):
