@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import collections
 import dataclasses
+import functools
 import hashlib
 import json
 import logging
@@ -73,46 +74,23 @@ def make(folder: pathlib.Path) -> list[Target]:
     work, run = folder / "work", folder / "work" / "runs" / "mtpret_opacity"
     folders = preparation.prepare(config.datasets, folder / "data")
     experiment.run(config, epath.Path(work), folders)
-    hub.write(work, "mtpret_opacity", folder / "exported")
-    _save_states(folder / "states")
-    _write_lines(folder / "predictions")
+    out, states, lines = (folder / each for each in ("exported", "states", "lines"))
+    hub.write(work, run.name, out)
+    _save_states(states)
+    _write_lines(lines)
 
-    def report() -> Any:
-        shutil.rmtree(run / "predictions" / "opacity" / "draws")
-        return _report(config, work, folders)
-
-    def draws() -> Any:
-        return _report(config, work, folders)
-
-    def model(path: pathlib.Path) -> Callable[[], Any]:
-        return lambda: _model(path)
-
-    kept = sorted((run / "predictions" / "opacity" / "draws").iterdir())
+    report = functools.partial(_report, config, work, folders)
+    of_run = [path for path in _files(work) if "backbone" not in path.parts]
     targets = [
-        Target("run", [p for p in _files(work) if "backbone" not in p.parts], report),
-        Target("draws", kept, draws),
-        Target("backbone", _files(run / "backbone"), model(run)),
-        Target("export", _files(folder / "exported"), model(folder / "exported")),
-        Target("states", _files(folder / "states"), lambda: _states(folder / "states")),
-        Target(
-            "lines",
-            _files(folder / "predictions"),
-            lambda: _lines(folder / "predictions"),
-        ),
+        Target("run", of_run, report),
+        Target("backbone", _files(run / "backbone"), functools.partial(_model, run)),
+        Target("export", _files(out), functools.partial(_model, out)),
+        Target("states", _files(states), functools.partial(_states, states)),
+        Target("lines", _files(lines), functools.partial(_lines, lines)),
     ]
-    targets += [
-        Target(f"set {name}", _files(pathlib.Path(path)), lambda path=path: _set(path))
+    return targets + [
+        Target(f"set {name}", _files(pathlib.Path(path)), functools.partial(_set, path))
         for name, path in folders.items()
-    ]
-    draws_of = set(kept)
-    return [
-        dataclasses.replace(
-            target,
-            files=[
-                p for p in target.files if target.name == "draws" or p not in draws_of
-            ],
-        )
-        for target in targets
     ]
 
 

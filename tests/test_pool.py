@@ -22,7 +22,7 @@ from mtpret_jax.audit import overlaps
 from mtpret_jax.report import audit as audit_report
 from mtpret_jax.report import words
 from mtpret_jax.stages import contrastive
-from tfds_builders import xray_folder
+from tfds_builders import whole, xray_folder
 from tfds_builders.phantom_xray import simulator
 
 COPIED = ("a0.png", "a3.png", "a8.png")  # that set "b" tests on, at half the size
@@ -181,7 +181,7 @@ def test_a_changed_list_is_refused(
         _open(_config(), tmp_path, folders)
 
     path = tmp_path / "audit" / "exclusions.csv"
-    path.write_text("\n".join(path.read_text().splitlines()[:-1]) + "\n")
+    whole.write(path, "\n".join(path.read_text().splitlines()[:-1]) + "\n")
     with pytest.raises(ValueError, match=r"exclusions.csv was changed"):
         _open(_config(), tmp_path, folders)
 
@@ -215,13 +215,13 @@ def test_runs_go_on_only_with_the_audit_that_they_began_with(
     listed = tmp_path / "audit" / "exclusions.csv"
     content = json.loads(report.read_text())
     empty = listed.read_text().splitlines()[0] + "\n"
-    listed.write_text(empty)
+    whole.write(listed, empty)
 
     report.unlink()
     with pytest.raises(ValueError, match=r"audit.json is missing.*another --workdir"):
         _open(_config(), tmp_path, folders)
     content["exclusions_sha256"] = hashlib.sha256(empty.encode()).hexdigest()
-    report.write_text(json.dumps(content))
+    whole.write_json(report, content)
     with pytest.raises(ValueError, match=r"run 'first' began with .*audit.json is of"):
         _open(_config(), tmp_path, folders)
 

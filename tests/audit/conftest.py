@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tfds_builders import xray_folder
+from tfds_builders import whole, xray_folder
 from tfds_builders.phantom_xray import simulator
 
 Row = tuple[str, np.ndarray, str, str]  # file, picture, split, group
@@ -63,6 +63,6 @@ def say() -> Callable[..., None]:
         path = pathlib.Path(str(folder)) / "preparation.json"
         content = json.loads(path.read_text()) | entries
         kept = {name: value for name, value in content.items() if value is not None}
-        path.write_text(json.dumps(kept))
+        whole.write_json(path, kept)
 
     return change

@@ -16,6 +16,7 @@ import pytest
 from etils import epath
 
 from mtpret_jax.audit import exclusions, nestings, overlaps, signatures, words
+from tfds_builders import whole
 
 Prepare = Callable[..., pathlib.Path]
 Say = Callable[..., None]
@@ -219,11 +220,11 @@ def test_the_splits_in_use_decide(leaky: dict[str, overlaps.Set]):
     rows = list(csv.DictReader((folder / "index.csv").read_text().splitlines()))
     text = "image_id,split\n" + "".join(f"{row['image_id']},train\n" for row in rows)
     (folder / "splits").mkdir(exist_ok=True)
-    (folder / "splits" / "all.csv").write_text(text)
+    whole.write(folder / "splits" / "all.csv", text)
     preparation = json.loads((folder / "preparation.json").read_text())
     digest = hashlib.sha256(text.encode()).hexdigest()
     preparation["manifests"]["all"] = {"version": 1, "sha256": digest, "images": {}}
-    (folder / "preparation.json").write_text(json.dumps(preparation))
+    whole.write_json(folder / "preparation.json", preparation)
 
     stored, other = leaky, leaky | {"two": overlaps.Set(folder, "all")}
 
@@ -248,7 +249,7 @@ def test_signatures_are_kept_until_the_folder_changes(
     assert not read
 
     path = folder / "preparation.json"
-    path.write_text(path.read_text() + "\n")
+    whole.write(path, path.read_text() + "\n")
     overlaps.audit(leaky)
     assert len(read) == 7
     now = list(folder.glob("signatures-*.npz"))
@@ -277,7 +278,7 @@ def test_other_examples_of_the_same_names_are_looked_at(
     assert not overlaps.audit({"one": overlaps.Set(first)}).excluded
     assert ("Delete the folder and prepare" in caplog.text) == is_old
     report = other / "preparation.json"
-    report.write_text((first / "preparation.json").read_text())
+    whole.write(report, (first / "preparation.json").read_text())
     for path in first.glob("signatures-*.npz"):
         shutil.copy(path, other)
     for path in other.glob("*array_record*"):
@@ -354,7 +355,7 @@ def test_what_is_written_is_read_again_unless_it_was_changed(
     with (folder / "copies.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 5
     path = folder / exclusions.FILE
-    path.write_text(path.read_text().replace("exact.png", "fine.png"))
+    whole.write(path, path.read_text().replace("exact.png", "fine.png"))
     with pytest.raises(ValueError, match=r"exclusions.csv was changed after the audit"):
         overlaps.read(folder)
 
