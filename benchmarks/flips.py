@@ -64,7 +64,7 @@ class Target:
 
 def make(folder: pathlib.Path) -> list[Target]:
     """Runs the experiment into a folder that is empty, and says what there is."""
-    table = tiny.get_config("demo")
+    table: Any = tiny.get_config("demo")
     with table.unlocked():
         for name in list(table.runs):
             if name not in RUNS:

@@ -190,7 +190,12 @@ def _difference(
     path = folder / xray_builder.PREPARATION
     if not path.exists():
         return f"it has no {path.name}, so it is not known what it was made from"
-    then = _read(folder)
+    try:
+        then = _read(folder)
+        if look:
+            whole.check(folder, "", more=True)
+    except (FileNotFoundError, whole.DamagedError) as error:
+        return str(error).strip(". ")
     if changed := reports.changes(then, fresh.options()):
         return changed
     if damage := manifests.damage(folder, then):

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -14,6 +15,7 @@ import pytest
 from etils import epath
 
 from mtpret_jax import config, preparation
+from mtpret_jax.data import sources
 from tfds_builders import digests
 from tfds_builders.montgomery_cxr import dummy_data
 
@@ -218,6 +220,61 @@ def test_unknown_splits_are_refused_before_any_set_is_prepared(folder: pathlib.P
     assert not (data / "xray_folder" / "mine").exists()
 
 
+def _open(
+    rows: dict[str, config.DatasetConfig], data: pathlib.Path, made: pathlib.Path
+) -> None:
+    preparation.prepare(rows, data)
+    sources.open_prepared(made, "train")
+
+
+@pytest.mark.parametrize("pattern", ["preparation.json", "features.json", "*record-*"])
+def test_a_damaged_set_is_made_anew_when_asked(folder: pathlib.Path, pattern: str):
+    rows, data = {"mine": _row(folder)}, folder.parent / "data"
+    made = pathlib.Path(preparation.prepare(rows, data)["mine"])
+    path = next(made.glob(pattern))
+    content = path.read_bytes()
+    path.write_bytes(content[:-9])
+
+    with pytest.raises(ValueError, match=re.escape(str(path))):
+        _open(rows, data, made)
+    preparation.prepare(rows, data, rebuild=True)
+
+    assert path.read_bytes() == content
+    sources.open_prepared(made, "train")
+
+
+def test_a_description_makes_tfds_import_nothing_else(folder: pathlib.Path):
+    rows, data = {"mine": _row(folder)}, folder.parent / "data"
+    made = pathlib.Path(preparation.prepare(rows, data)["mine"])
+    path = made / "features.json"
+    content = path.read_text()
+    own = "tensorflow_datasets.core.features.text_feature.Text"
+    assert own in content
+    (folder.parent / "intruder.py").write_text("raise SystemExit('was imported')")
+    path.write_text(content.replace(own, "intruder.Text", 1))
+    (made / "SHA256SUMS").unlink()
+    sys.path.insert(0, str(folder.parent))
+    try:
+        with pytest.raises(ValueError, match=r"features\.json: asks for 'intruder\.T"):
+            sources.open_prepared(made, "train")
+    finally:
+        sys.path.pop(0)
+
+
+def test_another_reader_is_told_once(folder: pathlib.Path, caplog, monkeypatch):
+    rows, data = {"mine": _row(folder)}, folder.parent / "data"
+    made = pathlib.Path(preparation.prepare(rows, data)["mine"])
+    monkeypatch.setattr("tfds_builders.prepared._told", set())
+    sources.open_prepared(made, "train")
+    assert "this version has reader" not in caplog.text
+    monkeypatch.setattr("tfds_builders.reader.VERSION", "next")
+
+    sources.open_prepared(made, "train")
+    sources.open_prepared(made, "test")
+
+    assert caplog.text.count("this version has reader next") == 1
+
+
 @pytest.mark.parametrize("name", ["index.csv", "splits/official.csv"])
 def test_a_table_that_was_changed_is_made_anew_on_rebuild(
     folder: pathlib.Path, name: str
@@ -230,6 +287,7 @@ def test_a_table_that_was_changed_is_made_anew_on_rebuild(
     path.write_text(
         json.dumps({**json.loads(path.read_text()), "index_sha256": digest})
     )
+    (made / "SHA256SUMS").unlink()  # As in sets from before digests.
     preparation.prepare(rows, data)  # Nothing is wrong.
     (made / name).write_bytes(whole.replace(b"train", b"test", 1))
 

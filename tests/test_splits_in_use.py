@@ -11,7 +11,7 @@ import pytest
 from mtpret_jax import building, experiment, preparation
 from mtpret_jax import config as schema
 from mtpret_jax.data import pipeline
-from tfds_builders import splits
+from tfds_builders import splits, whole
 
 # Stored: chests 0 to 15 in train, 16 to 19 in validation, 20 to 23 in test.
 STORED = {"train": 16, "validation": 4, "test": 4}
@@ -65,7 +65,7 @@ def _add(folder: pathlib.Path, becomes: Mapping[str, str]) -> None:
     report = json.loads(path.read_text())
     facts = {"version": 1, "sha256": made.sha256(), "images": made.counts()}
     report["manifests"]["turned"] = facts
-    path.write_text(json.dumps(report))
+    whole.write_json(path, report)
 
 
 @pytest.mark.smoke

@@ -201,8 +201,13 @@ def seal(folder: PathLike) -> None:
     sync_folder(folder)
 
 
-def check(folder: PathLike, advice: str = AGAIN) -> None:
+def check(folder: PathLike, advice: str = AGAIN, *, more: bool = False) -> None:
     """Compares all files below a folder with what `seal` kept of them.
+
+    Args:
+      folder: That was sealed.
+      advice: What to do if a file is missing or damaged: a sentence.
+      more: Whether files may lie there that were made later.
 
     Raises:
       FileNotFoundError: If one is missing.
@@ -213,7 +218,7 @@ def check(folder: PathLike, advice: str = AGAIN) -> None:
     if not (folder / SUMS).exists():
         _tell(folder)
         return
-    for path in _below(folder):
+    for path in () if more else _below(folder):
         if path.relative_to(folder).as_posix() not in known:
             raise DamagedError(
                 f"{os.fspath(path)}: {SUMS} of {os.fspath(folder)} does not know it; "

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from etils import epath
 
-from tfds_builders import phantom_xray, splits
+from tfds_builders import phantom_xray, splits, whole
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 # Stored: six images in train, three in validation, two in test.
@@ -30,7 +30,7 @@ def _write(folder: epath.Path, *manifests: splits.Manifest) -> None:
         (folder / splits.FOLDER / f"{manifest.name}.csv").write_text(manifest.text())
         facts = {"version": manifest.version, "sha256": manifest.sha256()}
         report["manifests"][manifest.name] = facts
-    path.write_text(json.dumps(report))
+    whole.write_json(path, report)
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_a_folder_without_manifests_is_read_as_it_is_stored(folder):
     path = folder / "preparation.json"
     report = json.loads(path.read_text())
     del report["manifests"]
-    path.write_text(json.dumps(report))
+    whole.write_json(path, report)
 
     found = splits.data_sources(folder)
 
