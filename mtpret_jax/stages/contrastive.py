@@ -121,13 +121,14 @@ class ContrastiveStage:
             key_params, memory.key_state, views.normalise(arrays)["positive"]
         )
         # Sent once, for the queue and for the queries of every device, and in the
-        # precision that the encoder computes in. One device, which sends nothing,
-        # would leave the rounding out.
-        kind = jnp.finfo(dtype)
-        rounded = jax.lax.reduce_precision(
-            jax.lax.stop_gradient(keys), kind.nexp, kind.nmant
+        # precision that the encoder computes in: as integers, or XLA may gather by a
+        # sum in float32, and one device leave the rounding out.
+        words = jax.lax.bitcast_convert_type(
+            jax.lax.stop_gradient(keys).astype(dtype),
+            jnp.dtype(f"uint{8 * dtype.itemsize}"),
         )
-        keys = placement.replicate(rounded.astype(dtype)).astype(keys.dtype)
+        words = placement.replicate(words)
+        keys = jax.lax.bitcast_convert_type(words, dtype).astype(keys.dtype)
         grads, body_state, told = self._gradients(
             params,
             state.model_state["backbone"],
