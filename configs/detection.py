@@ -70,7 +70,7 @@ def _add_sets(config: ConfigDict, folder: str) -> None:
 
 
 def _add_tasks(config: ConfigDict) -> None:
-    # A turned box is larger than the object: no rotation.
+    # ours: no rotation
     augment = schema.augment(
         "gentle", crop_min_area=0.6, flip_probability=0.5, rotation_degrees=0.0
     )

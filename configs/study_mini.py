@@ -112,7 +112,7 @@ def _add_tasks(config: ConfigDict) -> None:
         dataset="chest_det",
         image_size=2 * SIZE,
         batch_size=8,
-        # ours: a turned box is larger than the object, so no rotation
+        # ours: no rotation
         augment=schema.augment(
             "gentle", crop_min_area=0.6, flip_probability=0.5, rotation_degrees=0.0
         ),

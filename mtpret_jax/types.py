@@ -21,10 +21,11 @@ Arrays of a batch, by kind (`record` and `example_valid` are always there):
 | segmentation   | `segmentation` uint8 [B, H, W] class index;                       |
 |                | `pixel_known` bool [B, H, W]; in evaluation also `pixel_size`     |
 |                | float32 [B, 2], height and width of a pixel of the square in      |
-|                | pixels of the stored picture                                      |
+|                | pixels of the stored picture, and `outside` int32 [B, 255],       |
+|                | pixels of each class that the square leaves out                   |
 | detection      | `box` float32 [B, M, 4] as y0, x0, y1, x1, fractions of height    |
 |                | and width; `box_class` int32 [B, M], 0 is the first real class;   |
-|                | `box_valid` bool [B, M]                                           |
+|                | `box_valid` bool [B, M]; in evaluation also beyond the square     |
 """
 
 from __future__ import annotations

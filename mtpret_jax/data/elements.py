@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mtpret_jax import config
-from mtpret_jax.data import augment, sources, transforms
+from mtpret_jax.data import augment, boxes, sources, transforms
 
 if TYPE_CHECKING:  # It imports JAX, Flax and Optax: worker processes need none.
     from mtpret_jax import types
@@ -45,12 +45,9 @@ class TaskElement:
             return padding | {"record": np.asarray(-1, np.int32)}
         example, image = _read(self._source, int(record))
         view = transforms.plain_view(image, size=self._task.image_size, mode=self._mode)
-        element = self._assemble(example, image.shape, view)
+        element = self._assemble(example, image.shape, view, whole=True)
         if self._study is not None:
             element["study"] = self._study[record]
-        if self._task.kind == "segmentation":
-            width, height = 1 / np.diag(view.matrix)[:2]  # Nothing is turned here.
-            element["pixel_size"] = np.array([height, width], np.float32)
         return element
 
     def random(self, record: int, rng: np.random.Generator) -> types.Example:
@@ -63,11 +60,17 @@ class TaskElement:
             size=self._task.image_size,
             mode=self._mode,
         )
-        return self._assemble(example, image.shape, view)
+        return self._assemble(example, image.shape, view, whole=False)
 
     def _assemble(
-        self, example: types.Example, shape: tuple[int, int], view: transforms.View
+        self,
+        example: types.Example,
+        shape: tuple[int, int],
+        view: transforms.View,
+        *,
+        whole: bool,
     ) -> types.Example:
+        """With the targets of what the view shows, or of the whole picture."""
         image, statistics = transforms.to_input(view, statistics=self._statistics)
         element = {
             "image": image,
@@ -76,7 +79,7 @@ class TaskElement:
             "example_valid": np.asarray(True),
         }
         make_targets = _TARGETS[self._task.kind]
-        return element | make_targets(example, self._task, view.matrix, shape)
+        return element | make_targets(example, self._task, view.matrix, shape, whole)
 
 
 class View:
@@ -156,8 +159,9 @@ def _classification(
     task: config.TaskConfig,
     matrix: np.ndarray,
     shape: tuple[int, int],
+    whole: bool,
 ) -> types.Example:
-    del matrix, shape  # A label does not move with the picture.
+    del matrix, shape, whole  # A label does not move with the picture.
     return transforms.classification_targets(example[f"labels/{task.target}"])
 
 
@@ -166,6 +170,7 @@ def _segmentation(
     task: config.TaskConfig,
     matrix: np.ndarray,
     shape: tuple[int, int],
+    whole: bool,
 ) -> types.Example:
     mask = transforms.decode(example["mask"])
     if mask.shape != shape:
@@ -174,7 +179,14 @@ def _segmentation(
             f"image {shape}. Prepare the set again with --rebuild."
         )
     warped = transforms.warp_mask(mask, matrix, size=task.image_size)
-    return transforms.segmentation_targets(warped)
+    targets = transforms.segmentation_targets(warped)
+    if whole:
+        width, height = 1 / np.diag(matrix)[:2]  # Nothing is turned here.
+        targets["pixel_size"] = np.array([height, width], np.float32)
+        targets["outside"] = transforms.count_outside(
+            mask, matrix, size=task.image_size
+        )
+    return targets
 
 
 def _detection(
@@ -182,12 +194,16 @@ def _detection(
     task: config.TaskConfig,
     matrix: np.ndarray,
     shape: tuple[int, int],
+    whole: bool,
 ) -> types.Example:
     height, width = shape
-    box, keep = transforms.warp_boxes(
+    box = boxes.warp(
         example["box"], matrix, height=height, width=width, size=task.image_size
     )
-    return transforms.detection_targets(
+    keep = boxes.area(box) > 0
+    if not whole:
+        box, keep = boxes.clip(box)
+    return boxes.pad(
         box[keep], example["box_class"][keep], max_boxes=task.detection.max_boxes
     )
 

@@ -6,7 +6,7 @@ way to a device; `ops.views` normalises them there.
 Geometry is a 3x3 matrix from continuous pixel coordinates (x, y, 1) of the stored
 picture, where the first pixel spans [0, 1], to those of the square input. `fit` gives
 the deterministic matrix, `augment.draw_warp` a random one to put before it; image, mask
-and boxes all follow the product, so they cannot come apart.
+and `boxes` all follow the product, so they cannot come apart.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ if TYPE_CHECKING:  # It imports JAX, Flax and Optax: worker processes need none.
 
 
 UNKNOWN_CLASS = 255  # in a stored mask: not annotated
-MIN_BOX_LEFT = 0.3  # fraction of a box's area; a box with less left is dropped
 
 RANGE = {
     np.dtype(np.uint8): 255.0,
@@ -130,11 +129,11 @@ def fit(height: int, width: int, *, size: int, mode: str) -> Fit:
 def _warp(
     picture: np.ndarray,
     matrix: np.ndarray,
-    size: int,
+    size: tuple[int, int],
     *,
     flags: int,
-    border_mode: int,
-    border: int = 0,
+    border_mode: int = cv2.BORDER_CONSTANT,
+    border: int = UNKNOWN_CLASS,
 ) -> np.ndarray:
     """Warps by a matrix of continuous coordinates; OpenCV's are of pixel centres."""
     centred = matrix[:2].copy()
@@ -142,7 +141,7 @@ def _warp(
     return cv2.warpAffine(
         picture,
         centred,
-        (size, size),
+        size,
         flags=flags,
         borderMode=border_mode,
         borderValue=border,
@@ -170,16 +169,16 @@ def warp_image(
         valid = _warp(
             _ones(height, width),
             matrix,
-            size,
+            (size, size),
             flags=cv2.INTER_NEAREST,
-            border_mode=cv2.BORDER_CONSTANT,
+            border=0,
         ).view(np.bool_)
     is_upright = not (matrix[0, 1] or matrix[1, 0])
     image, matrix = (_shrink if is_upright else _halve)(image, matrix)
     warped = _warp(
         image,
         matrix,
-        size,
+        (size, size),
         flags=cv2.INTER_LINEAR,
         border_mode=cv2.BORDER_REPLICATE,
     )
@@ -249,53 +248,29 @@ def _halve(image: np.ndarray, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 def warp_mask(mask: np.ndarray, matrix: np.ndarray, *, size: int) -> np.ndarray:
     """Warps class indices, uint8 [H, W], by nearest neighbour; outside is unknown."""
-    return _warp(
-        mask,
-        matrix,
-        size,
-        flags=cv2.INTER_NEAREST,
-        border_mode=cv2.BORDER_CONSTANT,
-        border=UNKNOWN_CLASS,
-    )
+    return _warp(mask, matrix, (size, size), flags=cv2.INTER_NEAREST)
 
 
-def warp_boxes(
-    box: np.ndarray, matrix: np.ndarray, *, height: int, width: int, size: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Moves boxes with the picture, clips them to the square, drops what is cut off.
-
-    A turned box becomes the upright box around its corners, so it covers the object
-    but is somewhat larger than the tightest one.
+def count_outside(mask: np.ndarray, matrix: np.ndarray, *, size: int) -> np.ndarray:
+    """Pixels of each class that the square leaves out of a picture that is not turned.
 
     Args:
-      box: y0, x0, y1, x1 as fractions of the stored picture, float32 [N, 4].
-      matrix: Stored picture to square, [3, 3].
-      height: Of the stored picture, pixels.
-      width: Of the stored picture, pixels.
+      mask: Class indices, uint8 [H, W].
+      matrix: Stored picture to square, [3, 3], of `fit`.
       size: Side of the square, pixels.
 
     Returns:
-      The boxes as fractions of the square, float32 [N, 4], and which of them to keep,
-      bool [N]: those with at least `MIN_BOX_LEFT` of their area inside.
+      int32 [`UNKNOWN_CLASS`], in pixels as large as those of the square.
     """
-    y0, x0, y1, x1 = np.moveaxis(box.astype(np.float64), -1, 0)
-    corner = np.stack(
-        [
-            np.stack([x0, x1, x0, x1]) * width,
-            np.stack([y0, y0, y1, y1]) * height,
-            np.ones((4, len(box))),
-        ]
-    )
-    x, y, _ = np.tensordot(matrix, corner, axes=1) / size
-    moved = np.stack([y.min(0), x.min(0), y.max(0), x.max(0)], axis=-1)
-    clipped = np.clip(moved, 0.0, 1.0)
-    area = _area(clipped)
-    keep = (area > 0) & (area >= MIN_BOX_LEFT * _area(moved))
-    return clipped.astype(np.float32), keep
-
-
-def _area(box: np.ndarray) -> np.ndarray:
-    return (box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1])
+    (width, height), (x, y) = np.diag(matrix)[:2] * mask.shape[::-1], matrix[:2, 2]
+    if x >= 0 and y >= 0:  # All of it is in the square.
+        return np.zeros(UNKNOWN_CLASS, np.int32)
+    whole = np.array([[1, 0, -x], [0, 1, -y], [0, 0, 1]]) @ matrix
+    found = [
+        np.bincount(_warp(mask, *to, flags=cv2.INTER_NEAREST).ravel(), minlength=256)
+        for to in ((whole, (round(width), round(height))), (matrix, (size, size)))
+    ]
+    return (found[0] - found[1])[:UNKNOWN_CLASS].astype(np.int32)
 
 
 def to_input(
@@ -367,34 +342,4 @@ def segmentation_targets(mask: np.ndarray) -> types.Example:
     return {
         "segmentation": np.where(pixel_known, mask, np.uint8(0)),
         "pixel_known": pixel_known,
-    }
-
-
-def detection_targets(
-    box: np.ndarray, box_class: np.ndarray, *, max_boxes: int
-) -> types.Example:
-    """Pads boxes to M = `max_boxes`.
-
-    Args:
-      box: Fractions of the square, float32 [N, 4].
-      box_class: int32 [N].
-      max_boxes: M.
-
-    Returns:
-      `box` float32 [M, 4], `box_class` int32 [M], `box_valid` bool [M].
-
-    Raises:
-      ValueError: If there are more boxes than M: one left out would be learnt as
-        background, and not be counted as missed.
-    """
-    if len(box) > max_boxes:
-        raise ValueError(
-            f"detection.max_boxes: expected at least {len(box)}, the boxes of one "
-            f"picture; got {max_boxes}. Raise it in the task's config."
-        )
-    missing = max_boxes - len(box)
-    return {
-        "box": np.pad(box, ((0, missing), (0, 0))).astype(np.float32),
-        "box_class": np.pad(box_class, (0, missing)).astype(np.int32),
-        "box_valid": np.arange(max_boxes) < len(box),
     }

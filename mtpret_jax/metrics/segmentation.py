@@ -23,10 +23,10 @@ class SegmentationMetric:
     `mean_iou` pools too and includes the background; `dice_per_image` is the mean over
     images that have foreground, in each over the foreground classes that it has.
     `hd95` is the mean over images of the distance of outlines, in pixels of the stored
-    picture, in each over the foreground classes that are both there and drawn; what is
-    left out of it is counted apart: `masks_missed` is the share of regions where
-    nothing is drawn, `masks_made_up` that of absent ones where something is. Of these
-    three, lower is better.
+    picture, in each over the foreground classes that are both there and drawn, as far
+    as the input shows them; what is left out of it is counted apart: `masks_missed` is
+    the share of regions where nothing is drawn, `masks_made_up` that of absent ones
+    where something is. Of these three, lower is better.
 
     Attributes:
       class_names: Names of the S classes, background first.
@@ -52,7 +52,9 @@ class SegmentationMetric:
           outputs: `segmentation` int [B, H, W] class index.
           batch: `segmentation` uint8 [B, H, W], `pixel_known` bool [B, H, W],
             `record` int32 [B], `pixel_size` float32 [B, 2], height and width of a pixel
-            in those of the stored picture; without it, they are 1.
+            in those of the stored picture; without it, they are 1. `outside` int [B, at
+            least S], pixels of each class that the input leaves out, where background
+            counts as drawn; without it, there are none.
 
         Returns:
           `tp`, `fp`, `fn` int64 [B, S] pixels; `hd95` float32 [B, S - 1], NaN where a
@@ -63,6 +65,11 @@ class SegmentationMetric:
         known = np.asarray(batch["pixel_known"], bool)
         size = np.asarray(batch.get("pixel_size", np.ones((len(truth), 2))))
         counts = _counts(truth, drawn, known, len(self.class_names))
+        if "outside" in batch:
+            outside = np.asarray(batch["outside"])[:, : len(self.class_names)]
+            counts["tp"][:, 0] += outside[:, 0]
+            counts["fp"][:, 0] += outside[:, 1:].sum(axis=1)
+            counts["fn"][:, 1:] += outside[:, 1:]
         apart = [
             [
                 distances.hausdorff_95((t == c) & k, (d == c) & k, one)

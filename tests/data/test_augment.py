@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mtpret_jax import config
-from mtpret_jax.data import augment, transforms
+from mtpret_jax.data import augment, boxes, transforms
 
 OFF = config.AugmentConfig()
 GEOMETRY = config.AugmentConfig(
@@ -51,16 +51,17 @@ def test_flip_twice_is_the_identity():
 def test_image_mask_and_boxes_move_together(mode):
     height, width = 90, 70
     y0, x0, y1, x1 = 32, 26, 58, 44
-    mask = np.zeros((height, width), np.uint8)
-    mask[y0:y1, x0:x1] = 1
+    y, x = np.mgrid[:height, :width] + 0.5
+    y, x = (2 * y - y0 - y1) / (y1 - y0), (2 * x - x0 - x1) / (x1 - x0)
+    mask = (y**2 + x**2 < 1).astype(np.uint8)  # A box is turned as the ellipse in it.
     image = np.where(mask == 1, 1.0, 0.1).astype(np.float32)
     box = np.array([[y0 / height, x0 / width, y1 / height, x1 / width]], np.float32)
     seen = 0
     for seed in range(60):
         view = augment.draw_view(generator(seed), GEOMETRY, image, size=SIZE, mode=mode)
         warped = transforms.warp_mask(mask, view.matrix, size=SIZE)
-        moved, keep = transforms.warp_boxes(
-            box, view.matrix, height=height, width=width, size=SIZE
+        moved, keep = boxes.clip(
+            boxes.warp(box, view.matrix, height=height, width=width, size=SIZE)
         )
         np.testing.assert_array_equal(warped != transforms.UNKNOWN_CLASS, view.valid)
         bright = (view.image > 0.55) & view.valid

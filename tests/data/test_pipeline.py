@@ -81,7 +81,8 @@ def test_batches_hold_the_arrays_of_their_kind(tiny, kind):
         **SHAPES[kind],
     }
     task = make_task(kind)
-    evaluated = {"pixel_size": (np.float32, (2,))} if kind == "segmentation" else {}
+    evaluated = {"pixel_size": (np.float32, (2,)), "outside": (np.int32, (255,))}
+    evaluated = evaluated if kind == "segmentation" else {}
     train = pipeline.train_stream("one", task, INPUT, tiny.folder, seed=0)
     test = pipeline.eval_batches("one", task, INPUT, tiny.folder, "validation")
     for stream, more in ((train, {}), (test, evaluated)):

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mtpret_jax.data import transforms
+from mtpret_jax.data import boxes, transforms
 from mtpret_jax.ops import views
 
 
@@ -35,8 +35,8 @@ def test_image_mask_and_box_stay_together(mode, shape):
     image, mask, box = paint(*shape)
     view = transforms.plain_view(image, size=64, mode=mode)
     warped = transforms.warp_mask(mask, view.matrix, size=64)
-    moved, keep = transforms.warp_boxes(
-        box, view.matrix, height=shape[0], width=shape[1], size=64
+    moved, keep = boxes.clip(
+        boxes.warp(box, view.matrix, height=shape[0], width=shape[1], size=64)
     )
     assert keep.all()
     np.testing.assert_array_equal(warped != transforms.UNKNOWN_CLASS, view.valid)
@@ -79,16 +79,17 @@ def test_boxes_cut_by_the_crop_are_clipped_or_dropped():
         ],
         np.float32,
     )
-    moved, keep = transforms.warp_boxes(box, matrix, height=50, width=100, size=50)
+    whole = boxes.warp(box, matrix, height=50, width=100, size=50)
+    moved, keep = boxes.clip(whole)
     assert keep.tolist() == [True, True, False, False]
     np.testing.assert_allclose(moved[0], [0.2, 0.3, 0.6, 0.7], atol=1e-6)
     np.testing.assert_allclose(moved[1], [0.2, 0.0, 0.6, 0.5], atol=1e-6)
+    np.testing.assert_allclose(whole[3], [0.2, 1.1, 0.6, 1.3], atol=1e-6)
 
 
 def test_no_boxes_give_no_boxes():
-    box, keep = transforms.warp_boxes(
-        np.zeros((0, 4), np.float32), np.eye(3), height=8, width=8, size=8
-    )
+    none = np.zeros((0, 4), np.float32)
+    box, keep = boxes.clip(boxes.warp(none, np.eye(3), height=8, width=8, size=8))
     assert box.shape == (0, 4)
     assert keep.shape == (0,)
 
@@ -175,12 +176,12 @@ def test_boxes_are_padded_and_none_left_out():
     side = np.array([0.1, 0.4, 0.2, 0.3], np.float32)
     box = np.stack([0 * side, 0 * side, side, side], axis=-1)
     box_class = np.arange(4, dtype=np.int32)
-    padded = transforms.detection_targets(box, box_class, max_boxes=6)
+    padded = boxes.pad(box, box_class, max_boxes=6)
     assert padded["box"].shape == (6, 4)
     assert padded["box_valid"].tolist() == [True] * 4 + [False] * 2
     with pytest.raises(ValueError, match="max_boxes: expected at least 4"):
-        transforms.detection_targets(box, box_class, max_boxes=3)
-    none = transforms.detection_targets(box[:0], box_class[:0], max_boxes=2)
+        boxes.pad(box, box_class, max_boxes=3)
+    none = boxes.pad(box[:0], box_class[:0], max_boxes=2)
     assert not none["box_valid"].any()
 
 
@@ -215,7 +216,7 @@ def test_turned_picture_is_the_mean_of_what_each_pixel_covers(zoom):
     wanted = sampled.reshape(32, 16, 32, 16).mean((1, 3))
     error = np.sqrt(np.mean((warped - wanted)[valid] ** 2))
     assert error < (0.05 if zoom < 1 else 0.08)
-    skipping = transforms._warp(image, matrix, 32, flags=1, border_mode=1)
+    skipping = transforms._warp(image, matrix, (32, 32), flags=1, border_mode=1)
     worse = np.sqrt(np.mean((skipping - wanted)[valid] ** 2))
     assert zoom > 0.5 or worse > 2 * error
 
