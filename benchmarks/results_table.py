@@ -11,6 +11,8 @@ import math
 from absl import app, flags
 from etils import epath
 
+from mtpret_jax.report import words
+
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "A finished work folder.", required=True
 )
@@ -69,6 +71,11 @@ def main(arguments: list[str]) -> None:
     tail = f"Seed {report['seed']}; {seconds / 60:.0f} minutes of steps; {versions}."
     if resumed:
         tail += f" Resumed (time since then): {resumed}."
+    took = [
+        words.cost(task["arms"][arm]["compute"] for task in report["tasks"].values())
+        for arm in arms
+    ]
+    lines.append(_row([words.COST, "", "", *took, ""]))
     blocks = ["\n".join(block) for block in (lines, second, third)]
     print("\n\n".join([*blocks, tail]))  # noqa: T201
 

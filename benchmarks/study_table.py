@@ -10,6 +10,8 @@ import pathlib
 import sys
 from typing import Any
 
+from mtpret_jax.report import words
+
 METRICS = {"auroc": "AUROC", "dice": "Dice", "ap50": "AP50"}
 
 
@@ -28,7 +30,11 @@ def tables(study: dict[str, Any]) -> list[str]:
             cells += [f"{values[arm][metric]['value']:.3f}" for arm in study["arms"]]
             cells += [_claim(claim, task, key) for claim in study["claims"]]
             lines.append(_row(cells))
-        lines.append("")
+        took = [
+            words.cost(study["compute"][t][key].get(arm) for t in study["tasks"])
+            for arm in study["arms"]
+        ]
+        lines += [_row([words.COST, *took, *[""] * len(claims)]), ""]
     return lines
 
 

@@ -20,6 +20,7 @@ ARMS = (
     "continual_plain",  # stages 1 and 2 without memorization and schedule
     "mtpret",  # stages 1 and 2
     "control",  # stage 1, then as many steps of the task itself as stage 2 had of it
+    "control_updates",  # the same, as many as stage 2 had of all tasks
     "memorization_only",  # mtpret, its tasks once each in a fixed order
     "schedule_only",  # mtpret without memorization
     "anchor_previous_only",  # mtpret, of its memorization one anchor

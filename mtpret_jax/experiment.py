@@ -22,7 +22,7 @@ import jax
 from etils import epath
 
 import mtpret_jax
-from mtpret_jax import building, claims, pool, precision, report, worker
+from mtpret_jax import building, claims, config_compute, pool, precision, report, worker
 from mtpret_jax import config as schema
 from mtpret_jax.data import sources
 from mtpret_jax.study import collect, external, page
@@ -96,7 +96,7 @@ def check_place(workdir: epath.Path) -> None:
 
 def check_profile(config: schema.ExperimentConfig, profile: range) -> None:
     """Raises ValueError unless some run of the config gets to the steps to trace."""
-    longest = max(worker.count_steps(row) for row in config.runs.values())
+    longest = max(config_compute.count_steps(row) for row in config.runs.values())
     if profile and profile.start >= longest:
         raise ValueError(
             f"--profile={profile.start}:{profile.stop}: no run gets there; the longest "

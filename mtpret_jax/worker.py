@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from mtpret_jax import building, claims, running
+from mtpret_jax import building, claims, config_compute, running
 from mtpret_jax import config as schema
 from mtpret_jax.training import preemption
 from tfds_builders import whole
@@ -172,17 +172,10 @@ def remaining_seconds(
     total = 0.0
     for row in left:
         known = next(rates[kind] for kind in _kinds(row) if kind in rates)
-        total += count_steps(row) * float(np.mean(known))
+        total += config_compute.count_steps(row) * float(np.mean(known))
     return total
 
 
 def _kinds(row: schema.RunConfig) -> tuple[Any, ...]:
     """What a run is like, the closest first."""
     return (row.stage, row.tasks), row.stage, ""
-
-
-def count_steps(row: schema.RunConfig) -> int:
-    """Optimiser steps of the whole run."""
-    if row.stage != "continual":
-        return row.steps
-    return row.steps * len(row.tasks) * row.continual.rounds

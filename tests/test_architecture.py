@@ -50,6 +50,7 @@ ROOMS: dict[str, set[str]] = {
 # Files beside a room's own file that belong to the same room.
 SAME_ROOM = {
     "config_checks": "config",
+    "config_compute": "config",
     "config_study": "config",
     "config_values": "config",
     "building": "experiment",

@@ -19,7 +19,7 @@ import numpy as np
 from etils import epath
 
 from mtpret_jax import config as schema
-from mtpret_jax import types
+from mtpret_jax import config_compute, types
 from mtpret_jax.metrics import classification, intervals
 from mtpret_jax.report import keeping
 from tfds_builders import whole
@@ -115,14 +115,15 @@ def facts(folder: epath.Path, config: schema.ExperimentConfig) -> dict[str, Any]
 
     Returns:
       `title`, `split` (that is measured), `curves` of every run, `forgetting` of
-      stage 2, `runs` (those that have a `run.json`), names of the `unfinished`,
-      `audit`, `datasets`, `versions`, `config`.
+      stage 2, `runs` (those that have a `run.json`; with `compute`), names of the
+      `unfinished`, `audit`, `datasets`, `versions`, `config`.
     """
     runs = {}
     for name in config.runs:
         path = folder / "runs" / name / "run.json"
         if path.exists():
-            runs[name] = whole.read_json(path)
+            cost = dataclasses.asdict(config_compute.compute(config, name))
+            runs[name] = whole.read_json(path) | {"compute": cost}
     return {
         "title": config.report.title,
         "split": SPLIT,
@@ -206,7 +207,7 @@ def _task(
         }
         if baseline is not None and this is not baseline:
             row["difference"] = _difference(task, arm, this, baseline)
-        for key in ("best_step", "best_value", "steps", "seconds", "parent"):
+        for key in ("best_step", "best_value", "steps", "seconds", "parent", "compute"):
             row[key] = runs[run].get(key)
         if isinstance(metric, classification.ClassificationMetric):
             row["confusion"] = metric.confusion(this.summary)

@@ -70,7 +70,12 @@ def _arms(report: Report) -> str:
         cells = (
             _cell(task["arms"].get(arm), task["primary"]) for task in tasks.values()
         )
-        rows.append(f"<tr><th>{swatch(arms, arm)}</th>{''.join(cells)}</tr>")
+        took = words.cost(
+            task["arms"].get(arm, {}).get("compute") for task in tasks.values()
+        )
+        rows.append(
+            f"<tr><th>{swatch(arms, arm)}</th>{''.join(cells)}<td>{took}</td></tr>"
+        )
     grids = [task["best_dice_of_grid"] for task in tasks.values()]
     if any(grid is not None for grid in grids):
         cells = "".join(
@@ -79,7 +84,7 @@ def _arms(report: Report) -> str:
         )
         rows.append(
             '<tr class="aside"><th>best Dice that the<br>output grid can reach</th>'
-            f"{cells}</tr>"
+            f"{cells}<td></td></tr>"
         )
     starts = "".join(
         f"<dt>{swatch(arms, arm)}</dt><dd>{markup.text(words.start(report, arm))}</dd>"
@@ -87,8 +92,8 @@ def _arms(report: Report) -> str:
     )
     return (
         "<h2>Results on test images</h2><dl>" + starts + "</dl>"
-        f"{markup.table('<th>arm</th>' + head, rows)}"
-        f'<p class="soft">{markup.text(words.interval(report))}</p>'
+        f"{markup.table(f'<th>arm</th>{head}<th>{words.COST}</th>', rows)}"
+        f'<p class="soft">{markup.text(words.interval(report))} {words.COSTS}</p>'
         f'<dl class="soft">{_definitions(report)}</dl>'
     )
 
@@ -127,13 +132,16 @@ def _differences(report: Report) -> str:
                 f"<td>{swatch(arm_names(report), arm)}</td>"
                 f"<td><b>{words.signed(gap['difference'])}</b></td>"
                 f"<td>{words.signed_span(gap['low'], gap['high'])}</td>"
-                f'<td class="{mark}">{verdict}</td></tr>'
+                f'<td class="{mark}">{verdict}</td>'
+                f"<td>{words.cost([row['compute']])}<small>against "
+                f"{words.cost([task['arms'][baseline]['compute']])}</small></td></tr>"
             )
     if not rows:
         return ""
     image = figures.forest(points, arms=arm_names(report), baseline=baseline)
     head = "<th>task</th><th>metric</th><th>arm</th><th>difference</th>"
     head += f"<th>95 % interval</th><th>against {markup.text(baseline)}</th>"
+    head += f"<th>{words.COST}</th>"
     return (
         f"<h2>Against {markup.text(baseline)}, image by image</h2>"
         f"<p>{markup.text(words.paired(report))}</p>"
@@ -150,12 +158,14 @@ def _studies(report: Report) -> str:
                 cells = "".join(_cell(row, value) for value in words.PER_STUDY)
                 rows.append(
                     f"<tr><td>{markup.text(name)}</td><td>{swatch(arms, arm)}</td>"
-                    f"<td>{row['images']}</td><td>{row['studies']}</td>{cells}</tr>"
+                    f"<td>{row['images']}</td><td>{row['studies']}</td>{cells}"
+                    f"<td>{words.cost([row['compute']])}</td></tr>"
                 )
     if not rows:
         return ""
     head = markup.cells(("task", "arm", "images", "studies"), "th") + markup.cells(
-        ("AUROC per image", "AUROC per study", "kappa per image", "kappa per study"),
+        ("AUROC per image", "AUROC per study", "kappa per image", "kappa per study")
+        + (words.COST,),
         "th",
     )
     table = markup.table(head, rows)
@@ -324,6 +334,8 @@ def _all_values(report: Report) -> str:
             f"<td>{markup.text(words.kept(row))}</td>" for row in arms.values()
         )
         rows.append(f'<tr class="aside"><th>model kept</th>{kept}</tr>')
+        took = markup.cells((words.cost([r["compute"]]) for r in arms.values()), "td")
+        rows.append(f'<tr class="aside"><th>{words.COST}</th>{took}</tr>')
         parts.append(
             f"<details><summary>{markup.text(name)}, {words.size(task)}</summary>"
             f"{markup.table(head, rows)}</details>"
@@ -334,7 +346,7 @@ def _all_values(report: Report) -> str:
 def how(report: Report) -> str:
     """The section on runs, splits, versions and configuration."""
     head = markup.cells(
-        ("run", "stage", "starts from", "steps", "time", "images/s"), "th"
+        ("run", "stage", "starts from", "steps", words.COST, "time", "images/s"), "th"
     )
     rows = [
         f"<tr>{markup.cells(words.run(n, r), 'td')}</tr>"

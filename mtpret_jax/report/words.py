@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mtpret_jax.report import audit
@@ -270,9 +270,28 @@ def run(name: str, values: Mapping[str, Any]) -> tuple[str, ...]:
         values["stage"],
         values.get("parent") or "random weights",
         f"{values.get('steps', '–')}",
+        cost([values["compute"]]),
         time,
         "–" if speed is None or not math.isfinite(speed) else f"{speed:.1f}",
     )
+
+
+COST = "updates / images"
+COSTS = (
+    "Updates are optimiser steps and images the pictures trained on (in stage 1, two "
+    "views of each), from the first weights on; what given weights took is not known."
+)
+
+
+def cost(found: Iterable[Mapping[str, int] | None]) -> str:
+    """Updates and images of runs (`config_compute`), from the least to the most."""
+    known = [one for one in found if one]
+    spans = [
+        "–".join(f"{count:,}" for count in sorted({min(counts), max(counts)}))
+        for counts in ([one[key] for one in known] for key in ("updates", "images"))
+        if counts
+    ]
+    return " / ".join(spans) or "–"
 
 
 def duration(seconds: float) -> str:

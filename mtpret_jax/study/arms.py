@@ -14,13 +14,17 @@ MEANING: Mapping[str, str] = {
         "weights; as many steps of each task as MTPret has"
     ),
     "continual_plain": (
-        "stage 1, then each task once in a fixed order, without memorization; as many "
-        "steps of each task as MTPret has"
+        "stage 1, then each task once in a fixed order, each from the full learning "
+        "rate, without memorization; as many steps of each task as MTPret has"
     ),
     "mtpret": "stage 1, then all tasks in turn with memorization and reshuffling",
     "control": (
         "stage 1, then as many steps of the task itself as MTPret had of it; for a "
         "task that is held out, stage 1 alone"
+    ),
+    "control_updates": (
+        "stage 1, then as many updates as MTPret had in the whole of stage 2: of the "
+        "task itself; for a task that is held out, of stage 1"
     ),
     "memorization_only": "MTPret without its schedule: each task once, fixed order",
     "schedule_only": "MTPret without memorization",

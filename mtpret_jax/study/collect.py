@@ -13,7 +13,7 @@ from typing import Any
 from etils import epath
 
 from mtpret_jax import config as schema
-from mtpret_jax import types
+from mtpret_jax import config_compute, types
 from mtpret_jax.metrics import classification, intervals
 from mtpret_jax.report import collect
 from mtpret_jax.study import arms, comparing, forgetting, plan, profiles
@@ -84,8 +84,9 @@ def build(
 
     Returns:
       What `study.json` holds; what is undefined is NaN. Fractions of the labels are
-      keys such as "0.1". `values`, `efficiency`, `calibration`, `frozen`, `subgroups`
-      and `samples` are by task; the last two are of the cells that `shown` names.
+      keys such as "0.1". `values`, `efficiency`, `calibration`, `frozen`, `compute`,
+      `subgroups` and `samples` are by task; the last two are of the cells that `shown`
+      names.
 
     Raises:
       FileNotFoundError: If a finished run has no predictions.
@@ -120,6 +121,7 @@ def build(
         "arms": {arm: arms.MEANING[arm] for arm in study.arms},
         "shown": {"fraction": comparing.key(study.fractions[0]), "seed": 0},
         "claims": comparing.claims(config, compared),
+        "compute": compute(config),
         "areas": areas,
         "forgetting": remembered,
         "transfer": forgetting.transfer(remembered),
@@ -207,6 +209,25 @@ def _about(
             if cell.task == name and (other := cell.run.partition(".")[0]) != cell.arm
         },
     }
+
+
+def compute(config: schema.ExperimentConfig) -> dict[str, dict[str, dict[str, Any]]]:
+    """What each cell takes, with all that it descends from, alike for every seed.
+
+    Returns:
+      By task, fraction and arm: `updates`, `images`, and `start`, the same of what its
+      fine-tuning starts from.
+    """
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for cell in plan.cells(config):
+        start = config.runs[cell.run].init_from
+        none = config_compute.Compute(0, 0)
+        before = config_compute.compute(config, start) if start in config.runs else none
+        row = dataclasses.asdict(config_compute.compute(config, cell.run))
+        row["start"] = dataclasses.asdict(before)
+        by_fraction = found.setdefault(cell.task, {})
+        by_fraction.setdefault(comparing.key(cell.fraction), {})[cell.arm] = row
+    return found
 
 
 def _tested(run: Mapping[str, Any]) -> Mapping[str, Any]:

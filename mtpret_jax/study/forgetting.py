@@ -100,7 +100,7 @@ def transfer(
     """
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for run in described.values():
-        if run["arm"] == _CONTROL:
+        if run["arm"] in plan.CONTROLS:  # They train one task.
             continue
         row = found.setdefault(run["arm"], {}).setdefault(run["fraction"], {})
         for name in ("backward", "forward"):

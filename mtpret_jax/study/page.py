@@ -117,7 +117,7 @@ def _differences(study: Study) -> str:
         if drawn:
             parts.append(
                 f"<h3>{markup.text(arm)} against {markup.text(baseline)}</h3>"
-                f"{_side_by_side(drawn)}{tables.differences(claim)}"
+                f"{_side_by_side(drawn)}{tables.differences(study, claim)}"
             )
     return _section(
         "Differences, task by task",

@@ -17,18 +17,21 @@ from mtpret_jax import config_checks
 INTERLEAVED = 10
 _FORGETFUL = dict(anchor_previous=0.0, anchor_pretrained=0.0, feature_memory=0.0)
 _UNSCHEDULED = dict(reshuffle=False, cyclic=False)
+# Or the last task would learn at the end of a curve that the first one began.
+_ONE_PASS = dict(reshuffle=False, cyclic=True)
 # What stage 2 of an arm changes of the study's own; see `_continual` for the steps.
 _CHANGES: Mapping[str, Mapping[str, Any]] = {
     "mtpret": {},
     "control": _FORGETFUL,
+    "control_updates": _FORGETFUL,
     "joint_supervised": {**_FORGETFUL, **_UNSCHEDULED},
-    "continual_plain": {**_FORGETFUL, **_UNSCHEDULED},
-    "memorization_only": _UNSCHEDULED,
+    "continual_plain": {**_FORGETFUL, **_ONE_PASS},
+    "memorization_only": _ONE_PASS,
     "schedule_only": _FORGETFUL,
     "anchor_previous_only": dict(anchor_pretrained=0.0, feature_memory=0.0),
     "anchor_pretrained_only": dict(anchor_previous=0.0, feature_memory=0.0),
 }
-_ONE_PASS = ("continual_plain", "memorization_only")
+CONTROLS = ("control", "control_updates")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,7 +183,11 @@ def _start(
     if arm == "contrastive":
         return parent
     name = f"{arm}.{suffix}"
-    if arm == "control":
+    if arm == "control_updates" and cell.task not in _continual_tasks(config):
+        name = f"{arm}.s{cell.seed}"
+        runs.setdefault(name, _longer(config, runs[parent], parent))
+        return name
+    if arm in CONTROLS:
         name = f"{arm}.{cell.task}.{suffix}.extra"
     if arm == "head_carried":
         arm, name = "mtpret", f"mtpret.{suffix}"
@@ -207,6 +214,21 @@ def _contrastive(
     return dataclasses.replace(template, seed=config.seed + seed, contrastive=stage)
 
 
+def _longer(
+    config: schema.ExperimentConfig, row: schema.RunConfig, name: str
+) -> schema.RunConfig:
+    """Stage 1 that goes on, for as many steps as stage 2 has."""
+    stage_2 = config.study.continual
+    steps = stage_2.steps * stage_2.continual.rounds * len(_continual_tasks(config))
+    return dataclasses.replace(
+        row,
+        init_from=name,
+        steps=steps,
+        optimizer=dataclasses.replace(row.optimizer, warmup_steps=0),
+        contrastive=dataclasses.replace(row.contrastive, carry_memory=True),
+    )
+
+
 def _continual_tasks(config: schema.ExperimentConfig) -> tuple[str, ...]:
     """The tasks of stage 2: none whose set is held out."""
     study = config.study
@@ -220,7 +242,10 @@ def _continual_tasks(config: schema.ExperimentConfig) -> tuple[str, ...]:
 
 
 def _continual(config: schema.ExperimentConfig, cell: Cell) -> schema.RunConfig:
-    """Stage 2 of an arm: as many steps of each task, whatever their order."""
+    """Stage 2 of an arm: as many steps of each task, whatever their order.
+
+    But of `control_updates`: as many in all.
+    """
     template = config.study.continual
     steps, rounds = template.steps, template.continual.rounds
     tasks, every = _continual_tasks(config), template.evaluate_every
@@ -229,9 +254,10 @@ def _continual(config: schema.ExperimentConfig, cell: Cell) -> schema.RunConfig:
     batches = config_checks.validation_batches(
         dataclasses.replace(template, continual=whole)
     )
-    if cell.arm == "control":
+    if cell.arm in CONTROLS:
+        rounds *= len(tasks) if cell.arm == "control_updates" else 1
         tasks = (cell.task,)
-    elif cell.arm in _ONE_PASS:
+    elif cell.arm in ("continual_plain", "memorization_only"):
         steps, rounds = rounds * steps, 1
     elif cell.arm == "joint_supervised":
         # Measured as often as if segments were as long as elsewhere.

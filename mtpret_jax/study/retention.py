@@ -35,7 +35,8 @@ def section(study: Study, config: schema.ExperimentConfig) -> str:
         share, total = sentences.share(fraction), _mean(lost[title].values())
         moved = study["transfer"].get(arm, {}).get(found[0]["fraction"], {})
         gains = (_transfer(moved.get(way)) for way in ("backward", "forward"))
-        rows.append((arm, share, *how, words.number(total), *gains))
+        took = words.cost(study["runs"][name]["compute"] for name in names)
+        rows.append((arm, share, *how, words.number(total), *gains, took))
         caption = f"{title} of labels: {how[0]} memorization, tasks {how[1]}"
         sizes = (f"{t} {words.measured_on(found[0], t)}" for t in found[0]["tasks"])
         image = figures.forgetting(found[0])
@@ -51,7 +52,9 @@ def section(study: Study, config: schema.ExperimentConfig) -> str:
         "<h2>What continual pre-training keeps and forgets</h2>"
         f"<p>{sentences.FORGETTING}</p>"
         + markup.figure(plots.lost(lost), "Lost by each arm, task by task.")
-        + markup.plain_table((*names, "backward transfer", "forward transfer"), rows)
+        + markup.plain_table(
+            (*names, "backward transfer", "forward transfer", words.COST), rows
+        )
         + "<h3>Forgetting matrices (first seed)</h3>"
         + (f'<div class="pair">{drawn}</div>' if narrow else drawn)
     )

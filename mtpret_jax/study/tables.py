@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mtpret_jax.metrics import comparison
@@ -20,6 +20,7 @@ def verdicts(study: Study) -> str:
     head = markup.cells(("claim", "labels"), "th") + "".join(
         _task_head(name, task) for name, task in tasks.items()
     )
+    head += f"<th>{words.COST}</th>"
     rows = []
     for claim, fraction in itertools.product(study["claims"], study["fractions"]):
         found = {r["task"]: r for r in claim["rows"] if r["fraction"] == fraction}
@@ -29,14 +30,33 @@ def verdicts(study: Study) -> str:
         )
         name = markup.text(f"{claim['arm']} against {claim['baseline']}")
         share = sentences.share(fraction)
+        cells += _both_costs(study, claim, fraction, tasks)
         rows.append(f"<tr><th>{name}</th><th>{share}</th>{cells}</tr>")
     key = "; ".join(f"{sign} {verdict}" for verdict, (sign, *_) in plots.MARKS.items())
     return (
         markup.table(head, rows)
         + f'<p class="soft">{key}; – no comparison. Each cell: the difference, and '
         "below it its 95 % interval over other test images and the smallest true "
-        "difference that would be found in 8 of 10 such studies.</p>"
+        f"difference that would be found in 8 of 10 such studies. {words.COSTS}</p>"
     )
+
+
+def _costs(
+    study: Study, arm: str, fraction: str, tasks: Iterable[str], *, start: bool = False
+) -> str:
+    """Updates and images of an arm on some tasks; of its start alone, if asked."""
+    found = [_cell(study["compute"], task, fraction, arm) for task in tasks]
+    return words.cost(one.get("start") if start else one for one in found)
+
+
+def _both_costs(
+    study: Study, claim: Mapping[str, Any], fraction: str, tasks: Iterable[str]
+) -> str:
+    """A cell with those of an arm, and below them of what it is compared with."""
+    arm, baseline = (
+        _costs(study, claim[side], fraction, tasks) for side in ("arm", "baseline")
+    )
+    return f"<td>{arm}<small>against {baseline}</small></td>"
 
 
 def _task_head(name: str, task: Mapping[str, Any]) -> str:
@@ -68,7 +88,7 @@ def _verdict(row: Mapping[str, Any] | None, *, is_same: bool) -> str:
     )
 
 
-def differences(claim: Mapping[str, Any]) -> str:
+def differences(study: Study, claim: Mapping[str, Any]) -> str:
     """Every number of a claim."""
     rows = [
         (
@@ -87,6 +107,10 @@ def differences(claim: Mapping[str, Any]) -> str:
             len(row["seeds"]),
             words.number(row["spread"]),
             f"{row['images']} ({row['groups']})",
+            *(
+                _costs(study, claim[side], row["fraction"], [row["task"]])
+                for side in ("arm", "baseline")
+            ),
         )
         for row in claim["rows"]
     ]
@@ -94,6 +118,7 @@ def differences(claim: Mapping[str, Any]) -> str:
         *("task", "labels", "metric", "difference"),
         *("interval: other patients", "interval: other trainings too"),
         *("p", "corrected", "verdict", "would find", "seeds", "SD", "n (groups)"),
+        *(f"{words.COST}: {claim[side]}" for side in ("arm", "baseline")),
     )
     return _tight(markup.plain_table(names, rows))
 
@@ -114,6 +139,7 @@ def values(study: Study, fraction: str) -> str:
     """The primary value of every arm and task at one fraction."""
     tasks, arms = study["tasks"], list(study["arms"])
     head = "<th>arm</th>" + "".join(_task_head(n, t) for n, t in tasks.items())
+    head += f"<th>{words.COST}</th>"
     rows = []
     for arm in arms:
         cells = [
@@ -123,6 +149,7 @@ def values(study: Study, fraction: str) -> str:
             )
             for name, task in tasks.items()
         ]
+        cells.append(f"<td>{_costs(study, arm, fraction, tasks)}</td>")
         rows.append(f"<tr><th>{html.swatch(arms, arm)}</th>{''.join(cells)}</tr>")
     return markup.table(head, rows)
 
@@ -142,6 +169,8 @@ def all_values(study: Study, fraction: str) -> str:
             + "</tr>"
             for metric in metrics
         ]
+        took = (_costs(study, arm, fraction, [name]) for arm in found)
+        rows.append(f"<tr><th>{words.COST}</th>{markup.cells(took, 'td')}</tr>")
         title = f"{name}, {sentences.percent(fraction)}, {sentences.size(task)}"
         parts.append(folded(title, markup.table(head, rows)))
     return "".join(parts)
@@ -179,12 +208,14 @@ def frozen(study: Study, fraction: str) -> str:
         for name, (way, _) in itertools.product(tasks, ways):
             found = _cell(study["frozen"], name, fraction, arm).get(way) or {}
             cells += _value(found.get(study["tasks"][name]["primary"]))
+        cells += f"<td>{_costs(study, arm, fraction, tasks, start=True)}</td>"
         rows.append(f"<tr><th>{html.swatch(arms, arm)}</th>{cells}</tr>")
     head = "<th>arm</th>" + "".join(
         f"<th>{markup.text(name)}<small>{title}, "
         f"{markup.text(words.metric(study['tasks'][name]['primary']))}</small></th>"
         for name, (_, title) in itertools.product(tasks, ways)
     )
+    head += f"<th>{words.COST} before</th>"
     return markup.table(head, rows)
 
 
@@ -207,13 +238,14 @@ def operating_points(study: Study, task: str, fraction: str) -> str:
             sentences.proportion(row["sensitivity"]),
             sentences.proportion(row["specificity"]),
             f"{words.number(row['error'])} (chance {words.number(row['floor'])})",
+            _costs(study, arm, fraction, [task]),
         )
         rows.append(
             f"<tr><td>{markup.text(name)}</td><td>{html.swatch(arms, arm)}</td>"
             f"{markup.cells(cells, 'td')}</tr>"
         )
     names = ("class", "arm", "threshold", "sensitivity", "specificity")
-    head = markup.cells((*names, "calibration error"), "th")
+    head = markup.cells((*names, "calibration error", words.COST), "th")
     return _tight(markup.table(head, rows)) if rows else ""
 
 
@@ -229,11 +261,15 @@ def areas(study: Study) -> str:
             words.signed_span(row["low"], row["high"]),
             p_value(row["p"]),
             f"{row['positives']} and {row['negatives']}",
+            *(
+                _costs(study, arm, row["fraction"], [row["task"]])
+                for arm in row["name"].split(" - ")
+            ),
         )
         for row in study.get("areas") or ()
     ]
     names = ("claim", "task", "labels", "class", "difference", "interval", "p")
-    names = (*names, "images with and without")
+    names = (*names, "images with and without", words.COST, "of the other arm")
     return _tight(markup.plain_table(names, rows)) if rows else ""
 
 
@@ -248,6 +284,8 @@ def subgroups(study: Study, task: str, column: str) -> str:
         + "</tr>"
         for row in levels
     ]
+    took = (_costs(study, arm, study["fractions"][0], [task]) for arm in arms)
+    rows.append(f"<tr><th>{words.COST}</th><td></td>{markup.cells(took, 'td')}</tr>")
     return markup.table(markup.cells((column, "images of groups", *arms), "th"), rows)
 
 
@@ -263,6 +301,7 @@ def labels(study: Study) -> str:
             used["groups"],
             used["positives"],
             used["sha256"][:16],
+            words.cost([study["runs"][run]["compute"]]),
         )
         for run, tasks in (study.get("labels") or {}).items()
         for task, splits in (tasks or {}).items()
@@ -272,5 +311,5 @@ def labels(study: Study) -> str:
     if not rows:
         return ""
     title = f"Which labels each run used ({len(rows)} rows)"
-    table = markup.plain_table((*names, "sha256 of the list"), rows)
+    table = markup.plain_table((*names, "sha256 of the list", words.COST), rows)
     return folded(title, _tight(table))

@@ -65,6 +65,15 @@ def test_a_stage_1_that_learnt_nothing_is_told(built, accuracy, learnt):
     assert words.picked({**built, "curves": curves}, "stage1") == ""
 
 
+def test_every_table_of_arms_tells_what_they_took(built, written):
+    page = (written / "report.html").read_text()
+    tables = [t for t in re.findall(r"<table>.*?</table>", page) if "mtpret" in t]
+    assert len(tables) > 3
+    assert all("updates / images" in table for table in tables)
+    row = built["tasks"]["chest_cls"]["arms"]["mtpret"]["compute"]
+    assert f"{row['updates']:,} / {row['images']:,}" in page
+
+
 def test_differences_are_to_the_baseline_and_paired(built):
     arms = built["tasks"]["lung_seg"]["arms"]
 

@@ -12,7 +12,7 @@ import pytest
 
 from mtpret_jax import config as schema
 from mtpret_jax import config_study
-from mtpret_jax.study import plan
+from mtpret_jax.study import collect, plan
 
 pytestmark = pytest.mark.smoke
 
@@ -60,6 +60,7 @@ def test_every_arm_has_the_chain_that_its_name_says(study: Study):
         "contrastive": [first],
         "joint_supervised": ["joint_supervised.f10.s1"],
         "control": ["control.lungs.f10.s1.extra", first],
+        "control_updates": ["control_updates.lungs.f10.s1.extra", first],
         "head_carried": ["mtpret.f10.s1", first],
     }
     assert config.runs["imagenet.lungs.f10.s1"].init_from == ALL["imagenet"]
@@ -91,9 +92,11 @@ def test_every_stage_2_gives_a_task_as_many_steps(study: Study):
     config = plan.expand(study(**ALL))
     rows = {n: row for n, row in config.runs.items() if row.stage == "continual"}
 
-    assert len(rows) == 3 * 7 + 3 * 3  # seven arms, and the control of three tasks
+    # Seven arms, and both controls of three tasks.
+    assert len(rows) == 3 * 7 + 2 * 3 * 3
     for name, row in rows.items():
-        assert set(_stage_2_steps(row).values()) == {4 * 30}, name
+        whole = 3 if name.startswith("control_updates") else 1
+        assert set(_stage_2_steps(row).values()) == {whole * 4 * 30}, name
         tasks = (name.split(".")[1],) if ".extra" in name else row.continual.tasks
         assert tasks == row.continual.tasks
     assert rows["mtpret.f10.s0"].continual.tasks == ("opacity", "boxes", "lungs")
@@ -110,8 +113,9 @@ def test_stage_2_has_of_memorization_and_schedule_what_its_name_says(study: Stud
         return (*(bool(value) for value in on), *schedule)
 
     assert parts("mtpret") == (True,) * 6
-    assert parts("continual_plain") == (False,) * 6
-    assert parts("memorization_only") == (True,) * 3 + (False,) * 3
+    # The curve starts again for each task, or the last would have next to no rate.
+    assert parts("continual_plain") == (False,) * 4 + (True, False)
+    assert parts("memorization_only") == (True,) * 3 + (False, True, False)
     assert parts("schedule_only") == (False,) * 3 + (True,) * 3
     assert parts("anchor_previous_only") == (True, False, False) + (True,) * 3
     assert parts("anchor_pretrained_only") == (False, True, False) + (True,) * 3
@@ -149,6 +153,22 @@ def test_a_task_held_out_has_the_cells_that_make_sense(study: Study):
     assert runs["control"] == runs["contrastive"]
 
 
+def test_the_control_of_equal_updates_has_those_of_stage_2(study: Study):
+    config = plan.expand(study(**ALL))
+    spent = collect.compute(config)
+
+    for task in config.study.tasks:
+        found = {arm: row["updates"] for arm, row in spent[task]["0.1"].items()}
+        assert found["control_updates"] == found["mtpret"], task
+        longer = 0 if task == "fracture" else 4 * 30
+        assert found["control"] == found["contrastive"] + longer, task
+    # Held out, a task is in no pre-training: stage 1 goes on instead.
+    run = config.runs["control_updates.fracture.f10.s0"].init_from
+    assert (config.runs[run].stage, config.runs[run].steps) == ("contrastive", 3 * 120)
+    assert config.runs[run].init_from == "contrastive.s0"
+    assert "bone" not in config.runs[run].contrastive.datasets
+
+
 def test_the_control_of_a_task_held_out_is_made_without_the_contrastive_arm(
     study: Study,
 ):
@@ -183,8 +203,8 @@ def test_pre_training_is_shared_and_made_once(study: Study):
 
     # Of two fractions and two seeds three pairs: 0.1 twice, 1.0 once.
     assert sum(name.startswith("contrastive.s") for name in config.runs) == 2
-    # The two tasks of one set share its stage 1.
-    assert stages["contrastive"] == 2 + 2 * 2
+    # The two tasks of one set share its stage 1; that of the held-out task goes on.
+    assert stages["contrastive"] == 2 + 2 * 2 + 2
     assert stages["finetune"] == len({cell.run for cell in cells}) == len(cells) - 3
     assert config.runs["mtpret.f10.s0"].init_from == "contrastive.s0"
     assert config.runs["mtpret.f100.s0"].init_from == "contrastive.s0"

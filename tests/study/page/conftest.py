@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from typing import Any
 
 import numpy as np
 import pytest
 
 from mtpret_jax import config as schema
+from mtpret_jax import config_compute
 from mtpret_jax.metrics import comparison
-from mtpret_jax.study import comparing, page, plan
+from mtpret_jax.study import collect, comparing, page, plan
 
 NASTY = "<b>\"x\"&'y'"  # comes as a class, a title, a level
 PRIMARY = {"classification": "auroc", "segmentation": "dice", "detection": "ap50"}
@@ -88,6 +90,7 @@ def _make(config: schema.ExperimentConfig) -> dict[str, Any]:
         },
         "transfer": {"mtpret": {"0.1": {"backward": _TRANSFER, "forward": _TRANSFER}}},
         "curves": {name: _curves(config, name, rng) for name in config.runs},
+        "compute": collect.compute(config),
         "labels": {cell.run: {cell.task: {"train": _labels(cell)}} for cell in cells},
         "runs": {name: _run(config, name) for name in config.runs},
         "unfinished": [NASTY],
@@ -253,4 +256,5 @@ def _run(config: schema.ExperimentConfig, name: str) -> dict[str, Any]:
     row = config.runs[name]
     found = {"name": name, "stage": row.stage, "arm": row.arm or None, "steps": 100}
     found |= {"parent": row.init_from or None, "finished": True, "seconds": 61.0}
+    found |= {"compute": dataclasses.asdict(config_compute.compute(config, name))}
     return {**found, "images_per_second": 41.3, "pools": []}

@@ -50,6 +50,17 @@ def test_the_page_stands_alone_and_has_every_part(written: str):
     assert not [part for part in PARTS if part not in shown]
 
 
+def test_every_table_tells_what_its_arms_took(finished: dict[str, Any], written: str):
+    tables = re.findall(r"<table>.*?</table>", written)
+    assert len(tables) > 10
+    assert all("updates / images" in table for table in tables)
+    spent = finished["compute"]["opacity"]["0.1"]
+    assert spent["mtpret"]["updates"] > spent["scratch"]["updates"]
+    for arm in ("scratch", "mtpret"):
+        row = spent[arm]
+        assert f"{row['updates']:,} / {row['images']:,}" in written
+
+
 def test_nothing_from_the_outside_is_taken_for_markup(written: str, nasty: str):
     assert nasty not in written
     assert nasty[:4] not in written  # nor where quotes alone were escaped
