@@ -73,7 +73,8 @@ def _make_views(settings: schema.AugmentConfig) -> Callable[[int], types.Batch]:
     def make(number: int) -> types.Batch:
         rng = np.random.default_rng(number)
         arrays = {"record": record.astype(np.int32)}
-        arrays["partner"] = arrays["record"]
+        for name in ("partner", "query_owner", "positive_owner"):
+            arrays[name] = arrays["record"]
         for name in ("query", "positive"):
             drawn = zip(*(on_host(p, rng, settings) for p in stored), strict=True)
             arrays[name], arrays[f"{name}_statistics"] = map(np.stack, drawn)
@@ -93,7 +94,8 @@ def _make_draws(settings: schema.AugmentConfig) -> Callable[[int], types.Batch]:
     def make(number: int) -> types.Batch:
         rng = np.random.default_rng(number)
         arrays = {"record": record.astype(np.int32), "picture": stored}
-        arrays["partner"] = arrays["record"]
+        for name in ("partner", "query_owner", "positive_owner"):
+            arrays[name] = arrays["record"]
         arrays["example_valid"] = np.ones(len(record), bool)
         for view in ("query", "positive"):
             drawn = [device_views.draw(rng, settings, stored.shape[1]) for _ in stored]

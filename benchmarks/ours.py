@@ -178,6 +178,7 @@ def constant_batch(config: schema.ExperimentConfig) -> types.Batch:
 
     if row.stage == "contrastive":
         arrays["partner"] = rng.permutation(batch).astype(np.int32)
+        arrays["query_owner"] = arrays["positive_owner"] = arrays["record"]
         views = noise("query") | noise("positive")
         return types.Batch(arrays | views, row.stage)
     arrays |= noise("image")

@@ -71,7 +71,7 @@ def get_config(arg: str = "") -> ConfigDict:
             datasets=dict(chest=1.0, hand=1.0, head=1.0),
             image_size=SIZE,
             batch_size=64,
-            queue_size=512,
+            queue_size=448,  # a quarter of the pool
             momentum=0.99,
             batch_norm_rows=16,
         ),

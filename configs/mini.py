@@ -145,7 +145,7 @@ def _add_stages(config: ConfigDict) -> None:
             datasets=dict.fromkeys(pool, 1.0),
             image_size=96,
             batch_size=64,
-            queue_size=1024,  # ours: below a pool of 1,641 images
+            queue_size=384,  # ours: below a quarter of a pool of 1,641 images
             momentum=0.99,
             batch_norm_rows=16,
             augment=schema.augment("contrastive", crop_min_area=0.5),

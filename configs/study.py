@@ -58,7 +58,7 @@ def get_config(arg: str = "") -> ConfigDict:
                 datasets=dict.fromkeys(config.datasets, 1.0),
                 image_size=SIZE,
                 batch_size=64,
-                queue_size=512,
+                queue_size=256,  # below a quarter of the pool
                 momentum=0.99,
                 batch_norm_rows=16,
             ),

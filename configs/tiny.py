@@ -54,15 +54,8 @@ def get_config(arg: str = "demo") -> ConfigDict:
     for row in config.tasks.values():
         _shrink_task(row)
     _shrink_study(config.study)
-    fewest: dict[str, int] = {}
     for row in config.runs.values():
-        task = row.finetune.task
-        fewest[task] = min(fewest.get(task, row.steps), row.steps)
-    for row in config.runs.values():
-        # A control that trains for longer still does.
-        is_longer = row.stage == "finetune" and row.steps > fewest[row.finetune.task]
         _shrink_run(row)
-        row.steps += 2 * is_longer
     return config
 
 

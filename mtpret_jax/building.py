@@ -179,7 +179,7 @@ def _check_data(shop: Workshop) -> None:
 
 
 def _check_pool(shop: Workshop, row: schema.RunConfig) -> None:
-    """Refuses a set of which nothing may be read, and more negatives than images."""
+    """Refuses an empty set and more negatives than images; warns of a quarter."""
     excluded, size = pool.excluded(row, shop.findings), 0
     for name in row.contrastive.datasets:
         source = shop.open_set(name, "train")
@@ -190,6 +190,11 @@ def _check_pool(shop: Workshop, row: schema.RunConfig) -> None:
             f"a pool of {size} images would hold every image's own copies; use at "
             f"most {size}, better a quarter of it."
         )
+    if row.contrastive.queue_size > size // 4:
+        told = (
+            "contrastive.queue_size: %d is more than a quarter of a pool of %d images."
+        )
+        _LOG.warning(told, row.contrastive.queue_size, size)
 
 
 def _check_split(shop: Workshop, name: str, split: str) -> None:

@@ -296,7 +296,8 @@ def blank(
         "example_valid": np.ones(batch, bool),
     }
     if row.stage == "contrastive":
-        arrays["partner"] = arrays["record"]
+        for name in ("partner", "query_owner", "positive_owner"):
+            arrays[name] = arrays["record"]
         for name in ("query", "positive"):
             arrays |= {name: image, f"{name}_statistics": statistics}
         return types.Batch(arrays, task)

@@ -11,7 +11,9 @@ Arrays of a batch, by kind (`record` and `example_valid` are always there):
 | all            | `record` int32 [B], position in the split, -1 for padding;        |
 |                | `example_valid` bool [B], false for padding                       |
 | contrastive    | `query`, `positive`: pictures; `partner` int32 [B], the row of    |
-|                | `positive` that shows the image of the query in this row          |
+|                | `positive` that shows the image of the query in this row;         |
+|                | `query_owner`, `positive_owner` int32 [B]: alike for all images   |
+|                | of a set that are of one group (patient)                          |
 | supervised     | `image`: a picture                                                |
 | a picture      | uint8 or uint16 [B, H, W, 1], 0 for padding, with                 |
 |                | `<its name>_statistics` float32 [B, 2]: see `ops.views.normalise` |

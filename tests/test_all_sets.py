@@ -24,13 +24,11 @@ spec.loader.exec_module(tiny)
 
 def get_config():
     config = tiny.get_config("mtpret," + {releases!r})
-    with config.unlocked():
-        for name in set(config.runs) - {kept!r}:
-            del config.runs[name]
-    config.runs.continual.continual.rounds = 1
-    config.runs.continual.continual.tasks = {continual!r}
-    config.runs.continual.steps = 2
-    config.report.baseline = "mtpret"
+    config.study.update(
+        tasks={tasks!r}, hold_out={held!r}, arms=("mtpret",), seeds=(1,), claims=()
+    )
+    config.study.continual.continual.update(tasks={continual!r}, rounds=1)
+    config.study.continual.steps = 2
     return config
 """
 
@@ -41,11 +39,18 @@ def test_the_full_config_runs_on_dummy_releases_and_16_devices(tmp_path):
     for name in catalogue.released():
         dummy_data = importlib.import_module(f"tfds_builders.{name}.dummy_data")
         dummy_data.write(releases / name, images=120)
-    kept = {"contrastive", "continual", *(f"mtpret_{name}" for name in FINETUNED)}
+    made = {"contrastive.s0", "mtpret.f100.s0"}
+    made |= {f"mtpret.{name}.f100.s0" for name in FINETUNED}
     tiny = str(REPOSITORY / "configs" / "tiny.py")
     config = tmp_path / "all.py"
     config.write_text(
-        CONFIG.format(tiny=tiny, releases=str(releases), kept=kept, continual=CONTINUAL)
+        CONFIG.format(
+            tiny=tiny,
+            releases=str(releases),
+            tasks=FINETUNED,
+            held=FINETUNED[1:],
+            continual=CONTINUAL,
+        )
     )
 
     done = subprocess.run(
@@ -69,14 +74,12 @@ def test_the_full_config_runs_on_dummy_releases_and_16_devices(tmp_path):
     )
 
     assert done.returncode == 0, done.stderr[-3000:]
-    for name in kept:
+    for name in made:
         assert f"Run '{name}' uses 8 of 16 devices" in done.stderr
-    report = json.loads((tmp_path / "work" / "report.json").read_text())
-    assert set(FINETUNED) <= set(report["tasks"])
-    assert len(report["audit"]["pools"]["contrastive"]["sets"]) == 11
-    assert tuple(report["forgetting"]["continual"]["tasks"]) == CONTINUAL
-    values = report["tasks"]["bone_abnormality"]["arms"]["mtpret"]["values"]
+    study = json.loads((tmp_path / "work" / "study.json").read_text())
+    assert set(FINETUNED) == set(study["tasks"])
+    assert len(study["audit"]["pools"]["contrastive.s0"]["sets"]) == 11
+    assert tuple(study["forgetting"]["mtpret.f100.s0"]["tasks"]) == CONTINUAL
+    values = study["values"]["bone_abnormality"]["1"]["mtpret"]
     for metric in ("auroc", "auroc_study", "kappa", "kappa_study"):
         assert values[metric]["value"] is not None, metric
-    page = (tmp_path / "work" / "report.html").read_text()
-    assert "Per image and per study" in page

@@ -27,7 +27,7 @@ def draw_warp(
     rng: np.random.Generator,
     settings: config.AugmentConfig,
     *,
-    content: tuple[int, int, int, int],
+    content: tuple[float, float, float, float],
     size: int,
 ) -> np.ndarray:
     """Draws a crop, a rotation and a flip as one warp of the square onto itself.
@@ -38,7 +38,8 @@ def draw_warp(
     Args:
       rng: Source of chance.
       settings: Sizes of the changes.
-      content: x0, y0, x1, y1 of the picture in the square, pixels.
+      content: x0, y0, x1, y1 of the picture in the square, pixels; beyond it where
+        the crop may be there, too.
       size: Side of the square, pixels.
 
     Returns:
@@ -73,10 +74,10 @@ def draw_warp(
     )
 
 
-def _place(fraction: float, side: float, low: int, high: int, size: int) -> float:
+def _place(fraction: float, side: float, low: float, high: float, size: int) -> float:
     """Start of a crop of length `side` along one axis, pixels of the square."""
-    first, last = sorted((float(low), high - side))
-    first, last = max(first, 0.0), min(last, size - side)
+    first, last = sorted((low, high - side))
+    first, last = max(first, min(0.0, low)), min(last, max(size, high) - side)
     return first + fraction * (last - first)
 
 
@@ -89,8 +90,7 @@ def change_intensity(
     """Draws brightness, contrast, gamma, blur and noise, in this order.
 
     Contrast works about the mean of the valid pixels. Intensities are clipped to their
-    range after contrast and after noise; that clipping and gamma are what a z-score
-    of each image leaves of brightness and contrast. The result is rounded once.
+    range after contrast and after noise. The result is rounded once.
 
     Args:
       rng: Source of chance.
@@ -173,8 +173,12 @@ def draw_view(
     *,
     size: int,
     mode: str,
+    inside: bool = False,
 ) -> transforms.View:
     """Draws a warp and new intensities for a stored picture.
+
+    The view is normalised by what was measured before its intensities were changed, or
+    a z-score of each image would undo brightness and contrast.
 
     Args:
       rng: Source of chance.
@@ -182,11 +186,20 @@ def draw_view(
       image: As for `transforms.warp_image`.
       size: Side of the square, pixels.
       mode: As for `transforms.fit`.
+      inside: Whether the crop lies in the picture, anywhere along its longer side, and
+        nothing is padding: what a rotation lays bare repeats the edge. Two views of an
+        image could be told by the shape of their padding alone.
     """
     height, width = image.shape
+    mode = "crop" if inside and mode == "pad" else mode
     fitted = transforms.fit(height, width, size=size, mode=mode)
-    warp = draw_warp(rng, settings, content=fitted.content, size=size)
+    content = fitted.content
+    if inside:
+        content = (fitted.matrix @ [[0, width], [0, height], [1, 1]])[:2].T.ravel()
+    warp = draw_warp(rng, settings, content=tuple(content), size=size)
     matrix = warp @ fitted.matrix
     warped, valid = transforms.warp_image(image, matrix, size=size)
+    valid = valid | inside
+    statistics = transforms.measure(warped, valid)
     warped = change_intensity(rng, settings, warped, valid)
-    return transforms.View(warped, valid, matrix)
+    return transforms.View(warped, valid, matrix, statistics)

@@ -5,6 +5,7 @@ The arrays are those of the table in `mtpret_jax.types`, without the leading axi
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -102,17 +103,23 @@ class View:
         self._statistics = _statistics(source, input_config)
         self._first_record = first_record
         self._depth = depth
+        # A digest, so that it is the same whatever other sets there are.
+        self._owner = np.array(
+            [zlib.crc32(f"{source.name}/{r['group']}".encode()) for r in source.index],
+            np.uint32,
+        ).view(np.int32)
 
     def __call__(self, record: int, rng: np.random.Generator) -> types.Example:
         """Draws a view; `record` in the element counts from `first_record`."""
         _, image = _read(self._source, int(record))
         view = augment.draw_view(
-            rng, self._augment, image, size=self._size, mode=self._mode
+            rng, self._augment, image, size=self._size, mode=self._mode, inside=True
         )
         image, statistics = transforms.to_input(view, statistics=self._statistics)
         return {
             "view": image.astype(self._depth, copy=False),
             "statistics": statistics,
+            "owner": self._owner[record],
             "record": np.asarray(self._first_record + record, np.int32),
             "example_valid": np.asarray(True),
         }

@@ -151,6 +151,8 @@ class Pairs:
             "positive": positive["view"],
             "positive_statistics": positive["statistics"],
             "partner": partner[row],
+            "query_owner": query["owner"],
+            "positive_owner": positive["owner"],
             "record": query["record"],
             "example_valid": query["example_valid"],
         }

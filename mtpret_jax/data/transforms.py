@@ -56,11 +56,14 @@ class View:
       image: Of the picture's type, [size, size].
       valid: Where it is not padding, bool [size, size].
       matrix: Stored picture to square, float64 [3, 3]; its inverse leads back.
+      statistics: Mean and deviation in grey levels, by which it is normalised unless
+        those of the set are; None: those of its own pixels.
     """
 
     image: np.ndarray
     valid: np.ndarray
     matrix: np.ndarray
+    statistics: tuple[float, float] | None = None
 
 
 def decode(encoded: np.ndarray) -> np.ndarray:
@@ -283,25 +286,43 @@ def to_input(
     Args:
       view: Of stored integers.
       statistics: Mean and standard deviation of intensities in [0, 1] to use; those of
-        the view's own pixels when None.
+        the view when None.
 
     Returns:
       The view's type, [H, W, 1]; and mean and deviation in its grey levels, float32
       [2], the deviation never 0.
     """
     top = RANGE[view.image.dtype]
-    image = cv2.max(view.image, 1.0)  # pyright: ignore[reportCallIssue, reportArgumentType]
-    if not view.valid.all():
-        image = cv2.copyTo(image, view.valid.view(np.uint8))
-    if statistics is None:  # Padding, which is 0, adds nothing to either sum.
-        count = max(1, cv2.countNonZero(image))
-        mean = cv2.sumElems(image)[0] / count
-        square = cv2.norm(image, cv2.NORM_L2SQR) / count
-        deviation = math.sqrt(max(0.0, square - mean * mean))
-    else:
+    image = _pad_with_zeros(view.image, view.valid)
+    if statistics is not None:
         mean, deviation = (top * value for value in statistics)
+    else:
+        mean, deviation = view.statistics or _measure(image)
     found = np.array([mean, deviation + top * _EPSILON], np.float32)
     return image[..., np.newaxis], found
+
+
+def measure(image: np.ndarray, valid: np.ndarray) -> tuple[float, float]:
+    """Mean and deviation, in grey levels, of the pixels that are not padding.
+
+    Args:
+      image: uint8 or uint16 [H, W].
+      valid: Where it is not padding, bool [H, W].
+    """
+    return _measure(_pad_with_zeros(image, valid))
+
+
+def _pad_with_zeros(image: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """[H, W] with padding of 0 and black of 1."""
+    image = cv2.max(image, 1.0)  # pyright: ignore[reportCallIssue, reportArgumentType]
+    return image if valid.all() else cv2.copyTo(image, valid.view(np.uint8))
+
+
+def _measure(image: np.ndarray) -> tuple[float, float]:
+    count = max(1, cv2.countNonZero(image))  # 0 adds nothing to either sum.
+    mean = cv2.sumElems(image)[0] / count
+    square = cv2.norm(image, cv2.NORM_L2SQR) / count
+    return mean, math.sqrt(max(0.0, square - mean * mean))
 
 
 def valid_mean(image: np.ndarray, valid: np.ndarray) -> tuple[float, int]:

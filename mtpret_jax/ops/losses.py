@@ -8,7 +8,12 @@ import optax
 
 
 def info_nce(
-    query: jax.Array, positive: jax.Array, negatives: jax.Array, *, temperature: float
+    query: jax.Array,
+    positive: jax.Array,
+    negatives: jax.Array,
+    *,
+    temperature: float,
+    excluded: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Contrasts each query with its positive and a shared pool of negatives.
 
@@ -18,6 +23,7 @@ def info_nce(
         No gradient should reach it; the caller stops it.
       negatives: The queue, unit length, float32 [K, D].
       temperature: Softmax temperature, dimensionless, above 0.
+      excluded: Negatives that do not count for a query, bool [B, K]; None: all do.
 
     Returns:
       Loss of each example in nats, float32 [B], ln(1 + K) when all similarities are
@@ -38,6 +44,8 @@ def info_nce(
     agreement = jnp.sum(query * positive, axis=-1, keepdims=True)  # [B, 1]
     exact = jax.lax.Precision.HIGHEST
     others = jnp.matmul(query, negatives.T, precision=exact)  # [B, K]
+    if excluded is not None:
+        others = jnp.where(excluded, -jnp.inf, others)
     logits = jnp.concatenate([agreement, others], axis=-1) / temperature
     loss = -jax.nn.log_softmax(logits, axis=-1)[:, 0]
     return loss, jnp.max(others, axis=-1) < agreement[:, 0]

@@ -70,9 +70,8 @@ def _arms(report: Report) -> str:
         cells = (
             _cell(task["arms"].get(arm), task["primary"]) for task in tasks.values()
         )
-        took = words.cost(
-            task["arms"].get(arm, {}).get("compute") for task in tasks.values()
-        )
+        measured = [task["arms"].get(arm, {}) for task in tasks.values()]
+        took = words.cost(row.get("compute") for row in measured)
         rows.append(
             f"<tr><th>{swatch(arms, arm)}</th>{''.join(cells)}<td>{took}</td></tr>"
         )

@@ -5,6 +5,8 @@ images' views. The key encoder that made those views follows the query encoder s
 BatchNorm takes its statistics over fixed groups of the global batch, and each group of
 keys belongs to queries of many groups, so that statistics do not tell which key belongs
 to which query: a batch holds the other view of an image in another row, `partner`.
+
+A key of the query's own image or patient is no negative of it.
 """
 
 from __future__ import annotations
@@ -36,12 +38,14 @@ class ContrastiveMemory(flax.struct.PyTreeNode):
       key_state: Batch statistics of the key encoder's backbone.
       queue: Embeddings of earlier keys, unit length, as they were encoded, float32
         [K, D].
+      owner: Of whom each key is, as in a batch (`types`), int32 [K]; -1: of nobody.
       pointer: Row of the queue that is overwritten next, int32 [].
     """
 
     key_params: types.Tree
     key_state: types.Tree
     queue: jax.Array
+    owner: jax.Array
     pointer: jax.Array
 
 
@@ -90,6 +94,7 @@ class ContrastiveStage:
                 key_params=pair,
                 key_state=body.model_state,
                 queue=queue,
+                owner=jnp.full(self.config.queue_size, -1, jnp.int32),
                 pointer=jnp.zeros((), jnp.int32),
             ),
         )
@@ -142,6 +147,11 @@ class ContrastiveStage:
         queue = jax.lax.dynamic_update_slice(
             memory.queue, keys, (memory.pointer, jnp.zeros((), jnp.int32))
         )
+        owner = jax.lax.dynamic_update_slice(
+            memory.owner,
+            placement.replicate(arrays["positive_owner"]),
+            (memory.pointer,),
+        )
         pointer = (memory.pointer + keys.shape[0]) % config.queue_size
         state = types.TrainState(
             step=state.step + 1,
@@ -152,6 +162,7 @@ class ContrastiveStage:
                 key_params=key_params,
                 key_state=key_state,
                 queue=queue,
+                owner=owner,
                 pointer=pointer.astype(jnp.int32),
             ),
         )
@@ -181,7 +192,7 @@ class ContrastiveStage:
         memory: ContrastiveMemory,
     ) -> tuple[types.Tree, types.Tree, _Told]:
         """Gradients, batch statistics, and what `_scalars` takes."""
-        loss = functools.partial(self._loss, queue=memory.queue)
+        loss = functools.partial(self._loss, memory=memory)
         gradient = jax.grad(loss, has_aux=True)
         parts = self.config.microbatches
         if parts == 1:
@@ -199,13 +210,17 @@ class ContrastiveStage:
         model_state: types.Tree,
         query: types.Tree,
         positive: jax.Array,
-        queue: jax.Array,
+        memory: ContrastiveMemory,
     ) -> tuple[jax.Array, tuple[types.Tree, _Told]]:
         """Mean loss; batch statistics and what `_scalars` takes."""
         image = views.normalise(query)[_QUERY]  # Of a micro-batch at a time.
         embedding, body_state, _ = self._embed(params, model_state, image)
         loss, first = losses.info_nce(
-            embedding, positive, queue, temperature=self.config.temperature
+            embedding,
+            positive,
+            memory.queue,
+            temperature=self.config.temperature,
+            excluded=query["query_owner"][:, None] == memory.owner[None],
         )
         return loss.mean(), (body_state, (loss, first, embedding))
 

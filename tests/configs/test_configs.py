@@ -1,5 +1,6 @@
 """Every config of `configs/` loads, parses and traces without memory; so does tiny."""
 
+import importlib
 import importlib.util
 import pathlib
 
@@ -68,7 +69,7 @@ def test_tiny_shrinks_every_config(name):
     assert all(row.image_size <= 64 for row in config.tasks.values())
     assert all(row.builder == "phantom_xray" for row in config.datasets.values())
     steps = {row.arm: row.steps for row in config.runs.values() if row.arm}
-    assert {arm for arm, n in steps.items() if n > 4} <= {"contrastive_longer"}
+    assert max(steps.values()) <= 4
     folder = ARGUMENTS.get(name, "").partition(",")[0]
     assert list(config.runs) == list(load(name, folder).runs)
 
@@ -78,8 +79,7 @@ def test_arms_have_equal_fine_tuning_budgets():
         config = load(name, ARGUMENTS.get(name, ""))
         budgets = {}
         for row in config.runs.values():
-            # The control's steps are those of stage 2 besides.
-            if row.stage == "finetune" and row.arm != "contrastive_longer":
+            if row.stage == "finetune":
                 same = (row.steps, row.optimizer, row.evaluate_every)
                 budgets.setdefault(row.finetune.task, set()).add(same)
         assert all(len(found) == 1 for found in budgets.values())
@@ -100,16 +100,31 @@ def test_a_users_own_set_and_task_are_a_few_lines():
         "xray_folder", folder="knees", labels=dict(label=["no", "maybe", "yes"])
     )
     config.tasks.knees = schema.task(kind="classification", dataset="ours")
-    config.runs.contrastive.contrastive.datasets.ours = 1.0
-    config.runs.continual.continual.tasks += ("knees",)
-    config.runs.mtpret_knees = schema.run(
-        arm="mtpret", init_from="continual", finetune=dict(task="knees")
-    )
+    config.study.contrastive.contrastive.datasets.ours = 1.0
+    config.study.tasks += ("knees",)
 
-    parsed = schema.parse(config)
+    parsed = plan.expand(schema.parse(config))
     assert parsed.tasks["knees"].dataset == "ours"
-    assert parsed.runs["continual"].tasks[-1] == "knees"
-    assert parsed.runs["contrastive"].contrastive.datasets["ours"] == 1.0
+    assert parsed.runs["mtpret.f100.s0"].tasks[-1] == "knees"
+    assert parsed.runs["contrastive.s0"].contrastive.datasets["ours"] == 1.0
+    assert parsed.runs["mtpret.knees.f100.s0"].init_from == "mtpret.f100.s0"
+
+
+def test_mtpret_is_a_study_with_controls_that_reads_official_splits():
+    config = load("mtpret", "folder")
+
+    assert min(config.study.seeds) >= 3
+    assert config.study.frozen
+    assert len(config.study.claims) >= 4
+    assert {"control", "control_updates"} <= set(config.study.arms)
+    held = {config.tasks[task].dataset for task in config.study.hold_out}
+    assert held == {"covid_chestxray", "fracatlas"}
+    for name, row in config.datasets.items():
+        home = f"tfds_builders.{name}.{name}_dataset_builder"
+        made = importlib.import_module(home).Builder
+        wanted = "official" if made.HAS_OFFICIAL_SPLIT else "grouped"
+        assert row.splits == wanted, name
+    assert config.runs["contrastive.s0"].contrastive.augment.crop_min_area >= 0.4
 
 
 def test_mtpret_trains_for_the_epochs_it_claims():
@@ -120,9 +135,9 @@ def test_mtpret_trains_for_the_epochs_it_claims():
         "shenzhen_cxr": 662 * 0.8,
         "montgomery_cxr": 138 * 0.8,
         "indiana_cxr": 7_470 * 0.8,
-        "rsna_bone_age": 14_236 * 0.8,
-        "kermany_pneumonia": 5_856 * 0.8,
-        "mura": 40_005 * 0.8,
+        "rsna_bone_age": 12_611,
+        "kermany_pneumonia": 5_232 * 0.9,
+        "mura": 36_808 * 0.9,
         "chest_xray_masks": 800 * 0.8,
         "panoramic_mandible": 116 * 0.8,
         "tbx11k": 800 * 0.8,
@@ -136,8 +151,9 @@ def test_mtpret_trains_for_the_epochs_it_claims():
             task = config.tasks[row.finetune.task]
             epochs = row.steps * task.batch_size / train[task.dataset]
             assert 19 < epochs < 105, row.finetune.task
-    stage = config.runs["contrastive"]
+    stage = config.runs["contrastive.s0"]
     pool = sum(train[name] for name in stage.contrastive.datasets)
     epochs = stage.steps * stage.contrastive.batch_size / pool
-    assert round(pool, -3) == 148_000
+    assert round(pool, -3) == 150_000
     assert abs(epochs - 200) < 2
+    assert stage.contrastive.queue_size <= pool / 4

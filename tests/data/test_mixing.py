@@ -59,7 +59,7 @@ def _batches(tiny, index=0, count=1, augment=STILL):
     )
     stream = pipeline.contrastive_stream(
         settings,
-        config.InputConfig(threads=2, buffer=2),
+        config.InputConfig(fit="stretch", threads=2, buffer=2),
         {"tiny": tiny.folder},
         seed=1,
         shard=pipeline.Shard(index, count),

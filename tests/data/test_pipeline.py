@@ -180,7 +180,8 @@ def test_padding_is_zero_and_unknown_in_training(tiny):
     assert not pixel_known[image[..., 0] == 0].any()
     for one in batch["image"]:
         real = one[one != 0]
-        np.testing.assert_allclose([real.mean(), real.std()], [0, 1], atol=1e-3)
+        # Normalised by what it was before the noise.
+        np.testing.assert_allclose([real.mean(), real.std()], [0, 1], atol=0.3)
 
 
 def test_evaluation_covers_every_example_once(tiny):
@@ -262,11 +263,13 @@ def test_contrastive_views_are_two_of_one_picture(tiny):
     stream = pipeline.contrastive_stream(settings, INPUT, folders, seed=0)
     batches = seen(take(stream, 6))
     arrays = {"query", "positive", "partner", "record", "example_valid"}
-    assert batches[0].keys() == arrays
+    assert batches[0].keys() == arrays | {"query_owner", "positive_owner"}
     for batch in batches:
         assert batch["query"].shape == (8, 32, 32, 1)
         assert sorted(batch["partner"]) == list(range(8))
         other = batch["positive"][batch["partner"]]
+        owner = batch["positive_owner"][batch["partner"]]
+        np.testing.assert_array_equal(batch["query_owner"], owner)
         differ = np.abs(batch["query"] - other).max((1, 2, 3))
         assert (differ > 0.05).all()
     records = np.concatenate([b["record"] for b in batches])

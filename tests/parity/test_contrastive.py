@@ -54,6 +54,8 @@ def batch(step):
     order = goldens.order(step)
     arrays = {"query": query, "positive": positive[order]}
     arrays["partner"] = np.argsort(order).astype(np.int32)
+    owner = (step * goldens.BATCH + np.arange(goldens.BATCH)).astype(np.int32)
+    arrays |= {"query_owner": owner, "positive_owner": owner[order]}
     return types.Batch(arrays, contrastive.TASK)
 
 
@@ -80,7 +82,9 @@ def first_state(stage, golden):
         params={"backbone": tree["params"], "heads": {contrastive.TASK: head}},
         model_state={"backbone": tree["model_state"], "heads": {}},
         opt_state=stage.optimizer.direction.init(pair),
-        memory=zeros.memory.replace(queue=goldens.first_queue()),
+        memory=zeros.memory.replace(
+            queue=goldens.first_queue(), owner=zeros.memory.owner - 1
+        ),
     )
 
     def widen(leaf):
@@ -93,11 +97,13 @@ def record_logits(monkeypatch):
     """A list that gets the logits of each step, from what the loss is given."""
     found, original = [], losses.info_nce
 
-    def info_nce(query, positive, negatives, *, temperature):
+    def info_nce(query, positive, negatives, *, temperature, excluded):
         pairs = jnp.sum(query * positive, -1, keepdims=True)
         logits = jnp.concatenate([pairs, query @ negatives.T], -1) / temperature
         jax.debug.callback(lambda x: found.append(np.asarray(x)), logits, ordered=True)
-        return original(query, positive, negatives, temperature=temperature)
+        return original(
+            query, positive, negatives, temperature=temperature, excluded=excluded
+        )
 
     monkeypatch.setattr(losses, "info_nce", info_nce)
     return found

@@ -72,6 +72,8 @@ def random_batch(kind: str, size: int, rows: int, seed: int = 0) -> dict:
     }
     if kind == "contrastive":
         arrays["partner"] = rng.permutation(rows).astype(np.int32)
+        arrays["query_owner"] = arrays["record"]
+        arrays["positive_owner"] = np.argsort(arrays["partner"]).astype(np.int32)
         return arrays | {"query": image(), "positive": image()}
     arrays["image"] = image()
     if kind == "classification":

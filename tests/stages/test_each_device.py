@@ -113,7 +113,7 @@ def test_a_step_costs_a_device_the_same_on_any_mesh(compile_step, run, task):
         if devices == 1:
             assert sent == 0
             continue
-        width = 16  # of the embeddings of the tiny config
+        width = 16 + 1  # of the embeddings of the tiny config, and whose each is
         keys = FLOAT * EACH * devices * width if run == "contrastive" else 0
         # Those of the key encoder are as many.
         statistics = each.statistics * (1 + (run == "contrastive"))

@@ -59,6 +59,8 @@ def host_batch(
         arrays = {"query": image[0], "positive": image[1]}
         # Partners lie on the other process.
         arrays["partner"] = np.roll(np.arange(rows, dtype=np.int32), rows // 2)
+        arrays["query_owner"] = np.arange(rows, dtype=np.int32)
+        arrays["positive_owner"] = np.roll(arrays["query_owner"], rows // 2)
     else:
         (name,) = row.tasks
         rows, size = _sizes(config.tasks[name])
