@@ -64,10 +64,13 @@ class Workshop:
         splits = self.config.datasets[name].splits
         return sources.open_prepared(self.folders[name], split, splits)
 
-    def subset(self, row: schema.RunConfig, task: str, split: str) -> subsets.Subset:
+    def subset(
+        self, row: schema.RunConfig, task: str, split: str, *, whole: bool = False
+    ) -> subsets.Subset:
         """The part of a split whose labels a run may use; all of the test split.
 
-        Of validation, stage 2 uses no more than it trains with meanwhile.
+        Of validation, stage 2 uses no more than it trains with meanwhile, or the
+        `whole`, unless the config has a bound.
         """
         if split == "test":
             return subsets.ALL
@@ -77,6 +80,8 @@ class Workshop:
             excluded = leaves.get(self.config.tasks[task].dataset, frozenset())
             used = dataclasses.replace(used, excluded=excluded)
         if row.stage != "continual" or split != "validation":
+            return used
+        if whole and not row.continual.validation_batches:
             return used
         batches = config_checks.validation_batches(row)
         most = batches * self.config.tasks[task].batch_size
@@ -379,9 +384,9 @@ def open_streams(
 
 
 def open_split(
-    shop: Workshop, row: schema.RunConfig, task: str, split: str
+    shop: Workshop, row: schema.RunConfig, task: str, split: str, *, whole: bool = False
 ) -> pipeline.Stream:
-    """The evaluation batches of a run's task."""
+    """The evaluation batches of a run's task; `whole` as for `Workshop.subset`."""
     settings = shop.config.tasks[task]
     return pipeline.eval_batches(
         task,
@@ -390,6 +395,6 @@ def open_split(
         shop.folders[settings.dataset],
         split,
         splits=shop.config.datasets[settings.dataset].splits,
-        subset=shop.subset(row, task, split),
+        subset=shop.subset(row, task, split, whole=whole),
         shard=shop.shard,
     )

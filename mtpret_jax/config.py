@@ -190,7 +190,10 @@ class ContinualConfig:
     anchor_pretrained: float = 0.01  # pull to the weights before the stage
     feature_memory: float = 0.0  # pull to the features before the segment
     head_decay: float = 0.01  # pull of a head's kernels to zero, beside the anchors
-    validation_batches: int = 0  # of each task, at most; 0: together as many as steps
+    batch_norm_batches: int = 10  # of each task, from which BatchNorm's statistics are
+    # taken anew before it is measured, and of all alike at the end; 0: they stay
+    validation_batches: int = 0  # of each task, at most; 0: in curves, together as many
+    # as steps; for what is forgotten and transferred, all
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from mtpret_jax import building, deciding, models, probes, recording, types
+from mtpret_jax import building, deciding, models, predicted, probes, types
 from mtpret_jax import config as schema
 from mtpret_jax.metrics import classification
 from mtpret_jax.ops import views
@@ -55,7 +55,7 @@ def write(
     if jax.process_index() == 0:
         folder.mkdir(parents=True, exist_ok=True)
     for method, records in predictions.items():
-        recording.write_arrays(folder / f"test.{method}.npz", records)
+        predicted.write_arrays(folder / f"test.{method}.npz", records)
     if jax.process_index() == 0:
         whole.write_json(folder / _FACTS, facts)
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
+import functools
 import logging
 import math
 import time
@@ -14,10 +13,9 @@ from typing import Any
 
 import jax
 import numpy as np
-from etils import epath
 
-from mtpret_jax import building, deciding, types
-from mtpret_jax.data import sources, subsets
+from mtpret_jax import batch_norm, building, deciding, types
+from mtpret_jax.data import subsets
 from mtpret_jax.training import (
     checkpoint,
     evaluation,
@@ -53,7 +51,11 @@ class _Step:
 
 
 class Recorder:
-    """The hook of one run's loop; see `loop.Hook`."""
+    """The hook of one run's loop; see `loop.Hook`.
+
+    Attributes:
+      estimator: Of BatchNorm's statistics, in stage 2.
+    """
 
     def __init__(
         self,
@@ -82,6 +84,8 @@ class Recorder:
         if jax.process_index() == 0:
             self._writer = reporting.RunWriter(self._folder, resume_step=start)
         if self._tasks:
+            batches = row.continual.batch_norm_batches
+            self.estimator = batch_norm.Estimator(shop, row, batches)
             learner = building.build_learner(config, shop.tasks, row)
             self._predict = sharding.compile_predict(learner.predict, shop.mesh)
             sizes = [config.tasks[task].batch_size for task in self._tasks]
@@ -189,9 +193,11 @@ class Recorder:
         *,
         samples: int = 0,
         worst: evaluation.Worst | None = None,
+        whole: bool = False,
     ) -> tuple[evaluation.Records, evaluation.Records]:
         """Runs the state's model over a split; see `evaluation.evaluate`."""
-        with building.open_split(self._shop, self._row, task, split) as batches:
+        opened = building.open_split(self._shop, self._row, task, split, whole=whole)
+        with opened as batches:
             return evaluation.evaluate(
                 lambda batch: self._predict(state.params, state.model_state, batch),
                 batches,
@@ -205,10 +211,10 @@ class Recorder:
         return self._shop.tasks[task].metric().primary
 
     def _validate(
-        self, task: str, state: types.TrainState
+        self, task: str, state: types.TrainState, *, whole: bool = False
     ) -> tuple[dict[str, float], float]:
         """All values, and the one by which steps are compared."""
-        records, _ = self.evaluate(task, "validation", state)
+        records, _ = self.evaluate(task, "validation", state, whole=whole)
         values = evaluation.values(self._shop.tasks[task].metric(), records)
         if math.isnan(values[self._primary(task)]):
             _LOG.warning(
@@ -282,21 +288,36 @@ class Recorder:
     ) -> dict[str, float]:
         """How good every task trained so far is now; one row of the matrix."""
         trained = {entry.task for entry in self._segments[: segment + 1]}
-        values = {}
+        now, values, whole = self._segments[segment].task, {}, {}
         for task in self._tasks:
-            found = self._validate(task, state)[0] if task in trained else {}
-            value = found.get(self._primary(task), math.nan)
-            values[task] = value if math.isfinite(value) else None
+            if task not in trained:
+                values[task] = None
+                continue
+            settled = self.estimator.of_task(state, task)
+            values[task] = self._value(task, settled)
+            if task == now or done == self._ends[-1]:
+                used = self._measured_on[task]
+                is_same = used["records"] == used["whole"]
+                whole[task] = (
+                    values[task] if is_same else self._value(task, settled, whole=True)
+                )
         if jax.process_index() == 0:
-            self._write_matrix(values, segment, done)
+            self._write_matrix({"values": values, "whole": whole}, segment, done)
         return {
             f"validation/{task}": value
             for task, value in values.items()
             if value is not None
         }
 
+    def _value(
+        self, task: str, state: types.TrainState, *, whole: bool = False
+    ) -> float | None:
+        """The primary value; None if there is nothing to measure."""
+        value = self._validate(task, state, whole=whole)[0][self._primary(task)]
+        return value if math.isfinite(value) else None
+
     def _write_matrix(
-        self, values: dict[str, float | None], segment: int, done: int
+        self, measured: Mapping[str, Any], segment: int, done: int
     ) -> None:
         """Adds the row of a segment to `forgetting.json`."""
         path = self._folder / "forgetting.json"
@@ -306,27 +327,43 @@ class Recorder:
             matrix = {
                 "tasks": list(self._tasks),
                 "metric": {task: self._primary(task) for task in self._tasks},
-                "measured_on": {task: self._measured_on(task) for task in self._tasks},
+                "measured_on": self._measured_on,
                 "segments": [],
             }
         rounds = segment // len(self._tasks)
         task = self._segments[segment].task
-        row = {"task": task, "round": rounds, "steps": done, "values": values}
+        row = {"task": task, "round": rounds, "steps": done, **measured}
         # A segment done again after a crash takes the place of its first try.
         before = [entry for entry in matrix["segments"] if entry["steps"] < done]
         matrix["segments"] = [*before, row]
         whole.write_json(path, matrix)
 
-    def _measured_on(self, task: str) -> dict[str, Any]:
-        """How many of a task's validation images are used, of how many it may use."""
-        settings = self._shop.config.tasks[task]
-        source = self._shop.open_set(settings.dataset, "validation")
-        used = self._shop.subset(self._row, task, "validation")
-        parts = {"records": used, "of": dataclasses.replace(used, most=0)}
-        return {"split": "validation"} | {
-            name: len(subsets.usable_records(source, settings, part))
-            for name, part in parts.items()
-        }
+    @functools.cached_property
+    def _measured_on(self) -> dict[str, dict[str, Any]]:
+        """For each task, how many validation images are used, of how many it may use.
+
+        `records` each time; `whole` for what is forgotten and transferred, which is
+        told only where `is_enough`.
+        """
+        found = {}
+        for task in self._tasks:
+            settings = self._shop.config.tasks[task]
+            source = self._shop.open_set(settings.dataset, "validation")
+            used, whole = (
+                self._shop.subset(self._row, task, "validation", whole=each)
+                for each in (False, True)
+            )
+            told = subsets.describe(source, settings, whole)
+            everything = dataclasses.replace(used, most=0)
+            found[task] = {
+                "split": "validation",
+                "records": len(subsets.usable_records(source, settings, used)),
+                "whole": told["records"],
+                "of": len(subsets.usable_records(source, settings, everything)),
+                "positives": told["positives"],
+                "is_enough": told["positives"] >= deciding.FEWEST,
+            }
+        return found
 
 
 def is_measured(
@@ -342,31 +379,3 @@ def is_measured(
         return False
     before = end - segments[index].steps
     return not every or index == len(segments) - 1 or end // every > before // every
-
-
-def write_predictions(
-    folder: epath.Path, source: sources.Source, records: evaluation.Records
-) -> None:
-    """Writes `<split>.csv`, whose pictures these are, and `<split>.npz`, the records.
-
-    Args:
-      folder: Of the predictions of a run's task; made when missing.
-      source: The split that was predicted.
-      records: As `evaluation.evaluate` gives them.
-    """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["record", "image_id", "group"])
-    for record in records["record"]:
-        entry = source.index[record]
-        writer.writerow([record, entry["image_id"], entry["group"]])
-    if jax.process_index() == 0:
-        folder.mkdir(parents=True, exist_ok=True)
-        whole.write(folder / f"{source.split}.csv", text.getvalue())
-    write_arrays(folder / f"{source.split}.npz", records)
-
-
-def write_arrays(path: epath.Path, arrays: evaluation.Records) -> None:
-    """Writes named arrays, compressed, from the first process."""
-    if jax.process_index() == 0:
-        whole.write_arrays(path, arrays)

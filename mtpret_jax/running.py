@@ -14,13 +14,14 @@ from etils import epath
 
 import mtpret_jax
 from mtpret_jax import (
+    batch_norm,
     building,
     deciding,
     frozen,
     golden,
     inference,
-    models,
     pool,
+    predicted,
     recording,
     starting,
     types,
@@ -28,7 +29,6 @@ from mtpret_jax import (
 from mtpret_jax import config as schema
 from mtpret_jax.data import pipeline, sources
 from mtpret_jax.metrics import classification, segmentation
-from mtpret_jax.stages import supervised
 from mtpret_jax.training import (
     checkpoint,
     evaluation,
@@ -96,6 +96,8 @@ def run_one(
             facts |= choice | _test(shop, name, recorder, state)
             if row.finetune.frozen:
                 facts["frozen"] = frozen.read(_predictions(shop, name))
+        if row.stage == "continual":
+            state = recorder.estimator.of_all(state)
         go_on()
         _end(shop, name, stage, state, facts)
     finally:
@@ -158,35 +160,10 @@ def _begin(
             config, name, state, runs=shop.workdir / "runs", weights=shop.weights
         )
     # 4. Statistics of the new images, the same for every arm.
-    if row.stage == "finetune" and row.finetune.batch_norm_batches:
-        state = _reestimate(shop, row, state)
+    if row.stage == "finetune":
+        looked_at = row.finetune.batch_norm_batches
+        state = batch_norm.Estimator(shop, row, looked_at).of_all(state)
     return state
-
-
-def _reestimate(
-    shop: building.Workshop, row: schema.RunConfig, state: types.TrainState
-) -> types.TrainState:
-    """Replaces the backbone's running statistics by means over training batches."""
-    name = row.finetune.task
-    backbone = models.build_backbone(shop.config.backbone, batch_norm_momentum=0.0)
-    statistics = sharding.compile_statistics(
-        lambda params, zeros, batch: supervised.batch_statistics(
-            backbone, params, zeros, batch, shop.tasks[name]
-        ),
-        shop.mesh,
-    )
-    params, zeros = state.params["backbone"], state.model_state["backbone"]
-    count = row.finetune.batch_norm_batches
-    total = None
-    with building.open_streams(shop, row, {name: 0})[name] as stream:
-        for _ in range(count):
-            batch = sharding.put(next(stream), shop.mesh)
-            found = statistics(params, zeros, batch)
-            total = (
-                found if total is None else jax.tree.map(jax.numpy.add, total, found)
-            )
-    mean = jax.tree.map(lambda leaf: leaf / count, total)
-    return state.replace(model_state={**state.model_state, "backbone": mean})
 
 
 def _measure_start(
@@ -252,11 +229,11 @@ def _test(
             task, split, state, samples=count, worst=worst
         )
         source = shop.open_set(shop.config.tasks[task].dataset, split)
-        recording.write_predictions(folder, source, records)
+        predicted.write_predictions(folder, source, records)
         if kept:
-            recording.write_arrays(folder / f"{split}.samples.npz", kept)
+            predicted.write_arrays(folder / f"{split}.samples.npz", kept)
         if worst is not None:
-            recording.write_arrays(folder / f"{split}.worst.npz", worst.arrays)
+            predicted.write_arrays(folder / f"{split}.worst.npz", worst.arrays)
     if shop.config.tasks[task].kind != "segmentation":
         return {}
     return {"best_dice_of_grid": _best_dice_of_grid(shop, shop.config.runs[name])}

@@ -102,13 +102,26 @@ def test_a_part_of_the_devices_gives_the_numbers_of_one(tmp_path, monkeypatch, c
     # Two steps were trained: a batch of each task is validated.
     folder = tmp_path / "part" / "runs" / "continual"
     matrix = json.loads((folder / "forgetting.json").read_text())
+    positives = matrix["measured_on"]["missing_tooth"]["positives"]
+    assert 0 < positives < 10
     assert matrix["measured_on"] == {
-        "missing_tooth": {"split": "validation", "records": 10, "of": 10},
-        "mandible": {"split": "validation", "records": 4, "of": 10},
+        "missing_tooth": {
+            **{"split": "validation", "records": 10, "whole": 10, "of": 10},
+            **{"positives": positives, "is_enough": False},
+        },
+        "mandible": {
+            **{"split": "validation", "records": 4, "whole": 10, "of": 10},
+            **{"positives": 10, "is_enough": False},
+        },
     }
+    # What is forgotten is told of the whole split, after a task's own segments.
+    assert [list(row["whole"]) for row in matrix["segments"][:1]] == [
+        [matrix["segments"][0]["task"]]
+    ]
+    assert set(matrix["segments"][-1]["whole"]) == {"missing_tooth", "mandible"}
     labels = json.loads((folder / "run.json").read_text())["labels"]
     assert labels["mandible"]["validation"]["records"] == 4
-    assert "4 of 10" in (tmp_path / "part" / "report.html").read_text()
+    assert "10 of 10" in (tmp_path / "part" / "report.html").read_text()
 
 
 CONFIG = """

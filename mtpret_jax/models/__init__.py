@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
 
 import jax.numpy as jnp
@@ -31,18 +30,11 @@ BACKBONES: Mapping[str, Callable[[schema.BackboneConfig], resnet.ResNetBackbone]
 }
 
 
-def build_backbone(
-    config: schema.BackboneConfig,
-    *,
-    batch_norm_momentum: float = 0.9,
-) -> resnet.ResNetBackbone:
+def build_backbone(config: schema.BackboneConfig) -> resnet.ResNetBackbone:
     """The backbone that the config names.
 
     Raises:
       ValueError: If `BACKBONES` has no such row.
     """
     config_checks.require_known(config.name, BACKBONES, "backbone")
-    return dataclasses.replace(
-        BACKBONES[config.name](config),
-        batch_norm_momentum=batch_norm_momentum,
-    )
+    return BACKBONES[config.name](config)

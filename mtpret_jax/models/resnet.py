@@ -185,7 +185,6 @@ class ResNetBackbone:
       dtype: Of the computation; parameters are float32. Products of float32 are rounded
         as the device does by default: docs/multi_device.md, "Precision".
       remat: Whether the backward pass computes activations again to save memory.
-      batch_norm_momentum: Share of old running statistics kept, [0, 1).
 
     Source: He et al. 2016; stride in the 3x3 convolution and dilation in place of
     stride as torchvision has them. Differs: ResNet-18 can be dilated too, so that it
@@ -197,13 +196,11 @@ class ResNetBackbone:
     in_channels: int = 3
     dtype: jnp.dtype = jnp.float32
     remat: bool = False
-    batch_norm_momentum: float = 0.9
 
     def _module(self, output_stride: int, rows: int) -> ResNet:
         def norm(name: str) -> normalisation.BatchNorm:
             return normalisation.BatchNorm(
                 rows=rows,
-                momentum=self.batch_norm_momentum,
                 dtype=self.dtype,
                 name=name,
             )

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from mtpret_jax import cells, config_compute, types
 from mtpret_jax import config as schema
-from mtpret_jax import config_compute, types
 from mtpret_jax.metrics import classification, intervals
 from mtpret_jax.report import keeping
 from tfds_builders import whole
@@ -274,7 +274,8 @@ def read_predictions(path: epath.Path) -> tuple[dict[str, np.ndarray], np.ndarra
     records = {name: array[order] for name, array in records.items()}
     listed = path.with_name(f"{path.name.partition('.')[0]}.csv")
     text = io.StringIO(whole.read(listed, advice).decode(), newline="")
-    known = {int(row["record"]): row["group"] for row in csv.DictReader(text)}
+    rows = csv.DictReader(text)
+    known = {int(row["record"]): cells.read(row["group"]) for row in rows}
     missing = [int(r) for r in records["record"] if int(r) not in known]
     if missing:
         raise ValueError(
@@ -331,16 +332,29 @@ def _forgetting(path: epath.Path) -> dict[str, Any]:
     matrix = whole.read_json(path)
     rows = {}
     for task in matrix["tasks"]:
-        after = [_number(s["values"].get(task)) for s in matrix["segments"]]
+        after = [_number(on_all(s).get(task)) for s in matrix["segments"]]
         known = [value for value in after if math.isfinite(value)]
         best = max(known, default=math.nan)
         last = after[-1] if after else math.nan
         rows[task] = {
             "best": best,
             "last": last,
-            "forgotten": best - last,
+            "forgotten": best - last if is_enough(matrix, task) else math.nan,
         }
     return {**matrix, "summary": rows}
+
+
+def on_all(segment: Mapping[str, Any]) -> Mapping[str, float | None]:
+    """Values after a segment of stage 2 on all validation images that may be used.
+
+    Matrices of earlier versions have one kind of values.
+    """
+    return segment.get("whole", segment["values"])
+
+
+def is_enough(matrix: Mapping[str, Any], task: str) -> bool:
+    """Whether a task has the positives to tell what it forgot; if unknown, it has."""
+    return matrix.get("measured_on", {}).get(task, {}).get("is_enough", True)
 
 
 def _number(value: float | None) -> float:

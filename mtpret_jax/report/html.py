@@ -232,7 +232,7 @@ def _forgetting(report: Report) -> str:
         rows = [
             f"<tr><td>{markup.text(task)}</td>"
             f"<td>{words.metric(matrix.get('metric', {}).get(task, ''))}</td>"
-            f"<td>{words.measured_on(matrix, task)}</td>"
+            f"<td>{words.measured_on(matrix, task, 'whole')}</td>"
             + "".join(
                 f"<td>{words.number(row[key])}</td>"
                 for key in ("best", "last", "forgotten")
@@ -250,9 +250,11 @@ def _forgetting(report: Report) -> str:
         return ""
     return (
         "<h2>What continual learning keeps and forgets</h2><p>Every task met "
-        "so far is measured on validation images, always the same, after each segment. "
+        "so far is measured on validation images, always the same, after each segment, "
+        "with statistics of BatchNorm that are taken from its own training images. "
         "A row that fades to the right is a task that is being forgotten; “lost” is "
-        "its best value less its last.</p>" + "".join(parts)
+        "its best value after segments of its own less that at the end, on all "
+        "validation images (“–” below 30 positives).</p>" + "".join(parts)
     )
 
 

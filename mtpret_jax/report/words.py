@@ -309,7 +309,10 @@ def counted(number_of: int, noun: str, *, capital: bool = True) -> str:
     return f"{word} {noun}{'' if number_of == 1 else 's'}"
 
 
-def measured_on(matrix: Mapping[str, Any], task: str) -> str:
-    """How many validation images a forgetting matrix is of, and of how many."""
+def measured_on(matrix: Mapping[str, Any], task: str, part: str = "records") -> str:
+    """How many validation images a forgetting matrix is of, and of how many.
+
+    `part` is "whole" for those of what is forgotten and transferred.
+    """
     used = matrix.get("measured_on", {}).get(task)
-    return f"{used['records']:,} of {used['of']:,}" if used else "–"
+    return f"{used.get(part, used['records']):,} of {used['of']:,}" if used else "–"

@@ -113,6 +113,19 @@ class Learner:
         updated = {"backbone": body_state, "head": head_state}
         return total, (updated, scalars)
 
+    def statistics(
+        self, params: types.Tree, model_state: types.Tree, batch: types.Batch
+    ) -> types.Tree:
+        """What one update by this batch leaves of batch statistics of zeros.
+
+        Arguments are as for `predict`; the result is `{"backbone": .., "head": ..}`.
+        """
+        zeros = jax.tree.map(jnp.zeros_like, _part(model_state, batch.task))
+        key = jax.random.key(self.seed)
+        part = _part(params, batch.task)
+        _, (updated, _) = self._loss(part, zeros, batch, key, None)
+        return updated
+
     def predict(
         self, params: types.Tree, model_state: types.Tree, batch: types.Batch
     ) -> dict[str, jax.Array]:
@@ -128,32 +141,6 @@ class Learner:
             params["heads"][batch.task], model_state["heads"][batch.task]
         )
         return task.predict(head, features)
-
-
-def batch_statistics(
-    backbone: types.Backbone,
-    params: types.Tree,
-    zeros: types.Tree,
-    batch: types.Batch,
-    task: types.Task,
-) -> types.Tree:
-    """Statistics of this batch alone.
-
-    Args:
-      backbone: Built with a BatchNorm momentum of 0, so that nothing old is kept.
-      params: Of the backbone.
-      zeros: A tree of batch statistics; its values do not count.
-      batch: Of the task.
-      task: Says the stride and the groups of BatchNorm.
-    """
-    _, statistics = backbone.apply(
-        types.Variables(params, zeros),
-        views.normalise(batch.arrays)["image"],
-        train=True,
-        output_stride=task.output_stride,
-        batch_norm_rows=task.batch_norm_rows,
-    )
-    return statistics
 
 
 def hand_over(state: types.TrainState) -> types.Tree:

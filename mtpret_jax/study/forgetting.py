@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from mtpret_jax import config as schema
+from mtpret_jax.report import collect
 from mtpret_jax.study import plan
 
 Matrix = Mapping[str, Any]
@@ -79,9 +80,9 @@ def describe(
             "fraction": f"{this.fraction:g}",
             "seed": this.seed,
             "backward_by_task": behind,
-            "backward_transfer": mean(behind),
+            "backward_transfer": mean(_told(matrix, behind)),
             "forward_by_task": ahead,
-            "forward_transfer": mean(ahead),
+            "forward_transfer": mean(_told(matrix, ahead)),
         }
     return found
 
@@ -174,6 +175,11 @@ def forward(
     return found
 
 
+def _told(matrix: Matrix, transfer: Mapping[str, float]) -> dict[str, float]:
+    """Of the tasks that have enough positives, the same in every arm."""
+    return {t: v for t, v in transfer.items() if collect.is_enough(matrix, t)}
+
+
 def mean(transfer: Mapping[str, float]) -> float:
     """Over all tasks; NaN of none, or if one is, since it would be of other tasks."""
     return float(np.mean(list(transfer.values()))) if transfer else NAN
@@ -188,5 +194,5 @@ def _own(matrix: Matrix) -> dict[str, list[Matrix]]:
 
 
 def _value(segment: Matrix, task: str) -> float:
-    value = segment["values"].get(task)
+    value = collect.on_all(segment).get(task)
     return NAN if value is None else float(value)

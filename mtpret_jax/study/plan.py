@@ -249,11 +249,6 @@ def _continual(config: schema.ExperimentConfig, cell: Cell) -> schema.RunConfig:
     template = config.study.continual
     steps, rounds = template.steps, template.continual.rounds
     tasks, every = _continual_tasks(config), template.evaluate_every
-    whole = dataclasses.replace(template.continual, tasks=tasks)
-    # Alike for every arm: values on different images can't be compared.
-    batches = config_checks.validation_batches(
-        dataclasses.replace(template, continual=whole)
-    )
     if cell.arm in CONTROLS:
         rounds *= len(tasks) if cell.arm == "control_updates" else 1
         tasks = (cell.task,)
@@ -274,7 +269,6 @@ def _continual(config: schema.ExperimentConfig, cell: Cell) -> schema.RunConfig:
             template.continual,
             tasks=tasks,
             rounds=rounds,
-            validation_batches=batches,
             **_CHANGES[cell.arm],
         ),
     )

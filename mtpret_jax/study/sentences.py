@@ -36,11 +36,13 @@ LEARNING = (
 )
 FORGETTING = (
     "Every task met so far is measured on validation images, always the same, after "
-    "each segment of the continual stage. A row that fades to the right is a task "
-    "being forgotten. “Lost” is a task's best value less its last. Backward transfer: "
-    "a task's value at the end less that after its own last segment; below zero, later "
-    "tasks made it "
-    "forgotten. Forward transfer: its value after its first segment less that of the "
+    "each segment of the continual stage, with statistics of BatchNorm that are taken "
+    "from its own training images. A row that fades to the right is a task being "
+    "forgotten. The rest is of all validation images, and of tasks that have at least "
+    "30 positives among them. “Lost” is a task's best value after segments of its own "
+    "less that at the end. Backward transfer: a task's value at the end less that "
+    "after its own last segment; below zero, later tasks made it forgotten. "
+    "Forward transfer: its value after its first segment less that of the "
     "control after as many steps; below zero, what came before kept it from being "
     "learnt. Memorization means the anchors and the feature memory that hold a network "
     "to what it has learnt; reshuffling, that each round has its own order of tasks."

@@ -65,6 +65,21 @@ def test_backward_transfer_of_what_was_not_measured_is_not_known():
     assert math.isnan(forgetting.backward(late)["b"])
 
 
+def test_what_is_forgotten_is_told_of_the_whole_split_and_of_enough_positives():
+    segments = [dict(segment) for segment in ONE_ROUND["segments"]]
+    segments[0]["whole"], segments[1]["whole"] = {"a": 0.8}, {"b": 0.7}
+    segments[2]["whole"] = {"a": 0.4, "b": 0.75, "c": 0.5}
+    matrix = {**ONE_ROUND, "segments": segments}
+
+    found = forgetting.backward(matrix)
+
+    assert found == pytest.approx({"a": -0.4, "b": 0.05})
+    few = {"a": {"is_enough": False}, "b": {"is_enough": True}}
+    told = forgetting._told({**matrix, "measured_on": few}, found)
+    assert told == pytest.approx({"b": 0.05})
+    assert math.isnan(forgetting.mean({}))
+
+
 def test_forward_transfer_is_what_the_control_learns_in_as_many_steps():
     alone = {
         "b": _matrix(("b", 0, {"b": 0.75}), ("b", 1, {"b": 0.9})),

@@ -1,0 +1,41 @@
+"""What a run predicted, on disk: which pictures, and the records of each."""
+
+from __future__ import annotations
+
+import io
+
+import jax
+from etils import epath
+
+from mtpret_jax import cells
+from mtpret_jax.data import sources
+from mtpret_jax.training import evaluation
+from tfds_builders import whole
+
+
+def write_predictions(
+    folder: epath.Path, source: sources.Source, records: evaluation.Records
+) -> None:
+    """Writes `<split>.csv`, whose pictures these are, and `<split>.npz`, the records.
+
+    Args:
+      folder: Of the predictions of a run's task; made when missing.
+      source: The split that was predicted.
+      records: As `evaluation.evaluate` gives them.
+    """
+    text = io.StringIO(newline="")
+    writer = cells.Writer(text)
+    writer.writerow(["record", "image_id", "group"])
+    for record in records["record"]:
+        entry = source.index[record]
+        writer.writerow([record, entry["image_id"], entry["group"]])
+    if jax.process_index() == 0:
+        folder.mkdir(parents=True, exist_ok=True)
+        whole.write(folder / f"{source.split}.csv", text.getvalue())
+    write_arrays(folder / f"{source.split}.npz", records)
+
+
+def write_arrays(path: epath.Path, arrays: evaluation.Records) -> None:
+    """Writes named arrays, compressed, from the first process."""
+    if jax.process_index() == 0:
+        whole.write_arrays(path, arrays)
