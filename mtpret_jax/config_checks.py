@@ -31,6 +31,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "ContinualConfig.anchor_pretrained": (0, _ANY),
     "ContinualConfig.feature_memory": (0, _ANY),
     "ContinualConfig.head_decay": (0, _ANY),
+    "ContinualConfig.batch_norm_batches": (0, _ANY),
     "ContinualConfig.validation_batches": (0, _ANY),
     "ContrastiveConfig.batch_norm_rows": (0, _ANY),
     "ContrastiveConfig.momentum": (0, 1),
@@ -123,6 +124,11 @@ def check(config: ExperimentConfig) -> None:
                 )
     earlier: list[str] = []
     for name, row in config.runs.items():
+        if wrong := sorted(set(name) & set("/[]\\")):
+            raise ValueError(
+                f"config.runs: '{name}' names a folder, in whose path checkpoints "
+                f"would be lost for its {' and '.join(wrong)}. Give it another name."
+            )
         _check_run(config, name, row, earlier)
         earlier.append(name)
     arms = {row.arm for row in config.runs.values() if row.stage == "finetune"} - {""}

@@ -294,6 +294,15 @@ def test_every_option_is_read_outside_the_schema():
     assert not unread, f"nothing reads these options: {unread}"
 
 
+@pytest.mark.parametrize("name", ["a/b", "a[1]", "a\\b"])
+def test_a_run_whose_folder_would_lose_checkpoints_is_refused(name):
+    run = {"stage": "contrastive", "contrastive": {"datasets": {"set": 1.0}}}
+    config = {"datasets": {"set": {}}, "runs": {name: run}}
+
+    with pytest.raises(ValueError, match="names a folder"):
+        schema.parse(config)
+
+
 @pytest.mark.parametrize(
     ("steps", "every", "given", "expected"),
     [

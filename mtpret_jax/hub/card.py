@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pathlib
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from mtpret_jax import export
 Facts = Mapping[str, Any]
 
 _WIDTH = 64  # of torchvision's ResNets
+_HARMLESS = re.compile(r"([^\W_]|(?<=[^\W_])_(?=[^\W_])|[ .,:;%()/-])+")
 IMAGES_ALONE = ": images alone"
 _PYTORCH = """\
 ```python
@@ -64,7 +66,7 @@ def write(
         "\n\n".join(
             [
                 _head(facts),
-                f"# {run}: {facts['backbone']} by mtpret_jax",
+                f"# {_name(run)}: {facts['backbone']} by mtpret_jax",
                 _what(facts, about),
                 "## Use\n\n" + _use(facts, about),
                 "## Intended use and limits\n\n" + _LIMITS,
@@ -97,7 +99,7 @@ def _head(facts: Facts) -> str:
 
 
 def _what(facts: Facts, about: Facts) -> str:
-    names = ", ".join(about["classes"])
+    names = ", ".join(map(_name, about["classes"]))
     what = {
         "backbone": "Features of X-rays, for other tasks to start from.",
         "classification": f"Tells of an X-ray: {names}.",
@@ -109,9 +111,9 @@ def _what(facts: Facts, about: Facts) -> str:
     if isinstance(parent, Mapping):  # A file of weights.
         parent = f"{parent['file']} (SHA-256 {parent['sha256'][:16]})"
     return (
-        f"{what} Run `{origin['run']}` of stage `{origin['stage']}`, "
-        f"{origin['steps']} steps, started from `{parent}`. A re-implementation of the "
-        "published idea of MTPret (IEEE TAI 2024), not its weights."
+        f"{what} Run {_code(origin['run'])} of stage `{origin['stage']}`, "
+        f"{origin['steps']} steps, started from {_code(parent)}. A re-implementation "
+        "of the published idea of MTPret (IEEE TAI 2024), not its weights."
     )
 
 
@@ -153,7 +155,7 @@ def _compared(study: Facts, run: str, task: str) -> str:
     values = study["values"][task][f"{fraction:g}"][cell["arm"]]
     rows = [
         (
-            name,
+            _name(name),
             _number(v["by_seed"][v["seeds"].index(cell["seed"])]),
             _number(v["value"]),
             f"{_number(v['low'])} to {_number(v['high'])}",
@@ -165,8 +167,8 @@ def _compared(study: Facts, run: str, task: str) -> str:
         f"On the split `{study['split']}`: {about['images']} images of "
         f"{about['groups']} groups (patients, where they are known), of which the "
         f"intervals of the mean (95 %) draw {study['interval']['resamples']} times. "
-        f"Arm `{cell['arm']}`, {100 * fraction:g} % of the labels; study.json compares "
-        "it with the others."
+        f"Arm {_code(cell['arm'])}, {100 * fraction:g} % of the labels; study.json "
+        "compares it with the others."
     )
     head = ("metric", "this run", "mean over seeds", "interval")
     return _table(head, rows) + f"\n\n{told}"
@@ -178,7 +180,11 @@ def _measured(report: Facts, run: str, task: str) -> str:
     if arm is None:
         return "Not measured: report.json has no such run."
     rows = [
-        (name, _number(v["value"]), f"{_number(v['low'])} to {_number(v['high'])}")
+        (
+            _name(name),
+            _number(v["value"]),
+            f"{_number(v['low'])} to {_number(v['high'])}",
+        )
         for name, v in arm["values"].items()
     ]
     told = (
@@ -201,7 +207,8 @@ def _data(workdir: pathlib.Path, run: str) -> str:
             for name, reasons in read_for.items()
         ]
     head = ("set", "builder", "for", "training images", "splits", "files")
-    more = f"\n\nThe first of its runs started from `{outside}`." if outside else ""
+    more = f"\n\nThe first of its runs started from {_code(outside)}."
+    more = more if outside else ""
     return (
         _table(head, rows)
         + "\n\nHashes are of the lists of splits and of the names, sizes and ends of "
@@ -213,9 +220,9 @@ def _set(name: str, made: Facts, reasons: list[str]) -> tuple[str, ...]:
     """A row of the table of sets; `made` is its `preparation.json`."""
     in_use = made.get("splits_in_use", {})
     return (
-        name,
+        _name(name),
         made.get("builder", "?"),
-        "; ".join(reasons),
+        "; ".join(map(_name, reasons)),
         str(in_use.get("images", made.get("splits", {})).get("train", "?")),
         f"{in_use.get('name', '?')} `{in_use.get('sha256', '?')[:12]}`",
         f"`{made.get('fingerprint', '?')[:16]}`",
@@ -263,6 +270,19 @@ def _made_by(workdir: pathlib.Path) -> str:
         told = ", ".join(f"{name} {value}" for name, value in versions.items())
     digest = hashlib.sha256((workdir / "config.json").read_bytes()).hexdigest()
     return f"{told}. SHA-256 of the work folder's config.json: `{digest}`."
+
+
+def _name(text: str) -> str:
+    """A name that a user gave; as code where Markdown would read more in it."""
+    return text if _HARMLESS.fullmatch(text) else _code(text)
+
+
+def _code(text: str) -> str:
+    """A text as code, in a fence of more backticks than it has in a row."""
+    text = text.replace("\n", " ")
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    space = " " if "`" in text else ""
+    return f"{fence}{space}{text}{space}{fence}"
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import pathlib
 
+from mtpret_jax import cells, export
 from mtpret_jax import config as schema
-from mtpret_jax import export
 from mtpret_jax.audit import exclusions
 from mtpret_jax.data import sources
 from mtpret_jax.hub import card
@@ -43,8 +42,8 @@ def table(workdir: pathlib.Path, run: str, data_dir: pathlib.Path) -> str:
         reader = reason.removesuffix(card.IMAGES_ALONE)
         return reader != reason and config.runs[reader].contrastive.pool == "clean"
 
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    text = io.StringIO(newline="")
+    writer = cells.Writer(text)
     writer.writerow(["dataset", "image_id", "for"])
     for name, reasons in purposes.items():
         row = config.datasets[name]

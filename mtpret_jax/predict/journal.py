@@ -7,7 +7,6 @@ file. What is done there is not done again; what was skipped is tried again.
 from __future__ import annotations
 
 import contextlib
-import csv
 import fcntl
 import hashlib
 import io
@@ -20,6 +19,7 @@ import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+from mtpret_jax import cells
 from tfds_builders import whole
 
 SETTINGS, LINES, TABLE = "settings.json", "predictions.jsonl", "predictions.csv"
@@ -114,11 +114,11 @@ class Journal:
         with whole.placing(self.folder / TABLE) as file:
             # Names of files may hold bytes that are no text.
             text = io.TextIOWrapper(file, "utf-8", "backslashreplace", newline="")
-            writer = csv.DictWriter(text, columns, lineterminator="\n")
-            writer.writeheader()
+            writer = cells.Writer(text)
+            writer.writerow(columns)
             for row in self.rows():
                 flat = dict(_flat(row))
-                writer.writerow({name: flat.get(name, "") for name in columns})
+                writer.writerow(flat.get(name, "") for name in columns)
             text.detach()
 
 

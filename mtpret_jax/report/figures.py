@@ -29,6 +29,7 @@ RC: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9,
+    "text.parse_math": False,  # A name may have dollar signs.
     "axes.edgecolor": "#8b95a1",
     "axes.labelcolor": INK,
     "axes.spines.top": False,
@@ -55,6 +56,11 @@ def style(index: int) -> dict[str, Any]:
         "marker": MARKERS[index % len(MARKERS)],
         "linestyle": LINES[index % len(LINES)],
     }
+
+
+def label(name: str) -> str:
+    """A name for a legend, which would leave out one that begins with an underscore."""
+    return f"\u200b{name}" if name.startswith("_") else name
 
 
 def forest(
@@ -121,7 +127,7 @@ def learning_curves(
         for ax, curves in ((left, loss), (right, validation)):
             for arm, curve in curves.items():
                 looks = style(list(arms).index(arm))
-                line(ax, curve, {**looks, "label": arm})
+                line(ax, curve, {**looks, "label": label(arm)})
         for arm, (step, value) in chosen.items():
             if step is not None and value is not None and arm in validation:
                 colour = style(list(arms).index(arm))["color"]

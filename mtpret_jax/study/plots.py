@@ -252,7 +252,7 @@ def _legend(
     for name in shown:
         looks = figures.style(list(names).index(name))
         looks["linestyle"] = looks["linestyle"] if line else ""
-        handles.append(lines.Line2D([], [], label=name, **looks))
+        handles.append(lines.Line2D([], [], label=figures.label(name), **looks))
     if handles:
         columns = min(len(handles), 7)
         figure.legend(handles=handles, loc="outside lower center", ncols=columns)

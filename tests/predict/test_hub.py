@@ -13,8 +13,8 @@ import pytest
 
 from mtpret_jax import config as schema
 from mtpret_jax import export
+from mtpret_jax.hub import card, serialised
 from mtpret_jax.hub import folder as hub
-from mtpret_jax.hub import serialised
 from mtpret_jax.predict import loading
 
 KINDS = ("classification", "segmentation", "detection", "backbone")
@@ -264,3 +264,18 @@ def test_an_exported_folder_that_is_damaged_is_refused(work_folder, tmp_path):
     tensors.write_bytes(tensors.read_bytes()[:-100])
     with pytest.raises(ValueError, match=r"model\.safetensors"):
         loading.load(out)
+
+
+def test_the_card_shows_every_name_as_it_is():
+    name = "<b>*x* `$\\frac{$`|_y_</b>"
+    rows = [(card._name(each), card._name("chest_cls, 2 %")) for each in (name, "lung")]
+
+    table = card._table(("set", "for"), rows)
+
+    # Code, in a fence that its backticks do not end; bars would end the cell.
+    assert table.splitlines()[2] == (
+        "| `` <b>*x* `$\\frac{$`\\|_y_</b> `` | chest_cls, 2 % |"
+    )
+    assert table.splitlines()[3] == "| lung | chest_cls, 2 % |"
+    for harmful in ("<b>", "_y_", "*x*", "[a](b)", "a\nb", "&amp;", "~~s~~", "$x$"):
+        assert card._name(harmful) == f"`{harmful}`".replace("\n", " "), harmful

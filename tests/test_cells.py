@@ -1,0 +1,62 @@
+"""Names in tables: never a formula, and read back as they were."""
+
+import csv
+import io
+import types
+
+import numpy as np
+import pytest
+from etils import epath
+
+from mtpret_jax import cells, predicted
+from mtpret_jax.predict import journal
+from mtpret_jax.report import collect
+
+# What makes a spreadsheet compute, and what merely looks like our own mark.
+FORMULAS = ("=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1")
+NAMES = (*FORMULAS, "'=1", "''", "'a", "a=1", "", "a\r\nb", 'q"; ,', "é$\\frac{$")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_is_no_formula_and_comes_back(name):
+    cell = cells.guard(name)
+
+    assert not cell.startswith(("=", "+", "-", "@", "\t", "\r"))
+    assert cells.read(cell) == name
+
+
+def test_numbers_stay_numbers():
+    assert [cells.guard(value) for value in (-1.5, 0, None)] == [-1.5, 0, None]
+
+
+def test_groups_of_predictions_come_back_from_a_table_without_formulas(tmp_path):
+    index = [{"image_id": f"i{name}", "group": name} for name in NAMES]
+    source = types.SimpleNamespace(index=index, split="test")
+    records = {"record": np.arange(len(NAMES), dtype=np.int32)}
+
+    predicted.write_predictions(epath.Path(tmp_path), source, records)
+
+    _, groups = collect.read_predictions(epath.Path(tmp_path) / "test.npz")
+    assert groups.tolist() == list(NAMES)
+    _check_no_formula(tmp_path / "test.csv")
+
+
+def test_a_table_of_predicted_files_has_no_formulas(tmp_path):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    written = journal.Journal(folder, {"model": "m"})
+    for name in FORMULAS:
+        written.add({"file": name, "status": "done", "probability": {name: -0.5}})
+
+    written.write_table(["file", "status", *(f"probability:{n}" for n in FORMULAS)])
+
+    _check_no_formula(folder / journal.TABLE)
+    assert [row["file"] for row in written.rows()] == list(FORMULAS)
+
+
+def _check_no_formula(path):
+    rows = list(csv.reader(io.StringIO(path.read_bytes().decode(), newline="")))
+    assert len(rows) > len(FORMULAS)
+    for cell in (cell for row in rows for cell in row):
+        begins = cell.startswith(("=", "+", "-", "@", "\t", "\r"))
+        assert not begins or cell == "-0.5", cell
