@@ -156,35 +156,32 @@ def _save_states(folder: pathlib.Path) -> None:
 
 
 def _states(folder: pathlib.Path) -> Any:
-    copy = folder.with_name("copy")
+    copy = folder.with_name(f"{folder.name}.copy")  # A damaged state is taken away.
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(folder, copy)
-    try:
-        saved = checkpoint.RunCheckpoints(copy / "checkpoints")
-        step = saved.latest() or 0
-        template = types.TrainState(
-            jnp.int32(0),
-            {"w": jnp.zeros(1024 * jax.device_count())},
-            _EMPTY,
-            _EMPTY,
-            {},
-        )
-        shapes = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(
-                leaf.shape,
-                leaf.dtype,
-                sharding=_sharded()
-                if leaf.ndim
-                else jax.sharding.SingleDeviceSharding(jax.devices()[0]),
-            ),
-            template,
-        )
-        restored = saved.restore(step, shapes)
-        best = saved.best()
-        saved.close()
-        reporting.RunWriter(copy, resume_step=step).close()
-    except _ERRORS as error:  # It names the copy.
-        raise type(error)(str(error).replace(str(copy), str(folder))) from error
+    saved = checkpoint.RunCheckpoints(copy / "checkpoints")
+    step = saved.latest() or 0
+    template = types.TrainState(
+        jnp.int32(0),
+        {"w": jnp.zeros(1024 * jax.device_count())},
+        _EMPTY,
+        _EMPTY,
+        {},
+    )
+    shapes = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(
+            leaf.shape,
+            leaf.dtype,
+            sharding=_sharded()
+            if leaf.ndim
+            else jax.sharding.SingleDeviceSharding(jax.devices()[0]),
+        ),
+        template,
+    )
+    restored = saved.restore(step, shapes)
+    best = saved.best()
+    saved.close()
+    reporting.RunWriter(copy, resume_step=step).close()
     lines = (copy / "metrics.jsonl").read_text()
     return [step, best, _digest(restored.params["w"]), lines]
 
@@ -261,7 +258,8 @@ def try_all(
             result = "refused" if is_line else "traceback"
             lines += [type(error).__name__] if not is_line else []
         name = str(path.parent if path.name == whole.SUMS else path)
-        if result in ("refused", "told") and not any(name in line for line in lines):
+        named = [line.replace(".copy", "") for line in lines]
+        if result in ("refused", "told") and not any(name in line for line in named):
             result = "unnamed"
         path.write_bytes(content)
         yield target.name, result, f"{path}: {' | '.join(lines)[:400]}"
