@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import errno
 import logging as python_logging
 import sys
 import traceback
@@ -168,6 +169,9 @@ def leave(stop: BaseException) -> NoReturn:
 
 def _said(error: Exception) -> str:
     lines = [str(error), *getattr(error, "__notes__", [])]
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+        where = getattr(error, "filename", None) or "A file"
+        lines[0] = f"{where} can't be written: no room is left. Free space there."
     return f"Error: {' '.join(lines)} (--verbosity=1 shows where.)"
 
 
