@@ -243,6 +243,26 @@ def test_a_damaged_set_is_made_anew_when_asked(folder: pathlib.Path, pattern: st
     sources.open_prepared(made, "train")
 
 
+def test_two_who_need_one_new_set_wait_for_each_other(folder: pathlib.Path):
+    program = (
+        "import sys, time\n"
+        "from mtpret_jax import config, preparation\n"
+        "from tfds_builders import pool\n"
+        "write = pool.write\n"
+        "pool.write = lambda *given: (time.sleep(1), write(*given))\n"
+        f"row = config.{_row(folder)!r}\n"
+        f"preparation.prepare({{'mine': row}}, {str(folder.parent / 'data')!r})\n"
+    )
+    both = [
+        subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE)
+        for _ in range(2)
+    ]
+
+    told = [process.communicate()[1].decode() for process in both]
+
+    assert [process.returncode for process in both] == [0, 0], told
+
+
 def test_a_description_makes_tfds_import_nothing_else(folder: pathlib.Path):
     rows, data = {"mine": _row(folder)}, folder.parent / "data"
     made = pathlib.Path(preparation.prepare(rows, data)["mine"])

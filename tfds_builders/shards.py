@@ -11,6 +11,7 @@ import collections
 import concurrent.futures
 import contextlib
 import dataclasses
+import errno
 import functools
 import hashlib
 import json
@@ -134,6 +135,14 @@ class Staging:
         self.folder = self._root / key[:32]
         self._root.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(self._root)
+        if self._lock is not None and keep and _is_overtaken(target, keep):
+            self._root.rmtree()
+            self._lock.close()
+            raise BlockingIOError(
+                errno.EAGAIN,
+                "another process has just prepared this set; run the same again",
+                os.fspath(target),
+            )
         for path in self._root.iterdir():
             if path.name not in (self.folder.name, _LOCK):
                 path.rmtree()
@@ -348,6 +357,14 @@ def _whole_file(path: epath.Path) -> Iterator[epath.Path]:
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
+
+
+def _is_overtaken(target: epath.Path, keep: str) -> bool:
+    """Whether another process made a set after this one had begun to."""
+    mine = target.parent / keep
+    if not mine.exists():  # Who had the lock took it for one of the dead.
+        return True
+    return target.exists() and os.stat(target).st_mtime_ns > os.stat(mine).st_mtime_ns
 
 
 def _lock(folder: epath.Path) -> IO[Any] | None:
