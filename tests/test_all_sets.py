@@ -27,6 +27,8 @@ def get_config():
     config.study.update(
         tasks={tasks!r}, hold_out={held!r}, arms=("mtpret",), seeds=(1,), claims=()
     )
+    for task in set(config.study.finetune_steps) - set({tasks!r}):
+        del config.study.finetune_steps[task]
     config.study.continual.continual.update(tasks={continual!r}, rounds=1)
     config.study.continual.steps = 2
     return config
