@@ -10,6 +10,7 @@ import difflib
 import errno
 import logging as python_logging
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
@@ -18,6 +19,7 @@ from absl import app, flags, logging
 
 # Exit codes.
 DONE, MISTAKE, USAGE, SKIPPED = 0, 1, 2, 3
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _MISTAKES = (
     ValueError,
     OSError,
@@ -88,7 +90,7 @@ def wrong(message: str, given: str, known: Iterable[str]) -> int:
 def call(body: Callable[[], int], *, verbosity: int) -> int:
     """Runs a verb's body; a mistake in the input ends in one line."""
     if not verbosity:
-        logging.set_verbosity(logging.ERROR)  # Orbax says much.
+        _hush()
     try:
         return body()
     except (*_MISTAKES, RuntimeError) as error:  # JAX raises these, of full memory.
@@ -126,7 +128,7 @@ def run(
     def parse(given: list[str]) -> list[str]:
         rest = _parse_flags(given, usage, required)
         if not logging.level_debug():
-            logging.set_verbosity(logging.ERROR)  # Of the libraries, errors only.
+            _hush()
         return rest
 
     def guarded(rest: list[str]) -> Any:
@@ -167,9 +169,24 @@ def leave(stop: BaseException) -> NoReturn:
     sys.exit(leave())
 
 
+def _hush() -> None:
+    """Keeps back what libraries log, and tracebacks of their threads on a full disk.
+
+    What is wrong they raise, too, where it is told in one line.
+    """
+    logging.set_verbosity(logging.FATAL)
+    before = threading.excepthook
+
+    def hook(told: threading.ExceptHookArgs) -> None:
+        if getattr(told.exc_value, "errno", None) not in _FULL:
+            before(told)
+
+    threading.excepthook = hook
+
+
 def _said(error: Exception) -> str:
     lines = [str(error), *getattr(error, "__notes__", [])]
-    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+    if getattr(error, "errno", None) in _FULL and getattr(error, "strerror", None):
         where = getattr(error, "filename", None) or "A file"
         lines[0] = f"{where} can't be written: no room is left. Free space there."
     return f"Error: {' '.join(lines)} (--verbosity=1 shows where.)"

@@ -89,6 +89,8 @@ def _do(
         except Exception as error:
             if jax.process_count() > 1:  # The others are not where this one is.
                 raise
+            if whole.is_full(error):  # No other run would get further.
+                raise
             error.add_note(f"In run '{name}'.")
             failures[name] = error
             _LOG.warning("Run '%s' failed: %s", name, error)

@@ -81,15 +81,23 @@ def telling(path: PathLike) -> Iterator[None]:
     except FileExistsError:
         raise
     except Exception as error:
-        is_full = getattr(error, "errno", None) in _FULL or _QUOTED.search(str(error))
-        if not is_full and not isinstance(error, OSError):
+        full = is_full(error)
+        if not full and not isinstance(error, OSError):
             raise
-        advice = "Free space there" if is_full else "See that it may be written"
-        said = "no room is left" if is_full else getattr(error, "strerror", error)
-        raise OSError(
+        advice = "Free space there" if full else "See that it may be written"
+        said = "no room is left" if full else getattr(error, "strerror", error)
+        found = OSError(
             f"{os.fspath(path)} can't be written: {said}. {advice}, then give the same "
             "command again."
-        ) from error
+        )
+        found.errno = errno.ENOSPC if full else None
+        raise found from error
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error, the system's or one that quotes it, is of a full disk."""
+    number = getattr(error, "errno", None)
+    return number in _FULL or _QUOTED.search(str(error)) is not None
 
 
 def write_json(path: PathLike, value: Any) -> None:
