@@ -7,10 +7,9 @@ import io
 import jax
 from etils import epath
 
-from mtpret_jax import cells
 from mtpret_jax.data import sources
 from mtpret_jax.training import evaluation
-from tfds_builders import whole
+from tfds_builders import cells, whole
 
 
 def write_predictions(

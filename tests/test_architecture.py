@@ -18,7 +18,6 @@ LONGEST_FILE = 400  # lines
 WINGS = {"types", "config", "ops", "data", "models", "metrics", "tasks", "stages"}
 ROOMS: dict[str, set[str]] = {
     "types": set(),
-    "cells": set(),
     "config": set(),
     "ops": set(),
     "data": {"types", "config", "tfds_builders"},
@@ -29,19 +28,19 @@ ROOMS: dict[str, set[str]] = {
     "training": {"types", "config", "tfds_builders"},  # whose files are whole
     "weights": {"tfds_builders"},
     "audit": {"types", "config", "data", "tfds_builders"},  # whose ids are one
-    "report": {"types", "config", "metrics", "audit", "cells", "tfds_builders"},
+    "report": {"types", "config", "metrics", "audit", "tfds_builders"},
     "study": {"types", "config", "metrics", "audit", "report", "tfds_builders"},
     "command": set(),
     "inference": {"types", "config", "data", "models", "ops", "tasks"}
     | {"tfds_builders"},  # which views its check of polarity is made for
     "predict": {"config", "types", "data", "metrics", "inference", "ops", "training"}
-    | {"tfds_builders", "weights", "cells"},
+    | {"tfds_builders", "weights"},
     "hub": {"config", "types", "inference", "predict", "export", "audit", "data"}
-    | {"tfds_builders", "cells"},
+    | {"tfds_builders"},
     "preparation": {"types", "config", "data", "tfds_builders"},
     "experiment": WINGS
     | {"training", "report", "weights", "audit", "study"}
-    | {"inference", "ahead", "tfds_builders", "cells"},
+    | {"inference", "ahead", "tfds_builders"},
     "export": {"config", "models", "ops", "training", "weights", "tfds_builders"},
     "ahead": set(),
     "verbs": {"experiment", "config", "preparation", "command", "study", "audit"}
@@ -79,7 +78,6 @@ CLOCK = {"time", "datetime"}
 DOOR = {"absl", "ml_collections", "argparse"}
 FORBIDDEN: dict[str, set[str]] = {
     "types": DISK | READERS | DOOR,
-    "cells": ACCELERATOR | DISK | READERS | CLOCK | DOOR,
     "config": ACCELERATOR | DISK | READERS,
     "ops": DISK | READERS | CLOCK | DOOR | {"flax"},
     "data": ACCELERATOR | {"ml_collections"},

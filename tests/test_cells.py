@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from etils import epath
 
-from mtpret_jax import cells, predicted
+from mtpret_jax import predicted
+from mtpret_jax.audit import exclusions
 from mtpret_jax.predict import journal
 from mtpret_jax.report import collect
+from tfds_builders import cells, splits
 
 # What makes a spreadsheet compute, and what merely looks like our own mark.
 FORMULAS = ("=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1")
@@ -60,3 +62,20 @@ def _check_no_formula(path):
     for cell in (cell for row in rows for cell in row):
         begins = cell.startswith(("=", "+", "-", "@", "\t", "\r"))
         assert not begins or cell == "-0.5", cell
+
+
+def test_tables_of_the_audit_and_of_splits_have_no_formulas_and_come_back():
+    rows = [
+        exclusions.Exclusion(name, name, "near copy", "b", name, "test", "3")
+        for name in NAMES
+    ]
+    text = exclusions.text(rows)
+    split = splits.Manifest("official", 1, dict.fromkeys(NAMES, "train"))
+
+    assert sorted(exclusions.parse(text)) == sorted(rows)
+    assert {
+        r["image_id"]: r["split"] for r in cells.rows(split.text())
+    } == split.split_of
+    for table in (text, split.text()):
+        for row in csv.reader(io.StringIO(table, newline="")):
+            assert not any(cell.startswith(("=", "+", "-", "@", "\t")) for cell in row)

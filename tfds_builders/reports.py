@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import csv
 import dataclasses
 import hashlib
 import json
@@ -23,6 +22,7 @@ from typing import Any, ClassVar, Protocol
 from etils import epath
 
 from tfds_builders import (
+    cells,
     content,
     examples,
     polarity,
@@ -105,9 +105,8 @@ def write_tables(
     totals = Totals()
     columns = [*examples.INDEX_START, *layout.label_names, *examples.INDEX_END]
     with (folder / INDEX).open("w") as index, (folder / QUARANTINE).open("w") as files:
-        rows = csv.DictWriter(index, columns, lineterminator="\n")
-        rows.writeheader()
-        reasons = csv.writer(files, lineterminator="\n")
+        rows, reasons = cells.Writer(index), cells.Writer(files)
+        rows.writerow(columns)
         reasons.writerow(["file", "reason"])
 
         def leave_out(split: str, found: Sequence[records.Quarantined]) -> None:
@@ -120,10 +119,9 @@ def write_tables(
         for split, report in finished:
             lengths = totals.lengths.setdefault(split, [])
             start = sum(lengths)
-            rows.writerows(
-                {**row, "record": start + place}
-                for place, row in enumerate(report.rows)
-            )
+            for place, row in enumerate(report.rows):
+                numbered = {**row, "record": start + place}
+                rows.writerow(numbered[name] for name in columns)
             if report.rows:
                 lengths.append(len(report.rows))
             totals.bytes[split] += report.bytes

@@ -7,7 +7,6 @@ identifiers out. `data_sources` applies a manifest of a prepared folder.
 from __future__ import annotations
 
 import collections
-import csv
 import dataclasses
 import hashlib
 import io
@@ -18,7 +17,7 @@ from typing import Any, SupportsIndex
 import numpy as np
 from etils import epath
 
-from tfds_builders import prepared, whole
+from tfds_builders import cells, prepared, whole
 
 FRACTIONS = {"train": 0.8, "validation": 0.1, "test": 0.1}
 SPLITS = tuple(FRACTIONS)
@@ -45,7 +44,7 @@ class Manifest:
     def text(self) -> str:
         """The manifest as CSV, sorted, so that equal manifests are equal files."""
         text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
+        writer = cells.Writer(text)
         writer.writerow(["image_id", "split"])
         writer.writerows(sorted(self.split_of.items()))
         return text.getvalue()
@@ -196,7 +195,7 @@ def data_sources(
         count += builder.info.splits[part].num_examples
     everything = prepared.Records(builder, stored)
     positions: dict[str, list[int]] = {}
-    for row in csv.DictReader(io.StringIO(_read(folder / _INDEX), newline="")):
+    for row in cells.rows(_read(folder / _INDEX)):
         split = chosen.split_of.get(row["image_id"])
         if split is not None:
             position = first[row["split"]] + int(row["record"])
@@ -254,8 +253,7 @@ def read_manifest(folder: epath.Path, name: str = "") -> Manifest | None:
             f"{os.fspath(path)} is not as it was written: its sha256 is not the one in "
             f"{_PREPARATION}. Prepare the set again."
         )
-    rows = csv.DictReader(io.StringIO(text, newline=""))
-    split_of = {row["image_id"]: row["split"] for row in rows}
+    split_of = {row["image_id"]: row["split"] for row in cells.rows(text)}
     return Manifest(name, int(known[name]["version"]), split_of)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import hashlib
 import io
 from collections.abc import Iterable, Mapping, Sequence
+
+from tfds_builders import cells
 
 FILE = "exclusions.csv"
 SAME_PIXELS, SAME_PATIENT = "same pixels", "same patient"
@@ -43,7 +44,7 @@ def text(found: Iterable[Exclusion]) -> str:
     """The list as CSV, sorted, so that equal lists are equal files."""
     lines = io.StringIO()
     columns = [field.name for field in dataclasses.fields(Exclusion)]
-    writer = csv.writer(lines, lineterminator="\n")
+    writer = cells.Writer(lines)
     writer.writerow(columns)
     writer.writerows(dataclasses.astuple(row) for row in sorted(found))
     return lines.getvalue()
@@ -51,8 +52,7 @@ def text(found: Iterable[Exclusion]) -> str:
 
 def parse(content: str) -> list[Exclusion]:
     """Reads what `text` wrote."""
-    rows = csv.DictReader(io.StringIO(content, newline=""))
-    return [Exclusion(**row) for row in rows]
+    return [Exclusion(**row) for row in cells.rows(content)]
 
 
 def digest(found: Iterable[Exclusion]) -> str:

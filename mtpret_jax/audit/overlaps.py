@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import csv
 import dataclasses
 import hashlib
 import io
@@ -17,7 +16,7 @@ from etils import epath
 
 from mtpret_jax.audit import copies, exclusions, nestings, relations, signatures
 from mtpret_jax.data import manifests
-from tfds_builders import identities, whole
+from tfds_builders import cells, identities, whole
 
 REPORT, COPIES = "audit.json", "copies.csv"
 TRAIN = "train"
@@ -134,11 +133,10 @@ def write(folder: epath.Path, findings: Findings) -> None:
     lines = io.StringIO()
     columns = ["dataset", "split", "image_id"]
     columns += [f"other_{name}" for name in columns]
-    writer = csv.DictWriter(
-        lines, [*columns, "kind", "distance", "agreement"], lineterminator="\n"
-    )
-    writer.writeheader()
-    writer.writerows(findings.copies)
+    columns += ["kind", "distance", "agreement"]
+    writer = cells.Writer(lines)
+    writer.writerow(columns)
+    writer.writerows([row[name] for name in columns] for row in findings.copies)
     whole.write(folder / COPIES, lines.getvalue())
     whole.write_json(folder / REPORT, findings.report)
 

@@ -7,18 +7,16 @@ split in which the image is stored. Written in preparation; here they are only r
 from __future__ import annotations
 
 import collections
-import csv
 import dataclasses
 import functools
 import hashlib
-import io
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from etils import epath
 
-from tfds_builders import whole
+from tfds_builders import cells, whole
 
 Row = dict[str, str]
 INDEX = "index.csv"
@@ -97,10 +95,7 @@ def _split_of(path: epath.Path, digest: str) -> Mapping[str, str]:
 
 
 def _rows(path: epath.Path) -> Iterator[Row]:
-    """Rows of a table, in a third of the time that `csv.DictReader` takes."""
-    lines = csv.reader(io.StringIO(path.read_bytes().decode(), newline=""))
-    names = next(lines, [])
-    return (dict(zip(names, line, strict=False)) for line in lines if line)
+    return cells.rows(path.read_bytes().decode())
 
 
 def damage(folder: epath.Path, preparation: Mapping[str, Any]) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import io
 import pathlib
 
-from mtpret_jax import cells, export
 from mtpret_jax import config as schema
+from mtpret_jax import export
 from mtpret_jax.audit import exclusions
 from mtpret_jax.data import sources
 from mtpret_jax.hub import card
-from tfds_builders import whole
+from tfds_builders import cells, whole
 
 
 def table(workdir: pathlib.Path, run: str, data_dir: pathlib.Path) -> str:

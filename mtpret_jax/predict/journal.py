@@ -19,8 +19,7 @@ import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from mtpret_jax import cells
-from tfds_builders import whole
+from tfds_builders import cells, whole
 
 SETTINGS, LINES, TABLE = "settings.json", "predictions.jsonl", "predictions.csv"
 SKIPPED = "skipped"

@@ -7,9 +7,7 @@ so differences are paired.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import json
 import math
 from collections.abc import Mapping
@@ -18,11 +16,11 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from mtpret_jax import cells, config_compute, types
 from mtpret_jax import config as schema
+from mtpret_jax import config_compute, types
 from mtpret_jax.metrics import classification, intervals
 from mtpret_jax.report import keeping
-from tfds_builders import whole
+from tfds_builders import cells, whole
 
 SPLIT = "test"
 
@@ -273,9 +271,8 @@ def read_predictions(path: epath.Path) -> tuple[dict[str, np.ndarray], np.ndarra
     order = np.argsort(records["record"], kind="stable")
     records = {name: array[order] for name, array in records.items()}
     listed = path.with_name(f"{path.name.partition('.')[0]}.csv")
-    text = io.StringIO(whole.read(listed, advice).decode(), newline="")
-    rows = csv.DictReader(text)
-    known = {int(row["record"]): cells.read(row["group"]) for row in rows}
+    rows = cells.rows(whole.read(listed, advice).decode())
+    known = {int(row["record"]): row["group"] for row in rows}
     missing = [int(r) for r in records["record"] if int(r) not in known]
     if missing:
         raise ValueError(
