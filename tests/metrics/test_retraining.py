@@ -88,3 +88,22 @@ def test_a_study_without_any_difference_rarely_finds_one(of_seed):
         alarms += any(one.verdict != comparison.UNDECIDED for one in judged)
 
     assert alarms / studies <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / studies)
+
+
+@pytest.mark.parametrize(("seeds", "of_seed"), [(1, 0), (3, 0), (3, 1), (5, 2)])
+def test_a_study_without_any_difference_seldom_finds_one(seeds, of_seed):
+    """Six comparisons of a family, 500 times; their errors have a part in common."""
+    rng = np.random.default_rng([seeds, of_seed])
+    studies, alarms = 500, 0
+    for _ in range(studies):
+        shared, family = rng.normal(), {}
+        for name in "abcdef":
+            test_split = np.sqrt(0.5) * (shared + rng.normal())
+            value = test_split + of_seed * rng.normal(size=seeds)
+            drawn = value[:, None] + rng.normal(size=1000)
+            family[name] = comparison.over_seeds(value, drawn)
+        claims = comparison.judge(family).values()
+        alarms += any(claim.verdict != comparison.UNDECIDED for claim in claims)
+
+    error = 2 * np.sqrt(0.05 * 0.95 / studies)
+    assert alarms / studies <= 0.05 + error
