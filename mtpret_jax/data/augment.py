@@ -173,12 +173,9 @@ def draw_view(
     *,
     size: int,
     mode: str,
-    inside: bool = False,
+    contrastive: bool = False,
 ) -> transforms.View:
     """Draws a warp and new intensities for a stored picture.
-
-    The view is normalised by what was measured before its intensities were changed, or
-    a z-score of each image would undo brightness and contrast.
 
     Args:
       rng: Source of chance.
@@ -186,20 +183,23 @@ def draw_view(
       image: As for `transforms.warp_image`.
       size: Side of the square, pixels.
       mode: As for `transforms.fit`.
-      inside: Whether the crop lies in the picture, anywhere along its longer side, and
-        nothing is padding: what a rotation lays bare repeats the edge. Two views of an
-        image could be told by the shape of their padding alone.
+      contrastive: Whether it is one of two views of an image, which must not be told
+        by what is easy. Its crop lies in the picture, anywhere along its longer side,
+        and nothing is padding: what a rotation lays bare repeats the edge. And it is
+        normalised by what was measured before its intensities were changed, or a
+        z-score of each view would undo brightness and contrast. Labels are learnt
+        faster where it does.
     """
     height, width = image.shape
-    mode = "crop" if inside and mode == "pad" else mode
+    mode = "crop" if contrastive and mode == "pad" else mode
     fitted = transforms.fit(height, width, size=size, mode=mode)
     content = fitted.content
-    if inside:
+    if contrastive:
         content = (fitted.matrix @ [[0, width], [0, height], [1, 1]])[:2].T.ravel()
     warp = draw_warp(rng, settings, content=tuple(content), size=size)
     matrix = warp @ fitted.matrix
     warped, valid = transforms.warp_image(image, matrix, size=size)
-    valid = valid | inside
-    statistics = transforms.measure(warped, valid)
+    valid = valid | contrastive
+    statistics = transforms.measure(warped, valid) if contrastive else None
     warped = change_intensity(rng, settings, warped, valid)
     return transforms.View(warped, valid, matrix, statistics)

@@ -113,7 +113,12 @@ class View:
         """Draws a view; `record` in the element counts from `first_record`."""
         _, image = _read(self._source, int(record))
         view = augment.draw_view(
-            rng, self._augment, image, size=self._size, mode=self._mode, inside=True
+            rng,
+            self._augment,
+            image,
+            size=self._size,
+            mode=self._mode,
+            contrastive=True,
         )
         image, statistics = transforms.to_input(view, statistics=self._statistics)
         return {
