@@ -90,7 +90,7 @@ def test_the_report_says_first_that_a_set_holds_a_picture_in_two_splits():
 
     (line,) = audit_report.opening(report)
 
-    assert "a holds the same picture in several splits" in line
+    assert "copies across splits of a: " in line
     assert "3 pairs of test and train (near copy). Stages 2 and 3 train on" in line
     report["config"]["exclude_copies"] = True
     assert "were left out of all stages" in audit_report.opening(report)[0]

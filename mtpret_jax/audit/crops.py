@@ -22,7 +22,7 @@ FARTHEST_COARSE = 9  # of 63 bits: pairs with more unequal ones are not looked a
 FARTHEST = 32  # of all 143
 NEAREST = 32  # windows that are looked at for each part
 LEAST_AT_SIZES = ((0.7, (0,)), (0.85, (-2, 2)))  # agreement at a first look, a second
-LEAST_AGREEMENT = 0.96  # correlation of the details at the best place and size
+LEAST_AGREEMENT = 0.97  # correlation of the details at the best place and size
 BLANK = 0.05  # grey levels: nothing to compare
 SMALLEST = 64  # pixels of the shorter side of a part: below it has no such detail
 

@@ -59,7 +59,7 @@ def _met_again(report: Report) -> list[str]:
             "exclude_copies leaves them out."
         )
     return [
-        f"Caution: {name} holds the same picture in several splits: {', '.join(rows)}. "
+        f"Caution: the audit found copies across splits of {name}: {', '.join(rows)}. "
         + end
         for name, rows in found.items()
     ]
