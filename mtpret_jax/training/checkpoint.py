@@ -152,8 +152,10 @@ def _drop_damaged(folder: epath.Path) -> None:
             raise whole.DamagedError(
                 f"{error} No state of the run is whole. Restore it from a copy. {anew}."
             ) from error
-        newest = max(values)
-        if step < newest and not _value(folder / str(step)) <= max(values.values()):
+        newest, value = max(values), _value(folder / str(step))
+        # As a kill leaves it that strikes while an older one is deleted.
+        is_torn = isinstance(error, FileNotFoundError) and math.isnan(value)
+        if step < newest and not (is_torn or value <= max(values.values())):
             raise whole.DamagedError(
                 f"{error} Validation may like this state best. Restore it from a copy. "
                 f"{anew}, or {folder / str(step)} to choose among the others."

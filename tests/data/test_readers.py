@@ -196,7 +196,9 @@ def test_ctrl_c_leaves_the_workers_to_the_streams_that_share_them(tiny, tmp_path
     os.killpg(process.pid, signal.SIGINT)  # As a terminal does.
     told, problems = process.communicate(timeout=60)
     assert told == "went on True {}\n"
-    assert problems == ""
+    # The set of these tests has no digests, which is said.
+    lines = problems.splitlines()
+    assert all(line.startswith("WARNING:tfds_builders.") for line in lines), problems
     assert not any(alive(number) for number in workers)
 
 

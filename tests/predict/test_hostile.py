@@ -226,7 +226,8 @@ def test_each_is_said_in_one_line_and_none_fills_the_memory(
 
     assert status == 3, said[-2000:]
     assert "Traceback" not in said
-    lines = said.splitlines()
+    # The model of these tests does not say by which version pictures were read.
+    lines = [line for line in said.splitlines() if "reader 1 reads them" not in line]
     assert len(lines) == len(skipped), lines[-20:]
     for name in skipped:
         found = [line for line in lines if f"/{name}'" in line]
@@ -236,6 +237,7 @@ def test_each_is_said_in_one_line_and_none_fills_the_memory(
     assert after - before < MEMORY_MIB, (before, after)
     written = [p for p in out.rglob("*") if p.is_file()]
     assert {p.name for p in written} == {
+        "SHA256SUMS",
         "settings.json",
         "predictions.jsonl",
         "predictions.csv",

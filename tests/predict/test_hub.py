@@ -220,7 +220,7 @@ def test_two_exports_of_a_run_are_the_same_bytes_by_the_umask(work_folder, tmp_p
     for path in (tmp_path / "one").iterdir():
         assert path.read_bytes() == (tmp_path / "other" / path.name).read_bytes(), path
         assert stat.S_IMODE(path.stat().st_mode) == 0o640
-    assert stat.S_IMODE((tmp_path / "one").stat().st_mode) == 0o750
+    assert stat.S_IMODE((tmp_path / "other").stat().st_mode) == 0o750
 
 
 def test_tensors_are_those_that_their_description_names(work_folder, tmp_path):

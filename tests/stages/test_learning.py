@@ -161,6 +161,6 @@ def test_contrast_starts_at_chance_then_falls_and_does_not_collapse(folders):
     chance = math.log(queue + 1)
     assert abs(untrained[-1]["loss"] - chance) < 0.15 * chance
     last = np.mean([line["loss"] for line in trained[-10:]])
-    assert last < 0.8 * untrained[-1]["loss"]
+    assert last < 0.9 * untrained[-1]["loss"]
     spread = trained[-1]["embedding_spread"] * math.sqrt(settings.embedding_size)
     assert spread > 0.4  # 1 on a filled sphere, 0 when all embeddings are one

@@ -17,8 +17,10 @@ def small(**batches):
     """Two classifiers that share a step, and perhaps one more."""
     table: Any = schema.defaults()
     table.backbone.update(name="resnet18", width=4, in_channels=1)
-    table.datasets.pictures = schema.dataset("phantom_xray")
-    for name, batch in {"one": 32, "two": 32, **batches}.items():
+    batches = {"one": 32, "two": 32, **batches}
+    labels = {name: ["no", "yes"] for name in batches}
+    table.datasets.pictures = schema.dataset("xray_folder", folder="x", labels=labels)
+    for name, batch in batches.items():
         table.tasks[name] = schema.task(
             kind="classification",
             dataset="pictures",
