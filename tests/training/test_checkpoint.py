@@ -2,6 +2,7 @@
 
 import logging
 import pathlib
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -129,6 +130,19 @@ def test_a_damaged_state_that_validation_likes_best_is_not_passed_over(tmp_path)
         checkpoint.RunCheckpoints(folder)
 
     assert str(path) in str(caught.value)
+
+
+def test_a_state_that_a_kill_tore_while_it_was_deleted_is_dropped(tmp_path, caplog):
+    folder = tmp_path / "run" / "checkpoints"
+    _save(folder, {1: 0.5, 2: 0.5, 3: 0.6})
+    (folder / "2" / "_CHECKPOINT_METADATA").unlink()
+    shutil.rmtree(folder / "2" / "metrics")
+
+    with caplog.at_level(logging.WARNING):
+        assert _restored(folder) == 3
+
+    assert 2 not in _steps(folder)
+    assert "is missing" in caplog.text
 
 
 def test_an_older_state_that_nobody_needs_may_be_damaged(tmp_path, caplog):
