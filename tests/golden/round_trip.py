@@ -42,8 +42,8 @@ from mtpret_jax import building, export, models, types
 from mtpret_jax import config as schema
 from mtpret_jax.models import deeplab, heads
 from mtpret_jax.training import checkpoint
-from mtpret_jax.training import files as training_files
 from mtpret_jax.weights import files, networks
+from tfds_builders import whole
 
 FOLDER = pathlib.Path(__file__).parent
 LIMIT = 1e-4
@@ -301,7 +301,7 @@ def _out(
     with tempfile.TemporaryDirectory() as folder:
         work = pathlib.Path(folder) / "work"
         work.mkdir()
-        training_files.write_json(work / "config.json", schema.as_dict(config))
+        whole.write_json(work / "config.json", schema.as_dict(config))
         checkpoint.save_backbone(work / "runs/run/backbone", tree, description)
         export.export(work, "run", f"{folder}/out")
         theirs = _load_exported().load(f"{folder}/out")

@@ -22,7 +22,7 @@ from mtpret_jax import config as schema
 from mtpret_jax.hub import folder as hub
 from mtpret_jax.predict import reading
 from mtpret_jax.training import checkpoint
-from mtpret_jax.training import files as training_files
+from tfds_builders import whole
 from tfds_builders.phantom_xray import simulator
 
 # Options of each backbone; torchvision itself builds no narrow one.
@@ -103,7 +103,7 @@ def write_run(work: pathlib.Path, backbone: dict[str, Any]) -> None:
         ("datasets.json", {"chest": MADE}),
         ("versions.json", {"jax": jax.__version__}),
     ):
-        training_files.write_json(epath.Path(work / file), value)
+        whole.write_json(epath.Path(work / file), value)
 
 
 def write_prepared(folder: pathlib.Path, pictures: list[np.ndarray]) -> None:
