@@ -13,7 +13,7 @@ import numpy as np
 from pydicom import uid
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "tfds_builders"))
-import test_dicom_matrix as matrix
+import test_dicom_matrix as matrix  # pyright: ignore[reportMissingImports]
 
 from tfds_builders import reader
 
@@ -52,7 +52,7 @@ def main(folder: pathlib.Path) -> None:
             content = matrix.write(case)
             (folder / f"{seed}.dcm").write_bytes(content)
             pictures[str(seed)] = reader.read_image(content, dtype=np.uint8)
-    np.savez(folder / "pictures.npz", **pictures)  # pyright: ignore[reportArgumentType]
+    np.savez(folder / "pictures.npz", **pictures)
 
 
 if __name__ == "__main__":
