@@ -6,7 +6,7 @@ until it ends; and so on, until there were `--count` kills. Each folder's metric
 predictions, forgetting and report must be those of the first, seconds left out.
 
 Run:     python -m benchmarks.kills [--count=40] [--seed=0] [--folder=FOLDER]
-Expect:  every folder is like the first; half an hour on two cores.
+Expect:  every folder is like the first; an hour or two on two cores.
 """
 
 from __future__ import annotations
