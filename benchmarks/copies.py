@@ -33,9 +33,9 @@ _QUALITY = flags.DEFINE_integer("quality", 60, "Of the changed pictures' JPEG.")
 Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
-def _cut(side: float) -> Change:
+def _cut(down: float, across: float) -> Change:
     def cut(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        height, width = (round(side * length) for length in picture.shape)
+        height, width = round(down * picture.shape[0]), round(across * picture.shape[1])
         top = rng.integers(picture.shape[0] - height + 1)
         left = rng.integers(picture.shape[1] - width + 1)
         return picture[top : top + height, left : left + width]
@@ -47,7 +47,8 @@ CHANGES: Mapping[str, Change] = {
     "mirrored": lambda picture, _: picture[:, ::-1],
     "turned by a quarter": lambda picture, _: np.rot90(picture),
     "inverted": lambda picture, _: 255 - picture,
-    **{f"cut to {100 * side:.0f} %": _cut(side) for side in (0.8, 0.85, 0.9, 0.95)},
+    **{f"cut to {100 * s:.0f} %": _cut(s, s) for s in (0.8, 0.85, 0.9, 0.95)},
+    **{f"cut to {100 * s:.0f} % of the height": _cut(s, 1.0) for s in (0.8, 0.9)},
 }
 
 

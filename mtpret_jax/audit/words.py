@@ -7,7 +7,8 @@ from typing import Any
 
 RISK = (
     "What it cannot find: copies that are both turned and cropped, turned by less than "
-    "a quarter, or cut to less than 80 % of the sides; copies below about 32 pixels, "
+    "a quarter, or cut to less than 80 % of the sides, or much more along one than "
+    "along the other; copies below about 32 pixels, "
     "cropped ones below 64; another exposure of the same visit; and patients whose ids "
     "differ between the sets."
 )

@@ -150,14 +150,14 @@ def _drop_damaged(folder: epath.Path) -> None:
     for step, error in damaged.items():
         if not values:
             raise whole.DamagedError(
-                f"{error} No state of the run is whole. Restore it from a copy. {anew}."
+                f"{error}No state of the run is whole. Restore it from a copy. {anew}."
             ) from error
         newest, value = max(values), _value(folder / str(step))
         # As a kill leaves it that strikes while an older one is deleted.
         is_torn = isinstance(error, FileNotFoundError) and math.isnan(value)
         if step < newest and not (is_torn or value <= max(values.values())):
             raise whole.DamagedError(
-                f"{error} Validation may like this state best. Restore it from a copy. "
+                f"{error}Validation may like this state best. Restore it from a copy. "
                 f"{anew}, or {folder / str(step)} to choose among the others."
             ) from error
         _LOG.warning("%sThe state of step %d is used.", error, newest)
