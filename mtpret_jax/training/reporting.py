@@ -213,8 +213,14 @@ def _drop_after(path: epath.Path, resume_step: int) -> int:
         lines.append(line)
         last = step
     kept = b"".join(lines)
+    digest = hashlib.sha256(kept).hexdigest()
     if resume_step:
-        whole.compare(path, hashlib.sha256(kept).hexdigest(), _AGAIN, old=True)
+        whole.compare(path, digest, _AGAIN, old=True)
+        newest = whole.digests(path.parent).get(path.name, [digest])[-1]
+        # Lines after the state that is gone on from are there, or there are none.
+        if kept == content and digest != newest:
+            raise whole.DamagedError(f"{path}: damaged, its end is gone. {_AGAIN}")
     if kept != content:  # A kill here must not lose the lines kept.
+        whole.note(path.parent, {path.name: digest})
         whole.place(path, kept)
     return last

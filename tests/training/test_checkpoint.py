@@ -205,3 +205,28 @@ def test_lines_before_a_state_are_those_that_were_written(tmp_path):
         reporting.RunWriter(tmp_path, resume_step=2)
 
     assert str(path) in str(caught.value)
+
+
+def test_lines_that_are_gone_at_the_end_are_missed(tmp_path):
+    writer = reporting.RunWriter(tmp_path, resume_step=0)
+    for step in (1, 2):
+        writer.write(step, {"loss": 0.25 * step})
+        writer.note()
+    writer.close()
+    path = tmp_path / "metrics.jsonl"
+    first = path.read_text().splitlines(keepends=True)[0]
+
+    # Gone on with from the first state, then stopped before another: nothing is lost.
+    reporting.RunWriter(tmp_path, resume_step=1).close()
+    reporting.RunWriter(tmp_path, resume_step=1).close()
+    assert path.read_text() == first
+    writer = reporting.RunWriter(tmp_path, resume_step=1)
+    writer.write(2, {"loss": 0.5})
+    writer.note()
+    writer.close()
+    path.write_text(first)
+
+    with pytest.raises(ValueError, match="its end is gone") as caught:
+        reporting.RunWriter(tmp_path, resume_step=2)
+
+    assert str(path) in str(caught.value)
