@@ -216,11 +216,23 @@ def _drop_after(path: epath.Path, resume_step: int) -> int:
     digest = hashlib.sha256(kept).hexdigest()
     if resume_step:
         whole.compare(path, digest, _AGAIN, old=True)
+        # Whatever state is gone on from, the lines before the newest one are there.
         newest = whole.digests(path.parent).get(path.name, [digest])[-1]
-        # Lines after the state that is gone on from are there, or there are none.
-        if kept == content and digest != newest:
-            raise whole.DamagedError(f"{path}: damaged, its end is gone. {_AGAIN}")
+        if newest not in _beginnings(content):
+            raise whole.DamagedError(
+                f"{path}: damaged, lines are changed or gone. {_AGAIN}"
+            )
     if kept != content:  # A kill here must not lose the lines kept.
         whole.note(path.parent, {path.name: digest})
         whole.place(path, kept)
     return last
+
+
+def _beginnings(content: bytes) -> set[str]:
+    """SHA-256 of no line, of the first, of the first two, and so on."""
+    digest = hashlib.sha256()
+    found = {digest.hexdigest()}
+    for line in content.splitlines(keepends=True):
+        digest.update(line)
+        found.add(digest.hexdigest())
+    return found

@@ -207,7 +207,8 @@ def test_lines_before_a_state_are_those_that_were_written(tmp_path):
     assert str(path) in str(caught.value)
 
 
-def test_lines_that_are_gone_at_the_end_are_missed(tmp_path):
+@pytest.mark.parametrize("damage", ["", '{"step": 6, "loss": 0.5}\n', '{"step": 2,\n'])
+def test_lines_that_are_gone_at_the_end_are_missed(tmp_path, damage):
     writer = reporting.RunWriter(tmp_path, resume_step=0)
     for step in (1, 2):
         writer.write(step, {"loss": 0.25 * step})
@@ -224,9 +225,9 @@ def test_lines_that_are_gone_at_the_end_are_missed(tmp_path):
     writer.write(2, {"loss": 0.5})
     writer.note()
     writer.close()
-    path.write_text(first)
+    path.write_text(first + damage)
 
-    with pytest.raises(ValueError, match="its end is gone") as caught:
+    with pytest.raises(ValueError, match="lines are changed or gone") as caught:
         reporting.RunWriter(tmp_path, resume_step=2)
 
     assert str(path) in str(caught.value)
