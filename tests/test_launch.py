@@ -138,7 +138,7 @@ class Job:
 
     def saved(self) -> list[int]:
         names = (path.name for path in (self.run / "checkpoints").iterdir())
-        return [int(name) for name in names if name.isdecimal()]
+        return sorted(int(name) for name in names if name.isdecimal())
 
     def kill(self) -> None:
         """Leaves nothing behind where a test failed."""
@@ -173,7 +173,7 @@ def test_two_processes_stop_at_the_same_step_and_go_on(job):
     assert lock["released"]
     _, second = job.stopped_at(0)
     assert job.stopped_at(1) == [first, second]
-    assert job.saved() == [second, first]  # The two newest.
+    assert job.saved() == [first, second]  # The two newest.
     lines = (job.run / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [*range(1, second + 1)]
 
