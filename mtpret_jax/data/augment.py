@@ -198,8 +198,9 @@ def draw_view(
         content = (fitted.matrix @ [[0, width], [0, height], [1, 1]])[:2].T.ravel()
     warp = draw_warp(rng, settings, content=tuple(content), size=size)
     matrix = warp @ fitted.matrix
-    warped, valid = transforms.warp_image(image, matrix, size=size)
-    valid = valid | contrastive
+    warped, valid = transforms.warp_image(
+        image, matrix, size=size, is_filled=contrastive
+    )
     statistics = transforms.measure(warped, valid) if contrastive else None
     warped = change_intensity(rng, settings, warped, valid)
     return transforms.View(warped, valid, matrix, statistics)

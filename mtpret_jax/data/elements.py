@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -16,6 +16,8 @@ from mtpret_jax.data import augment, boxes, sources, transforms
 
 if TYPE_CHECKING:  # It imports JAX, Flax and Optax: worker processes need none.
     from mtpret_jax import types
+
+T = TypeVar("T")
 
 
 class TaskElement:
@@ -44,7 +46,8 @@ class TaskElement:
             padding = {k: np.zeros_like(v) for k, v in self(0).items()}
             padding["image_statistics"] = np.array([0, 1], np.float32)
             return padding | {"record": np.asarray(-1, np.int32)}
-        example, image = _read(self._source, int(record))
+        example = _read(self._source, self._source.__getitem__, int(record))
+        image = example["image"]
         view = transforms.plain_view(image, size=self._task.image_size, mode=self._mode)
         element = self._assemble(example, image.shape, view, whole=True)
         if self._study is not None:
@@ -53,7 +56,8 @@ class TaskElement:
 
     def random(self, record: int, rng: np.random.Generator) -> types.Example:
         """The element of training."""
-        example, image = _read(self._source, int(record))
+        example = _read(self._source, self._source.__getitem__, int(record))
+        image = example["image"]
         view = augment.draw_view(
             rng,
             self._task.augment,
@@ -111,7 +115,7 @@ class View:
 
     def __call__(self, record: int, rng: np.random.Generator) -> types.Example:
         """Draws a view; `record` in the element counts from `first_record`."""
-        _, image = _read(self._source, int(record))
+        image = _read(self._source, self._source.image, int(record))
         view = augment.draw_view(
             rng,
             self._augment,
@@ -153,11 +157,10 @@ def _studies(source: sources.Source) -> np.ndarray | None:
     return np.asarray([number.get(name, -1) for name in found], np.int32)
 
 
-def _read(source: sources.Source, record: int) -> tuple[types.Example, np.ndarray]:
-    """A record and its picture, uint8 or uint16 [H, W]."""
+def _read(source: sources.Source, read: Callable[[int], T], record: int) -> T:
+    """What a method of the source reads of a record; an error names the record."""
     try:
-        example = source[record]
-        return example, example["image"]
+        return read(record)
     except Exception as error:
         error.add_note(
             f"While reading record {record} of split {source.split!r} of dataset "

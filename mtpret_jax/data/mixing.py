@@ -70,8 +70,8 @@ def _draw_epoch(seed: int, epoch: int, count: int) -> np.ndarray:
 class Examples:
     """Examples of sets in fixed proportions, without end, each with chance of its own.
 
-    A source for `grain.MapDataset.source`: shuffling, mixing and chance in one call,
-    in place of a chain of Grain's transformations.
+    Shuffling, mixing and chance in one call, in place of a chain of Grain's
+    transformations.
     """
 
     def __init__(
@@ -109,11 +109,29 @@ class Examples:
         return self._draws[part](self._epochs[part][own], chance)
 
 
+class Batches:
+    """Examples stacked to batches, a source for `grain.MapDataset.source`.
+
+    Grain's own batching times and measures each example, at a tenth of a view's cost.
+    """
+
+    def __init__(self, examples: Examples | Pairs, rows: int) -> None:
+        """Every batch has `rows` examples."""
+        self._examples, self._rows = examples, rows
+
+    def __len__(self) -> int:
+        return len(self._examples) // self._rows
+
+    def __getitem__(self, index: int) -> types.Example:
+        first = index * self._rows
+        found = [self._examples[i] for i in range(first, first + self._rows)]
+        return {key: np.stack([one[key] for one in found]) for key in found[0]}
+
+
 class Pairs:
     """Two streams of views as one: positive views take the rows that chance gives them.
 
-    A source for `grain.MapDataset.source`. Every process reads the rows that are its
-    own, whichever they are.
+    Every process reads the rows that are its own, whichever they are.
     """
 
     def __init__(

@@ -133,8 +133,7 @@ def train_stream(
         [mixing.Epochs(records, _derive(seed, "shuffle", name))],
         [_derive(seed, "augment", name)],
     )
-    dataset = grain.MapDataset.source(examples)
-    batches = _global_batches(dataset, rows, shard, first_batch)
+    batches = _training_batches(examples, rows, shard, first_batch)
     return Stream(batches, task=name, settings=input_config)
 
 
@@ -179,9 +178,8 @@ def eval_batches(
     missing = -len(records) % batch_size
     padded = np.concatenate([records, np.full(missing, -1, np.int32)])
     prepare = elements.TaskElement(source, task, input_config, statistics)
-    dataset = grain.MapDataset.source(padded.tolist()).map(prepare)
-    batches = _global_batches(dataset, rows, shard, 0)
-    return Stream(batches, task=name, settings=input_config)
+    batches = grain.MapDataset.source(padded.tolist()).map(prepare).batch(rows)
+    return Stream(batches[shard.index :: shard.count], task=name, settings=input_config)
 
 
 def contrastive_stream(
@@ -258,7 +256,7 @@ def contrastive_stream(
         batch_size=settings.batch_size,
         rows=settings.batch_norm_rows or settings.batch_size,
     )
-    batches = _global_batches(grain.MapDataset.source(pairs), rows, shard, first_batch)
+    batches = _training_batches(pairs, rows, shard, first_batch)
     return Stream(batches, task=CONTRASTIVE, settings=input_config)
 
 
@@ -299,11 +297,12 @@ def _rows_per_shard(batch_size: int, shard: Shard, *, option: str) -> int:
     return batch_size // shard.count
 
 
-def _global_batches(
-    dataset: grain.MapDataset, rows: int, shard: Shard, first_batch: int
+def _training_batches(
+    examples: mixing.Examples | mixing.Pairs, rows: int, shard: Shard, first_batch: int
 ) -> grain.MapDataset:
-    """Cuts into batches of `rows`, of which every `shard.count`-th is this shard's."""
-    batches = dataset.batch(rows)[shard.index :: shard.count]
+    """Batches of `rows`, of which every `shard.count`-th is this shard's."""
+    batches = grain.MapDataset.source(mixing.Batches(examples, rows))
+    batches = batches[shard.index :: shard.count]
     return batches[first_batch:] if first_batch else batches
 
 

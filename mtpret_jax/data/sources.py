@@ -170,10 +170,7 @@ class Source:
           fractions of the stored picture, `box_class` int32 [N] and `box_known` bool
           [].
         """
-        encoded = self._records[int(self._positions[record])]
-        # TFDS's own parser copies each picture several times.
-        example_type: Any = tf_example_pb2.Example  # pyright: ignore[reportAttributeAccessIssue]
-        stored = example_type.FromString(encoded).features.feature
+        stored = self._parse(record)
         example: types.Example = {
             "record": np.asarray(record, np.int32),
             "image": _pixels(stored),
@@ -192,6 +189,17 @@ class Source:
             known = stored["objects_known"].int64_list.value[0]
             example["box_known"] = np.asarray(known, np.bool_)
         return example
+
+    def image(self, record: int) -> np.ndarray:
+        """The image of a record alone: uint8 or uint16 [H, W], not to be written to."""
+        return _pixels(self._parse(record))
+
+    def _parse(self, record: int) -> Any:
+        """The features of a record, by name."""
+        encoded = self._records[int(self._positions[record])]
+        # TFDS's own parser copies each picture several times.
+        example_type: Any = tf_example_pb2.Example  # pyright: ignore[reportAttributeAccessIssue]
+        return example_type.FromString(encoded).features.feature
 
     def pixel_statistics(self) -> tuple[float, float]:
         """Mean and standard deviation of the pixels of the stored train split, [0, 1].

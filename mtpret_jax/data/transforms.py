@@ -152,7 +152,7 @@ def _warp(
 
 
 def warp_image(
-    image: np.ndarray, matrix: np.ndarray, *, size: int
+    image: np.ndarray, matrix: np.ndarray, *, size: int, is_filled: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
     """Warps a picture to the square, shrinking it first so that no pixel is skipped.
 
@@ -160,14 +160,15 @@ def warp_image(
       image: Stored integers, uint8 or uint16 [H, W], or intensities, float32 [H, W].
       matrix: Stored picture to square, [3, 3].
       size: Side of the square, pixels.
+      is_filled: Whether what repeats the picture's edge counts as the picture's.
 
     Returns:
       The same type, [size, size], in which padding repeats the picture's edge (so that
       a later blur meets no step), and where it is not padding, bool [size, size].
     """
     height, width = image.shape
-    if _covers(matrix, height, width, size):
-        valid = np.ones((size, size), np.bool_)
+    if is_filled or _covers(matrix, height, width, size):
+        valid = _ones(size, size).view(np.bool_)
     else:
         valid = _warp(
             _ones(height, width),

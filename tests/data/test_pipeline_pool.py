@@ -58,14 +58,14 @@ def test_without_a_list_they_are_read(tiny):
 def test_no_excluded_record_is_even_opened(tiny, tmp_path, monkeypatch):
     folder = shutil.copytree(tiny.folder, tmp_path / "tiny" / "1.0.0")
     opened = set()
-    read = sources.Source.__getitem__
+    read = sources.Source.image
 
     def note(source, record):
         if source.folder == folder:  # Threads of an earlier test may still read.
             opened.add(source.index[record]["image_id"])
         return read(source, record)
 
-    monkeypatch.setattr(sources.Source, "__getitem__", note)
+    monkeypatch.setattr(sources.Source, "image", note)
     settings = dataclasses.replace(SETTINGS, datasets={"tiny": 1.0})
     stream = pipeline.contrastive_stream(
         settings, INPUT, {"tiny": folder}, seed=0, excluded=EXCLUDED

@@ -22,8 +22,8 @@ class Pictures:
     def __init__(self, picture: np.ndarray) -> None:
         self.picture = picture
 
-    def __getitem__(self, record: int) -> dict[str, np.ndarray]:
-        return {"image": self.picture}
+    def image(self, record: int) -> np.ndarray:
+        return self.picture
 
 
 def make_view(picture: np.ndarray, fit: str, **options: Any) -> elements.View:
