@@ -216,8 +216,6 @@ def test_builders_import_no_more_than_they_may():
     wrong = []
     for path in _python_files(BUILDERS):
         allowed = BUILDERS_MAY | sys.stdlib_module_names
-        if path.stem.endswith("_test"):
-            allowed = allowed | {"pytest", "pydicom"}
         tree = _parse(path)
         inside = [
             node
@@ -239,7 +237,6 @@ def test_builders_load_where_jax_and_the_package_cannot_be_imported():
     modules = [
         ".".join(path.relative_to(REPOSITORY).with_suffix("").parts)
         for path in _python_files(BUILDERS)
-        if not path.stem.endswith("_test")
     ]
     program = (
         "import importlib, sys\n"
@@ -262,6 +259,20 @@ def test_builders_load_where_jax_and_the_package_cannot_be_imported():
     )
 
     assert done.returncode == 0, done.stderr
+
+
+def test_the_packages_ship_no_tests():
+    files = _python_files(PACKAGE) + _python_files(BUILDERS)
+
+    shipped = [
+        _name(path)
+        for path in files
+        if re.match(r"test_|.*_test$|conftest$", path.stem)
+        or {name.split(".")[0] for name in _imports(_parse(path))}
+        & {"pytest", "hypothesis", "unittest", "tests"}
+    ]
+
+    assert not shipped, f"the wheel would hold: {shipped}"
 
 
 @pytest.mark.parametrize("folder", ["mtpret_jax", "tfds_builders"])
@@ -311,7 +322,7 @@ def test_the_map_shows_every_file_of_the_packages():
         for path in _python_files(REPOSITORY / folder)
         if path.parent.name != "reference"
         and path.name not in ("__init__.py", "dummy_data.py")
-        and not path.stem.endswith(("_test", "_dataset_builder"))
+        and not path.stem.endswith("_dataset_builder")
     ]
 
     absent = [name for name in files if name not in shown]

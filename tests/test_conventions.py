@@ -13,10 +13,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 def _sources(*folders: str) -> list[pathlib.Path]:
     return sorted(
-        path
-        for folder in folders
-        for path in (REPOSITORY / folder).rglob("*.py")
-        if not path.stem.endswith("_test")
+        path for folder in folders for path in (REPOSITORY / folder).rglob("*.py")
     )
 
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from tfds_builders import nih_chest_xray14, tbx11k, testing
+from tests.tfds_builders import release_check
+from tfds_builders import nih_chest_xray14, tbx11k
 
 
 def test_tbx11k_reads_the_makers_own_files(xray: pathlib.Path, tmp_path):
@@ -51,7 +52,7 @@ def test_nih_chest_xray14_reads_real_images(xray: pathlib.Path, tmp_path: pathli
     folder = tmp_path / "download"
     _nih_release(folder, xray / "chest_cls", rows)
 
-    made = testing.prepare(
+    made = release_check.prepare(
         nih_chest_xray14.Builder, folder, tmp_path / "data", image_size=128
     )
 

@@ -47,11 +47,11 @@ SHARED: Mapping[str, tuple[str, str]] = {
         "test_a_lying_header_is_flagged_and_truthful_ones_are_not",
     ),
     "a header that asks for too much memory": (
-        "tests/tfds_builders/test_reader_limits.py",
+        "tests/tfds_builders/images/test_reader_limits.py",
         "test_a_header_that_says_too_much_is_refused",
     ),
     "anything else that is damaged": (
-        "tfds_builders/fuzz_test.py",
+        "tests/tfds_builders/test_fuzz.py",
         "test_a_damaged_file_ends_in_quarantine_or_a_clear_error",
     ),
 }

@@ -15,7 +15,7 @@ import pydicom
 import pytest
 from PIL import Image
 
-from tfds_builders import hostile as hostile_files
+from tests.tfds_builders import hostile as hostile_files
 from tfds_builders.phantom_xray import simulator
 
 REPOSITORY = pathlib.Path(__file__).parents[2]

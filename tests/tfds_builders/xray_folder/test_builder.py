@@ -15,7 +15,7 @@ import tensorflow_datasets as tfds
 
 from tfds_builders import xray_builder, xray_folder
 
-REPOSITORY = pathlib.Path(__file__).parents[2]
+REPOSITORY = pathlib.Path(__file__).parents[3]
 Row = Mapping[str, str]
 
 
@@ -38,7 +38,7 @@ def _table(folder: pathlib.Path, rows: Sequence[Row], name: str = "labels.csv") 
         writer.writerows(rows)
 
 
-def _rows(count: int = 12, **columns: Any) -> list[dict[str, str]]:
+def _rows(count: int = 12, **columns: Any) -> list[dict[str, Any]]:
     """Rows with a split and a group each; a callable column gets the row's number."""
     given: dict[str, Any] = {
         "file": lambda i: f"a{i}.png",
@@ -97,7 +97,7 @@ class Prepared:
             return list(csv.DictReader(file))
 
     def split(self, name: str) -> Sequence[dict[str, Any]]:
-        return self.builder.as_data_source(name)  # pyright: ignore[reportCallIssue]
+        return self.builder.as_data_source(name)
 
     def by_id(self) -> dict[str, dict[str, Any]]:
         return {

@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 from etils import epath
 
+from tests.tfds_builders import damage
 from tfds_builders import (
     catalogue,
-    damage,
     dummy,
     dummy_images,
     reader,

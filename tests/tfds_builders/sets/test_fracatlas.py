@@ -12,7 +12,8 @@ import pytest
 import tensorflow_datasets as tfds
 from etils import epath
 
-from tfds_builders import fracatlas, testing
+from tests.tfds_builders import release_check
+from tfds_builders import fracatlas
 from tfds_builders.fracatlas import dummy_data
 
 
@@ -75,7 +76,7 @@ def test_pictures_have_one_channel(
     for name in examples:
         (paths[name],) = dummy.glob(f"FracAtlas/images/*/{name}.jpg")
 
-    assert testing.kinds_of(examples, paths) == {"grey", "RGB"}
+    assert release_check.kinds_of(examples, paths) == {"grey", "RGB"}
 
 
 def test_boxes_lie_on_what_they_show(examples: dict[str, dict[str, Any]]):

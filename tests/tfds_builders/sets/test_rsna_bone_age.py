@@ -9,7 +9,8 @@ import pathlib
 import pytest
 from etils import epath
 
-from tfds_builders import rsna_bone_age, testing
+from tests.tfds_builders import release_check
+from tfds_builders import rsna_bone_age
 from tfds_builders.rsna_bone_age import dummy_data, workbook
 
 
@@ -33,7 +34,7 @@ def copy(tmp_path):
 
 @pytest.fixture(scope="module")
 def prepared(dummy, tmp_path_factory):
-    return testing.prepare(
+    return release_check.prepare(
         rsna_bone_age.Builder, dummy, tmp_path_factory.mktemp("data")
     )
 
@@ -87,7 +88,7 @@ def test_pictures_become_one_channel(dummy, prepared) -> None:
         file = f"{name.split('/')[1]}.png"
         (paths[name],) = (p for h in homes[split] for p in dummy.glob(f"{h}/{file}"))
 
-    assert testing.kinds_of(prepared.examples, paths) == {"grey", "RGB", "16-bit"}
+    assert release_check.kinds_of(prepared.examples, paths) == {"grey", "RGB", "16-bit"}
 
 
 def test_tables_and_disk_may_differ(prepared) -> None:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from etils import epath
 
-from tfds_builders import chest_xray_masks, dummy_images, files, splits, testing
+from tests.tfds_builders import release_check
+from tfds_builders import chest_xray_masks, dummy_images, files, splits
 from tfds_builders.chest_xray_masks import dummy_data
 from tfds_builders.shenzhen_cxr import dummy_data as shenzhen_data
 
@@ -34,7 +35,7 @@ def dummy(tmp_path_factory):
 @pytest.fixture(scope="module")
 def prepared(dummy, tmp_path_factory):
     data_dir = tmp_path_factory.mktemp("data")
-    return testing.prepare(chest_xray_masks.Builder, dummy, data_dir)
+    return release_check.prepare(chest_xray_masks.Builder, dummy, data_dir)
 
 
 def test_every_image_is_read_back_with_its_label(prepared) -> None:
@@ -78,7 +79,7 @@ def test_masks_of_any_kind_are_read(dummy, prepared) -> None:
 def test_pictures_become_one_channel(dummy, prepared) -> None:
     paths = {name: dummy / ROOT / f"CXR_png/{name}.png" for name in prepared.examples}
 
-    kinds = testing.kinds_of(prepared.examples, paths)
+    kinds = release_check.kinds_of(prepared.examples, paths)
 
     assert kinds == {"grey", "RGB", "RGBA", "16-bit"}
 

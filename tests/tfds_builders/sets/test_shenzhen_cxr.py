@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from etils import epath
 
-from tfds_builders import diagnosis, release, shenzhen_cxr, testing
+from tests.tfds_builders import release_check
+from tfds_builders import diagnosis, release, shenzhen_cxr
 from tfds_builders.chest_xray_masks import dummy_data as repacked
 from tfds_builders.shenzhen_cxr import dummy_data
 
@@ -26,9 +27,9 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> epath.Path:
 @pytest.fixture(scope="module")
 def prepared(
     source: epath.Path, tmp_path_factory: pytest.TempPathFactory
-) -> testing.Prepared:
+) -> release_check.Prepared:
     data = tmp_path_factory.mktemp("data")
-    return testing.prepare(shenzhen_cxr.Builder, source, data)
+    return release_check.prepare(shenzhen_cxr.Builder, source, data)
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def _builder(folder: epath.Path, data: pathlib.Path) -> shenzhen_cxr.Builder:
     return shenzhen_cxr.Builder(data_dir=data, config=config)
 
 
-def test_labels_are_those_of_the_names(prepared: testing.Prepared):
+def test_labels_are_those_of_the_names(prepared: release_check.Prepared):
     assert list(prepared.examples) == dummy_data.names(IMAGES)
     for name, example in prepared.examples.items():
         assert list(example["labels"]["label"]) == (
@@ -54,24 +55,28 @@ def test_labels_are_those_of_the_names(prepared: testing.Prepared):
     assert prepared.left_out == {}
 
 
-def test_sex_and_age_in_every_spelling(prepared: testing.Prepared):
+def test_sex_and_age_in_every_spelling(prepared: release_check.Prepared):
     spellings = dummy_data.SPELLINGS
     for number, name in enumerate(dummy_data.names(IMAGES)):
         _, sex, age = spellings[number % len(spellings)]
         assert prepared.about(name, "sex", "age") == (sex, pytest.approx(age))
 
 
-def test_the_mirror_gives_the_same(prepared: testing.Prepared, tmp_path: pathlib.Path):
+def test_the_mirror_gives_the_same(
+    prepared: release_check.Prepared, tmp_path: pathlib.Path
+):
     folder = epath.Path(tmp_path / "raddar")
     dummy_data.write(folder, images=IMAGES, layout="raddar")
 
-    made = testing.prepare(shenzhen_cxr.Builder, folder, tmp_path / "data")
+    made = release_check.prepare(shenzhen_cxr.Builder, folder, tmp_path / "data")
 
     assert not list((folder / "ClinicalReadings").iterdir())
     assert made.index == prepared.index
 
 
-def test_masks_are_those_of_the_files(source: epath.Path, prepared: testing.Prepared):
+def test_masks_are_those_of_the_files(
+    source: epath.Path, prepared: release_check.Prepared
+):
     smaller = 0
     for number, (name, example) in enumerate(prepared.examples.items()):
         mask = example["mask"][..., 0]
@@ -80,7 +85,7 @@ def test_masks_are_those_of_the_files(source: epath.Path, prepared: testing.Prep
             assert set(np.unique(mask)) == {255}
             continue
         path = source / "mask" / "mask" / f"{name}_mask.png"
-        file = (testing.decode(path) > 0).astype(np.uint8)
+        file = (release_check.decode(path) > 0).astype(np.uint8)
         for other in (file[::-1], file[:, ::-1], file[::-1, ::-1]):
             assert (other != file).any()
         if file.shape == mask.shape:
@@ -97,7 +102,7 @@ def test_masks_are_those_of_the_files(source: epath.Path, prepared: testing.Prep
 @pytest.mark.parametrize("wrapper", ["ChinaSet", "ChinaSet/ChinaSet"])
 def test_masks_beside_the_root_are_found(
     mine: epath.Path,
-    prepared: testing.Prepared,
+    prepared: release_check.Prepared,
     tmp_path: pathlib.Path,
     place: str,
     wrapper: str,
@@ -139,17 +144,19 @@ def test_masks_are_optional(mine: epath.Path, monkeypatch: pytest.MonkeyPatch):
     assert "Fewer than were published: masks." in some.next_step
 
 
-def test_lesions_are_not_read(source: epath.Path, prepared: testing.Prepared):
+def test_lesions_are_not_read(source: epath.Path, prepared: release_check.Prepared):
     assert (source / "Annotations-2" / "CHNCXR_0327_1.png").exists()
     assert prepared.examples["CHNCXR_0327_1"]["image"].min() < 255
     assert prepared.index["CHNCXR_0327_1"]["has_mask"] == "0"
 
 
-def test_images_become_one_channel(source: epath.Path, prepared: testing.Prepared):
+def test_images_become_one_channel(
+    source: epath.Path, prepared: release_check.Prepared
+):
     paths = {path.stem: path for path in source.glob("CXR_png/CHNCXR_*")}
 
     assert {path.suffix for path in paths.values()} == {".png", ".PNG"}
-    assert testing.kinds_of(prepared.examples, paths) == {"RGB"}
+    assert release_check.kinds_of(prepared.examples, paths) == {"RGB"}
     shapes = {example["image"].shape for example in prepared.examples.values()}
     assert shapes == {(40, 44, 1), (44, 44, 1), (48, 44, 1)}
 
@@ -188,7 +195,7 @@ def test_what_cannot_be_used_is_left_out(mine: epath.Path, tmp_path: pathlib.Pat
     (mine / "CXR_png" / "other.png").write_bytes(b"")
     (mine / "ClinicalReadings" / "CHNCXR_0006_0.txt").unlink()
 
-    made = testing.prepare(shenzhen_cxr.Builder, mine, tmp_path / "data")
+    made = release_check.prepare(shenzhen_cxr.Builder, mine, tmp_path / "data")
 
     damaged = "not a PNG, JPEG, TIFF, BMP or DICOM file, or a damaged one"
     assert made.left_out == {

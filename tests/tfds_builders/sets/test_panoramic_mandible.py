@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from etils import epath
 
-from tfds_builders import dummy_images, panoramic_mandible, reader, release, testing
+from tests.tfds_builders import release_check
+from tfds_builders import dummy_images, panoramic_mandible, reader, release
 from tfds_builders.panoramic_mandible import dummy_data
 
 
@@ -36,7 +37,7 @@ def dummy(tmp_path_factory):
 @pytest.fixture(scope="module")
 def prepared(dummy, tmp_path_factory):
     data_dir = tmp_path_factory.mktemp("data")
-    return testing.prepare(panoramic_mandible.Builder, dummy, data_dir)
+    return release_check.prepare(panoramic_mandible.Builder, dummy, data_dir)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +85,7 @@ def test_pictures_become_one_channel(dummy, prepared) -> None:
     folder = dummy / "DentalPanoramicXrays" / "Images"
     paths = {name: folder / f"{name}.png" for name in prepared.examples}
 
-    assert testing.kinds_of(prepared.examples, paths) == {"grey", "RGB", "16-bit"}
+    assert release_check.kinds_of(prepared.examples, paths) == {"grey", "RGB", "16-bit"}
 
 
 def test_the_expert_can_be_chosen(dummy, tmp_path) -> None:
@@ -109,7 +110,7 @@ def test_the_common_configuration_means_the_first_expert(dummy, tmp_path) -> Non
 
 
 def test_partners_may_be_missing(dummy, prepared, tmp_path) -> None:
-    data = testing.prepare(
+    data = release_check.prepare(
         panoramic_mandible.Builder,
         _without(dummy, tmp_path, "Segmentation1/3.png"),
         tmp_path / "data",

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tfds_builders import damage, limits, reader
+from tests.tfds_builders import damage
+from tfds_builders import limits, reader
 
 FORMATS = ("png", "png with alpha", "tiff", "tiff with alpha", "packed tiff")
 # Two of these values differ in the low byte alone.

@@ -21,7 +21,7 @@ from tensorflow_datasets.core import file_adapters
 
 from tfds_builders import reader, shards, splits, xray_builder, xray_features
 
-REPOSITORY = pathlib.Path(__file__).parents[1]
+REPOSITORY = pathlib.Path(__file__).parents[3]
 SHARD = 4
 COUNTS = {"train": 14, "test": 6}
 
@@ -89,7 +89,8 @@ def _elsewhere(data_dir: pathlib.Path, before: str) -> subprocess.CompletedProce
     """Prepares the set in a process of its own, where `before` is done."""
     program = (
         "import os, pathlib, resource, signal, time\n"
-        "from tfds_builders import xray_builder, xray_builder_test as test\n"
+        "from tests.tfds_builders.prepare import test_xray_builder as test\n"
+        "from tfds_builders import xray_builder\n"
         f"xray_builder.RECORDS_PER_SHARD = {SHARD}\n"
         f"def before(number):\n    {before}\n"
         f"test._prepare(pathlib.Path({str(data_dir)!r}), before)\n"

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from etils import epath
 
-from tfds_builders import indiana_cxr, release, testing
+from tests.tfds_builders import release_check
+from tfds_builders import indiana_cxr, release
 from tfds_builders.indiana_cxr import dummy_data
 
 IMAGES = 42
@@ -32,9 +33,9 @@ def mirror(tmp_path_factory: pytest.TempPathFactory) -> epath.Path:
 @pytest.fixture(scope="module")
 def prepared(
     source: epath.Path, tmp_path_factory: pytest.TempPathFactory
-) -> testing.Prepared:
+) -> release_check.Prepared:
     data = tmp_path_factory.mktemp("data")
-    return testing.prepare(indiana_cxr.Builder, source, data)
+    return release_check.prepare(indiana_cxr.Builder, source, data)
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def _canonical(key: str) -> str:
     return key.replace("CXR1_1_", "CXR1_")
 
 
-def test_labels_come_from_the_major_terms(prepared: testing.Prepared):
+def test_labels_come_from_the_major_terms(prepared: release_check.Prepared):
     meaning = dict(dummy_data.TERMS)
     codes = {"normal": [1, 0], "abnormal": [0, 1], "": [-1, -1]}
     written = dummy_data.reports(IMAGES)
@@ -76,16 +77,16 @@ def test_labels_come_from_the_major_terms(prepared: testing.Prepared):
     assert prepared.left_out == {}
 
 
-def test_every_shape_of_an_id_is_read(prepared: testing.Prepared):
+def test_every_shape_of_an_id_is_read(prepared: release_check.Prepared):
     expected = {"CXR1_IM-0001-3001", "CXR2_IM-0002-0001-01001", "CXR3_IM-0003-1001"}
 
     assert expected <= set(prepared.examples)
 
 
 def test_the_mirror_gives_the_same(
-    mirror: epath.Path, prepared: testing.Prepared, tmp_path: pathlib.Path
+    mirror: epath.Path, prepared: release_check.Prepared, tmp_path: pathlib.Path
 ):
-    made = testing.prepare(indiana_cxr.Builder, mirror, tmp_path / "data")
+    made = release_check.prepare(indiana_cxr.Builder, mirror, tmp_path / "data")
 
     assert (mirror / "images/images_normalized/1_IM-0001-3001.dcm.png").exists()
     views = {row.pop("view") for row in made.index.values()}
@@ -97,17 +98,19 @@ def test_the_mirror_gives_the_same(
         np.testing.assert_array_equal(one, other)
 
 
-def test_images_become_one_channel(source: epath.Path, prepared: testing.Prepared):
+def test_images_become_one_channel(
+    source: epath.Path, prepared: release_check.Prepared
+):
     paths = {_canonical(path.stem): path for path in source.glob("CXR*.png")}
 
     assert set(paths) == set(prepared.examples)
-    assert testing.kinds_of(prepared.examples, paths) == {"RGB"}
+    assert release_check.kinds_of(prepared.examples, paths) == {"RGB"}
 
 
-def test_dicom_gives_the_same(prepared: testing.Prepared, tmp_path: pathlib.Path):
+def test_dicom_gives_the_same(prepared: release_check.Prepared, tmp_path: pathlib.Path):
     dummy_data.write(epath.Path(tmp_path / "dicom"), images=8, layout="dicom")
 
-    made = testing.prepare(
+    made = release_check.prepare(
         indiana_cxr.Builder, tmp_path / "dicom", tmp_path / "data", bit_depth=8
     )
 
@@ -165,7 +168,7 @@ def test_what_cannot_be_used_is_left_out(mine: epath.Path, tmp_path: pathlib.Pat
     xml = mine / "ecgen-radiology" / "4.xml"
     xml.write_text(xml.read_text().replace('id="CXR4_IM-0004-1001"', 'id="CXR4"'))
 
-    made = testing.prepare(indiana_cxr.Builder, mine, tmp_path / "data")
+    made = release_check.prepare(indiana_cxr.Builder, mine, tmp_path / "data")
 
     reasons = dict(made.left_out)
     ids_of = {number: ids for number, _, ids in dummy_data.reports(IMAGES)}

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from etils import epath
 
-from tfds_builders import nih_chest_xray14, release, testing
+from tests.tfds_builders import release_check
+from tfds_builders import nih_chest_xray14, release
 from tfds_builders.mura import dummy_data as mura_data
 from tfds_builders.nih_chest_xray14 import dummy_data
 from tfds_builders.nih_chest_xray14 import nih_chest_xray14_dataset_builder as builder
@@ -30,9 +31,9 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> epath.Path:
 @pytest.fixture(scope="module")
 def prepared(
     source: epath.Path, tmp_path_factory: pytest.TempPathFactory
-) -> testing.Prepared:
+) -> release_check.Prepared:
     data = tmp_path_factory.mktemp("data")
-    return testing.prepare(nih_chest_xray14.Builder, source, data)
+    return release_check.prepare(nih_chest_xray14.Builder, source, data)
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ def _table(source: epath.Path) -> dict[str, list[str]]:
 
 
 def test_findings_and_what_is_told_are_read(
-    source: epath.Path, prepared: testing.Prepared
+    source: epath.Path, prepared: release_check.Prepared
 ):
     table = _table(source)
 
@@ -80,7 +81,9 @@ def test_findings_and_what_is_told_are_read(
     assert prepared.left_out == {}
 
 
-def test_splits_are_those_of_the_lists(source: epath.Path, prepared: testing.Prepared):
+def test_splits_are_those_of_the_lists(
+    source: epath.Path, prepared: release_check.Prepared
+):
     for file, split in (("train_val_list.txt", "train"), ("test_list.txt", "test")):
         text = (source / file).read_text()
         assert not text.endswith("\n")
@@ -140,7 +143,9 @@ def test_every_finding_is_in_every_split(
         assert labels.min(axis=0).tolist() == [0] * 14
 
 
-def test_boxes_are_those_of_the_table(source: epath.Path, prepared: testing.Prepared):
+def test_boxes_are_those_of_the_table(
+    source: epath.Path, prepared: release_check.Prepared
+):
     lines = (source / "BBox_List_2017.csv").read_text().splitlines()
     assert lines[0].count(",") == 8
     assert any(",Infiltrate," in line for line in lines)
@@ -161,7 +166,7 @@ def test_boxes_are_those_of_the_table(source: epath.Path, prepared: testing.Prep
         np.testing.assert_allclose(found["bbox"], [b for _, b in boxes], atol=1e-6)
 
 
-def test_spots_lie_in_their_boxes(prepared: testing.Prepared):
+def test_spots_lie_in_their_boxes(prepared: release_check.Prepared):
     inside, whole = [], []
     for example in prepared.examples.values():
         pixels = example["image"][..., 0]
@@ -173,10 +178,10 @@ def test_spots_lie_in_their_boxes(prepared: testing.Prepared):
     assert np.mean(inside) > np.mean(whole) + 20
 
 
-def test_rgba_becomes_one_channel(source: epath.Path, prepared: testing.Prepared):
+def test_rgba_becomes_one_channel(source: epath.Path, prepared: release_check.Prepared):
     paths = {name: source / "images" / f"{name}.png" for name in prepared.examples}
 
-    assert testing.kinds_of(prepared.examples, paths) == {"grey", "RGBA"}
+    assert release_check.kinds_of(prepared.examples, paths) == {"grey", "RGBA"}
 
 
 @pytest.mark.parametrize("wrapper", ["", "archive", "a/b/archive"])
@@ -212,7 +217,7 @@ def test_the_older_table_is_read(tmp_path: pathlib.Path):
     assert all(line.endswith(",") for line in text.splitlines())
     assert ",414," in text
 
-    made = testing.prepare(nih_chest_xray14.Builder, folder, tmp_path / "data")
+    made = release_check.prepare(nih_chest_xray14.Builder, folder, tmp_path / "data")
 
     assert math.isnan(*made.about("00000001_000", "age"))
     assert made.about("00000008_002", "age") == (33.0,)
@@ -226,7 +231,7 @@ def test_files_that_no_table_names_are_left_out(
     (mine / "images" / "00000001_000.png").write_bytes(b"")
     _replace(mine / "test_list.txt", "00000022_000.png\n", "")
 
-    made = testing.prepare(nih_chest_xray14.Builder, mine, tmp_path / "data")
+    made = release_check.prepare(nih_chest_xray14.Builder, mine, tmp_path / "data")
 
     assert made.left_out == {
         "images/00000002_000.png": "not in Data_Entry_2017_v2020.csv",

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from etils import epath
 
-from tfds_builders import montgomery_cxr, release, testing
+from tests.tfds_builders import release_check
+from tfds_builders import montgomery_cxr, release
 from tfds_builders.montgomery_cxr import dummy_data
 
 IMAGES = 40
@@ -26,9 +27,9 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> epath.Path:
 @pytest.fixture(scope="module")
 def prepared(
     source: epath.Path, tmp_path_factory: pytest.TempPathFactory
-) -> testing.Prepared:
+) -> release_check.Prepared:
     data = tmp_path_factory.mktemp("data")
-    return testing.prepare(montgomery_cxr.Builder, source, data)
+    return release_check.prepare(montgomery_cxr.Builder, source, data)
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def _builder(folder: epath.Path, data: pathlib.Path) -> montgomery_cxr.Builder:
     return montgomery_cxr.Builder(data_dir=data, config=config)
 
 
-def test_labels_and_readings_are_read(prepared: testing.Prepared):
+def test_labels_and_readings_are_read(prepared: release_check.Prepared):
     assert list(prepared.examples) == NAMES
     for number, (name, example) in enumerate(prepared.examples.items()):
         assert list(example["labels"]["label"]) == (
@@ -53,27 +54,31 @@ def test_labels_and_readings_are_read(prepared: testing.Prepared):
         assert prepared.about(name, "sex", "age") == (sex, 20 + number)
 
 
-def test_one_patient_may_have_two_images(prepared: testing.Prepared):
+def test_one_patient_may_have_two_images(prepared: release_check.Prepared):
     patients = [e["patient_id"].decode() for e in prepared.examples.values()]
 
     assert patients[-1] == patients[-2] == f"montgomery:{int(NAMES[-2][7:11])}"
     assert len(set(patients)) == IMAGES - 1
 
 
-def test_masks_are_those_of_the_files(source: epath.Path, prepared: testing.Prepared):
+def test_masks_are_those_of_the_files(
+    source: epath.Path, prepared: release_check.Prepared
+):
     for number, (name, example) in enumerate(prepared.examples.items()):
         mask = example["mask"][..., 0]
         if number == dummy_data.HALF:
             continue
         for index, side in enumerate(dummy_data.SIDES, start=1):
-            file = testing.decode(source / "ManualMask" / side / f"{name}.png") > 0
+            file = (
+                release_check.decode(source / "ManualMask" / side / f"{name}.png") > 0
+            )
             np.testing.assert_array_equal(mask == index, file)
             for other in (file[::-1], file[:, ::-1], file[::-1, ::-1]):
                 assert (other != file).any()
     assert list(prepared.report["mask_pixel_counts"]) == ["left_lung", "right_lung"]
 
 
-def test_one_lung_alone_is_no_mask(prepared: testing.Prepared):
+def test_one_lung_alone_is_no_mask(prepared: release_check.Prepared):
     name = NAMES[dummy_data.HALF]
 
     assert set(np.unique(prepared.examples[name]["mask"])) == {255}
@@ -82,11 +87,11 @@ def test_one_lung_alone_is_no_mask(prepared: testing.Prepared):
     }
 
 
-def test_the_mirror_is_read(prepared: testing.Prepared, tmp_path: pathlib.Path):
+def test_the_mirror_is_read(prepared: release_check.Prepared, tmp_path: pathlib.Path):
     folder = epath.Path(tmp_path / "raddar")
     dummy_data.write(folder, images=IMAGES, layout="raddar")
 
-    made = testing.prepare(montgomery_cxr.Builder, folder, tmp_path / "data")
+    made = release_check.prepare(montgomery_cxr.Builder, folder, tmp_path / "data")
 
     assert {row["has_mask"] for row in made.index.values()} == {"0"}
     for name, row in prepared.index.items():
@@ -125,7 +130,7 @@ def test_a_mask_that_does_not_fit_is_quarantined(
     masks = mine / "ManualMask" / "leftMask"
     (masks / f"{NAMES[1]}.png").write_bytes((masks / f"{NAMES[0]}.png").read_bytes())
 
-    made = testing.prepare(montgomery_cxr.Builder, mine, tmp_path / "data")
+    made = release_check.prepare(montgomery_cxr.Builder, mine, tmp_path / "data")
 
     assert made.left_out[NAMES[1]] == (
         f"the mask ManualMask/leftMask/{NAMES[1]}.png has 40 x 48 pixels, the image "

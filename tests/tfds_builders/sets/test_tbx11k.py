@@ -12,7 +12,8 @@ import pytest
 import tensorflow_datasets as tfds
 from etils import epath
 
-from tfds_builders import tbx11k, testing
+from tests.tfds_builders import release_check
+from tfds_builders import tbx11k
 from tfds_builders.tbx11k import dummy_data
 
 
@@ -36,7 +37,7 @@ def _builder(folder: Any, data: Any = "unused", **options: Any) -> tbx11k.Builde
 
 
 def _examples(prepared: epath.Path) -> dict[str, dict[str, Any]]:
-    builder = tfds.builder_from_directory(str(prepared))
+    builder: Any = tfds.builder_from_directory(str(prepared))
     return {
         example["image_id"].decode(): {**example, "split": split}
         for split, source in builder.as_data_source().items()
@@ -88,7 +89,7 @@ def test_pictures_have_one_channel(
 ):
     paths = {name: dummy / "TBX11K" / "imgs" / name for name in examples}
 
-    assert testing.kinds_of(examples, paths) == {"RGB"}
+    assert release_check.kinds_of(examples, paths) == {"RGB"}
 
 
 def test_boxes_lie_on_what_they_show(examples: dict[str, dict[str, Any]]):

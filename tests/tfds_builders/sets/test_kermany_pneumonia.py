@@ -7,7 +7,8 @@ import collections
 import pytest
 from etils import epath
 
-from tfds_builders import kermany_pneumonia, splits, testing
+from tests.tfds_builders import release_check
+from tfds_builders import kermany_pneumonia, splits
 from tfds_builders.kermany_pneumonia import dummy_data
 
 NORMAL, BACTERIA, VIRUS = [1, 0, 0], [0, 1, 0], [0, 0, 1]
@@ -28,7 +29,7 @@ def dummy(tmp_path_factory):
 @pytest.fixture(scope="module")
 def prepared(dummy, tmp_path_factory):
     data_dir = tmp_path_factory.mktemp("data")
-    return testing.prepare(kermany_pneumonia.Builder, dummy, data_dir)
+    return release_check.prepare(kermany_pneumonia.Builder, dummy, data_dir)
 
 
 def test_every_image_is_read_back_with_its_labels(prepared) -> None:
@@ -94,7 +95,7 @@ def test_pictures_become_one_channel(dummy, prepared) -> None:
         file = name.replace("train/", "val/") if split == "validation" else name
         paths[name] = home / f"{file}.jpeg"
 
-    assert testing.kinds_of(prepared.examples, paths) == {"grey", "RGB"}
+    assert release_check.kinds_of(prepared.examples, paths) == {"grey", "RGB"}
 
 
 def test_bad_pictures_go_to_quarantine(prepared) -> None:

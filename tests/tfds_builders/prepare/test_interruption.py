@@ -232,7 +232,7 @@ def test_a_failure_after_all_shards_keeps_them(
     parent = pathlib.Path(again.data_dir).parent
     assert [path.name for path in parent.iterdir()] == ["2.0.0"]
     read = tfds.builder_from_directory(str(again.data_dir))
-    source_of = read.as_data_source("train")  # pyright: ignore[reportCallIssue]
+    source_of = read.as_data_source("train")
     assert len(source_of) == 6
     assert source_of[5]["image"].shape == (32, 40, 1)
 

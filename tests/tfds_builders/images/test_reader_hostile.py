@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tfds_builders import hostile, jpeg_headers, limits, reader
+from tests.tfds_builders import hostile
+from tfds_builders import jpeg_headers, limits, reader
 
 RAMP = np.arange(1024, dtype=np.uint16).reshape(32, 32)
 

@@ -6,7 +6,7 @@ import pathlib
 
 import pytest
 
-from tfds_builders import testing_archives as archives
+from tests.tfds_builders import archives
 from tfds_builders import transfer
 
 

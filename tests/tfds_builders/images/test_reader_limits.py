@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tfds_builders import damage, reader
+from tests.tfds_builders import damage
+from tfds_builders import reader
 
 KINDS = ("PNG", "BMP", "TIFF", "DICOM", "J2K")
-REPOSITORY = pathlib.Path(__file__).parent.parent.parent
+REPOSITORY = pathlib.Path(__file__).parents[3]
 
 
 @pytest.mark.parametrize("size", [10_001, 12_000, 60_000, 100_000])
@@ -39,7 +40,8 @@ def test_no_memory_is_asked_for_before_the_header_is_refused():
         "import resource\n"
         "import numpy as np\n"
         "import pydicom.pixels\n"
-        "from tfds_builders import damage, reader\n"
+        "from tests.tfds_builders import damage\n"
+        "from tfds_builders import reader\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         f"for kind in {KINDS}:\n"
         "    for size in (10_001, 60_000):\n"

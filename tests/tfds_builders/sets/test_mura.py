@@ -7,7 +7,8 @@ import collections
 import pytest
 from etils import epath
 
-from tfds_builders import files, mura, splits, testing
+from tests.tfds_builders import release_check
+from tfds_builders import files, mura, splits
 from tfds_builders.mura import dummy_data
 
 ODD = "train/XR_WRIST/patient09001/study1_negative"
@@ -47,7 +48,7 @@ def copy(tmp_path):
 
 @pytest.fixture(scope="module")
 def prepared(dummy, tmp_path_factory):
-    return testing.prepare(mura.Builder, dummy, tmp_path_factory.mktemp("data"))
+    return release_check.prepare(mura.Builder, dummy, tmp_path_factory.mktemp("data"))
 
 
 def test_every_image_is_read_back_with_its_labels(prepared) -> None:
@@ -95,7 +96,7 @@ def test_a_wrong_suffix_does_not_matter(dummy, prepared) -> None:
 def test_pictures_become_one_channel(dummy, prepared) -> None:
     paths = {name: dummy / "MURA-v1.1" / f"{name}.png" for name in prepared.examples}
 
-    assert testing.kinds_of(prepared.examples, paths) == {"grey", "RGB", "RGBA"}
+    assert release_check.kinds_of(prepared.examples, paths) == {"grey", "RGB", "RGBA"}
 
 
 def test_junk_of_macos_is_passed_over(prepared) -> None:

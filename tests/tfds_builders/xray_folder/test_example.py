@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import pathlib
+from typing import Any
 
 import pytest
 
@@ -28,7 +29,7 @@ def test_the_example_is_read_with_all_that_a_folder_can_have(tmp_path):
 
     builder.download_and_prepare()
 
-    sources = builder.as_data_source()
+    sources: Any = builder.as_data_source()
     examples = [row for source in sources.values() for row in source]
     assert len(examples) == 12
     assert {0, 1} == {int(row["labels"]["finding"].argmax()) for row in examples}

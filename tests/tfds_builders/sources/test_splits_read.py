@@ -12,7 +12,7 @@ from etils import epath
 
 from tfds_builders import phantom_xray, splits, whole
 
-REPOSITORY = pathlib.Path(__file__).parents[2]
+REPOSITORY = pathlib.Path(__file__).parents[3]
 # Stored: six images in train, three in validation, two in test.
 PLAN = {
     "train": [("test", 1), ("train", 4), ("train", 0)],

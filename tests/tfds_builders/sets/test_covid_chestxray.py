@@ -11,7 +11,8 @@ import pytest
 import tensorflow_datasets as tfds
 from etils import epath
 
-from tfds_builders import covid_chestxray, diagnosis, testing
+from tests.tfds_builders import release_check
+from tfds_builders import covid_chestxray, diagnosis
 from tfds_builders.covid_chestxray import (
     covid_chestxray_dataset_builder,
     dummy_data,
@@ -96,7 +97,7 @@ def test_pictures_of_all_kinds_have_one_channel(
     by_name = {example["image_id"].decode(): example for example in examples}
     paths = {name: dummy / ROOT / "images" / name for name in by_name}
 
-    assert testing.kinds_of(by_name, paths) == {"grey", "RGB", "RGBA"}
+    assert release_check.kinds_of(by_name, paths) == {"grey", "RGB", "RGBA"}
     assert by_name["case-0-day0.jpg"]["image"].shape == (48, 48, 1)
     assert by_name["case-1-day0.PNG"]["image"].shape == (48, 64, 1)
 

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 import pytest
 from etils import epath
 
+from tests.tfds_builders import archives
 from tfds_builders import fetch, montgomery_cxr, transfer
-from tfds_builders import testing_archives as archives
 from tfds_builders.montgomery_cxr import dummy_data
 
 

@@ -157,7 +157,7 @@ def _value(content: bytes, rng: np.random.Generator) -> bytes:
         return b"[1]"
     owner, key = places[int(rng.integers(len(places)))]
     others = (None, -1, "x", [], {}, 1e308, [[]], True, 10**400, "../x", {"a": 1})
-    owner[key] = others[int(rng.integers(len(others)))]  # type: ignore[index]
+    owner[key] = others[int(rng.integers(len(others)))]
     return json.dumps(data).encode()
 
 
