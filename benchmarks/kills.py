@@ -30,8 +30,10 @@ import numpy as np
 
 from benchmarks import recording
 
-# What depends on the clock, or on where the folder lies.
-_CLOCK = re.compile(r"second|per_device|utilisation|workdir|memory|versions|command")
+# What depends on the clock, on stops, or on where the folder lies.
+_CLOCK = re.compile(
+    r"second|wait_share|resumed_at|per_device|utilisation|workdir|memory|versions|command"
+)
 _FILES = ("metrics.jsonl", "forgetting.json", "run.json")
 
 

@@ -57,7 +57,10 @@ class Journal:
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Writes the line of a file."""
-        with self._lines.open("a", encoding="utf-8") as file:
+        with (
+            whole.telling(self._lines),
+            self._lines.open("a", encoding="utf-8") as file,
+        ):
             file.write(_checked(row))
 
     def forget(self, files: Collection[str]) -> None:
@@ -79,7 +82,8 @@ class Journal:
 
     def write(self, kind: str, file: str, content: bytes) -> str:
         """Writes a picture that belongs to a file; gives its path in the folder."""
-        (self.folder / kind).mkdir(exist_ok=True)
+        with whole.telling(self.folder / kind):
+            (self.folder / kind).mkdir(exist_ok=True)
         name = f"{kind}/{safe_name(file)}.png"
         whole.place(self.folder / name, content)
         return name

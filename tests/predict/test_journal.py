@@ -1,5 +1,8 @@
 """The lines that `predict` goes on from: none is taken for whole that is not."""
 
+import resource
+import signal
+
 import pytest
 
 from mtpret_jax.predict import journal
@@ -19,3 +22,20 @@ def test_a_line_without_its_checksum_is_damaged_unless_the_folder_is_older(tmp_p
     (tmp_path / whole.SUMS).unlink()
     (row,) = journal.Journal(tmp_path, {"model": "m"}).rows()
     assert row == {"file": "a.png", "status": "done", "p": 0.5}
+
+
+def test_a_full_disk_is_one_line_that_names_the_file(tmp_path, monkeypatch):
+    kept = journal.Journal(tmp_path, {"model": "m"})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        for name, write in {
+            journal.LINES: lambda: kept.add({"file": "a" * 2000, "status": "done"}),
+            "masks/.*png": lambda: kept.write("masks", "a", b"a" * 2000),
+        }.items():
+            with pytest.raises(OSError, match=rf"{name} can't be written: no room"):
+                write()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)

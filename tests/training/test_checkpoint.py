@@ -1,6 +1,7 @@
 """States on disk: two are kept, and a damaged one is told and not gone on from."""
 
 import logging
+import os
 import pathlib
 import shutil
 
@@ -65,6 +66,24 @@ def test_the_two_newest_and_the_best_states_are_kept(tmp_path):
     _save(folder, {1: 0.5, 2: 0.9, 3: 0.1, 4: 0.2, 5: 0.3})
 
     assert _steps(folder) == [2, 4, 5]
+
+
+def test_a_state_is_on_disk_before_an_older_one_goes(tmp_path, monkeypatch):
+    folder, sync = tmp_path / "run" / "checkpoints", os.fsync
+    _save(folder, {1: 0.9, 2: 0.1, 3: 0.2})
+    on_disk = set()  # While 2, which goes, is there.
+
+    def note(handle):
+        sync(handle)
+        if (folder / "2").exists():
+            on_disk.add(os.readlink(f"/proc/self/fd/{handle}"))
+
+    monkeypatch.setattr(os, "fsync", note)
+    _save(folder, {4: 0.3})
+
+    assert _steps(folder) == [1, 3, 4]
+    state = folder / "4"
+    assert {str(path) for path in (folder, state, *state.rglob("*"))} <= on_disk
 
 
 @pytest.mark.parametrize("name", ["*", "metrics", "_CHECKPOINT_METADATA"])
