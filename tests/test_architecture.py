@@ -1,6 +1,7 @@
-"""Who may import whom, as a table; the map in README; names and lengths of files."""
+"""Who may import whom, as a table; the map of files; names and lengths of files."""
 
 import ast
+import importlib.util
 import pathlib
 import re
 import subprocess
@@ -286,48 +287,14 @@ def test_every_folder_with_code_is_a_package(folder: str):
     assert not bare, f"no __init__.py, so the wheel leaves them out: {bare}"
 
 
-def _map_of_readme() -> list[str]:
-    """Paths of the fenced tree under the heading "Map", folders with a slash."""
-    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    found = re.search(r"^## Map\n.*?^```text\n(.*?)^```", readme, re.M | re.S)
-    assert found, "README.md has no fenced tree under '## Map'"
-    paths, parents = [], []
-    for line in found.group(1).splitlines():
-        if not line.strip():
-            continue
-        depth, entry = (len(line) - len(line.lstrip())) // 2, line.split()[0]
-        parents[depth:] = [entry]
-        paths.append("".join(parents))
-    return paths
+def test_the_map_of_files_is_made_from_their_first_lines():
+    spec = importlib.util.spec_from_file_location(
+        "architecture", REPOSITORY / "docs" / "architecture.py"
+    )
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
 
-
-def test_what_the_map_shows_exists():
-    missing = []
-    for entry in _map_of_readme():
-        path = REPOSITORY / entry
-        if not (path.is_dir() if entry.endswith("/") else path.is_file()):
-            missing.append(entry)
-
-    assert not missing, f"README's map shows what is not there: {missing}"
-
-
-def test_the_map_shows_every_file_of_the_packages():
-    shown = set(_map_of_readme())
-    # The line of a set's folder stands for the two files that each of them has, that of
-    # `reference/` for the scripts in it.
-    folders = ("mtpret_jax", "tfds_builders", "configs", "benchmarks", "docs")
-    files = [
-        _name(path)
-        for folder in folders
-        for path in _python_files(REPOSITORY / folder)
-        if path.parent.name != "reference"
-        and path.name not in ("__init__.py", "dummy_data.py")
-        and not path.stem.endswith("_dataset_builder")
-    ]
-
-    absent = [name for name in files if name not in shown]
-
-    assert not absent, f"not in README's map: {absent}"
+    assert made.PAGE.read_text() == made.page(), "run: python docs/architecture.py"
 
 
 def test_names_say_what_is_in_a_file():
