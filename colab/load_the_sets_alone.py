@@ -114,12 +114,12 @@ RELEASES = f"{WORK}/releases"
 # as in the papers) and, where the makers have one, `official`.
 
 # %%
-from tfds_builders import montgomery_cxr, splits
+from tfds_builders import montgomery_cxr, prepared
 
 config = montgomery_cxr.Config(name="mine", folder=RELEASES, image_size=256)
 builder = montgomery_cxr.Builder(data_dir=f"{WORK}/alone", config=config)
 builder.download_and_prepare()
-for name, source in splits.data_sources(builder.data_dir, "grouped").items():
+for name, source in prepared.data_sources(builder.data_dir, "grouped").items():
     print(name, len(source), "first:", source[0]["image_id"], source[0]["labels"])
 
 # %% [markdown]

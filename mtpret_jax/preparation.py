@@ -20,7 +20,6 @@ from etils import epath
 
 import tfds_builders
 from mtpret_jax import config as schema
-from mtpret_jax.data import manifests
 from tfds_builders import (
     prepared,
     release,
@@ -100,7 +99,9 @@ def _check(
         difference = _difference(folder, fresh, splits, look=rebuild)
         if not difference:
             if splits:
-                _check_splits(name, splits, _read(folder)["manifests"])
+                _check_splits(
+                    name, splits, prepared.read_preparation(folder)["manifests"]
+                )
             return ""
         if not rebuild:
             raise ValueError(
@@ -187,18 +188,18 @@ def _difference(
     The source's files are opened only where names, sizes or times have changed since
     they were last seen, or with `look`: opening takes 17 s for a hundred thousand.
     """
-    path = folder / xray_builder.PREPARATION
+    path = folder / prepared.PREPARATION
     if not path.exists():
         return f"it has no {path.name}, so it is not known what it was made from"
     try:
-        then = _read(folder)
+        then = prepared.read_preparation(folder)
         if look:
             whole.check(folder, "", more=True)
     except (FileNotFoundError, whole.DamagedError) as error:
         return str(error).strip(". ")
     if changed := reports.changes(then, fresh.options()):
         return changed
-    if damage := manifests.damage(folder, then):
+    if damage := prepared.damage(folder, then):
         return damage
     if splits and not then.get("manifests"):
         return "it has one split only, from before there were several"
@@ -252,11 +253,7 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     return f" Did you mean {found[0]!r}?" if found else ""
 
 
-def _read(folder: epath.Path) -> dict[str, Any]:
-    return whole.read_json(folder / xray_builder.PREPARATION, advice=prepared.AGAIN)
-
-
 def _summary(folder: epath.Path) -> str:
-    made = _read(folder)
+    made = prepared.read_preparation(folder)
     counts = ", ".join(f"{split} {count}" for split, count in made["splits"].items())
     return f"{counts}; {made['quarantined']} files left out."

@@ -27,7 +27,7 @@ from mtpret_jax import (
     types,
 )
 from mtpret_jax import config as schema
-from mtpret_jax.data import pipeline, sources
+from mtpret_jax.data import pipeline
 from mtpret_jax.metrics import classification, segmentation
 from mtpret_jax.training import (
     checkpoint,
@@ -37,7 +37,7 @@ from mtpret_jax.training import (
     preemption,
     sharding,
 )
-from tfds_builders import whole
+from tfds_builders import prepared, whole
 
 _LOG = logging.getLogger(__name__)
 
@@ -278,7 +278,7 @@ def _end(
     steps = int(jax.device_get(state.step))
     pools = pool.lineage(config, name, shop.workdir / "runs", shop.findings)
     sets = [config.tasks[task].dataset for task in names] or row.contrastive.datasets
-    made = {each: sources.read_preparation(shop.folders[each]) for each in sets}
+    made = {each: prepared.read_preparation(shop.folders[each]) for each in sets}
     description = {
         **starting.description(config),
         **inference.describe(config, row, made),

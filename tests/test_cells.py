@@ -12,7 +12,7 @@ from mtpret_jax import predicted
 from mtpret_jax.audit import exclusions
 from mtpret_jax.predict import journal
 from mtpret_jax.report import collect
-from tfds_builders import cells, splits
+from tfds_builders import cells, prepared
 
 # What makes a spreadsheet compute, and what merely looks like our own mark.
 FORMULAS = ("=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1")
@@ -70,7 +70,7 @@ def test_tables_of_the_audit_and_of_splits_have_no_formulas_and_come_back():
         for name in NAMES
     ]
     text = exclusions.text(rows)
-    split = splits.Manifest("official", 1, dict.fromkeys(NAMES, "train"))
+    split = prepared.Manifest("official", 1, dict.fromkeys(NAMES, "train"))
 
     assert sorted(exclusions.parse(text)) == sorted(rows)
     assert {

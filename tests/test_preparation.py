@@ -284,7 +284,7 @@ def test_a_description_makes_tfds_import_nothing_else(folder: pathlib.Path):
 def test_another_reader_is_told_once(folder: pathlib.Path, caplog, monkeypatch):
     rows, data = {"mine": _row(folder)}, folder.parent / "data"
     made = pathlib.Path(preparation.prepare(rows, data)["mine"])
-    monkeypatch.setattr("tfds_builders.prepared._told", set())
+    monkeypatch.setattr("tfds_builders.storage._told", set())
     sources.open_prepared(made, "train")
     assert "this version has reader" not in caplog.text
     monkeypatch.setattr("tfds_builders.reader.VERSION", "next")

@@ -11,7 +11,8 @@ import pytest
 from mtpret_jax import building, experiment, preparation
 from mtpret_jax import config as schema
 from mtpret_jax.data import pipeline
-from tfds_builders import splits, whole
+from tfds_builders import prepared as tables
+from tfds_builders import whole
 
 # Stored: chests 0 to 15 in train, 16 to 19 in validation, 20 to 23 in test.
 STORED = {"train": 16, "validation": 4, "test": 4}
@@ -59,11 +60,11 @@ def folders(prepared: pathlib.Path, tmp_path: pathlib.Path) -> Mapping[str, Any]
 def _add(folder: pathlib.Path, becomes: Mapping[str, str]) -> None:
     lines = (folder / "index.csv").read_text().splitlines()[1:]
     cells = [line.split(",") for line in lines]
-    made = splits.Manifest("turned", 1, {c[2]: becomes[c[0]] for c in cells})
+    made = tables.Manifest("turned", 1, {c[2]: becomes[c[0]] for c in cells})
     (folder / "splits" / "turned.csv").write_text(made.text())
     path = folder / "preparation.json"
     report = json.loads(path.read_text())
-    facts = {"version": 1, "sha256": made.sha256(), "images": made.counts()}
+    facts = {"version": 1, "sha256": made.sha256, "images": made.counts()}
     report["manifests"]["turned"] = facts
     whole.write_json(path, report)
 

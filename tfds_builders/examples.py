@@ -10,10 +10,6 @@ import tensorflow_datasets as tfds
 
 from tfds_builders import content, reader, records, xray_features
 
-# The columns of index.csv besides those of the labels.
-INDEX_START = ("split", "record", "image_id", "group")
-INDEX_END = ("has_mask", "n_boxes", *xray_features.ABOUT, "looks_inverted", "is_blank")
-
 
 def shrink(xray: xray_features.Xray, longest_side: int) -> xray_features.Xray:
     """The X-ray at the size at which it is stored.

@@ -1,155 +1,343 @@
-"""Opens a prepared folder: what describes it is compared with its digests first.
+"""The tables of a prepared folder: its index, its splits, and what it was made from.
 
-Records are not hashed at every opening: ArrayRecord keeps a digest of each and compares
-it whenever it reads one. It names no file, and finds no missing end; here both is done.
+| file               | holds                                                         |
+|--------------------|---------------------------------------------------------------|
+| `index.csv`        | a row for each record: split, place in it, labels in words    |
+| `splits/<name>.csv`| which image is in which split, in each way to split the set   |
+| `preparation.json` | what the set was made from, its counts, digests of the tables |
+
+All are written and read here alone. A manifest, `splits/<name>.csv`, may differ from
+the split in which an image is stored.
 """
 
 from __future__ import annotations
 
-import bisect
-import itertools
+import collections
+import dataclasses
+import functools
+import hashlib
+import io
 import json
-import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, SupportsIndex
 
-import tensorflow_datasets as tfds
+import numpy as np
 from etils import epath
 
-from tfds_builders import reader, whole
+from tfds_builders import cells, reader, storage, whole, xray_features
 
-AGAIN = "Restore it from a copy, or prepare the set again with --rebuild."
-_DESCRIBED = ("dataset_info.json", "features.json", "metadata.json")
-_CLASS = ("pythonClassName", "python_class_name", "type")  # the last in old folders
-_OURS = "tensorflow_datasets.core.features."
-_LOG = logging.getLogger(__name__)
-_told: set[str] = set()
+INDEX = "index.csv"
+PREPARATION = "preparation.json"
+MANIFESTS = "splits"  # the folder that holds <name>.csv of each manifest
+SPLITS = ("train", "validation", "test")
+# The columns of index.csv before and after those of the labels.
+INDEX_START = ("split", "record", "image_id", "group")
+INDEX_END = ("has_mask", "n_boxes", *xray_features.ABOUT, "looks_inverted", "is_blank")
 
-
-class Info(tfds.core.DatasetInfo):
-    """What TFDS knows of a set; writing it, last of all, seals the folder."""
-
-    def __init__(self, builder: Any, **options: Any) -> None:
-        """As `builder.dataset_info_from_configs` makes it."""
-        about = builder.get_metadata()
-        told = {"description": about.description, "citation": about.citation}
-        super().__init__(builder=builder, **told, **options)
-
-    def write_to_directory(
-        self, dataset_info_dir: Any, *given: Any, **named: Any
-    ) -> None:
-        """Keeps the digests of all that is in the folder then, records included."""
-        super().write_to_directory(dataset_info_dir, *given, **named)
-        whole.seal(dataset_info_dir)
+Row = dict[str, str]
 
 
-class Records(Sequence[Any]):
-    """The examples of some splits, one split after the other."""
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """Which image is in which split. An image that is not listed is in none.
 
-    def __init__(self, builder: Any, splits: Sequence[str], **options: Any) -> None:
-        """Opens no file yet.
-
-        Args:
-          builder: As `open_folder` gives it.
-          splits: Their names.
-          **options: Those of `as_data_source` of TFDS.
-        """
-        self._source = builder.as_data_source("+".join(splits), **options)
-        found = [builder.info.splits[split] for split in splits]
-        lengths = (length for split in found for length in split.shard_lengths)
-        self._ends = list(itertools.accumulate(lengths))
-        self._paths = [os.fspath(path) for split in found for path in split.filepaths]
-
-    def __len__(self) -> int:
-        return self._ends[-1] if self._ends else 0
-
-    def __getitem__(self, index: SupportsIndex) -> Any:
-        """One example.
-
-        Raises:
-          DamagedError: If it can't be read.
-        """
-        try:
-            return self._source[int(index)]
-        except Exception as error:  # Readers and decoders raise almost anything.
-            place = int(index) % max(len(self), 1)
-            path = self._paths[bisect.bisect_right(self._ends, place)]
-            told = f"{type(error).__name__}: {error}".partition("\n")[0][:200]
-            raise whole.DamagedError(f"{path}: damaged ({told}). {AGAIN}") from error
-
-
-def open_folder(folder: whole.PathLike) -> Any:
-    """What TFDS makes of a prepared folder.
-
-    Raises:
-      FileNotFoundError: If a file that describes it is missing.
-      DamagedError: If one is not as it was written, or asks for classes that are not
-        TFDS's own; if a file of records is cut short.
+    Attributes:
+      name: "official", "muscle" or "grouped", for example.
+      version: A number that rises when the rule behind the name changes.
+      split_of: Split of each image by its image_id.
+      sha256: Digest of the text; made where it is not given.
     """
-    folder = epath.Path(folder)
-    for name in _DESCRIBED:
-        if name != "metadata.json" or (folder / name).exists():
-            _check_classes(folder / name, whole.read(folder / name, AGAIN))
-    try:
-        builder: Any = tfds.builder_from_directory(os.fspath(folder))
-        splits = dict(builder.info.splits)
-    except Exception as error:  # Of a folder from before digests.
-        told = f"{type(error).__name__}: {error}".partition("\n")[0][:200]
-        raise whole.DamagedError(f"{folder}: damaged ({told}). {AGAIN}") from error
-    for split in splits.values():
-        _check_sizes(split)
-    return builder
+
+    name: str
+    version: int
+    split_of: Mapping[str, str]
+    sha256: str = ""
+
+    def __post_init__(self) -> None:
+        """Makes the digest."""
+        digest = self.sha256 or hashlib.sha256(self.text().encode()).hexdigest()
+        object.__setattr__(self, "sha256", digest)
+
+    def text(self) -> str:
+        """The manifest as CSV, sorted, so that equal manifests are equal files."""
+        text = io.StringIO()
+        writer = cells.Writer(text)
+        writer.writerow(["image_id", "split"])
+        writer.writerows(sorted(self.split_of.items()))
+        return text.getvalue()
+
+    def counts(self) -> dict[str, int]:
+        """Number of images of each split."""
+        counts = collections.Counter(self.split_of.values())
+        return {split: counts[split] for split in SPLITS}
 
 
-def _check_sizes(split: Any) -> None:
-    """Finds a file that was cut short: reading a record would tell of others."""
-    paths = [epath.Path(path) for path in split.filepaths]
-    there = {path: path.exists() and path.stat().length for path in paths}
-    if sum(there.values()) == split.num_bytes:
-        return
-    for path, size in there.items():
-        if not size:
-            raise whole.DamagedError(f"{path}: missing, or empty. {AGAIN}")
-        with path.open("rb") as file:
-            whole.compare(path, whole.of_stream(file), AGAIN)
+def manifest(name: str, version: int, shares: Mapping[str, Sequence[str]]) -> Manifest:
+    """A manifest from lists of identifiers, as the rules of `splits` return them."""
+    split_of = {i: split for split, found in shares.items() for i in found}
+    return Manifest(name, version, split_of)
 
 
-def _check_classes(path: epath.Path, content: bytes) -> None:
-    """Refuses a description by which TFDS would import what is not its own."""
-    if path.name != "features.json":
-        return
-    names: list[str] = []
+class IndexWriter:
+    """Writes index.csv to an open file of text, one shard after the other."""
 
-    def look(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        names.extend(str(value) for key, value in pairs if key in _CLASS)
-        return dict(pairs)
+    def __init__(self, file: Any, label_columns: Iterable[str]) -> None:
+        self._columns = [*INDEX_START, *label_columns, *INDEX_END]
+        self._rows = cells.Writer(file)
+        self._rows.writerow(self._columns)
+        self._counts: collections.Counter[str] = collections.Counter()
 
-    try:
-        json.loads(content, object_pairs_hook=look)
-    except (ValueError, RecursionError) as error:
-        raise whole.DamagedError(f"{path}: damaged ({error}). {AGAIN}") from error
-    if strangers := [name for name in names if not name.startswith(_OURS)]:
-        raise whole.DamagedError(
-            f"{path}: asks for {strangers[0][:80]!r}, which is not TFDS's own and is "
-            f"not imported. {AGAIN}"
-        )
+    def add(self, split: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Writes the next rows of a split; their records are numbered from 0 on."""
+        for record, row in enumerate(rows, start=self._counts[split]):
+            numbered = {**row, "record": record}
+            self._rows.writerow(numbered[name] for name in self._columns)
+        self._counts[split] += len(rows)
 
 
-def tell_reader(where: str, made: Mapping[str, Any]) -> None:
-    """Says, once, if pictures were read otherwise than they are now.
+def write_preparation(
+    folder: epath.Path, content: Mapping[str, Any], manifests: Mapping[str, Manifest]
+) -> None:
+    """Writes all but the index, which must be there, and the digests of them.
 
     Args:
-      where: What was made of them, for people.
-      made: What describes it; `reader` is the version of what read the pictures.
+      folder: The folder being prepared.
+      content: What `preparation.json` says of the source and of the images.
+      manifests: The manifests by name.
     """
-    then = made.get("reader", "1")
-    if then != reader.VERSION and then not in _told:
-        _told.add(then)
-        _LOG.warning(
-            "%s: made of pictures as reader %s reads them; this version has reader %s, "
-            "which may give other pixels for some files.",
-            where,
-            then,
-            reader.VERSION,
+    (folder / MANIFESTS).mkdir(exist_ok=True)
+    known = {}
+    for name, one in manifests.items():
+        (folder / MANIFESTS / f"{name}.csv").write_text(one.text())
+        known[name] = {
+            "version": one.version,
+            "sha256": one.sha256,
+            "images": one.counts(),
+        }
+    digest = hashlib.sha256((folder / INDEX).read_bytes()).hexdigest()
+    tables = {"index_sha256": digest, "manifests": known}
+    content = {**content, **tables, "reader": reader.VERSION}
+    (folder / PREPARATION).write_text(json.dumps(content, indent=2) + "\n")
+
+
+def read_preparation(folder: whole.PathLike) -> dict[str, Any]:
+    """What `preparation.json` of a folder holds; see `read_json`."""
+    return read_json(epath.Path(folder) / PREPARATION)
+
+
+def read_json(path: epath.Path) -> dict[str, Any]:
+    """What a JSON file of a prepared folder holds.
+
+    Raises:
+      FileNotFoundError: If there is none.
+      ValueError: If it is damaged.
+    """
+    return whole.read_json(_there(path), advice=storage.AGAIN)
+
+
+def read_manifest(folder: epath.Path, name: str = "") -> Manifest | None:
+    """Reads a manifest of a prepared folder.
+
+    Args:
+      folder: The prepared folder.
+      name: Name of the manifest; "" for the set's default one.
+
+    Returns:
+      The manifest; None where the folder has none, so that it is read as stored.
+
+    Raises:
+      FileNotFoundError: If the manifest's file is missing.
+      ValueError: If the folder has no such manifest, or the file was changed.
+    """
+    path = folder / PREPARATION
+    preparation = read_preparation(folder) if path.exists() else {}
+    known = preparation.get("manifests", {})
+    if not known and not name:
+        return None
+    name = name or preparation.get("default_manifest", "")
+    if name not in known:
+        there = f"it has {sorted(known)}" if known else "it has one split only"
+        raise ValueError(
+            f"Dataset {folder.parent.name!r} has no splits {name!r}; {there} (in "
+            f"{os.fspath(folder)}). Ask for another, in a config by "
+            f"config.datasets.{folder.parent.name}.splits"
+            f"{'' if known else ', or prepare the set again with --rebuild'}."
         )
+    path = folder / MANIFESTS / f"{name}.csv"
+    digest = _digest(path, known[name]["sha256"])
+    return Manifest(name, int(known[name]["version"]), _split_of(path, digest), digest)
+
+
+def read_index(folder: epath.Path) -> list[Row]:
+    """All rows of `index.csv` in stored order: split by split, record by record.
+
+    They are shared by all who read the same file; nobody may change them.
+
+    Raises:
+      FileNotFoundError: If there is no index.
+      ValueError: If it was changed after preparation, or the records of a stored split
+        do not count up from 0.
+    """
+    path = folder / PREPARATION
+    preparation = read_preparation(folder) if path.exists() else {}
+    wanted = preparation.get("index_sha256", "")  # older folders do not say it
+    return list(_index(folder / INDEX, _digest(folder / INDEX, wanted)))
+
+
+def damage(folder: epath.Path, preparation: Mapping[str, Any]) -> str:
+    """Says which table of a prepared folder is not as prepared; "" if all are."""
+    known = preparation.get("manifests", {})
+    digests = {f"{MANIFESTS}/{name}.csv": row["sha256"] for name, row in known.items()}
+    digests[INDEX] = preparation.get("index_sha256", "")
+    for name, digest in digests.items():
+        try:
+            if digest:
+                _digest(folder / name, digest)
+        except (FileNotFoundError, ValueError) as error:
+            return str(error).strip(". ")
+    return ""
+
+
+def in_order(found: Iterable[str]) -> list[str]:
+    """Names of splits: train, validation, test, then any others by name."""
+    rank = {split: place for place, split in enumerate(SPLITS)}
+    return sorted(found, key=lambda split: (rank.get(split, len(rank)), split))
+
+
+def members(manifest: Manifest | None, rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Rows of each split, in their order; without a manifest the stored splits."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        split = row["split"]
+        if manifest is not None:
+            split = manifest.split_of.get(row["image_id"], "")
+        if split:
+            found.setdefault(split, []).append(row)
+    return {split: found[split] for split in in_order(found)}
+
+
+def describe(manifest: Manifest, rows: Sequence[Row]) -> dict[str, Any]:
+    """What a report says of a manifest in use, as plain values.
+
+    Returns:
+      `name`, `version` and `sha256`; `images`: those there are of each split;
+      `groups_in_several_splits`: patients whose images are not all in one.
+    """
+    found = members(manifest, rows)
+    places = collections.Counter(
+        group for part in found.values() for group in {row["group"] for row in part}
+    )
+    return {
+        "name": manifest.name,
+        "version": manifest.version,
+        "sha256": manifest.sha256,
+        "images": {split: len(part) for split, part in found.items()},
+        "groups_in_several_splits": sum(count > 1 for count in places.values()),
+    }
+
+
+def data_sources(
+    prepared_folder: str | os.PathLike[str], name: str = ""
+) -> dict[str, Sequence[dict[str, Any]]]:
+    """Random access to a prepared set in one of its splits; needs TFDS alone.
+
+        from tfds_builders import prepared
+        found = prepared.data_sources("data/mura/full/1.0.0", "grouped")
+        image = found["train"][0]["image"]  # uint8 [H, W, 1]
+
+    Images come in the order in which they are stored. Those that a manifest does not
+    list, or that were set aside in preparation, are in no split.
+
+    Args:
+      prepared_folder: `<data_dir>/<builder>/<config>/<version>`.
+      name: "official", "muscle" or "grouped", as far as the set has it; "" for the
+        set's default. A folder without manifests is read as it is stored.
+
+    Returns:
+      For each split that has images, a sequence that can be pickled, as PyTorch's
+      DataLoader and Grain take it.
+
+    Raises:
+      FileNotFoundError: If a file of the folder is missing.
+      ValueError: If there is no such manifest, or a file is not as it was written.
+    """
+    folder = epath.Path(prepared_folder)
+    chosen = read_manifest(folder, name)
+    builder = storage.open_folder(folder)
+    stored = in_order(builder.info.splits)
+    if chosen is None:
+        return {split: storage.Records(builder, [split]) for split in stored}
+    everything = storage.Records(builder, stored)
+    positions: dict[str, list[int]] = {}
+    for position, row in enumerate(read_index(folder)):
+        split = chosen.split_of.get(row["image_id"])
+        if split is not None:
+            positions.setdefault(split, []).append(position)
+    return {
+        split: Part(everything, np.asarray(positions[split], np.int64))
+        for split in in_order(positions)
+    }
+
+
+class Part(Sequence[dict[str, Any]]):
+    """Some examples of a source, by their positions in it, int64 [N]."""
+
+    def __init__(self, source: Sequence[Any], positions: np.ndarray) -> None:
+        self._source = source
+        self._positions = positions
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    def __getitem__(self, record: SupportsIndex) -> Any:
+        """One example; see `tfds_builders.xray_features` for what it holds."""
+        return self._source[int(self._positions[record])]
+
+    def __getitems__(self, records: Sequence[int]) -> list[dict[str, Any]]:
+        """Many examples at once, as PyTorch's DataLoader asks for them."""
+        return [self[record] for record in records]
+
+
+def _there(path: epath.Path) -> epath.Path:
+    if not path.exists():
+        raise FileNotFoundError(
+            f"No {path.name} in {os.fspath(path.parent)}: expected a prepared folder. "
+            "Prepare the set, or prepare it again with --rebuild."
+        )
+    return path
+
+
+def _digest(path: epath.Path, wanted: str) -> str:
+    """The SHA-256 of a table, compared with the one that was kept; "" for any."""
+    digest = hashlib.sha256(_there(path).read_bytes()).hexdigest()
+    if wanted and digest != wanted:
+        raise ValueError(
+            f"{os.fspath(path)} was changed after preparation: its sha256 is {digest}, "
+            f"in {PREPARATION} {wanted}. Prepare the set again with --rebuild."
+        )
+    return digest
+
+
+# Each task and split opens its set anew: what is read of a large one is shared.
+@functools.lru_cache(maxsize=64)
+def _split_of(path: epath.Path, digest: str) -> Mapping[str, str]:
+    del digest  # Of the content; another content is read anew.
+    rows = cells.rows(path.read_bytes().decode())
+    return {row["image_id"]: row["split"] for row in rows}
+
+
+@functools.lru_cache(maxsize=64)
+def _index(path: epath.Path, digest: str) -> Sequence[Row]:
+    del digest  # As in `_split_of`.
+    stored: dict[str, list[Row]] = {}
+    for row in cells.rows(path.read_bytes().decode()):
+        stored.setdefault(row["split"], []).append(row)
+    for split, rows in stored.items():
+        rows.sort(key=lambda row: int(row["record"]))
+        if [int(row["record"]) for row in rows] != list(range(len(rows))):
+            raise ValueError(
+                f"Records of split {split!r} in {os.fspath(path)} do not count up from "
+                "0. Prepare the set again with --rebuild."
+            )
+    return [row for split in in_order(stored) for row in stored[split]]

@@ -21,6 +21,7 @@ from tfds_builders import (
     box_formats,
     digests,
     files,
+    prepared,
     reader,
     splits,
     xray_builder,
@@ -281,7 +282,7 @@ class ReleaseBuilder(xray_builder.XrayBuilder, skip_registration=True):
         """See base class."""
         return True
 
-    def manifests(self) -> Mapping[str, splits.Manifest]:
+    def manifests(self) -> Mapping[str, prepared.Manifest]:
         """See base class: `official` where there is one, `muscle` and `grouped`."""
         ids = [item.image_id for item in self.found]
         members = self.muscle_members(self.found)
@@ -299,12 +300,12 @@ class ReleaseBuilder(xray_builder.XrayBuilder, skip_registration=True):
             seed=seed,
             name=name,
         )
-        result: dict[str, splits.Manifest] = {}
+        result: dict[str, prepared.Manifest] = {}
         if self.HAS_OFFICIAL_SPLIT:
             official = self.official(self.found)
-            result["official"] = splits.Manifest("official", 1, official)
-        result["muscle"] = splits.manifest("muscle", 1, muscle)
-        result["grouped"] = splits.manifest("grouped", 1, grouped)
+            result["official"] = prepared.Manifest("official", 1, official)
+        result["muscle"] = prepared.manifest("muscle", 1, muscle)
+        result["grouped"] = prepared.manifest("grouped", 1, grouped)
         return result
 
     def load(self, record: xray_builder.Record) -> xray_features.Xray:

@@ -1,11 +1,6 @@
-"""What lies beside the records of a prepared set, for later rooms and for people.
+"""What preparation says of a set: sums over its shards, and what to look at.
 
-| file               | holds                                                         |
-|--------------------|---------------------------------------------------------------|
-| `index.csv`        | a row for each record: split, place in it, labels in words    |
-| `quarantine.csv`   | the files that were left out, and why                         |
-| `splits/<name>.csv`| which image is in which split, in each way to split the set   |
-| `preparation.json` | what the set was made from, and its counts                    |
+`quarantine.csv`, beside the tables of `prepared`, lists the files that were left out.
 """
 
 from __future__ import annotations
@@ -24,21 +19,15 @@ from etils import epath
 from tfds_builders import (
     cells,
     content,
-    examples,
     polarity,
-    reader,
+    prepared,
     records,
     shards,
-    splits,
     statistics,
-    whole,
     xray_features,
 )
 
-INDEX = "index.csv"
-PREPARATION = "preparation.json"
 QUARANTINE = "quarantine.csv"
-SPLITS = "splits"
 
 
 @dataclasses.dataclass
@@ -103,10 +92,12 @@ def write_tables(
       left_out: Files that were left out before any was opened.
     """
     totals = Totals()
-    columns = [*examples.INDEX_START, *layout.label_names, *examples.INDEX_END]
-    with (folder / INDEX).open("w") as index, (folder / QUARANTINE).open("w") as files:
-        rows, reasons = cells.Writer(index), cells.Writer(files)
-        rows.writerow(columns)
+    with (
+        (folder / prepared.INDEX).open("w") as table,
+        (folder / QUARANTINE).open("w") as files,
+    ):
+        index = prepared.IndexWriter(table, layout.label_names)
+        reasons = cells.Writer(files)
         reasons.writerow(["file", "reason"])
 
         def leave_out(split: str, found: Sequence[records.Quarantined]) -> None:
@@ -118,10 +109,7 @@ def write_tables(
         leave_out("", left_out)
         for split, report in finished:
             lengths = totals.lengths.setdefault(split, [])
-            start = sum(lengths)
-            for place, row in enumerate(report.rows):
-                numbered = {**row, "record": start + place}
-                rows.writerow(numbered[name] for name in columns)
+            index.add(split, report.rows)
             if report.rows:
                 lengths.append(len(report.rows))
             totals.bytes[split] += report.bytes
@@ -135,22 +123,6 @@ def write_tables(
             totals.a_blank = (blank or [totals.a_blank])[-1]
             leave_out(split, report.quarantined)
     return totals
-
-
-def write_manifests(
-    folder: epath.Path, manifests: Mapping[str, splits.Manifest]
-) -> dict[str, Any]:
-    """Writes `splits/<name>.csv` and returns what `preparation.json` says of them."""
-    (folder / SPLITS).mkdir(exist_ok=True)
-    said = {}
-    for name, manifest in manifests.items():
-        (folder / SPLITS / f"{name}.csv").write_text(manifest.text())
-        said[name] = {
-            "version": manifest.version,
-            "sha256": manifest.sha256(),
-            "images": manifest.counts(),
-        }
-    return said
 
 
 def changes(then: Mapping[str, Any], options: Mapping[str, Any]) -> str:
@@ -191,10 +163,10 @@ def refuse_stale(builder: Described, folder: epath.Path) -> None:
       ValueError: If the folder was prepared with other options, or its source has
         changed since. A source that is gone is no difference.
     """
-    path = folder / PREPARATION
+    path = folder / prepared.PREPARATION
     if not path.exists():
         return
-    then = whole.read_json(path)
+    then = prepared.read_preparation(folder)
     difference = changes(then, builder.options())
     with contextlib.suppress(FileNotFoundError):
         if builder.fingerprint() != then["fingerprint"]:
@@ -210,12 +182,6 @@ def refuse_stale(builder: Described, folder: epath.Path) -> None:
 def _short(value: Any, limit: int = 80) -> str:
     text = json.dumps(value)
     return text if len(text) <= limit else f"{text[:limit]}…"
-
-
-def write_preparation(folder: epath.Path, content: Mapping[str, Any]) -> None:
-    """Writes `preparation.json`, with the version of what reads pictures."""
-    content = {**content, "reader": reader.VERSION}
-    (folder / PREPARATION).write_text(json.dumps(content, indent=2) + "\n")
 
 
 def refuse_blank(name: str, totals: Totals) -> None:
@@ -259,7 +225,7 @@ def warn(name: str, totals: Totals) -> None:
             totals.blank,
             sum(totals.counts().values()),
             totals.a_blank,
-            INDEX,
+            prepared.INDEX,
         )
     if totals.look_inverted:
         flagged, images = totals.look_inverted, sum(totals.counts().values())
@@ -279,6 +245,6 @@ def warn(name: str, totals: Totals) -> None:
             flagged,
             images,
             totals.an_inverted,
-            INDEX,
+            prepared.INDEX,
             advice,
         )

@@ -36,15 +36,12 @@ from tfds_builders import (
     records,
     reports,
     shards,
-    splits,
     statistics,
+    storage,
     tensorflow_reading,
     xray_features,
 )
 
-INDEX = reports.INDEX
-PREPARATION = reports.PREPARATION
-QUARANTINE = reports.QUARANTINE
 Record = records.Record
 Quarantined = records.Quarantined
 
@@ -129,7 +126,7 @@ class XrayBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
     # The split that is read unless another is asked for.
     DEFAULT_MANIFEST: ClassVar[str] = "official"
 
-    def manifests(self) -> Mapping[str, splits.Manifest]:
+    def manifests(self) -> Mapping[str, prepared.Manifest]:
         """The splits that a set can be read in, by name; opens no picture.
 
         By default one, `official`: the split in which the records are stored.
@@ -139,7 +136,7 @@ class XrayBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
             for split, found in self.records().items()
             for record in found
         }
-        return {"official": splits.Manifest("official", 1, stored)}
+        return {"official": prepared.Manifest("official", 1, stored)}
 
     def options(self) -> dict[str, Any]:
         """The configuration's own fields, as JSON gives them back."""
@@ -149,13 +146,13 @@ class XrayBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
 
     def _info(self) -> tfds.core.DatasetInfo:
         layout = self.layout()
-        reserved = {*examples.INDEX_START, *examples.INDEX_END} & {*layout.label_names}
+        reserved = {*prepared.INDEX_START, *prepared.INDEX_END} & {*layout.label_names}
         if reserved:
             raise ValueError(
                 f"Label columns may not be called {sorted(reserved)}: these are "
-                f"columns of {INDEX}. Rename them."
+                f"columns of {prepared.INDEX}. Rename them."
             )
-        return prepared.Info(
+        return storage.Info(
             self,
             features=xray_features.features(layout),
             metadata=tfds.core.MetadataDict(xray_features.metadata(layout)),
@@ -330,22 +327,17 @@ class XrayBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
                 f"{name}: no mask of the training split has a pixel of {classes}. "
                 f"{self.about_masks()}"
             )
-        manifests = reports.write_manifests(self.data_path, self.manifests())
-        reports.write_preparation(
-            self.data_path,
-            {
-                "builder": self.name,
-                "version": str(self.version),
-                "fingerprint": fingerprint,
-                "options": self.options(),
-                "index_sha256": digests.of_file(self.data_path / INDEX),
-                "records_sha256": totals.records.hexdigest(),
-                "has_patient_namespace": self.has_patient_namespace,
-                "manifests": manifests,
-                "default_manifest": self.DEFAULT_MANIFEST,
-                **totals.summary(self.layout()),
-            },
-        )
+        content = {
+            "builder": self.name,
+            "version": str(self.version),
+            "fingerprint": fingerprint,
+            "options": self.options(),
+            "records_sha256": totals.records.hexdigest(),
+            "has_patient_namespace": self.has_patient_namespace,
+            "default_manifest": self.DEFAULT_MANIFEST,
+            **totals.summary(self.layout()),
+        }
+        prepared.write_preparation(self.data_path, content, self.manifests())
         reports.warn(name, totals)
         self._place(plan, staging, totals)
 

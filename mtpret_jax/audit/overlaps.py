@@ -15,8 +15,7 @@ import numpy as np
 from etils import epath
 
 from mtpret_jax.audit import copies, exclusions, nestings, relations, signatures
-from mtpret_jax.data import manifests
-from tfds_builders import cells, identities, whole
+from tfds_builders import cells, identities, prepared, whole
 
 REPORT, COPIES = "audit.json", "copies.csv"
 TRAIN = "train"
@@ -63,7 +62,7 @@ def key(sets: Mapping[str, Set]) -> str:
     """A digest that changes with the sets, their content, their splits and the rule."""
     parts: list[Any] = [copies.RULE]
     for name, one in sets.items():
-        manifest = _manifest(one)
+        manifest = prepared.read_manifest(epath.Path(one.folder), one.splits)
         chosen = "" if manifest is None else manifest.sha256
         parts.append([name, signatures.key(one.folder), chosen])
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
@@ -84,7 +83,8 @@ def audit(sets: Mapping[str, Set]) -> Findings:
     everything = [*twins, *relations.of_patients(records)]
     excluded = _exclusions(records, everything)
     builders = {
-        name: _preparation(one).get("builder", "") for name, one in sets.items()
+        name: prepared.read_preparation(one.folder).get("builder", "")
+        for name, one in sets.items()
     }
     overlapping = relations.count(records, everything)
     report = {
@@ -141,31 +141,20 @@ def write(folder: epath.Path, findings: Findings) -> None:
     whole.write_json(folder / REPORT, findings.report)
 
 
-def _preparation(one: Set) -> dict[str, Any]:
-    path = epath.Path(one.folder) / "preparation.json"
-    if not path.exists():
-        raise FileNotFoundError(
-            f"No preparation.json in {one.folder}: expected a prepared folder. Prepare "
-            "the set first: mtpret_jax data prepare."
-        )
-    return whole.read_json(path)
-
-
-def _manifest(one: Set) -> manifests.Manifest | None:
-    return manifests.read(epath.Path(one.folder), _preparation(one), one.splits)
-
-
 def _read(sets: Mapping[str, Set]) -> tuple[relations.Records, signatures.Signatures]:
     """Images that are in a split, and their signatures in the same order."""
     if not sets:
         raise ValueError("The audit needs at least one prepared set.")
     records, parts = relations.Records([], [], [], []), []
     for name, one in sets.items():
-        rows = manifests.read_index(epath.Path(one.folder))
-        has_namespace = bool(_preparation(one).get("has_patient_namespace"))
+        folder = epath.Path(one.folder)
+        rows = prepared.read_index(folder)
+        chosen = prepared.read_manifest(folder, one.splits)
+        preparation = prepared.read_preparation(folder)
+        has_namespace = bool(preparation.get("has_patient_namespace"))
         position = {row["image_id"]: i for i, row in enumerate(rows)}
         kept = []
-        for split, members in manifests.members(_manifest(one), rows).items():
+        for split, members in prepared.members(chosen, rows).items():
             for row in members:
                 kept.append(position[row["image_id"]])
                 records.dataset.append(name)
@@ -258,7 +247,7 @@ def _describe(
     counts = collections.Counter(zip(records.dataset, records.split, strict=True))
     found: dict[str, Any] = {}
     for name, one in sets.items():
-        manifest = _manifest(one)
+        manifest = prepared.read_manifest(epath.Path(one.folder), one.splits)
         found[name] = {
             "builder": builders[name],
             "splits": "stored" if manifest is None else manifest.name,

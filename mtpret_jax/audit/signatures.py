@@ -23,8 +23,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
 
-from mtpret_jax.data import manifests, transforms
-from tfds_builders import prepared, whole
+from mtpret_jax.data import transforms
+from tfds_builders import prepared, storage
 
 VERSION = 2  # of the rule; another version computes anew
 SIDE = 64  # pixels of the detail kept
@@ -98,7 +98,7 @@ def of_pictures(pictures: Sequence[np.ndarray]) -> Signatures:
 
 
 def open_folder(folder: epath.PathLike) -> Signatures:
-    """Signatures of all records of a prepared folder, as `manifests.read_index` lists.
+    """Signatures of all records of a prepared folder, as `prepared.read_index` lists.
 
     They are kept in it, under a key that changes with its content; where it may not be
     written, they are computed each time.
@@ -161,7 +161,7 @@ def key(folder: epath.PathLike) -> str:
     """A digest that changes with the content of a prepared folder, or the rule here."""
     folder = epath.Path(folder)
     digest = hashlib.sha256(f"signature of {VERSION}\n".encode())
-    for name in (manifests.PREPARATION, manifests.INDEX):
+    for name in (prepared.PREPARATION, prepared.INDEX):
         path = folder / name
         if not path.exists():
             raise FileNotFoundError(
@@ -178,7 +178,7 @@ def key(folder: epath.PathLike) -> str:
 
 
 def _records_digest(folder: epath.Path) -> str:
-    preparation = whole.read_json(folder / manifests.PREPARATION)
+    preparation = prepared.read_preparation(folder)
     return preparation.get("records_sha256", "")
 
 
@@ -197,8 +197,8 @@ def _compute(folder: epath.Path) -> Signatures:
 
 
 def _records(folder: epath.Path) -> Any:
-    """All records of a prepared folder, in the order of `manifests.read_index`."""
-    builder = prepared.open_folder(folder)
+    """All records of a prepared folder, in the order of `prepared.read_index`."""
+    builder = storage.open_folder(folder)
     features = builder.info.features
     if not isinstance(features, tfds.features.FeaturesDict):
         raise TypeError(
@@ -206,9 +206,9 @@ def _records(folder: epath.Path) -> Any:
             "Use a set that one of the builders in tfds_builders prepared."
         )
     masks = ["mask"] if "mask" in features else []
-    return prepared.Records(
+    return storage.Records(
         builder,
-        manifests.in_order(builder.info.splits),
+        prepared.in_order(builder.info.splits),
         decoders={name: tfds.decode.SkipDecoding() for name in masks},
     )
 

@@ -19,8 +19,8 @@ from etils import epath
 from tensorflow_datasets.proto import tf_example_pb2
 
 from mtpret_jax import config
-from mtpret_jax.data import manifests, transforms
-from tfds_builders import prepared, whole
+from mtpret_jax.data import transforms
+from tfds_builders import prepared, storage
 
 if TYPE_CHECKING:  # It imports JAX, Flax and Optax: worker processes need none.
     from mtpret_jax import types
@@ -28,7 +28,6 @@ if TYPE_CHECKING:  # It imports JAX, Flax and Optax: worker processes need none.
 PathLike = str | os.PathLike[str]
 
 _INFO_FILE = "dataset_info.json"
-_PREPARATION = "preparation.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,14 +95,14 @@ def describe(folder: PathLike, manifest: str = "") -> dict[str, Any]:
 
     Returns:
       What `preparation.json` holds and, where the folder has manifests,
-      `splits_in_use`, as `manifests.describe` gives it.
+      `splits_in_use`, as `prepared.describe` gives it.
     """
     folder = epath.Path(folder)
-    preparation = _read_json(folder / _PREPARATION)
-    chosen = manifests.read(folder, preparation, manifest)
+    preparation = prepared.read_preparation(folder)
+    chosen = prepared.read_manifest(folder, manifest)
     if chosen is None:
         return preparation
-    in_use = manifests.describe(chosen, manifests.read_index(folder))
+    in_use = prepared.describe(chosen, prepared.read_index(folder))
     return {**preparation, "splits_in_use": in_use}
 
 
@@ -128,9 +127,9 @@ class Source:
         self.split = split
         self.name = self.folder.parent.name
         self.metadata = read_metadata(self.folder)
-        self.preparation: dict[str, Any] = _read_json(self.folder / _PREPARATION)
-        prepared.tell_reader(f"Dataset {self.name!r}", self.preparation)
-        builder = prepared.open_folder(self.folder)
+        self.preparation: dict[str, Any] = prepared.read_preparation(self.folder)
+        storage.tell_reader(f"Dataset {self.name!r}", self.preparation)
+        builder = storage.open_folder(self.folder)
         features = builder.info.features
         if not isinstance(features, tfds.features.FeaturesDict):
             raise TypeError(
@@ -139,15 +138,15 @@ class Source:
             )
         pixel: Any = features["image"].np_dtype
         self.depth = np.dtype(pixel)
-        chosen = manifests.read(self.folder, self.preparation, manifest)
-        rows = manifests.read_index(self.folder)
+        chosen = prepared.read_manifest(self.folder, manifest)
+        rows = prepared.read_index(self.folder)
         counts = {name: part.num_examples for name, part in builder.info.splits.items()}
         self.index = _members(self.folder, chosen, split, rows, counts)
         first = _first_positions(self.name, rows, counts)
         self._positions = np.asarray(
             [first[row["split"]] + int(row["record"]) for row in self.index], np.int64
         )
-        self._records = prepared.Records(
+        self._records = storage.Records(
             builder,
             list(first),
             deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES,
@@ -288,23 +287,9 @@ def _check_annotated(source: Source, task: config.TaskConfig) -> None:
         raise ValueError(f"Dataset {source.name!r} has no boxes to detect.")
 
 
-def _read_json(path: epath.Path) -> dict[str, Any]:
-    if not path.exists():
-        raise FileNotFoundError(
-            f"No {path.name} in {os.fspath(path.parent)}: expected a prepared folder. "
-            "Prepare the set first, or again with --rebuild."
-        )
-    return whole.read_json(path, advice=prepared.AGAIN)
-
-
-def read_preparation(folder: PathLike) -> dict[str, Any]:
-    """What `preparation.json` of a prepared folder holds."""
-    return _read_json(epath.Path(folder) / _PREPARATION)
-
-
 def read_metadata(folder: PathLike) -> Metadata:
     """Names of labels, mask classes and object classes of a prepared folder."""
-    stored = _read_json(epath.Path(folder) / "metadata.json")
+    stored = prepared.read_json(epath.Path(folder) / "metadata.json")
     return Metadata(
         label_names={
             column: tuple(names)
@@ -317,13 +302,13 @@ def read_metadata(folder: PathLike) -> Metadata:
 
 def _members(
     folder: epath.Path,
-    chosen: manifests.Manifest | None,
+    chosen: prepared.Manifest | None,
     split: str,
-    rows: list[manifests.Row],
+    rows: list[prepared.Row],
     counts: Mapping[str, int],
-) -> list[manifests.Row]:
+) -> list[prepared.Row]:
     """Rows of a split that must be there."""
-    found = manifests.members(chosen, rows)
+    found = prepared.members(chosen, rows)
     there = counts if chosen is None else found
     if split not in there:
         under = "" if chosen is None else f" in its splits {chosen.name!r}"
@@ -335,15 +320,15 @@ def _members(
 
 
 def _first_positions(
-    name: str, rows: list[manifests.Row], counts: Mapping[str, int]
+    name: str, rows: list[prepared.Row], counts: Mapping[str, int]
 ) -> dict[str, int]:
     """Where each stored split begins when all are read one after the other."""
     first, listed, total = {}, collections.Counter(row["split"] for row in rows), 0
-    for split in manifests.in_order({*counts, *listed}):
+    for split in prepared.in_order({*counts, *listed}):
         count = counts.get(split, 0)
         if listed[split] != count:
             raise ValueError(
-                f"{manifests.INDEX} of dataset {name!r} lists {listed[split]} records "
+                f"{prepared.INDEX} of dataset {name!r} lists {listed[split]} records "
                 f"of split {split!r}, but the split holds {count}. "
                 "Prepare the set again with --rebuild."
             )

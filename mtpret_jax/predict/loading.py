@@ -11,7 +11,7 @@ from mtpret_jax import config_checks, golden, inference, types
 from mtpret_jax.predict import model as model_lib
 from mtpret_jax.training import checkpoint
 from mtpret_jax.weights import files, networks
-from tfds_builders import prepared, whole
+from tfds_builders import storage, whole
 
 _EXPORTED, _TENSORS, _DESCRIBED = "config.json", "model.safetensors", "mtpret_jax"
 _GIVE = "the folder of a run that has ended, or an exported folder"
@@ -42,7 +42,7 @@ def load(path: epath.PathLike, task: str = "") -> model_lib.Model:
         exported, digest = None, ""
     where = os.fspath(folder)
     source = checkpoint.METADATA if exported is None else _EXPORTED
-    prepared.tell_reader(where, described)
+    storage.tell_reader(where, described)
     inference.check(described, os.fspath(folder / source))
     if exported:
         config_checks.require_known(

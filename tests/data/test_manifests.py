@@ -11,8 +11,8 @@ import pytest
 from etils import epath
 
 from mtpret_jax import config
-from mtpret_jax.data import manifests, pipeline, sources
-from tfds_builders import splits
+from mtpret_jax.data import pipeline, sources
+from tfds_builders import prepared
 
 # Stored: train-0 to train-11, validation-0 to -6, test-0 to -3.
 PLAN = {
@@ -20,8 +20,8 @@ PLAN = {
     "validation": ["train-5", "validation-6", "test-3"],
     "test": ["train-11", "validation-0"],
 }
-MIXED = splits.manifest("mixed", 2, PLAN)
-STORED = splits.Manifest(
+MIXED = prepared.manifest("mixed", 2, PLAN)
+STORED = prepared.Manifest(
     "official",
     1,
     {
@@ -32,7 +32,7 @@ STORED = splits.Manifest(
 )
 
 
-def _write(folder: pathlib.Path, *manifests: splits.Manifest) -> None:
+def _write(folder: pathlib.Path, *manifests: prepared.Manifest) -> None:
     (folder / "splits").mkdir()
     for manifest in manifests:
         (folder / "splits" / f"{manifest.name}.csv").write_text(manifest.text())
@@ -42,7 +42,7 @@ def _write(folder: pathlib.Path, *manifests: splits.Manifest) -> None:
     report["manifests"] = {
         manifest.name: {
             "version": manifest.version,
-            "sha256": manifest.sha256(),
+            "sha256": manifest.sha256,
             "images": manifest.counts(),
         }
         for manifest in manifests
@@ -94,7 +94,7 @@ def test_a_manifest_of_the_stored_splits_is_the_set_as_stored(tiny, folder):
 
 
 def test_both_readers_of_manifests_agree(folder):
-    found = splits.data_sources(folder, "mixed")
+    found = prepared.data_sources(folder, "mixed")
 
     for split, part in found.items():
         source = sources.open_prepared(folder, split, "mixed")
@@ -104,7 +104,7 @@ def test_both_readers_of_manifests_agree(folder):
 def test_images_set_aside_in_preparation_are_absent(tiny, tmp_path):
     copy = tmp_path / "tiny" / "1.0.0"
     shutil.copytree(tiny.folder, copy)
-    more = splits.manifest("more", 1, {**PLAN, "test": ["unreadable", "train-11"]})
+    more = prepared.manifest("more", 1, {**PLAN, "test": ["unreadable", "train-11"]})
     _write(copy, more)
 
     assert _ids(sources.open_prepared(copy, "test")) == ["train-11"]
@@ -153,7 +153,7 @@ def test_the_description_tells_the_manifest_in_use_and_who_crosses(folder):
     assert found["splits_in_use"] == {
         "name": "mixed",
         "version": 2,
-        "sha256": MIXED.sha256(),
+        "sha256": MIXED.sha256,
         "images": {"train": 6, "validation": 3, "test": 2},
         "groups_in_several_splits": 1,
     }
@@ -230,10 +230,10 @@ def test_a_table_is_read_once_for_all_that_open_it_and_again_when_changed(
 ):
     folder = tmp_path / "tiny" / "1.0.0"
     shutil.copytree(tiny.folder, folder)
-    first, again = (manifests.read_index(epath.Path(folder)) for _ in range(2))
+    first, again = (prepared.read_index(epath.Path(folder)) for _ in range(2))
     assert first is not again
     assert all(one is other for one, other in zip(first, again, strict=True))
     path = folder / "index.csv"
     path.write_text(path.read_text().replace("train-3", "train-three"))
-    changed = manifests.read_index(epath.Path(folder))
+    changed = prepared.read_index(epath.Path(folder))
     assert [row["image_id"] for row in changed if row not in first] == ["train-three"]

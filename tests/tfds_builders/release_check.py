@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
 
-from tfds_builders import release, xray_builder
+from tfds_builders import prepared, release, reports
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,10 +71,10 @@ def prepare(
         path=path,
         examples=examples,
         split_of=split_of,
-        report=json.loads((path / xray_builder.PREPARATION).read_text()),
-        index={row["image_id"]: row for row in _rows(path / xray_builder.INDEX)},
+        report=json.loads((path / prepared.PREPARATION).read_text()),
+        index={row["image_id"]: row for row in _rows(path / prepared.INDEX)},
         left_out={
-            row["file"]: row["reason"] for row in _rows(path / xray_builder.QUARANTINE)
+            row["file"]: row["reason"] for row in _rows(path / reports.QUARANTINE)
         },
     )
 

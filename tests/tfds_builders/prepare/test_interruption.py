@@ -17,6 +17,8 @@ from tfds_builders import (
     files,
     panoramic_mandible,
     phantom_xray,
+    prepared,
+    reports,
     shards,
     shenzhen_cxr,
     xray_builder,
@@ -65,7 +67,7 @@ def _folder(source: pathlib.Path, **options: str) -> xray_builder.XrayBuilder:
 
 
 def _report(builder: xray_builder.XrayBuilder) -> dict[str, object]:
-    path = pathlib.Path(builder.data_dir) / xray_builder.PREPARATION
+    path = pathlib.Path(builder.data_dir) / prepared.PREPARATION
     return json.loads(path.read_text())
 
 
@@ -147,7 +149,7 @@ def test_a_release_that_vanishes_half_way_stops_the_preparation(
         lose=lambda: (there / part).rename(gone),
         give_back=lambda: gone.rename(there / part),
     )
-    for name in (xray_builder.PREPARATION, xray_builder.QUARANTINE, xray_builder.INDEX):
+    for name in (prepared.PREPARATION, reports.QUARANTINE, prepared.INDEX):
         content = (pathlib.Path(made.data_dir) / name).read_text()
         assert content == (pathlib.Path(whole.data_dir) / name).read_text()
 
@@ -181,7 +183,7 @@ def test_a_link_that_led_nowhere_from_the_start_is_set_aside(source: pathlib.Pat
 
     builder.download_and_prepare()
 
-    lines = (pathlib.Path(builder.data_dir) / xray_builder.QUARANTINE).read_text()
+    lines = (pathlib.Path(builder.data_dir) / reports.QUARANTINE).read_text()
     assert lines.splitlines()[1:] == [
         "00.png,a link that leads nowhere",
         "01.png,mask 01.png: a link that leads nowhere",
@@ -279,7 +281,7 @@ def test_the_reports_hold_digests_of_the_index_and_of_the_records(
     builder = _folder(source)
     builder.download_and_prepare()
     said = _report(builder)
-    index = (pathlib.Path(builder.data_dir) / xray_builder.INDEX).read_bytes()
+    index = (pathlib.Path(builder.data_dir) / prepared.INDEX).read_bytes()
     assert said["index_sha256"] == hashlib.sha256(index).hexdigest()
     assert said["has_patient_namespace"] is False
 

@@ -19,7 +19,7 @@ import tensorflow_datasets as tfds
 from etils import epath
 from tensorflow_datasets.core import file_adapters
 
-from tfds_builders import reader, shards, splits, xray_builder, xray_features
+from tfds_builders import prepared, reader, shards, xray_builder, xray_features
 
 REPOSITORY = pathlib.Path(__file__).parents[3]
 SHARD = 4
@@ -223,14 +223,14 @@ def test_manifests_lie_beside_the_records_with_their_hashes(tmp_path: pathlib.Pa
 
     report = json.loads((folder / "preparation.json").read_text())
     rows = _table(folder / "splits" / "official.csv")
-    manifest = splits.Manifest(
+    manifest = prepared.Manifest(
         "official", 1, {row["image_id"]: row["split"] for row in rows}
     )
     assert report["default_manifest"] == "official"
     assert report["manifests"] == {
         "official": {
             "version": 1,
-            "sha256": manifest.sha256(),
+            "sha256": manifest.sha256,
             "images": {"train": 14, "validation": 0, "test": 6},
         }
     }

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tfds_builders import splits
+from tfds_builders import prepared, splits
 
 
 def _set(count: int, group_count: int) -> tuple[list[str], list[str], list[str]]:
@@ -152,7 +152,7 @@ def test_whatever_the_groups_none_crosses_and_the_order_does_not_matter(seed):
 
     found = splits.grouped(ids, groups, strata, seed=seed, name="x")
 
-    split_of = splits.manifest("grouped", 1, found).split_of
+    split_of = prepared.manifest("grouped", 1, found).split_of
     assert set(split_of) == set(ids)
     where: dict[str, set[str]] = {}
     for identifier, group in zip(ids, groups, strict=True):
@@ -170,15 +170,15 @@ def test_a_manifest_is_the_same_file_on_every_machine():
     muscle = splits.muscle(ids, strata, seed=0, name="x")
     grouped = splits.grouped(ids, groups, strata, seed=0, name="x")
 
-    both = [splits.manifest("a", 1, found) for found in (muscle, grouped)]
+    both = [prepared.manifest("a", 1, found) for found in (muscle, grouped)]
 
-    assert [found.sha256() for found in both] == PINNED
+    assert [found.sha256 for found in both] == PINNED
     assert both[0].counts() == {"train": 80, "validation": 10, "test": 10}
     backwards = dict(reversed(both[0].split_of.items()))
-    assert splits.Manifest("a", 1, backwards).sha256() == PINNED[0]
+    assert prepared.Manifest("a", 1, backwards).sha256 == PINNED[0]
 
 
 def test_a_manifest_s_text_is_a_sorted_table():
-    found = splits.Manifest("a", 1, {"b,c": "test", "a": "train"})
+    found = prepared.Manifest("a", 1, {"b,c": "test", "a": "train"})
 
     assert found.text() == 'image_id,split\na,train\n"b,c",test\n'

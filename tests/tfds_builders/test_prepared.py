@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from etils import epath
 
-from tfds_builders import phantom_xray, splits, whole
+from tfds_builders import phantom_xray, prepared, whole
 
-REPOSITORY = pathlib.Path(__file__).parents[3]
+REPOSITORY = pathlib.Path(__file__).parents[2]
 # Stored: six images in train, three in validation, two in test.
 PLAN = {
     "train": [("test", 1), ("train", 4), ("train", 0)],
@@ -21,14 +21,16 @@ PLAN = {
 }
 
 
-def _write(folder: epath.Path, *manifests: splits.Manifest) -> None:
+def _write(folder: epath.Path, *manifests: prepared.Manifest) -> None:
     path = folder / "preparation.json"
     report = json.loads(path.read_text())
-    (folder / splits.FOLDER).mkdir(exist_ok=True)
+    (folder / prepared.MANIFESTS).mkdir(exist_ok=True)
     report |= {"default_manifest": manifests[0].name, "manifests": {}}
     for manifest in manifests:
-        (folder / splits.FOLDER / f"{manifest.name}.csv").write_text(manifest.text())
-        facts = {"version": manifest.version, "sha256": manifest.sha256()}
+        (folder / prepared.MANIFESTS / f"{manifest.name}.csv").write_text(
+            manifest.text()
+        )
+        facts = {"version": manifest.version, "sha256": manifest.sha256}
         report["manifests"][manifest.name] = facts
     whole.write_json(path, report)
 
@@ -43,8 +45,10 @@ def folder(tmp_path: pathlib.Path) -> epath.Path:
     mixed = {
         _id(builder, *place): split for split, found in PLAN.items() for place in found
     }
-    one = splits.Manifest("one", 1, {_id(builder, "test", 0): "test", "lost": "train"})
-    _write(epath.Path(builder.data_dir), splits.Manifest("mixed", 1, mixed), one)
+    one = prepared.Manifest(
+        "one", 1, {_id(builder, "test", 0): "test", "lost": "train"}
+    )
+    _write(epath.Path(builder.data_dir), prepared.Manifest("mixed", 1, mixed), one)
     return epath.Path(builder.data_dir)
 
 
@@ -61,7 +65,7 @@ def _stored(folder: epath.Path) -> dict[tuple[str, int], bytes]:
 def test_a_manifest_gathers_records_of_several_stored_splits_in_stored_order(folder):
     at = _stored(folder)
 
-    found = splits.data_sources(folder)
+    found = prepared.data_sources(folder)
 
     ids = {split: [e["image_id"] for e in part] for split, part in found.items()}
     assert ids == {
@@ -72,14 +76,14 @@ def test_a_manifest_gathers_records_of_several_stored_splits_in_stored_order(fol
 
 
 def test_images_that_are_set_aside_and_splits_without_images_are_absent(folder):
-    found = splits.data_sources(folder, "one")
+    found = prepared.data_sources(folder, "one")
 
     assert list(found) == ["test"]
     assert len(found["test"]) == 1
 
 
 def test_a_part_is_read_at_random_in_batches_and_from_other_processes(folder):
-    part = splits.data_sources(folder)["train"]
+    part = prepared.data_sources(folder)["train"]
 
     copy = pickle.loads(pickle.dumps(part))
 
@@ -98,27 +102,27 @@ def test_a_folder_without_manifests_is_read_as_it_is_stored(folder):
     del report["manifests"]
     whole.write_json(path, report)
 
-    found = splits.data_sources(folder)
+    found = prepared.data_sources(folder)
 
     assert {split: len(part) for split, part in found.items()} == {
         "train": 6,
         "validation": 3,
         "test": 2,
     }
-    with pytest.raises(ValueError, match=r"no splits 'grouped'; it has \[\]"):
-        splits.data_sources(folder, "grouped")
+    with pytest.raises(ValueError, match=r"no splits 'grouped'; it has one split only"):
+        prepared.data_sources(folder, "grouped")
 
 
 def test_an_unknown_a_changed_and_a_missing_manifest_are_clear_errors(folder):
     with pytest.raises(ValueError, match=r"no splits 'grupd'; .*\['mixed', 'one'\]"):
-        splits.data_sources(folder, "grupd")
-    path = folder / splits.FOLDER / "mixed.csv"
+        prepared.data_sources(folder, "grupd")
+    path = folder / prepared.MANIFESTS / "mixed.csv"
     path.write_text(path.read_text().replace(",test", ",train"))
-    with pytest.raises(ValueError, match=r"mixed\.csv is not as it was.*Prepare"):
-        splits.data_sources(folder)
+    with pytest.raises(ValueError, match=r"mixed\.csv was changed .*Prepare"):
+        prepared.data_sources(folder)
     path.unlink()
     with pytest.raises(FileNotFoundError, match=r"No mixed\.csv.*[Pp]repare"):
-        splits.data_sources(folder)
+        prepared.data_sources(folder)
 
 
 def test_reading_needs_neither_the_main_package_nor_jax_nor_tensorflow(folder):
@@ -129,8 +133,8 @@ def test_reading_needs_neither_the_main_package_nor_jax_nor_tensorflow(folder):
         "        if name.split('.')[0] in ('jax', 'mtpret_jax'):\n"
         "            raise ModuleNotFoundError(name, name=name)\n"
         "sys.meta_path.insert(0, Wall())\n"
-        "from tfds_builders import splits\n"
-        "found = splits.data_sources(sys.argv[1], 'mixed')\n"
+        "from tfds_builders import prepared\n"
+        "found = prepared.data_sources(sys.argv[1], 'mixed')\n"
         "assert found['train'][0]['image'].ndim == 3\n"
         "assert [len(found[split]) for split in found] == [3, 1, 2]\n"
         "assert not {'jax', 'mtpret_jax', 'tensorflow'} & set(sys.modules)\n"
