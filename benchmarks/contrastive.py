@@ -21,7 +21,7 @@ from benchmarks import comparison, pairing, recording
 from mtpret_jax import config as schema
 from mtpret_jax import preparation
 from mtpret_jax.data import sources
-from tfds_builders import reader
+from tfds_builders.images import reader
 
 _CORES = len(os.sched_getaffinity(0))
 _QUEUE = flags.DEFINE_integer("queue_size", 4096, "Negatives, a multiple of the batch.")

@@ -24,7 +24,7 @@ from absl import app, flags
 
 from benchmarks import recording
 from mtpret_jax.audit import copies, signatures
-from tfds_builders import reader
+from tfds_builders.images import reader
 
 _FOLDER = flags.DEFINE_string("pictures", None, "Folder of sets.", required=True)
 _EACH = flags.DEFINE_integer("each", 12, "Of so many pictures one is changed.")

@@ -20,7 +20,7 @@ from typing import Any
 
 from absl import app, flags
 
-from tfds_builders import catalogue
+from tfds_builders.releases import catalogue
 
 _IMAGES = flags.DEFINE_integer("images", 60, "About how many images of each set.")
 _SECONDS = flags.DEFINE_float("seconds", 1.0, "Length of each measurement.")

@@ -24,7 +24,8 @@ from absl import app, flags
 
 from benchmarks import recording, shared, watched_run
 from mtpret_jax import config as schema
-from tfds_builders import records, shards, xray_folder
+from tfds_builders import xray_folder
+from tfds_builders.prepare import records, shards
 
 _RECORDS = flags.DEFINE_multi_integer(
     "records", [1000, 10_000, 100_000], "Sizes of the sets; the last also for queues."

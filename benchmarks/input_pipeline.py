@@ -28,7 +28,7 @@ from absl import app, flags
 from benchmarks import recording
 from mtpret_jax import config, preparation
 from mtpret_jax.data import pipeline, readers, sources
-from tfds_builders import reader
+from tfds_builders.images import reader
 
 _FOLDER = flags.DEFINE_string("folder", "", "Prepared folder; empty: simulated chests.")
 _IMAGES = flags.DEFINE_integer("images", 192, "Simulated training images.")

@@ -18,7 +18,7 @@ from mtpret_jax import config as schema
 from mtpret_jax import config_checks, config_values, models, tasks, types
 from mtpret_jax.data import transforms
 from mtpret_jax.ops import views
-from tfds_builders import polarity
+from tfds_builders.images import polarity
 
 BACKBONE_STRIDE = 32  # pixels, where no task asks for another
 

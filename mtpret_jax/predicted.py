@@ -9,7 +9,8 @@ from etils import epath
 
 from mtpret_jax.data import sources
 from mtpret_jax.training import evaluation
-from tfds_builders import cells, whole
+from tfds_builders import whole
+from tfds_builders.sources import cells
 
 
 def write_predictions(

@@ -20,14 +20,9 @@ from etils import epath
 
 import tfds_builders
 from mtpret_jax import config as schema
-from tfds_builders import (
-    prepared,
-    release,
-    reports,
-    whole,
-    xray_builder,
-    xray_features,
-)
+from tfds_builders import prepared, whole, xray_features
+from tfds_builders.prepare import checks, xray_builder
+from tfds_builders.releases import release
 
 _LOG = logging.getLogger(__name__)
 _POLL, _LOOKS = 2.0, 30  # seconds between looks at another's work; then it is told
@@ -197,7 +192,7 @@ def _difference(
             whole.check(folder, "", more=True)
     except (FileNotFoundError, whole.DamagedError) as error:
         return str(error).strip(". ")
-    if changed := reports.changes(then, fresh.options()):
+    if changed := checks.changes(then, fresh.options()):
         return changed
     if damage := prepared.damage(folder, then):
         return damage

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from tfds_builders import catalogue
+from tfds_builders.releases import catalogue
 
 REPOSITORY = pathlib.Path(__file__).parent.parent
 # One task of each kind, one with studies, and one of each external set; all ten tasks

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
+import tfds_builders
+
 REPOSITORY = pathlib.Path(__file__).parent.parent
 PACKAGE = REPOSITORY / "mtpret_jax"
 BUILDERS = REPOSITORY / "tfds_builders"
@@ -47,6 +49,26 @@ ROOMS: dict[str, set[str]] = {
     "verbs": {"experiment", "config", "preparation", "command", "study", "audit"}
     | {"data", "predict", "hub", "training", "ahead", "tfds_builders"},
     "main": {"command"},
+}
+# The same within tfds_builders; a released set is one of `sets`, a file a room.
+WRITTEN = {"xray_features", "storage", "prepared"}
+BUILDERS_ROOMS: dict[str, set[str]] = {
+    "whole": set(),
+    "xray_features": set(),
+    "images": {"whole"},
+    "sources": {"whole", "xray_features"},
+    "storage": {"whole", "images"},
+    "prepared": {"whole", "xray_features", "images", "sources", "storage"},
+    "prepare": WRITTEN | {"images", "sources"},
+    "releases": WRITTEN | {"images", "sources", "prepare"},
+    "sets": {"xray_features", "images", "sources", "prepare", "releases"},
+    "phantom_xray": {"xray_features", "prepare"},
+    "xray_folder": {"xray_features", "images", "sources", "prepare", "phantom_xray"},
+    "transfer": set(),
+    "fetch": {"transfer"},
+    "dummy": {"releases"},
+    "doctor": {"releases", "sources"},
+    "overview": {"fetch", "releases", "xray_features"},
 }
 # Files beside a room's own file that belong to the same room.
 SAME_ROOM = {
@@ -175,6 +197,29 @@ def test_imports_keep_to_the_table():
     assert not wrong, "\n".join(wrong)
 
 
+def _builders_room(name: str) -> str:
+    """The room of a dotted name or a path below tfds_builders; "" for the package."""
+    first = name.split(".")[0]
+    if first in BUILDERS_ROOMS or first == "__init__":
+        return first.removeprefix("__init__")
+    return "sets" if first in tfds_builders.SETS else ""
+
+
+def test_imports_of_the_builders_keep_to_the_table():
+    wrong = []
+    for path in _python_files(BUILDERS):
+        inside = path.relative_to(BUILDERS).with_suffix("")
+        room = _builders_room(".".join(inside.parts))
+        assert room or inside.name == "__init__", f"{_name(path)} is in no room"
+        for name in _imports(_parse(path)):
+            if name.startswith("tfds_builders."):
+                target = _builders_room(name.removeprefix("tfds_builders."))
+                if target not in BUILDERS_ROOMS.get(room, set()) | {room, ""}:
+                    wrong.append(f"{_name(path)} imports {name}")
+
+    assert not wrong, "\n".join(wrong)
+
+
 def test_every_room_is_in_the_tables():
     rooms = {_room(path) for path in _python_files(PACKAGE)} - {"__init__"}
 
@@ -182,10 +227,11 @@ def test_every_room_is_in_the_tables():
     assert set(ROOMS) == set(FORBIDDEN)
 
 
-def test_the_table_has_no_circle():
+@pytest.mark.parametrize("table", [ROOMS, BUILDERS_ROOMS], ids=["package", "builders"])
+def test_the_table_has_no_circle(table: dict[str, set[str]]):
     done: set[str] = {"tfds_builders"}
-    while left := set(ROOMS) - done:
-        ready = {room for room in left if ROOMS[room] <= done}
+    while left := set(table) - done:
+        ready = {room for room in left if table[room] <= done}
         assert ready, f"these rooms import each other in a circle: {sorted(left)}"
         done |= ready
 

@@ -12,7 +12,8 @@ from mtpret_jax import predicted
 from mtpret_jax.audit import exclusions
 from mtpret_jax.predict import journal
 from mtpret_jax.report import collect
-from tfds_builders import cells, prepared
+from tfds_builders import prepared
+from tfds_builders.sources import cells
 
 # What makes a spreadsheet compute, and what merely looks like our own mark.
 FORMULAS = ("=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1")

@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from tfds_builders import content, polarity, reader
+from tfds_builders.images import content, polarity, reader
 
 FOLDERS = (
     "chest_cls",

@@ -16,8 +16,8 @@ from etils import epath
 
 from mtpret_jax import config, preparation
 from mtpret_jax.data import sources
-from tfds_builders import digests
 from tfds_builders.montgomery_cxr import dummy_data
+from tfds_builders.prepare import digests
 
 REPOSITORY = pathlib.Path(__file__).parent.parent
 
@@ -247,7 +247,7 @@ def test_two_who_need_one_new_set_wait_for_each_other(folder: pathlib.Path):
     program = (
         "import sys, time\n"
         "from mtpret_jax import config, preparation\n"
-        "from tfds_builders import pool\n"
+        "from tfds_builders.prepare import pool\n"
         "write = pool.write\n"
         "pool.write = lambda *given: (time.sleep(1), write(*given))\n"
         f"row = config.{_row(folder)!r}\n"
@@ -287,7 +287,7 @@ def test_another_reader_is_told_once(folder: pathlib.Path, caplog, monkeypatch):
     monkeypatch.setattr("tfds_builders.storage._told", set())
     sources.open_prepared(made, "train")
     assert "this version has reader" not in caplog.text
-    monkeypatch.setattr("tfds_builders.reader.VERSION", "next")
+    monkeypatch.setattr("tfds_builders.images.reader.VERSION", "next")
 
     sources.open_prepared(made, "train")
     sources.open_prepared(made, "test")

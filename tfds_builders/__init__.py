@@ -8,13 +8,14 @@ imported when it is asked for, so that one does not need what another does.
 
 import importlib
 import pathlib
-import pkgutil
 from types import ModuleType
 
+# A set is a folder with a builder, as TFDS lays them out; the others are rooms.
 SETS = tuple(
-    found.name
-    for found in pkgutil.iter_modules([str(pathlib.Path(__file__).parent)])
-    if found.ispkg
+    sorted(
+        path.parent.name
+        for path in pathlib.Path(__file__).parent.glob("*/*_dataset_builder.py")
+    )
 )
 
 

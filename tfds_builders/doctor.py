@@ -19,7 +19,8 @@ from collections.abc import Iterator, Sequence
 
 from etils import epath
 
-from tfds_builders import catalogue, diagnosis, files
+from tfds_builders.releases import catalogue, diagnosis
+from tfds_builders.sources import files
 
 _IMAGES = {"all": None, "some": diagnosis.SAMPLE, "none": 0}
 _MOST_LINES = 10  # of unreadable files, say; JSON has them all

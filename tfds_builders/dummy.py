@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 from etils import epath
 
-from tfds_builders import catalogue
+from tfds_builders.releases import catalogue
 
 
 def write(name: str, folder: epath.Path, *, images: int | None, seed: int = 0) -> None:

@@ -17,7 +17,8 @@ from typing import Any
 
 from etils import epath
 
-from tfds_builders import catalogue, fetch, release, xray_features
+from tfds_builders import fetch, xray_features
+from tfds_builders.releases import catalogue, release
 
 README = epath.Path(__file__).parent / "README.md"
 # Body part and licence, in few words; each set's own README says more.

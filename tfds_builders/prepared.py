@@ -25,7 +25,9 @@ from typing import Any, SupportsIndex
 import numpy as np
 from etils import epath
 
-from tfds_builders import cells, reader, storage, whole, xray_features
+from tfds_builders import storage, whole, xray_features
+from tfds_builders.images import reader
+from tfds_builders.sources import cells
 
 INDEX = "index.csv"
 PREPARATION = "preparation.json"

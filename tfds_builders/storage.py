@@ -17,7 +17,8 @@ from typing import Any, SupportsIndex
 import tensorflow_datasets as tfds
 from etils import epath
 
-from tfds_builders import reader, whole
+from tfds_builders import whole
+from tfds_builders.images import reader
 
 AGAIN = "Restore it from a copy, or prepare the set again with --rebuild."
 _DESCRIBED = ("dataset_info.json", "features.json", "metadata.json")

@@ -16,6 +16,7 @@ import json
 import logging
 import os
 import re
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any
 
@@ -195,6 +196,15 @@ def compare(
             )
         return
     _tell(path)
+
+
+def is_regular(path: PathLike) -> bool:
+    """Whether a path, or what it links to, is a file whose reading comes to an end.
+
+    Raises:
+      OSError: If there is no such file.
+    """
+    return stat.S_ISREG(os.stat(path).st_mode)
 
 
 def seal(folder: PathLike) -> None:

@@ -7,7 +7,7 @@ import hashlib
 import io
 from collections.abc import Iterable, Mapping, Sequence
 
-from tfds_builders import cells
+from tfds_builders.sources import cells
 
 FILE = "exclusions.csv"
 SAME_PIXELS, SAME_PATIENT = "same pixels", "same patient"

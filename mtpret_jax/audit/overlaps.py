@@ -15,7 +15,8 @@ import numpy as np
 from etils import epath
 
 from mtpret_jax.audit import copies, exclusions, nestings, relations, signatures
-from tfds_builders import cells, identities, prepared, whole
+from tfds_builders import prepared, whole
+from tfds_builders.sources import cells, identities
 
 REPORT, COPIES = "audit.json", "copies.csv"
 TRAIN = "train"

@@ -10,7 +10,8 @@ from mtpret_jax import export
 from mtpret_jax.audit import exclusions
 from mtpret_jax.data import sources
 from mtpret_jax.hub import card
-from tfds_builders import cells, whole
+from tfds_builders import whole
+from tfds_builders.sources import cells
 
 
 def table(workdir: pathlib.Path, run: str, data_dir: pathlib.Path) -> str:

@@ -19,7 +19,8 @@ import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from tfds_builders import cells, whole
+from tfds_builders import whole
+from tfds_builders.sources import cells
 
 SETTINGS, LINES, TABLE = "settings.json", "predictions.jsonl", "predictions.csv"
 SKIPPED = "skipped"

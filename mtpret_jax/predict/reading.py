@@ -9,7 +9,7 @@ import stat
 import numpy as np
 
 from mtpret_jax import inference
-from tfds_builders import content, polarity, reader
+from tfds_builders.images import content, polarity, reader
 
 LONGEST_SIDE = 32_766  # pixels; OpenCV warps no longer ones
 LARGEST_FILE = 512 << 20  # bytes; the largest radiographs have a quarter

@@ -18,7 +18,7 @@ import numpy as np
 from mtpret_jax.predict import model as model_lib
 from mtpret_jax.predict import reading
 from mtpret_jax.training import sharding
-from tfds_builders import limits
+from tfds_builders.images import limits
 
 READERS = 16  # threads at most
 

@@ -20,7 +20,8 @@ from mtpret_jax import config as schema
 from mtpret_jax import config_compute, types
 from mtpret_jax.metrics import classification, intervals
 from mtpret_jax.report import keeping
-from tfds_builders import cells, whole
+from tfds_builders import whole
+from tfds_builders.sources import cells
 
 SPLIT = "test"
 

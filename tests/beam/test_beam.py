@@ -13,8 +13,9 @@ from apache_beam.options import (  # pyright: ignore[reportMissingImports]
 )
 from etils import epath
 
-from tfds_builders import mura, phantom_xray, xray_builder
+from tfds_builders import mura, phantom_xray
 from tfds_builders.mura import dummy_data
+from tfds_builders.prepare import xray_builder
 
 CONFIG = phantom_xray.Config(
     name="t", body="hand", image_size=32, train=7, validation=0, test=3

@@ -7,7 +7,7 @@ import pytest
 
 from mtpret_jax import main
 from mtpret_jax.training import preemption
-from tfds_builders import reader
+from tfds_builders.images import reader
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 import mtpret_jax
 from mtpret_jax import golden, inference
 from mtpret_jax.predict import answers, loading, reading
-from tfds_builders import reader
+from tfds_builders.images import reader
 from tfds_builders.phantom_xray import simulator
 
 KINDS = ("classification", "segmentation", "detection", "backbone")

@@ -12,7 +12,7 @@ import pytest
 from pyarrow import parquet
 
 from mtpret_jax.predict import embedding, inputs, journal, predicting, streaming
-from tfds_builders import reader
+from tfds_builders.images import reader
 from tfds_builders.phantom_xray import simulator
 
 

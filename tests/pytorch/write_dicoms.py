@@ -15,7 +15,7 @@ from pydicom import uid
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "tfds_builders"))
 import test_dicom_matrix as matrix  # pyright: ignore[reportMissingImports]
 
-from tfds_builders import reader
+from tfds_builders.images import reader
 
 
 def comparable(case: matrix.Case) -> matrix.Case | None:

@@ -14,7 +14,9 @@ import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
 
-from tfds_builders import prepared, release, reports
+from tfds_builders import prepared
+from tfds_builders.prepare import reports
+from tfds_builders.releases import release
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,14 +9,8 @@ from typing import Any, ClassVar
 import pytest
 from etils import epath
 
-from tfds_builders import (
-    catalogue,
-    diagnosis,
-    doctor,
-    dummy,
-    kermany_pneumonia,
-    overview,
-)
+from tfds_builders import doctor, dummy, kermany_pneumonia, overview
+from tfds_builders.releases import catalogue, diagnosis
 
 SET = "kermany_pneumonia"
 

@@ -19,14 +19,10 @@ import pytest
 from etils import epath
 
 from tests.tfds_builders import damage
-from tfds_builders import (
-    catalogue,
-    dummy,
-    dummy_images,
-    reader,
-    xray_builder,
-    xray_folder,
-)
+from tfds_builders import dummy, xray_folder
+from tfds_builders.images import reader
+from tfds_builders.prepare import xray_builder
+from tfds_builders.releases import catalogue, dummy_images
 
 SECONDS = 10  # for one damaged release
 MEMORY = 300_000  # KiB by which all damaged releases of a set may let a process grow

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from etils import epath
 
-from tfds_builders import catalogue, dummy, overview
+from tfds_builders import dummy, overview
+from tfds_builders.releases import catalogue
 
 REPOSITORY = pathlib.Path(__file__).parent.parent.parent
 # What releases have in plenty, and a word of the quirk that says so.

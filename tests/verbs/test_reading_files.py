@@ -14,7 +14,7 @@ import pytest
 from mtpret_jax import main
 from mtpret_jax.predict import journal
 from tests.predict import conftest as models
-from tfds_builders import reader
+from tfds_builders.images import reader
 from tfds_builders.phantom_xray import simulator
 
 REPOSITORY = pathlib.Path(__file__).parents[2]

@@ -9,7 +9,9 @@ from typing import ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
-from tfds_builders import files, readings, release, xray_features
+from tfds_builders import xray_features
+from tfds_builders.releases import release
+from tfds_builders.sources import files, readings
 
 _LABELS = ("normal", "tuberculosis")
 _LUNG = "lung"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from etils import epath
 
-from tfds_builders import dummy_images
+from tfds_builders.releases import dummy_images
 
 QUIRKS: dict[str, str] = {
     "_mask in the names of Shenzhen's masks alone": "test_masks_find_their_images",

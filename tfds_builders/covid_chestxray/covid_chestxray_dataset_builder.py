@@ -10,7 +10,9 @@ from typing import ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
-from tfds_builders import release, tables, xray_features
+from tfds_builders import xray_features
+from tfds_builders.releases import release
+from tfds_builders.sources import tables
 
 TABLE = "metadata.csv"
 LABELS = ("other", "covid")

@@ -8,7 +8,7 @@ import io
 import numpy as np
 from etils import epath
 
-from tfds_builders import dummy_images
+from tfds_builders.releases import dummy_images
 
 SIDE = 48  # pixels; any size in the release
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 from etils import epath
 
-from tfds_builders import dummy_images
+from tfds_builders.releases import dummy_images
 
 HEIGHT, WIDTH = 48, 64  # pixels; 454x373 to 2880x2304 in the release
 

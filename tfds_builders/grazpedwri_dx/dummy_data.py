@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from etils import epath
 
-from tfds_builders import dummy_images
+from tfds_builders.releases import dummy_images
 
 HEIGHT, WIDTH = 64, 48  # pixels; around 1000 x 500 in the release
 

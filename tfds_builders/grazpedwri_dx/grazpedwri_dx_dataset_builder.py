@@ -12,7 +12,9 @@ from typing import ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
-from tfds_builders import box_formats, files, release, tables, xray_features
+from tfds_builders import xray_features
+from tfds_builders.releases import release
+from tfds_builders.sources import box_formats, files, tables
 
 TABLE = "dataset.csv"
 LABELS = ("no_fracture", "fracture")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from etils import epath
 
-from tfds_builders import dummy_images
+from tfds_builders.releases import dummy_images
 
 QUIRKS = {
     "numbers of reports with gaps, reports without images": (

@@ -10,7 +10,9 @@ from xml.etree import ElementTree
 
 import tensorflow_datasets as tfds
 
-from tfds_builders import files, release, tables, xray_features
+from tfds_builders import xray_features
+from tfds_builders.releases import release
+from tfds_builders.sources import files, tables
 
 LABELS = ("normal", "abnormal")
 _REPORTS, _PROJECTIONS = "indiana_reports.csv", "indiana_projections.csv"

@@ -9,7 +9,8 @@ from typing import ClassVar
 
 import tensorflow_datasets as tfds
 
-from tfds_builders import release, xray_features
+from tfds_builders import xray_features
+from tfds_builders.releases import release
 
 _LABELS = ("normal", "pneumonia")
 _SUBTYPES = ("normal", "bacteria", "virus")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from etils import epath
 
-from tfds_builders import dummy_images
+from tfds_builders.releases import dummy_images
 
 QUIRKS = {
     "numbers with gaps": "test_labels_and_readings_are_read",

@@ -8,7 +8,9 @@ from typing import ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
-from tfds_builders import files, release, tuberculosis, xray_features
+from tfds_builders import xray_features
+from tfds_builders.releases import release, tuberculosis
+from tfds_builders.sources import files
 
 # Class and folder, in the order of their index.
 _SIDES = {"left_lung": "leftmask", "right_lung": "rightmask"}

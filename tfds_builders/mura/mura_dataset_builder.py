@@ -8,7 +8,9 @@ from typing import ClassVar
 
 import tensorflow_datasets as tfds
 
-from tfds_builders import files, release, tables, xray_features
+from tfds_builders import xray_features
+from tfds_builders.releases import release
+from tfds_builders.sources import files, tables
 
 _LABELS = ("normal", "abnormal")
 _OF_WORD = {"negative": "normal", "positive": "abnormal"}

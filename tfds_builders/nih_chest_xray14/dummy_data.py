@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from etils import epath
 
-from tfds_builders import dummy_images
 from tfds_builders.nih_chest_xray14 import nih_chest_xray14_dataset_builder as builder
+from tfds_builders.releases import dummy_images
 
 QUIRKS = {
     "images in 1 folder, or in 12 with or without a folder inside": (

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from etils import epath
 
-from tfds_builders import dummy_images
+from tfds_builders.releases import dummy_images
 
 QUIRKS: dict[str, str] = {
     "masks hold the radiograph, not 0 and 1": "test_masks_are_the_mandible",

@@ -12,7 +12,9 @@ import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 
-from tfds_builders import reader, release, xray_features
+from tfds_builders import xray_features
+from tfds_builders.images import reader
+from tfds_builders.releases import release
 
 _IMAGES = "images"
 # Folders of the masks that each choice of expert needs.

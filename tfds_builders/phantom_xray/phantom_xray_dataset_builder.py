@@ -11,8 +11,9 @@ from typing import ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
-from tfds_builders import xray_builder, xray_features
+from tfds_builders import xray_features
 from tfds_builders.phantom_xray import simulator
+from tfds_builders.prepare import xray_builder
 
 _SPLITS = ("train", "validation", "test")
 _FINDING = "finding"  # the label column

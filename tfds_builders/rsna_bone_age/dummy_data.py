@@ -8,7 +8,7 @@ import zipfile
 import numpy as np
 from etils import epath
 
-from tfds_builders import dummy_images
+from tfds_builders.releases import dummy_images
 
 QUIRKS: dict[str, str] = {
     "other columns and words in every table": "test_tables_tell_bone_age_and_sex",

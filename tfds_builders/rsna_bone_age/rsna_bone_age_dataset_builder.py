@@ -10,8 +10,10 @@ from typing import ClassVar
 
 import tensorflow_datasets as tfds
 
-from tfds_builders import files, release, tables, xray_features
+from tfds_builders import xray_features
+from tfds_builders.releases import release
 from tfds_builders.rsna_bone_age import workbook
+from tfds_builders.sources import files, tables
 
 # Patterns of the names of each split's table, the best first.
 _TABLES = {

@@ -12,7 +12,9 @@ import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
 
-from tfds_builders import files, release, tuberculosis, xray_features
+from tfds_builders import xray_features
+from tfds_builders.releases import release, tuberculosis
+from tfds_builders.sources import files
 
 _LUNG = "lung"
 _MASK_SUFFIX = "_mask"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from tfds_builders import dummy_images
+from tfds_builders.releases import dummy_images
 
 SIDE = 48  # pixels; 512 in the release
 _LARGE = 6  # how many times larger the images were when the XML was written

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from tfds_builders import files, reader
+from tfds_builders.images import reader
+from tfds_builders.sources import files
 from tfds_builders.xray_folder import configuration
 
 _ASPECT_TOLERANCE = 0.02  # relative; rounding of a small picture's side

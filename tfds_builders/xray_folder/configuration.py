@@ -10,7 +10,8 @@ from typing import Any
 import tensorflow_datasets as tfds
 from etils import epath
 
-from tfds_builders import files, xray_features
+from tfds_builders import xray_features
+from tfds_builders.sources import files
 
 DEFAULT_TABLE = "labels.csv"
 MASK_KINDS = ("", "labels", "bits", "threshold")

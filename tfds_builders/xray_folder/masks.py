@@ -8,7 +8,9 @@ import cv2
 import numpy as np
 from etils import epath
 
-from tfds_builders import files, reader, xray_features
+from tfds_builders import xray_features
+from tfds_builders.images import reader
+from tfds_builders.sources import files
 from tfds_builders.xray_folder import configuration
 
 _ASPECT_TOLERANCE = 0.02  # relative; rounding of a small picture's side

@@ -7,7 +7,8 @@ import hashlib
 
 from etils import epath
 
-from tfds_builders import digests, files
+from tfds_builders.prepare import digests
+from tfds_builders.sources import files
 
 IMAGES = "images"
 MASKS = "masks"

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from tfds_builders import files, identities, readings, splits, xray_features
+from tfds_builders import xray_features
+from tfds_builders.sources import files, identities, readings, splits
 from tfds_builders.xray_folder import configuration
 
 _SPLITS = {

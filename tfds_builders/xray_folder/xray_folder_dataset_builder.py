@@ -14,7 +14,10 @@ import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
 
-from tfds_builders import files, reader, tables, xray_builder, xray_features
+from tfds_builders import xray_features
+from tfds_builders.images import reader
+from tfds_builders.prepare import xray_builder
+from tfds_builders.sources import files, tables
 from tfds_builders.xray_folder import boxes, configuration, masks, source, table
 
 

@@ -7,7 +7,8 @@ import pathlib
 import numpy as np
 import pytest
 
-from tfds_builders import content, doctor, dummy, reader, xray_folder
+from tfds_builders import doctor, dummy, xray_folder
+from tfds_builders.images import content, reader
 
 
 def _noise(scale: float, dtype: type = np.uint8) -> np.ndarray:

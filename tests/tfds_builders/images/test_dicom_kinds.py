@@ -13,7 +13,7 @@ import pydicom
 import pytest
 from pydicom import dataset, encaps, uid
 
-from tfds_builders import dicom_decoders, reader
+from tfds_builders.images import dicom_decoders, reader
 
 RAMP = np.arange(256, dtype=np.uint16).reshape(16, 16)
 FILES = pathlib.Path(pydicom.__file__).parent / "data" / "test_files"

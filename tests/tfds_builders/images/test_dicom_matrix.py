@@ -10,7 +10,7 @@ import pydicom
 import pytest
 from pydicom import dataset, encaps, uid
 
-from tfds_builders import reader
+from tfds_builders.images import reader
 
 SIDE, COUNT = 16, 640
 DEPTHS = {8: [8, 7], 16: [8, 10, 12, 14, 16], 32: [20, 32]}  # stored, by allocated

@@ -5,7 +5,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from tfds_builders import levels, limits
+from tfds_builders.images import levels, limits
 
 TYPES = ("uint8", "int8", "<u2", ">u2", "<i2", ">i2", "int32", "uint32", "float32")
 

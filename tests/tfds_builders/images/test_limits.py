@@ -8,7 +8,7 @@ from concurrent import futures
 
 import pytest
 
-from tfds_builders import limits
+from tfds_builders.images import limits
 
 
 @pytest.mark.parametrize(

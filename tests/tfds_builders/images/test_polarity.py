@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tfds_builders import polarity, reader, xray_folder
+from tfds_builders import xray_folder
+from tfds_builders.images import polarity, reader
 from tfds_builders.phantom_xray import simulator
 
 

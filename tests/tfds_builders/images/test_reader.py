@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tfds_builders import reader
+from tfds_builders.images import reader
 
 RAMP = np.arange(12 * 16, dtype=np.uint8).reshape(12, 16)
 

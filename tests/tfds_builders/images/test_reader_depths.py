@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.tfds_builders import damage
-from tfds_builders import limits, reader
+from tfds_builders.images import limits, reader
 
 FORMATS = ("png", "png with alpha", "tiff", "tiff with alpha", "packed tiff")
 # Two of these values differ in the low byte alone.

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tfds_builders import reader
+from tfds_builders.images import reader
 
 DEPTHS = (8, 10, 12, 14, 16)
 # Byte order, white is zero, type of a sample: what Pillow reads.

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.tfds_builders import hostile
-from tfds_builders import jpeg_headers, limits, reader
+from tfds_builders.images import jpeg_headers, limits, reader
 
 RAMP = np.arange(1024, dtype=np.uint16).reshape(32, 32)
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.tfds_builders import damage
-from tfds_builders import reader
+from tfds_builders.images import reader
 
 KINDS = ("PNG", "BMP", "TIFF", "DICOM", "J2K")
 REPOSITORY = pathlib.Path(__file__).parents[3]
@@ -41,7 +41,7 @@ def test_no_memory_is_asked_for_before_the_header_is_refused():
         "import numpy as np\n"
         "import pydicom.pixels\n"
         "from tests.tfds_builders import damage\n"
-        "from tfds_builders import reader\n"
+        "from tfds_builders.images import reader\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         f"for kind in {KINDS}:\n"
         "    for size in (10_001, 60_000):\n"

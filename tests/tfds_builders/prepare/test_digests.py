@@ -9,8 +9,10 @@ from collections.abc import Iterator
 import pytest
 from etils import epath
 
-from tfds_builders import digests, files, mura, xray_folder
+from tfds_builders import mura, xray_folder
 from tfds_builders.mura import dummy_data
+from tfds_builders.prepare import digests
+from tfds_builders.sources import files
 
 SIZES = (0, 1, 8191, 8192, 8193, 50_000)
 

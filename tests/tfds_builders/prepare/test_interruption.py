@@ -13,19 +13,17 @@ import tensorflow_datasets as tfds
 from etils import epath
 
 from tfds_builders import (
-    dummy_images,
-    files,
     panoramic_mandible,
     phantom_xray,
     prepared,
-    reports,
-    shards,
     shenzhen_cxr,
-    xray_builder,
     xray_folder,
 )
 from tfds_builders.panoramic_mandible import dummy_data as panoramic_data
+from tfds_builders.prepare import reports, shards, xray_builder
+from tfds_builders.releases import dummy_images
 from tfds_builders.shenzhen_cxr import dummy_data as shenzhen_data
+from tfds_builders.sources import files
 
 IMAGES = 12
 SHARD = 2

@@ -19,7 +19,9 @@ import tensorflow_datasets as tfds
 from etils import epath
 from tensorflow_datasets.core import file_adapters
 
-from tfds_builders import prepared, reader, shards, xray_builder, xray_features
+from tfds_builders import prepared, xray_features
+from tfds_builders.images import reader
+from tfds_builders.prepare import shards, xray_builder
 
 REPOSITORY = pathlib.Path(__file__).parents[3]
 SHARD = 4
@@ -90,7 +92,7 @@ def _elsewhere(data_dir: pathlib.Path, before: str) -> subprocess.CompletedProce
     program = (
         "import os, pathlib, resource, signal, time\n"
         "from tests.tfds_builders.prepare import test_xray_builder as test\n"
-        "from tfds_builders import xray_builder\n"
+        "from tfds_builders.prepare import xray_builder\n"
         f"xray_builder.RECORDS_PER_SHARD = {SHARD}\n"
         f"def before(number):\n    {before}\n"
         f"test._prepare(pathlib.Path({str(data_dir)!r}), before)\n"

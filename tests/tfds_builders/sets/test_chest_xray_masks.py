@@ -9,9 +9,11 @@ import pytest
 from etils import epath
 
 from tests.tfds_builders import release_check
-from tfds_builders import chest_xray_masks, dummy_images, files, splits
+from tfds_builders import chest_xray_masks
 from tfds_builders.chest_xray_masks import dummy_data
+from tfds_builders.releases import dummy_images
 from tfds_builders.shenzhen_cxr import dummy_data as shenzhen_data
+from tfds_builders.sources import files, splits
 
 ROOT = "Lung Segmentation"
 

@@ -12,11 +12,12 @@ import tensorflow_datasets as tfds
 from etils import epath
 
 from tests.tfds_builders import release_check
-from tfds_builders import covid_chestxray, diagnosis
+from tfds_builders import covid_chestxray
 from tfds_builders.covid_chestxray import (
     covid_chestxray_dataset_builder,
     dummy_data,
 )
+from tfds_builders.releases import diagnosis
 
 ROOT = "covid-chestxray-dataset"
 

@@ -8,8 +8,9 @@ import pytest
 from etils import epath
 
 from tests.tfds_builders import release_check
-from tfds_builders import kermany_pneumonia, splits
+from tfds_builders import kermany_pneumonia
 from tfds_builders.kermany_pneumonia import dummy_data
+from tfds_builders.sources import splits
 
 NORMAL, BACTERIA, VIRUS = [1, 0, 0], [0, 1, 0], [0, 0, 1]
 

@@ -10,8 +10,9 @@ import pytest
 from etils import epath
 
 from tests.tfds_builders import release_check
-from tfds_builders import montgomery_cxr, release
+from tfds_builders import montgomery_cxr
 from tfds_builders.montgomery_cxr import dummy_data
+from tfds_builders.releases import release
 
 IMAGES = 40
 NAMES = dummy_data.names(IMAGES)

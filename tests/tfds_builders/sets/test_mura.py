@@ -8,8 +8,9 @@ import pytest
 from etils import epath
 
 from tests.tfds_builders import release_check
-from tfds_builders import files, mura, splits
+from tfds_builders import mura
 from tfds_builders.mura import dummy_data
+from tfds_builders.sources import files, splits
 
 ODD = "train/XR_WRIST/patient09001/study1_negative"
 # Images of train positive, train negative, valid positive, valid negative.

@@ -13,10 +13,11 @@ import pytest
 from etils import epath
 
 from tests.tfds_builders import release_check
-from tfds_builders import nih_chest_xray14, release
+from tfds_builders import nih_chest_xray14
 from tfds_builders.mura import dummy_data as mura_data
 from tfds_builders.nih_chest_xray14 import dummy_data
 from tfds_builders.nih_chest_xray14 import nih_chest_xray14_dataset_builder as builder
+from tfds_builders.releases import release
 
 IMAGES = 42
 

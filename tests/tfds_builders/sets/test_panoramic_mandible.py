@@ -7,8 +7,10 @@ import pytest
 from etils import epath
 
 from tests.tfds_builders import release_check
-from tfds_builders import dummy_images, panoramic_mandible, reader, release
+from tfds_builders import panoramic_mandible
+from tfds_builders.images import reader
 from tfds_builders.panoramic_mandible import dummy_data
+from tfds_builders.releases import dummy_images, release
 
 
 def _builder(folder, data_dir, **options):

@@ -10,8 +10,9 @@ import pytest
 from etils import epath
 
 from tests.tfds_builders import release_check
-from tfds_builders import diagnosis, release, shenzhen_cxr
+from tfds_builders import shenzhen_cxr
 from tfds_builders.chest_xray_masks import dummy_data as repacked
+from tfds_builders.releases import diagnosis, release
 from tfds_builders.shenzhen_cxr import dummy_data
 
 IMAGES = 40

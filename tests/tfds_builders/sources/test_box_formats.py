@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from tfds_builders import box_formats
+from tfds_builders.sources import box_formats
 
 COCO = {
     "categories": [{"id": 1, "name": "spot"}, {"id": 2, "name": "line"}],

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from etils import epath
 
-from tfds_builders import files, reader
+from tfds_builders.images import reader
+from tfds_builders.sources import files
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tfds_builders import identities
+from tfds_builders.sources import identities
 
 
 @pytest.mark.parametrize(

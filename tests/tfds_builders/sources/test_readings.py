@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from tfds_builders import readings
+from tfds_builders.sources import readings
 
 
 @pytest.mark.parametrize(

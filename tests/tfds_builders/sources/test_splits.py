@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from tfds_builders import prepared, splits
+from tfds_builders import prepared
+from tfds_builders.sources import splits
 
 
 def _set(count: int, group_count: int) -> tuple[list[str], list[str], list[str]]:

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from tfds_builders import tables
+from tfds_builders.sources import tables
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])

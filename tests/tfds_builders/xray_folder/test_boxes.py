@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from etils import epath
 
-from tfds_builders import files, reader, xray_folder
+from tfds_builders import xray_folder
+from tfds_builders.images import reader
+from tfds_builders.sources import files
 from tfds_builders.xray_folder import boxes
 
 IMAGES = files.Listing(epath.Path("images"), {"a.png": 1}, {"a": ("a.png",)})

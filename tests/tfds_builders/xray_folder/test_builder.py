@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from tfds_builders import xray_builder, xray_folder
+from tfds_builders import xray_folder
+from tfds_builders.prepare import xray_builder
 
 REPOSITORY = pathlib.Path(__file__).parents[3]
 Row = Mapping[str, str]

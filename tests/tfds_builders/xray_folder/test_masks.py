@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from etils import epath
 
-from tfds_builders import reader, xray_folder
+from tfds_builders import xray_folder
+from tfds_builders.images import reader
 from tfds_builders.xray_folder import masks
 
 

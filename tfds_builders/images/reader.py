@@ -20,7 +20,8 @@ import numpy as np
 from etils import epath
 from PIL import Image, ImageFile, TiffImagePlugin
 
-from tfds_builders import dicom, files, levels, limits
+from tfds_builders import whole
+from tfds_builders.images import dicom, levels, limits
 
 VERSION = "2"  # the next one whenever a file gives other pixels than before
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
@@ -225,7 +226,7 @@ def _content(source: epath.PathLike | bytes) -> tuple[bytes, str]:
     else:
         path = epath.Path(source)
         is_local = "://" not in os.fspath(path)
-        if is_local and not files.is_regular(path) and not path.is_dir():
+        if is_local and not whole.is_regular(path) and not path.is_dir():
             raise UnreadableImage("neither a file nor a folder")  # may never end
         try:
             content, name = path.read_bytes(), path.name.lower()

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from tfds_builders import files, records
+from tfds_builders.prepare import records
+from tfds_builders.sources import files
 
 _END = 4096  # bytes read at either end of a file
 _THREADS = 16  # they wait for disks and networks, not for cores
@@ -34,7 +35,9 @@ def of_records(found: Mapping[str, Sequence[records.Record]]) -> str:
 
 def of_code(builder: type) -> str:
     """A digest of the code of this package, and of a builder beside its own."""
-    found = list(epath.Path(__file__).parent.glob("*.py"))
+    package = epath.Path(__file__).parents[1]
+    rooms = ("", "images", "sources", "prepare", "releases")
+    found = [path for room in rooms for path in (package / room).glob("*.py")]
     module = sys.modules[builder.__module__]
     file = getattr(module, "__file__", None)  # None in a notebook
     if file is not None:
@@ -42,8 +45,7 @@ def of_code(builder: type) -> str:
         found += own.parent.glob("*.py") if module.__package__ else [own]
     result = hashlib.sha256()
     for path in sorted(found):
-        if not path.name.endswith("_test.py"):
-            result.update(path.read_bytes())
+        result.update(path.read_bytes())
     return result.hexdigest()
 
 

@@ -18,15 +18,11 @@ import numpy as np
 import tqdm
 from etils import epath
 
-from tfds_builders import (
-    content,
-    examples,
-    files,
-    reader,
-    release,
-    xray_builder,
-    xray_features,
-)
+from tfds_builders import xray_features
+from tfds_builders.images import content, reader
+from tfds_builders.prepare import examples, xray_builder
+from tfds_builders.releases import release
+from tfds_builders.sources import files
 
 FOUND, PARTLY, MISSING = "found", "partly there", "missing"
 SAMPLE = 200  # pictures that are read unless all are asked for

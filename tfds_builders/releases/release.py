@@ -17,16 +17,10 @@ import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
 
-from tfds_builders import (
-    box_formats,
-    digests,
-    files,
-    prepared,
-    reader,
-    splits,
-    xray_builder,
-    xray_features,
-)
+from tfds_builders import prepared, xray_features
+from tfds_builders.images import reader
+from tfds_builders.prepare import digests, xray_builder
+from tfds_builders.sources import box_formats, files, splits
 
 _TABLES = (".csv", ".json", ".txt", ".xml", ".xlsx")
 _SMALL = 1 << 26  # bytes; of larger tables both ends are read, as of pictures

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tfds_builders import limits
+from tfds_builders.images import limits
 
 # Of each value alone: the same wherever it stands, and in whatever shape.
 Change = Callable[[np.ndarray], np.ndarray]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tfds_builders import dicom_grey, jpeg_headers, limits
+from tfds_builders.images import dicom_grey, jpeg_headers, limits
 
 # Values of Modality for projections: computed, digital, plain, mammography, dental.
 _RADIOGRAPHY = ("CR", "DX", "DR", "RG", "MG", "IO", "PX", "RF", "XA")

@@ -9,7 +9,6 @@ goes on where it was: see `shards`.
 from __future__ import annotations
 
 import abc
-import collections
 import dataclasses
 import functools
 import json
@@ -24,23 +23,21 @@ from tensorflow_datasets.core import (
 )
 from tensorflow_datasets.core import splits as tfds_splits
 
-from tfds_builders import (
+from tfds_builders import prepared, storage, xray_features
+from tfds_builders.images import polarity, reader
+from tfds_builders.prepare import (
     beam,
+    checks,
     digests,
     examples,
-    files,
-    polarity,
     pool,
-    prepared,
-    reader,
     records,
     reports,
     shards,
     statistics,
-    storage,
-    tensorflow_reading,
-    xray_features,
+    tf_data,
 )
+from tfds_builders.sources import files
 
 Record = records.Record
 Quarantined = records.Quarantined
@@ -144,6 +141,11 @@ class XrayBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
         chosen = {name: getattr(config, name) for name in option_names(type(config))}
         return json.loads(json.dumps(chosen, default=dict))
 
+    @property
+    def _full_name(self) -> str:
+        """The set and its config, for messages."""
+        return f"{self.name}/{self.builder_config.name}"
+
     def _info(self) -> tfds.core.DatasetInfo:
         layout = self.layout()
         reserved = {*prepared.INDEX_START, *prepared.INDEX_END} & {*layout.label_names}
@@ -214,21 +216,23 @@ class XrayBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
           OSError: If the source has gone, or the disk is full or may not be written,
             say. What is finished is kept, and the next call goes on from there.
         """
-        reports.refuse_stale(self, self.data_path)
+        checks.refuse_stale(
+            self._full_name, self.data_path, self.options(), self.fingerprint
+        )
         try:
             super().download_and_prepare(**options)
         except (FileNotFoundError, BlockingIOError):
             raise
         except files.SourceLost as error:
             raise files.SourceLost(
-                f"{self.name}/{self.builder_config.name}: preparing it stopped, since "
+                f"{self._full_name}: preparing it stopped, since "
                 f"its source, or a part of it, is gone or may not be read: {error}. "
                 "See that it is all there, then run the same again: finished parts are "
                 "kept."
             ) from error
         except OSError as error:
             raise OSError(
-                f"{self.name}/{self.builder_config.name}: preparing it in "
+                f"{self._full_name}: preparing it in "
                 f"{self.data_dir} stopped: {error}. See that there is room and that "
                 "it may be written, then run the same again: finished parts are kept."
             ) from error
@@ -250,7 +254,9 @@ class XrayBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
             )
         self.find_files(dl_manager)
         found = {name: list(part) for name, part in self.records().items() if part}
-        self._check(found)
+        checks.check_records(
+            self._full_name, found, getattr(self.builder_config, "invert", ())
+        )
         fingerprint = self.fingerprint()
         self._staging = shards.Staging(
             self.data_path.parent / str(self.version),
@@ -273,26 +279,13 @@ class XrayBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
 
     def _as_dataset(self, split: Any, **options: Any) -> Any:
         if self.info.file_format is file_adapters.FileFormat.ARRAY_RECORD:
-            return tensorflow_reading.dataset(self.info, split, **options)
+            return tf_data.dataset(self.info, split, **options)
         return super()._as_dataset(split, **options)
 
     def _post_download_and_prepare_hook(self) -> None:
         """Throws away what is needed no more; called when the set is in its place."""
         if self._staging is not None:
             self._staging.remove()
-
-    def _check(self, found: Mapping[str, Sequence[Record]]) -> None:
-        if not found:
-            raise ValueError(f"{self.name}/{self.builder_config.name}: no images.")
-        ids = collections.Counter(r.image_id for part in found.values() for r in part)
-        invert = getattr(self.builder_config, "invert", ())
-        polarity.check_names(invert, ids, f"{self.name}/{self.builder_config.name}")
-        (name, count), *_ = ids.most_common(1)
-        if count > 1:
-            raise ValueError(
-                f"{self.name}/{self.builder_config.name}: {count} images have the "
-                f"image_id {name!r}; expected one."
-            )
 
     def _key(self, fingerprint: str, found: Mapping[str, Sequence[Record]]) -> str:
         """Digest of all that the content of the shards depends on, code included."""
@@ -318,15 +311,8 @@ class XrayBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
             ((shard.split, staging.report(shard.number)) for shard in plan),
             self.left_out(),
         )
-        self._refuse_emptied(plan, staging, totals)
-        name = f"{self.name}/{self.builder_config.name}"
-        reports.refuse_blank(name, totals)
-        if totals.tally.is_only_background():
-            classes = " or ".join(map(repr, self.layout().mask_names))
-            raise ValueError(
-                f"{name}: no mask of the training split has a pixel of {classes}. "
-                f"{self.about_masks()}"
-            )
+        checks.check_splits(self._full_name, plan, staging, totals)
+        checks.check_content(self._full_name, totals, self.layout(), self.about_masks)
         content = {
             "builder": self.name,
             "version": str(self.version),
@@ -338,33 +324,8 @@ class XrayBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
             **totals.summary(self.layout()),
         }
         prepared.write_preparation(self.data_path, content, self.manifests())
-        reports.warn(name, totals)
+        reports.warn(self._full_name, totals)
         self._place(plan, staging, totals)
-
-    def _refuse_emptied(
-        self,
-        plan: Sequence[shards.Shard],
-        staging: shards.Staging,
-        totals: reports.Totals,
-    ) -> None:
-        """Refuses splits of which no image can be read; they will be read again.
-
-        Raises:
-          ValueError: If there is one.
-        """
-        counts = totals.counts()
-        emptied = [shard for shard in plan if not counts[shard.split]]
-        for shard in emptied:
-            staging.forget(shard.number)
-        if emptied:
-            split = emptied[0].split
-            images = sum(len(s.records) for s in emptied if s.split == split)
-            last = totals.last_left_out[split]
-            raise ValueError(
-                f"{self.name}/{self.builder_config.name}: none of the {images} images "
-                f"of split {split!r} can be read; the last one: {last.file}: "
-                f"{last.reason}."
-            )
 
     def _place(
         self,

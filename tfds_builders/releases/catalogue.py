@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 import tfds_builders
-from tfds_builders import files, release
+from tfds_builders.releases import release
+from tfds_builders.sources import files
 
 
 def released() -> Mapping[str, type[release.ReleaseBuilder]]:

@@ -7,7 +7,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from tfds_builders import files, readings, release, xray_features
+from tfds_builders import xray_features
+from tfds_builders.releases import release
+from tfds_builders.sources import files, readings
 
 LABELS = ("normal", "tuberculosis")
 # Folders of images; others hold masks of the same names, or lesions.

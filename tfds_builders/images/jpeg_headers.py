@@ -6,7 +6,7 @@ import re
 import struct
 from collections.abc import Iterator
 
-from tfds_builders import limits
+from tfds_builders.images import limits
 
 ITEM = b"\xfe\xff\x00\xe0"  # what compressed pixels begin with
 _MARKER = re.compile(rb"\xff([^\xff])", re.DOTALL)  # filled up by more FF before

@@ -8,11 +8,11 @@ option `invert` of a builder's configuration, and it is turned around after read
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from tfds_builders import files, reader
+from tfds_builders.images import reader
 
 _SIZE = 64  # longest side at which brightness is compared, pixels
 _SMALLEST = 8  # shortest side below which there is nothing to compare, pixels
@@ -121,31 +121,6 @@ def is_named(image_id: str, patterns: Sequence[str]) -> bool:
       patterns: Identifiers; `*`, `?` and `[...]` as in names of files.
     """
     return any(fnmatch.fnmatchcase(image_id, pattern) for pattern in patterns)
-
-
-def check_names(patterns: Sequence[str], image_ids: Iterable[str], place: str) -> None:
-    """Refuses patterns that name no image.
-
-    Args:
-      patterns: As for `is_named`.
-      image_ids: Of all images.
-      place: Whose option it is, for errors.
-
-    Raises:
-      ValueError: If a pattern names no image, or the option is a lone string.
-    """
-    if isinstance(patterns, str):
-        raise ValueError(
-            f"{place}: option `invert` must be a list of image_ids, got {patterns!r}."
-        )
-    names = list(image_ids) if patterns else []
-    for pattern in patterns:
-        if not fnmatch.filter(names, pattern):
-            raise ValueError(
-                f"{place}: no image is called {pattern!r}, which option `invert` "
-                f"names. There are: {files.brief(names, 3)}."
-                f"{files.nearest(pattern, names)}"
-            )
 
 
 def _without_frame(image: np.ndarray) -> np.ndarray:

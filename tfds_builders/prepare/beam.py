@@ -9,7 +9,7 @@ from typing import Any
 from etils import epath
 from tensorflow_datasets.core import file_adapters
 
-from tfds_builders import shards
+from tfds_builders.prepare import shards
 
 
 def write(

@@ -8,7 +8,7 @@ import io
 import math
 from collections.abc import Collection, Sequence
 
-from tfds_builders import files
+from tfds_builders.sources import files
 
 Rows = list[dict[str, str]]
 

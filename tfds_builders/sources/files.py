@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from etils import epath
 
-from tfds_builders import identities
+from tfds_builders import whole
+from tfds_builders.sources import identities
 
 _MANY = 1000  # folders in one that holds patients or studies, not releases
 _PICTURES = (".png", ".jpg", ".jpeg", ".dcm", ".tif", ".tiff", ".bmp")
@@ -226,15 +227,6 @@ def brief(names: Iterable[str], limit: int = 12) -> str:
     return text + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
-def is_regular(path: os.PathLike[str] | str) -> bool:
-    """Whether a path, or what it links to, is a file whose reading comes to an end.
-
-    Raises:
-      OSError: If there is no such file.
-    """
-    return stat.S_ISREG(os.stat(path).st_mode)
-
-
 def read(path: epath.Path) -> bytes:
     """The content of a file.
 
@@ -384,7 +376,7 @@ def _size(path: epath.Path) -> int:
       SourceLost: If it cannot be told.
     """
     try:
-        if "://" not in os.fspath(path) and not is_regular(path):
+        if "://" not in os.fspath(path) and not whole.is_regular(path):
             return NOT_REGULAR
         return path.stat().length
     except OSError as error:

@@ -11,7 +11,8 @@ import math
 import re
 from collections.abc import Mapping
 
-from tfds_builders import tables, xray_features
+from tfds_builders import xray_features
+from tfds_builders.sources import tables
 
 _LABELLED_SEX = re.compile(r"\bsex\s*:[ \t]*([a-z]?)")
 _LABELLED_AGE = re.compile(r"\bage\s*:[ \t]*(\d+)[ \t]*([a-z]*)")

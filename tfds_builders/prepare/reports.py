@@ -6,26 +6,18 @@
 from __future__ import annotations
 
 import collections
-import contextlib
 import dataclasses
 import hashlib
-import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from etils import epath
 
-from tfds_builders import (
-    cells,
-    content,
-    polarity,
-    prepared,
-    records,
-    shards,
-    statistics,
-    xray_features,
-)
+from tfds_builders import prepared, xray_features
+from tfds_builders.images import polarity
+from tfds_builders.prepare import records, shards, statistics
+from tfds_builders.sources import cells
 
 QUARANTINE = "quarantine.csv"
 
@@ -123,72 +115,6 @@ def write_tables(
             totals.a_blank = (blank or [totals.a_blank])[-1]
             leave_out(split, report.quarantined)
     return totals
-
-
-def changes(then: Mapping[str, Any], options: Mapping[str, Any]) -> str:
-    """How options differ from those that a set was prepared with; "" if they do not.
-
-    Args:
-      then: What its `preparation.json` holds.
-      options: Those of today, as `XrayBuilder.options` gives them.
-    """
-    old = then["options"]
-    return "; ".join(
-        f"{option} was {_short(old.get(option))}, now {_short(options.get(option))}"
-        for option in sorted(options.keys() | old.keys())
-        # As text: the order of classes counts, and dictionaries would hide it.
-        if json.dumps(options.get(option)) != json.dumps(old.get(option))
-    )
-
-
-class Described(Protocol):
-    """What a builder says of itself: `XrayBuilder` does."""
-
-    name: ClassVar[str]
-    builder_config: Any
-
-    def options(self) -> dict[str, Any]:
-        """The configuration's own fields."""
-        ...
-
-    def fingerprint(self) -> str:
-        """A digest of the source."""
-        ...
-
-
-def refuse_stale(builder: Described, folder: epath.Path) -> None:
-    """Refuses to take a prepared set for one that it is not.
-
-    Raises:
-      ValueError: If the folder was prepared with other options, or its source has
-        changed since. A source that is gone is no difference.
-    """
-    path = folder / prepared.PREPARATION
-    if not path.exists():
-        return
-    then = prepared.read_preparation(folder)
-    difference = changes(then, builder.options())
-    with contextlib.suppress(FileNotFoundError):
-        if builder.fingerprint() != then["fingerprint"]:
-            difference = difference or "its source has changed"
-    if difference:
-        raise ValueError(
-            f"{builder.name}/{builder.builder_config.name} was prepared otherwise in "
-            f"{folder}: {difference}. Delete that folder to prepare it anew, or give "
-            "this one another name or data_dir."
-        )
-
-
-def _short(value: Any, limit: int = 80) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= limit else f"{text[:limit]}…"
-
-
-def refuse_blank(name: str, totals: Totals) -> None:
-    """Raises ValueError if more than half of the images have no content."""
-    images = sum(totals.counts().values())
-    if problem := content.problem(totals.blank, images, totals.a_blank):
-        raise ValueError(f"{name}: {problem}")
 
 
 def warn(name: str, totals: Totals) -> None:

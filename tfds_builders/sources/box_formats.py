@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from tfds_builders import files
+from tfds_builders.sources import files
 
 Frame = tuple[float, float]
 FRACTIONS: Frame = (1.0, 1.0)

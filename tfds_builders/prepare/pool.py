@@ -14,7 +14,7 @@ from typing import Any
 
 import tqdm
 
-from tfds_builders import shards
+from tfds_builders.prepare import shards
 
 
 def write(builder: Any, plan: Sequence[shards.Shard], staging: shards.Staging) -> None:

@@ -28,7 +28,7 @@ from array_record.python import (
 from etils import epath
 from tensorflow_datasets.core import constants, file_adapters
 
-from tfds_builders import records, statistics
+from tfds_builders.prepare import records, statistics
 
 _LOCK = "lock"
 _TEMPORARY = ".tmp"

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tfds_builders import dicom_decoders, jpeg_headers, levels, limits
+from tfds_builders.images import dicom_decoders, jpeg_headers, levels, limits
 
 _LEFT_OUT = -(1 << 62)  # stands for padding that lies outside of BitsStored
 _COLOURS = ("Red", "Green", "Blue")

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from tfds_builders import content, reader, records, xray_features
+from tfds_builders import xray_features
+from tfds_builders.images import content, reader
+from tfds_builders.prepare import records
 
 
 def shrink(xray: xray_features.Xray, longest_side: int) -> xray_features.Xray:

@@ -1,0 +1,1 @@
+"""Radiograph files to pixels: formats, grey levels, limits, polarity."""

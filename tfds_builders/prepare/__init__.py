@@ -1,0 +1,1 @@
+"""From loaded X-rays to a prepared folder, on threads or on Apache Beam."""

@@ -1,0 +1,177 @@
+"""What preparation refuses: a set made otherwise, records that clash, empty content."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import fnmatch
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from etils import epath
+
+from tfds_builders import prepared, xray_features
+from tfds_builders.images import content
+from tfds_builders.prepare import records, reports, shards
+from tfds_builders.sources import files
+
+
+def refuse_stale(
+    name: str,
+    folder: epath.Path,
+    options: Mapping[str, Any],
+    fingerprint: Callable[[], str],
+) -> None:
+    """Refuses to take a prepared set for one that it is not.
+
+    Args:
+      name: The set and its config, for errors.
+      folder: The folder of the prepared set; it may not be there.
+      options: The options of today, as `XrayBuilder.options` gives them.
+      fingerprint: Makes a digest of the source as it is now.
+
+    Raises:
+      ValueError: If the folder was prepared with other options, or its source has
+        changed since. A source that is gone is no difference.
+    """
+    path = folder / prepared.PREPARATION
+    if not path.exists():
+        return
+    then = prepared.read_preparation(folder)
+    difference = changes(then, options)
+    with contextlib.suppress(FileNotFoundError):
+        if fingerprint() != then["fingerprint"]:
+            difference = difference or "its source has changed"
+    if difference:
+        raise ValueError(
+            f"{name} was prepared otherwise in {folder}: {difference}. Delete "
+            "that folder to prepare it anew, or give this one another name or data_dir."
+        )
+
+
+def changes(then: Mapping[str, Any], options: Mapping[str, Any]) -> str:
+    """How options differ from those that a set was prepared with; "" if they do not.
+
+    Args:
+      then: What its `preparation.json` holds.
+      options: Those of today, as `XrayBuilder.options` gives them.
+    """
+    old = then["options"]
+    return "; ".join(
+        f"{option} was {_short(old.get(option))}, now {_short(options.get(option))}"
+        for option in sorted(options.keys() | old.keys())
+        # As text: the order of classes counts, and dictionaries would hide it.
+        if json.dumps(options.get(option)) != json.dumps(old.get(option))
+    )
+
+
+def check_records(
+    name: str,
+    found: Mapping[str, Sequence[records.Record]],
+    invert: Sequence[str],
+) -> None:
+    """Checks the records of a set before any is loaded.
+
+    Args:
+      name: The set and its config, for errors.
+      found: The records of each split.
+      invert: Patterns of the image_ids of pictures to turn around.
+
+    Raises:
+      ValueError: If there are none, if two have one image_id, or if a pattern names no
+        image.
+    """
+    if not found:
+        raise ValueError(f"{name}: no images.")
+    ids = collections.Counter(r.image_id for part in found.values() for r in part)
+    _check_names(invert, ids, name)
+    (image_id, count), *_ = ids.most_common(1)
+    if count > 1:
+        raise ValueError(
+            f"{name}: {count} images have the image_id {image_id!r}; expected one."
+        )
+
+
+def check_splits(
+    name: str,
+    plan: Sequence[shards.Shard],
+    staging: shards.Staging,
+    totals: reports.Totals,
+) -> None:
+    """Refuses splits of which no image can be read; they will be read again.
+
+    Raises:
+      ValueError: If there is one.
+    """
+    counts = totals.counts()
+    emptied = [shard for shard in plan if not counts[shard.split]]
+    for shard in emptied:
+        staging.forget(shard.number)
+    if emptied:
+        split = emptied[0].split
+        images = sum(len(s.records) for s in emptied if s.split == split)
+        last = totals.last_left_out[split]
+        raise ValueError(
+            f"{name}: none of the {images} images of split {split!r} can be read; the "
+            f"last one: {last.file}: {last.reason}."
+        )
+
+
+def check_content(
+    name: str,
+    totals: reports.Totals,
+    layout: xray_features.Layout,
+    about_masks: Callable[[], str],
+) -> None:
+    """Refuses a set whose images, or whose masks, show nothing.
+
+    Args:
+      name: The set and its config, for errors.
+      totals: Sums over the shards.
+      layout: Features and class names of the set.
+      about_masks: Says what to look at where every mask is background.
+
+    Raises:
+      ValueError: If more than half of the images have no content, or if the masks of
+        the training split are all background.
+    """
+    images = sum(totals.counts().values())
+    if problem := content.problem(totals.blank, images, totals.a_blank):
+        raise ValueError(f"{name}: {problem}")
+    if totals.tally.is_only_background():
+        classes = " or ".join(map(repr, layout.mask_names))
+        raise ValueError(
+            f"{name}: no mask of the training split has a pixel of {classes}. "
+            f"{about_masks()}"
+        )
+
+
+def _check_names(patterns: Sequence[str], image_ids: Iterable[str], place: str) -> None:
+    """Refuses patterns that name no image.
+
+    Args:
+      patterns: As for `is_named`.
+      image_ids: Of all images.
+      place: Whose option it is, for errors.
+
+    Raises:
+      ValueError: If a pattern names no image, or the option is a lone string.
+    """
+    if isinstance(patterns, str):
+        raise ValueError(
+            f"{place}: option `invert` must be a list of image_ids, got {patterns!r}."
+        )
+    names = list(image_ids) if patterns else []
+    for pattern in patterns:
+        if not fnmatch.filter(names, pattern):
+            raise ValueError(
+                f"{place}: no image is called {pattern!r}, which option `invert` "
+                f"names. There are: {files.brief(names, 3)}."
+                f"{files.nearest(pattern, names)}"
+            )
+
+
+def _short(value: Any, limit: int = 80) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= limit else f"{text[:limit]}…"

@@ -1,0 +1,1 @@
+"""What the builders of released sets share, and what is said of a download."""

@@ -1,0 +1,1 @@
+"""What releases and folders hold besides pixels: files, tables, boxes, splits."""
