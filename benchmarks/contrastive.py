@@ -19,8 +19,8 @@ from absl import app, flags
 
 from benchmarks import comparison, pairing, recording
 from mtpret_jax import config as schema
-from mtpret_jax import preparation
 from mtpret_jax.data import sources
+from mtpret_jax.experiment import preparation
 from tfds_builders.images import reader
 
 _CORES = len(os.sched_getaffinity(0))

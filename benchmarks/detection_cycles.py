@@ -20,8 +20,8 @@ import jax
 from absl import app, flags
 
 from benchmarks import recording, shared, slices
-from mtpret_jax import estimate
 from mtpret_jax.ahead import fitting, topologies
+from mtpret_jax.experiment import estimate
 
 _CHIP = flags.DEFINE_string("chip", "tpu:v5e:1", "Its topology.")
 _SETTLING = flags.DEFINE_integer(

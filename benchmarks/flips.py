@@ -32,10 +32,11 @@ from etils import epath
 
 from configs import tiny
 from mtpret_jax import config as schema
-from mtpret_jax import experiment, golden, preparation, types
+from mtpret_jax import types
 from mtpret_jax.data import sources
-from mtpret_jax.hub import folder as hub
-from mtpret_jax.predict import journal, loading
+from mtpret_jax.experiment import preparation, workfolder
+from mtpret_jax.export import folder as hub
+from mtpret_jax.inference import golden, journal, loader
 from mtpret_jax.training import checkpoint, reporting
 from tfds_builders import whole
 
@@ -73,7 +74,7 @@ def make(folder: pathlib.Path) -> list[Target]:
     config = schema.parse(table)
     work, run = folder / "work", folder / "work" / "runs" / "mtpret_opacity"
     folders = preparation.prepare(config.datasets, folder / "data")
-    experiment.run(config, epath.Path(work), folders)
+    workfolder.run(config, epath.Path(work), folders)
     out, states, lines = (folder / each for each in ("exported", "states", "lines"))
     hub.write(work, run.name, out)
     _save_states(states)
@@ -109,12 +110,12 @@ def _report(
     work: pathlib.Path,
     folders: dict[str, epath.Path],
 ) -> Any:
-    result = experiment.run(config, epath.Path(work), folders, report_only=True)
+    result = workfolder.run(config, epath.Path(work), folders, report_only=True)
     return json.loads(json.dumps(result, default=float))
 
 
 def _model(path: pathlib.Path) -> Any:
-    model = loading.load(path)
+    model = loader.load(path)
     found = golden.outputs(model.network, model.tree, model.preparation)
     return [model.describe(), {name: _digest(array) for name, array in found.items()}]
 

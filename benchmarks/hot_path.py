@@ -20,7 +20,7 @@ from typing import Any
 from absl import app, flags
 
 from benchmarks import ours, recording, shared
-from mtpret_jax import preparation
+from mtpret_jax.experiment import preparation
 
 _STAGE = flags.DEFINE_enum("stage", "finetune", ["finetune", "contrastive"], "Which.")
 _WARM_UP = flags.DEFINE_integer("warm_up", 8, "Steps before the clock starts.")

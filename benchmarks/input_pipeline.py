@@ -26,8 +26,9 @@ import numpy as np
 from absl import app, flags
 
 from benchmarks import recording
-from mtpret_jax import config, preparation
+from mtpret_jax import config
 from mtpret_jax.data import pipeline, readers, sources
+from mtpret_jax.experiment import preparation
 from tfds_builders.images import reader
 
 _FOLDER = flags.DEFINE_string("folder", "", "Prepared folder; empty: simulated chests.")

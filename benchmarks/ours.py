@@ -1,6 +1,6 @@
 """Our side of a comparison: a stage of the package, its compiled step and its stream.
 
-Everything is built as a run builds it: `building`, `sharding` and the one loop of
+Everything is built as a run builds it: `workshop`, `sharding` and the one loop of
 `training.loop`, under `jax.transfer_guard("disallow")`.
 """
 
@@ -16,9 +16,10 @@ import jax
 import numpy as np
 
 from benchmarks import pairing
-from mtpret_jax import building, types
 from mtpret_jax import config as schema
+from mtpret_jax import types
 from mtpret_jax.data import sources
+from mtpret_jax.experiment import assembly, workshop
 from mtpret_jax.training import loop, sharding
 
 SET = "pictures"  # the one set of the config
@@ -60,7 +61,7 @@ def config(settings: dict[str, Any]) -> schema.ExperimentConfig:
     return schema.parse(table)
 
 
-def _open(config: schema.ExperimentConfig, folder: str | None) -> building.Workshop:
+def _open(config: schema.ExperimentConfig, folder: str | None) -> workshop.Workshop:
     """What a run of the config shares; no set is read without a folder."""
     names: Any = {
         "mask_names": [f"class {index}" for index in range(MASK_CLASSES)],
@@ -68,13 +69,13 @@ def _open(config: schema.ExperimentConfig, folder: str | None) -> building.Works
     }
     if folder:
         names = dataclasses.asdict(sources.read_metadata(folder))
-    return building.Workshop(
+    return workshop.Workshop(
         config=config,
-        workdir=building.epath.Path("unused"),
+        workdir=workshop.epath.Path("unused"),
         folders={SET: folder or ""},
         mesh=sharding.make_mesh(),
-        tasks=building.build_tasks(config, {SET: names}),
-        shard=building.pipeline.Shard(),
+        tasks=workshop.build_tasks(config, {SET: names}),
+        shard=workshop.pipeline.Shard(),
     )
 
 
@@ -88,7 +89,7 @@ def stream(config: schema.ExperimentConfig, folder: str):
     """
     row = config.runs[RUN]
     task = TASK if row.tasks else row.stage
-    streams = building.open_streams(_open(config, folder), row, {task: 0})
+    streams = workshop.open_streams(_open(config, folder), row, {task: 0})
     with streams[task] as batches:
         yield batches
 
@@ -116,8 +117,8 @@ class Trainer:
         row, shop = config.runs[RUN], _open(config, folder)
         self._mesh = shop.mesh
         self.options = sharding.compiler_options(shop.mesh)
-        stage = building.build_stage(config, row, shop.tasks)
-        shapes = building.shape_batches(config, row)
+        stage = assembly.build_stage(config, row, shop.tasks)
+        shapes = assembly.shape_batches(config, row)
         init = sharding.compile_init(lambda key: stage.init(key, shapes), shop.mesh)
         state = init(jax.random.key(0))
         self.parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))

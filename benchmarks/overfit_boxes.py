@@ -23,9 +23,11 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from benchmarks import recording
-from mtpret_jax import building, command, preparation, types
 from mtpret_jax import config as schema
+from mtpret_jax import types
+from mtpret_jax.cli import command
 from mtpret_jax.data import pipeline, sources
+from mtpret_jax.experiment import assembly, preparation, workshop
 from mtpret_jax.training import evaluation, sharding
 
 _KIND = "detection"
@@ -90,9 +92,9 @@ def _train(
     """Trains and evaluates on the same images; one row for each evaluation."""
     ((name, task),), (run,) = config.tasks.items(), config.runs.values()
     mesh = sharding.make_mesh()
-    stage = building.build_stage(config, run, tasks)
-    learner = building.build_learner(config, tasks, run)
-    shapes = building.shape_batches(config, run)
+    stage = assembly.build_stage(config, run, tasks)
+    learner = assembly.build_learner(config, tasks, run)
+    shapes = assembly.shape_batches(config, run)
     init = sharding.compile_init(lambda key: stage.init(key, shapes), mesh)
     state = init(jax.random.key(config.seed))
     _, step = sharding.compile_stage(stage, mesh)
@@ -151,7 +153,7 @@ def main(arguments: list[str]) -> None:
     data_dir = pathlib.Path(_DATA_DIR.value).expanduser()
     folder = preparation.prepare(config.datasets, data_dir)[task.dataset]
     names = dataclasses.asdict(sources.read_metadata(folder))
-    tasks = building.build_tasks(config, {task.dataset: names})
+    tasks = workshop.build_tasks(config, {task.dataset: names})
     splits = config.datasets[task.dataset].splits
     with pipeline.eval_batches(
         name, task, config.input, folder, "train", splits=splits

@@ -26,8 +26,8 @@ import numpy as np
 from absl import app, flags
 
 from mtpret_jax import config as schema
-from mtpret_jax import experiment, preparation
-from mtpret_jax.predict import loading, predicting, reading
+from mtpret_jax.experiment import preparation, workfolder
+from mtpret_jax.inference import loader, predictions, reading
 from tfds_builders.phantom_xray import simulator
 
 _COUNT = flags.DEFINE_integer("count", 1000, "Files.")
@@ -56,7 +56,7 @@ def _make_model(folder: pathlib.Path) -> pathlib.Path:
     )
     parsed = schema.parse(config)
     folders = preparation.prepare(parsed.datasets, folder / "data")
-    experiment.run(parsed, folder / "work", folders)
+    workfolder.run(parsed, folder / "work", folders)
     return folder / "work" / "runs" / "run"
 
 
@@ -78,7 +78,7 @@ def _write(folder: pathlib.Path) -> list[str]:
 
 def _rates(model_folder: pathlib.Path, files: list[str], out: pathlib.Path) -> None:
     """By turns the bare network and `predict`, each on as many pictures as files."""
-    model = loading.load(model_folder)
+    model = loader.load(model_folder)
     batch = [reading.read(files[0], model.preparation)] * _BATCH.value
     jax.block_until_ready(model.dispatch(batch, _BATCH.value))  # Compiled now.
     bare, whole = [], []
@@ -87,7 +87,7 @@ def _rates(model_folder: pathlib.Path, files: list[str], out: pathlib.Path) -> N
         for _ in range(0, len(files), _BATCH.value):
             jax.block_until_ready(model.dispatch(batch, _BATCH.value))
         middle = time.perf_counter()
-        predicting.predict(model, files, out / str(turn), batch_size=_BATCH.value)
+        predictions.predict(model, files, out / str(turn), batch_size=_BATCH.value)
         bare.append(len(files) / (middle - start))
         whole.append(len(files) / (time.perf_counter() - middle))
     ratios = np.array(whole) / np.array(bare)

@@ -34,8 +34,8 @@ from absl import app, flags
 from benchmarks import ours, recording, shared
 from benchmarks.plain import steps as plain
 from mtpret_jax import config as schema
-from mtpret_jax import estimate
 from mtpret_jax.ahead import fitting, program, topologies
+from mtpret_jax.experiment import estimate
 from mtpret_jax.training import sharding
 
 # Stage 1; stage 2, which holds two backbones beside its own; stage 3 for each kind.

@@ -18,7 +18,7 @@ from absl import app, flags
 
 from benchmarks import recording, shared, watched_run
 from mtpret_jax import config as schema
-from mtpret_jax import preparation
+from mtpret_jax.experiment import preparation
 
 _ALL = ["contrastive", "continual", "finetune"]
 _STAGES = flags.DEFINE_multi_enum("stages", _ALL, _ALL, "Which.")

@@ -20,9 +20,10 @@ import jax
 
 from benchmarks import recording
 from mtpret_jax import config as schema
-from mtpret_jax import preparation, types
+from mtpret_jax import types
+from mtpret_jax.cli import train
+from mtpret_jax.experiment import preparation
 from mtpret_jax.training import loop
-from mtpret_jax.verbs import train
 
 # In their order. The first batch comes after the streams' opening; the first step with
 # its compilation.

@@ -90,7 +90,7 @@ if not FOLDER:
 # Which columns, masks and boxes there are, what is to be learnt, and which trainings
 # are done in which order. With your own folder, change the names of columns and
 # classes, and delete what it has no labels for. To learn boxes as well, copy the task
-# `opacity` of `configs/demo.py`. All options: `mtpret_jax/config.py`.
+# `opacity` of `configs/demo.py`. All options: `mtpret_jax/config/schema.py`.
 
 # %%
 # %%writefile {WORK}/own_xrays.py

@@ -64,7 +64,7 @@ INSTALL = f"pip install -q '.[dicom,weights]' -c {WORK}/keep.txt"
 # into `BACKBONE`. Left empty, a ResNet-18 is pre-trained by momentum contrast on the
 # pictures without their labels. For your own pictures, take the set and the task of
 # the notebook `bring_your_own_xrays` in place of `hands`. All options:
-# `mtpret_jax/config.py`.
+# `mtpret_jax/config/schema.py`.
 
 # %%
 # %%writefile {WORK}/fine_tuned.py

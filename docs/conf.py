@@ -79,7 +79,7 @@ def load() -> str:
     return (
         "```{eval-rst}\n"
         ".. autofunction:: mtpret_jax.load\n\n"
-        ".. autoclass:: mtpret_jax.predict.model.Model\n"
+        ".. autoclass:: mtpret_jax.inference.model.Model\n"
         "   :members: describe, predict, embed\n"
         "```"
     )

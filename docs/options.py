@@ -1,7 +1,8 @@
 """The options of a config, read from the schema, as Markdown for the page of options.
 
-Names, types and defaults are those of the dataclasses of `mtpret_jax/config.py`; the
-explanations are the comments behind their fields, so neither can differ from the code.
+Names, types and defaults are those of the dataclasses of `mtpret_jax/config/schema.py`;
+the explanations are the comments behind their fields, so neither can differ from the
+code.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mtpret_jax import config as schema
-from mtpret_jax import config_checks, models
+from mtpret_jax import models
+from mtpret_jax.config import rules
 from mtpret_jax.study import arms
 from mtpret_jax.training import optimizer
 
@@ -161,7 +163,7 @@ def _values(one: type, name: str, hint: Any) -> str:
         return (
             "or `True`" if not one.__dataclass_fields__[name].default else "or `False`"
         )
-    low, high = config_checks.RANGES.get(f"{one.__name__}.{name}", (None, None))
+    low, high = rules.RANGES.get(f"{one.__name__}.{name}", (None, None))
     if low is None:
         return ""
     return f"{low:g} or more" if high == float("inf") else f"{low:.10g} to {high:.10g}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mtpret_jax.predict.loading import load
+    from mtpret_jax.inference.loader import load
 
 __all__ = ["load"]
 __version__ = "0.1.0"
@@ -14,7 +14,7 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     """Imports what is asked for only then: `mtpret_jax.config` needs no JAX."""
     if name == "load":
-        from mtpret_jax.predict import loading
+        from mtpret_jax.inference import loader
 
-        return loading.load
+        return loader.load
     raise AttributeError(f"module 'mtpret_jax' has no attribute {name!r}")

@@ -1,6 +1,6 @@
 """The command: `python -m mtpret_jax.main <verb> ...`; without a verb, `train`.
 
-Kept short: each verb is a file in `verbs/`, imported only when it is asked for.
+Kept short: each verb is a file in `cli/`, imported only when it is asked for.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from mtpret_jax import command
+from mtpret_jax.cli import command
 
 NAME = "python -m mtpret_jax.main"
 VERBS = {
@@ -41,7 +41,7 @@ def run(arguments: Sequence[str] | None = None) -> None:
     verb = "train" if given[0].startswith("-") else given.pop(0)
     if verb not in VERBS:
         sys.exit(command.wrong(f"no verb '{verb}'.", verb, VERBS))
-    module = importlib.import_module(f"mtpret_jax.verbs.{verb}")
+    module = importlib.import_module(f"mtpret_jax.cli.{verb}")
     try:
         try:
             sys.exit(module.run(f"{NAME} {verb}", given))

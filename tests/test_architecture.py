@@ -23,32 +23,27 @@ ROOMS: dict[str, set[str]] = {
     "types": set(),
     "config": set(),
     "ops": set(),
+    "ahead": set(),
+    "weights": {"tfds_builders"},
     "data": {"types", "config", "tfds_builders"},
     "models": {"types", "config", "ops"},
     "metrics": {"types", "ops"},
     "tasks": {"models", "metrics", "ops", "types", "config"},
     "stages": {"ops", "types", "config"},
     "training": {"types", "config", "tfds_builders"},  # whose files are whole
-    "weights": {"tfds_builders"},
     "audit": {"types", "config", "data", "tfds_builders"},  # whose ids are one
     "report": {"types", "config", "metrics", "audit", "tfds_builders"},
     "study": {"types", "config", "metrics", "audit", "report", "tfds_builders"},
-    "command": set(),
-    "inference": {"types", "config", "data", "models", "ops", "tasks"}
-    | {"tfds_builders"},  # which views its check of polarity is made for
-    "predict": {"config", "types", "data", "metrics", "inference", "ops", "training"}
-    | {"tfds_builders", "weights"},
-    "hub": {"config", "types", "inference", "predict", "export", "audit", "data"}
-    | {"tfds_builders"},
-    "preparation": {"types", "config", "data", "tfds_builders"},
+    "inference": WINGS - {"stages"} | {"training", "weights", "tfds_builders"},
+    "export": WINGS - {"stages"}
+    | {"training", "weights", "tfds_builders"}
+    | {"inference", "audit"},
     "experiment": WINGS
-    | {"training", "report", "weights", "audit", "study"}
+    | {"training", "weights", "audit", "report", "study"}
     | {"inference", "ahead", "tfds_builders"},
-    "export": {"config", "models", "ops", "training", "weights", "tfds_builders"},
-    "ahead": set(),
-    "verbs": {"experiment", "config", "preparation", "command", "study", "audit"}
-    | {"data", "predict", "hub", "training", "ahead", "tfds_builders"},
-    "main": {"command"},
+    "cli": {"config", "data", "metrics", "training", "audit", "study", "ahead"}
+    | {"inference", "experiment", "export", "tfds_builders"},
+    "main": {"cli"},
 }
 # The same within tfds_builders; a released set is one of `sets`, a file a room.
 WRITTEN = {"xray_features", "storage", "prepared"}
@@ -69,28 +64,6 @@ BUILDERS_ROOMS: dict[str, set[str]] = {
     "dummy": {"releases"},
     "doctor": {"releases", "sources"},
     "overview": {"fetch", "releases", "xray_features"},
-}
-# Files beside a room's own file that belong to the same room.
-SAME_ROOM = {
-    "config_checks": "config",
-    "config_compute": "config",
-    "config_study": "config",
-    "config_values": "config",
-    "batch_norm": "experiment",
-    "building": "experiment",
-    "claims": "experiment",
-    "deciding": "experiment",
-    "estimate": "experiment",
-    "frozen": "experiment",
-    "golden": "inference",
-    "predicted": "experiment",
-    "probes": "experiment",
-    "recording": "experiment",
-    "running": "experiment",
-    "starting": "experiment",
-    "worker": "experiment",
-    "pool": "experiment",
-    "precision": "experiment",
 }
 
 # Libraries that a room must not import, in any file and at any depth.
@@ -113,15 +86,11 @@ FORBIDDEN: dict[str, set[str]] = {
     "audit": ACCELERATOR | {"grain"},
     "report": {"flax", "orbax", "optax", "grain", "ml_collections"},
     "study": {"flax", "orbax", "optax", "grain", "ml_collections"},
-    "command": ACCELERATOR | DISK | READERS,
-    "predict": READERS - {"cv2"} | CLOCK | DOOR,
-    "hub": READERS | CLOCK | DOOR,
-    "preparation": ACCELERATOR,
-    "inference": READERS | CLOCK | DOOR,
-    "experiment": READERS | {"ml_collections"},
-    "export": ACCELERATOR | READERS,
+    "inference": READERS - {"cv2"} | CLOCK | DOOR,
+    "export": READERS | CLOCK | DOOR,
+    "experiment": READERS - {"tensorflow_datasets"} | {"ml_collections"},
     "ahead": READERS | CLOCK | DOOR,
-    "verbs": READERS | {"orbax", "optax", "flax"},
+    "cli": READERS | {"orbax", "optax", "flax"},
     "main": ACCELERATOR | READERS,
 }
 NOWHERE = {"tensorflow", "torch", "torchvision", "clu", "keras"}
@@ -168,8 +137,7 @@ def _name(path: pathlib.Path) -> str:
 
 
 def _room(path: pathlib.Path) -> str:
-    first = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    return SAME_ROOM.get(first, first)
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
 def _room_imported(name: str) -> str | None:
@@ -179,7 +147,7 @@ def _room_imported(name: str) -> str | None:
         return "tfds_builders"
     if parts[0] != "mtpret_jax" or len(parts) == 1:
         return None
-    return SAME_ROOM.get(parts[1], parts[1])
+    return parts[1]
 
 
 def test_imports_keep_to_the_table():

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from etils import epath
 
-from mtpret_jax import predicted
 from mtpret_jax.audit import exclusions
-from mtpret_jax.predict import journal
+from mtpret_jax.experiment import prediction_files
+from mtpret_jax.inference import journal
 from mtpret_jax.report import collect
 from tfds_builders import prepared
 from tfds_builders.sources import cells
@@ -37,7 +37,7 @@ def test_groups_of_predictions_come_back_from_a_table_without_formulas(tmp_path)
     source = types.SimpleNamespace(index=index, split="test")
     records = {"record": np.arange(len(NAMES), dtype=np.int32)}
 
-    predicted.write_predictions(epath.Path(tmp_path), source, records)
+    prediction_files.write_predictions(epath.Path(tmp_path), source, records)
 
     _, groups = collect.read_predictions(epath.Path(tmp_path) / "test.npz")
     assert groups.tolist() == list(NAMES)

@@ -12,7 +12,7 @@ import time
 import pytest
 from etils import epath
 
-from mtpret_jax import claims
+from mtpret_jax.experiment import claims
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mtpret_jax import config as schema
-from mtpret_jax import config_checks
+from mtpret_jax.config import rules
 
 pytestmark = pytest.mark.smoke
 
@@ -321,4 +321,4 @@ def test_stage_2_validates_no_more_than_it_trains(steps, every, given, expected)
         stage="continual", steps=steps, evaluate_every=every, continual=stage
     )
 
-    assert config_checks.validation_batches(run) == expected
+    assert rules.validation_batches(run) == expected

@@ -3,7 +3,7 @@
 from typing import Any
 
 from mtpret_jax import config as schema
-from mtpret_jax import config_compute
+from mtpret_jax.config import budget
 
 
 def test_updates_and_images_add_up_from_the_first_weights():
@@ -30,11 +30,11 @@ def test_updates_and_images_add_up_from_the_first_weights():
     )
     parsed = schema.parse(config)
 
-    found = {name: config_compute.compute(parsed, name) for name in parsed.runs}
+    found = {name: budget.compute(parsed, name) for name in parsed.runs}
 
     assert found == {
-        "first": config_compute.Compute(10, 320),  # Two views of each.
-        "second": config_compute.Compute(22, 392),
-        "third": config_compute.Compute(27, 432),
-        "given": config_compute.Compute(5, 40),
+        "first": budget.Compute(10, 320),  # Two views of each.
+        "second": budget.Compute(22, 392),
+        "third": budget.Compute(27, 432),
+        "given": budget.Compute(5, 40),
     }

@@ -7,9 +7,9 @@ import pytest
 from scipy import special
 
 from mtpret_jax import config as schema
-from mtpret_jax import deciding, running
-from mtpret_jax.metrics import classification, detection, segmentation
-from mtpret_jax.predict import answers
+from mtpret_jax.experiment import one_run
+from mtpret_jax.inference import answers
+from mtpret_jax.metrics import classification, detection, operating_points, segmentation
 
 FINDINGS = ("effusion", "nodule", "mass", "hernia")
 METRIC = classification.ClassificationMetric(FINDINGS, exclusive=False)
@@ -40,14 +40,14 @@ def test_a_rare_class_neither_forbids_the_choice_nor_has_a_part_in_it():
     areas = METRIC.compute(METRIC.summarise(records))
     expected = np.mean([areas[f"auroc/{name}"] for name in FINDINGS[:3]])
 
-    assert deciding.choice(METRIC, records) == pytest.approx(expected)
+    assert operating_points.choice(METRIC, records) == pytest.approx(expected)
     records["probability"][:, 3] = 0.5
-    assert deciding.choice(METRIC, records) == pytest.approx(expected)
+    assert operating_points.choice(METRIC, records) == pytest.approx(expected)
 
 
 def test_validation_does_not_choose_where_most_classes_are_rare():
-    assert np.isfinite(deciding.choice(METRIC, _validation((150, 60, 29, 5))))
-    assert np.isnan(deciding.choice(METRIC, _validation((150, 29, 29, 5))))
+    assert np.isfinite(operating_points.choice(METRIC, _validation((150, 60, 29, 5))))
+    assert np.isnan(operating_points.choice(METRIC, _validation((150, 29, 29, 5))))
 
 
 def test_one_of_two_classes_must_have_enough_with_and_without():
@@ -62,8 +62,8 @@ def test_one_of_two_classes_must_have_enough_with_and_without():
             "label_known": np.ones((400, 2), bool),
             "record": np.arange(400),
         }
-        assert np.isfinite(deciding.choice(metric, records)) == enough
-        told = deciding.fit(metric, records)
+        assert np.isfinite(operating_points.choice(metric, records)) == enough
+        told = operating_points.fit(metric, records)
         assert bool(told["thresholds"]) == ("temperature" in told) == enough
         expected = {} if enough else {"yes": [positives, 400 - positives]}
         assert told["lacking"] == expected
@@ -84,28 +84,30 @@ def test_boxes_and_masks_choose_where_there_are_enough_images():
         pixels = {name: np.ones((count, 2), int) for name in ("tp", "fp", "fn")}
         pixels["record"] = np.arange(count)
 
-        assert np.isfinite(deciding.choice(boxes, found)) == (count == 30)
-        assert np.isfinite(deciding.choice(masks, pixels)) == (count == 30)
+        assert np.isfinite(operating_points.choice(boxes, found)) == (count == 30)
+        assert np.isfinite(operating_points.choice(masks, pixels)) == (count == 30)
 
 
 @pytest.mark.parametrize("value", [0.75, None])
 def test_auto_takes_the_last_step_only_where_validation_could_not_tell(
     value, monkeypatch
 ):
-    monkeypatch.setattr(running, "_template", lambda *_: None)
+    monkeypatch.setattr(one_run, "_template", lambda *_: None)
     checkpoints = types.SimpleNamespace(
         best=lambda: (4, value), newest=lambda: (9, 0.5), restore=lambda step, _: step
     )
     row = schema.RunConfig(finetune=schema.FinetuneConfig(selection="auto"))
 
-    state, facts = running._chosen(None, row, None, {}, checkpoints)
+    state, facts = one_run._chosen(None, row, None, {}, checkpoints)
 
     assert state == facts["best_step"] == (9 if value is None else 4)
     assert facts["selection"] == ("last" if value is None else "validation")
 
 
 def test_each_label_has_its_own_temperature_and_threshold_if_it_has_enough():
-    told = deciding.fit(METRIC, _validation((150, 60, 40, 5), (3.0, 1.0, 0.4, 1.0)))
+    told = operating_points.fit(
+        METRIC, _validation((150, 60, 40, 5), (3.0, 1.0, 0.4, 1.0))
+    )
 
     assert list(told["thresholds"]) == list(told["temperatures"]) == [*FINDINGS[:3]]
     assert told["temperatures"]["effusion"] > 1.5  # Too sure.
@@ -128,7 +130,7 @@ def test_exclusive_classes_share_a_temperature():
         "record": np.arange(400),
     }
 
-    told = deciding.fit(metric, records)
+    told = operating_points.fit(metric, records)
 
     assert told["temperature"] == pytest.approx(2, rel=0.25)
     assert not told["temperatures"]
@@ -136,17 +138,21 @@ def test_exclusive_classes_share_a_temperature():
 
 
 def test_why_a_class_has_no_decision_is_told():
-    some = deciding.fit(METRIC, _validation((150, 60, 40, 5), (3.0, 1.0, 0.4, 1.0)))
-    none = deciding.fit(METRIC, _validation((5, 6, 7, 8)))
+    some = operating_points.fit(
+        METRIC, _validation((150, 60, 40, 5), (3.0, 1.0, 0.4, 1.0))
+    )
+    none = operating_points.fit(METRIC, _validation((5, 6, 7, 8)))
 
     (last,) = FINDINGS[3:]
     others = some["lacking"][last][1]
-    assert deciding.shortfall(some) == (
+    assert operating_points.shortfall(some) == (
         "No decision for 1 class: validation has too few images "
         f"('{last}' 5 with and {others} without; 30 of either are needed)."
     )
-    assert "No decision for 4 classes, and no calibrated" in deciding.shortfall(none)
-    assert deciding.shortfall({}) == ""
+    assert "No decision for 4 classes, and no calibrated" in operating_points.shortfall(
+        none
+    )
+    assert operating_points.shortfall({}) == ""
     assert "decision" not in _answer(none)
     assert "calibrated" not in _answer(none)
 

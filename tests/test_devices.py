@@ -15,7 +15,8 @@ import jax
 import pytest
 
 from mtpret_jax import config as schema
-from mtpret_jax import config_checks, experiment, preparation
+from mtpret_jax.config import rules
+from mtpret_jax.experiment import preparation, workfolder
 from mtpret_jax.training import sharding
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
@@ -61,7 +62,7 @@ def test_a_mesh_has_as_many_devices_as_share_every_batch(sizes, expected):
 def test_a_run_of_several_tasks_has_one_mesh():
     config = schema.parse(odd_batches())
 
-    found = {name: config_checks.shares(config, name) for name in config.runs}
+    found = {name: rules.shares(config, name) for name in config.runs}
 
     task = "config.tasks.{}.batch_size / microbatches"
     assert found == {
@@ -81,10 +82,10 @@ def test_a_part_of_the_devices_gives_the_numbers_of_one(tmp_path, monkeypatch, c
     config = schema.parse(odd_batches())
     folders = preparation.prepare(config.datasets, tmp_path / "data")
 
-    experiment.run(config, tmp_path / "part", folders)
+    workfolder.run(config, tmp_path / "part", folders)
     one = sharding.make_mesh(jax.devices()[:1])
     monkeypatch.setattr(sharding, "fit_mesh", lambda sizes: one)
-    experiment.run(config, tmp_path / "one", folders)
+    workfolder.run(config, tmp_path / "one", folders)
 
     assert (
         "Run 'continual' uses 2 of 8 devices, which share its batches evenly; "

@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mtpret_jax import building, experiment, preparation
 from mtpret_jax import config as schema
 from mtpret_jax.data import sources
+from mtpret_jax.experiment import preparation, workfolder, workshop
 from mtpret_jax.training import checkpoint
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
@@ -107,7 +107,7 @@ def test_a_set_that_is_not_prepared_is_named_with_its_folder(tmp_path):
 
     config = schema.parse(small())
     gone = {"hand": tmp_path / "gone"}
-    found = message(FileNotFoundError, building.open_workshop, config, tmp_path, gone)
+    found = message(FileNotFoundError, workshop.open_workshop, config, tmp_path, gone)
     assert f"in {tmp_path / 'gone'}: expected a prepared folder" in found
     assert "Prepare the set first" in found
 
@@ -122,7 +122,7 @@ def without(config: Any, *kinds: str) -> schema.ExperimentConfig:
 def test_a_split_without_examples_is_named_before_training(folders, tmp_path):
     config = without(small(), "segmentation", "detection")
 
-    assert message(ValueError, building.open_workshop, config, tmp_path, folders) == (
+    assert message(ValueError, workshop.open_workshop, config, tmp_path, folders) == (
         "Dataset 'hand' has no split 'test' in its splits 'official'; it has "
         f"['train', 'validation'] (in {folders['hand']})."
     )
@@ -165,7 +165,7 @@ def test_a_task_needs_two_classes(tmp_path, classes, expected):
     config = with_findings(tmp_path / "source", classes)
     made = preparation.prepare(config.datasets, tmp_path / "data")
 
-    found = message(ValueError, building.open_workshop, config, tmp_path, made)
+    found = message(ValueError, workshop.open_workshop, config, tmp_path, made)
 
     assert found == expected
 
@@ -173,7 +173,7 @@ def test_a_task_needs_two_classes(tmp_path, classes, expected):
 def test_masks_are_missed_before_training(folders, tmp_path):
     config = without(small(), "detection")
 
-    found = message(ValueError, building.open_workshop, config, tmp_path, folders)
+    found = message(ValueError, workshop.open_workshop, config, tmp_path, folders)
 
     assert found.startswith(
         "config.tasks.segmentation: its set has no masks. Name them in the options"
@@ -242,14 +242,14 @@ def test_weights_that_lack_some_or_have_another_shape_are_refused():
 @pytest.mark.smoke
 def test_a_used_work_folder_shows_what_differs(folders, tmp_path):
     config = schema.parse(small())
-    experiment.claim_workdir(config, tmp_path, folders)
-    experiment.claim_workdir(config, tmp_path, folders)  # The same goes on.
+    workfolder.claim_workdir(config, tmp_path, folders)
+    workfolder.claim_workdir(config, tmp_path, folders)  # The same goes on.
     other = small()
     other.seed = 1
     other.runs.scratch.steps = 3
 
     found = message(
-        ValueError, experiment.claim_workdir, schema.parse(other), tmp_path, folders
+        ValueError, workfolder.claim_workdir, schema.parse(other), tmp_path, folders
     )
 
     assert found == (

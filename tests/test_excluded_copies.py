@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from etils import epath
 
-from mtpret_jax import building, experiment, pool
 from mtpret_jax import config as schema
+from mtpret_jax.experiment import pool, workfolder, workshop
 from mtpret_jax.report import audit as audit_report
 from tfds_builders import xray_folder
 from tfds_builders.phantom_xray import simulator
@@ -56,12 +56,12 @@ def test_stage_3_trains_on_what_evaluation_holds_again_unless_told_not_to(
     config.runs.tuned = schema.run(stage="finetune", finetune=dict(task="sign"))
     parsed, workdir = schema.parse(config), epath.Path(tmp_path)
     findings = pool.find(parsed, workdir, labelled)
-    shop = building.open_workshop(parsed, workdir, labelled, findings)
-    experiment.claim_workdir(parsed, workdir, labelled)
+    shop = workshop.open_workshop(parsed, workdir, labelled, findings)
+    workfolder.claim_workdir(parsed, workdir, labelled)
     pool.write(parsed, workdir, labelled, findings)
 
     row = shop.config.runs["tuned"]
-    with building.open_streams(shop, row, {"sign": 0})["sign"] as stream:
+    with workshop.open_streams(shop, row, {"sign": 0})["sign"] as stream:
         records = [next(stream).arrays["record"] for _ in range(12)]
     index = shop.open_set("c", "train").index
     read = {index[record]["image_id"] for record in np.concatenate(records)}

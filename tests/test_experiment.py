@@ -13,9 +13,9 @@ import time
 import numpy as np
 import pytest
 
-from mtpret_jax import experiment
+from mtpret_jax.cli import evaluate
+from mtpret_jax.experiment import workfolder
 from mtpret_jax.training import checkpoint
-from mtpret_jax.verbs import evaluate
 
 REPOSITORY = pathlib.Path(__file__).parent.parent
 RESUME_CONFIG = """
@@ -358,7 +358,7 @@ def test_the_best_checkpoint_and_the_newest_are_kept(tmp_path):
 def test_the_commit_of_the_code_is_known_where_there_is_one(tmp_path, monkeypatch):
     package = tmp_path / "project" / "mtpret_jax"
     package.mkdir(parents=True)
-    monkeypatch.setattr(experiment, "__file__", str(package / "experiment.py"))
+    monkeypatch.setattr(workfolder, "__file__", str(package / "experiment.py"))
     identity = ("-c", "user.name=a", "-c", "user.email=a@b")
 
     def git(*words):
@@ -366,13 +366,13 @@ def test_the_commit_of_the_code_is_known_where_there_is_one(tmp_path, monkeypatc
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         return done.stdout.strip()
 
-    assert experiment._commit() is None
+    assert workfolder._commit() is None
     (package / "experiment.py").write_text("1")
     git("init")
     git("add", ".")
     git("commit", "-m", "Begin")
     git("tag", "-m", "A name that hides the hash", "v1")
     head = git("rev-parse", "HEAD")
-    assert experiment._commit() == head
+    assert workfolder._commit() == head
     (package / "experiment.py").write_text("2")
-    assert experiment._commit() == f"{head}+"
+    assert workfolder._commit() == f"{head}+"

@@ -9,17 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mtpret_jax import (
-    building,
-    deciding,
-    experiment,
-    frozen,
-    preparation,
-    probes,
-    running,
-)
 from mtpret_jax import config as schema
-from mtpret_jax.metrics import classification
+from mtpret_jax.experiment import frozen, one_run, preparation, workfolder, workshop
+from mtpret_jax.metrics import classification, operating_points, probes
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
 TASK = "missing_tooth"
@@ -56,8 +48,8 @@ def done(tmp_path_factory):
     folders = preparation.prepare(config.datasets, root / "data")
     with pytest.MonkeyPatch.context() as patch:
         # So that a run that has ended can be taken for one that was stopped.
-        patch.setattr(running, "give_back", lambda shop, name: None)
-        experiment.run(config, root / "work", folders)
+        patch.setattr(one_run, "give_back", lambda shop, name: None)
+        workfolder.run(config, root / "work", folders)
         yield config, root / "work", folders
 
 
@@ -130,7 +122,7 @@ def test_a_run_that_goes_on_measures_its_start_once(done, lost):
     for name in lost:
         (folder / name).unlink()
 
-    running.run_one(building.open_workshop(config, work, folders), "later")
+    one_run.run_one(workshop.open_workshop(config, work, folders), "later")
 
     run = json.loads((work / "runs/later/run.json").read_text())
     assert run["resumed_at"] == 2
@@ -165,20 +157,20 @@ def test_of_penalties_that_validation_likes_alike_the_largest_is_taken(monkeypat
     metric = classification.ClassificationMetric(("no", "yes"), exclusive=True)
     extractor = types.SimpleNamespace(metric=metric, records=lambda split: records)
 
-    monkeypatch.setattr(deciding, "FEWEST", 1)
+    monkeypatch.setattr(operating_points, "FEWEST", 1)
     assert frozen._strength(extractor, None) == (0.1, "validation")
-    monkeypatch.setattr(deciding, "FEWEST", 3)
+    monkeypatch.setattr(operating_points, "FEWEST", 3)
     assert frozen._strength(extractor, None) == (probes.STRENGTH, "fixed")
 
 
 @pytest.mark.slow
 def test_enough_of_validation_chooses_the_penalty(done, tmp_path, monkeypatch):
     config, _, folders = done
-    monkeypatch.setattr(deciding, "FEWEST", 1)
+    monkeypatch.setattr(operating_points, "FEWEST", 1)
     # Of one strength that is not the fixed one, validation can choose no other.
     monkeypatch.setattr(probes, "STRENGTHS", (0.7,))
 
-    running.run_one(building.open_workshop(config, tmp_path, folders), "slow")
+    one_run.run_one(workshop.open_workshop(config, tmp_path, folders), "slow")
 
     run = json.loads((tmp_path / "runs/slow/run.json").read_text())
     found = run["frozen"]

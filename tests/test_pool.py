@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from etils import epath
 
-from mtpret_jax import building, experiment, pool
 from mtpret_jax import config as schema
 from mtpret_jax.audit import overlaps
+from mtpret_jax.experiment import pool, workfolder, workshop
 from mtpret_jax.report import audit as audit_report
 from mtpret_jax.report import words
 from mtpret_jax.stages import contrastive
@@ -81,17 +81,17 @@ def _open(
     config: schema.ExperimentConfig,
     workdir: pathlib.Path,
     folders: dict[str, epath.Path],
-) -> building.Workshop:
+) -> workshop.Workshop:
     """What an experiment does before its first run."""
     folder = epath.Path(workdir)
     findings = pool.find(config, folder, folders)
-    shop = building.open_workshop(config, folder, folders, findings)
-    experiment.claim_workdir(config, folder, folders)
+    shop = workshop.open_workshop(config, folder, folders, findings)
+    workfolder.claim_workdir(config, folder, folders)
     pool.write(config, folder, folders, findings)
     return shop
 
 
-def _images_read(shop: building.Workshop) -> set[str]:
+def _images_read(shop: workshop.Workshop) -> set[str]:
     """Images of several epochs of stage 1, by the index of the prepared folders."""
     row = shop.config.runs["first"]
     named = [
@@ -99,7 +99,7 @@ def _images_read(shop: building.Workshop) -> set[str]:
         for name in row.contrastive.datasets
         for entry in shop.open_set(name, "train").index
     ]
-    streams = building.open_streams(shop, row, {contrastive.TASK: 0})
+    streams = workshop.open_streams(shop, row, {contrastive.TASK: 0})
     with streams[contrastive.TASK] as stream:
         batches = list(itertools.islice(stream, 12))
     records = np.concatenate([batch.arrays["record"] for batch in batches])
@@ -132,7 +132,7 @@ def test_the_published_pool_reads_them_and_the_report_says_so_first(
 
     assert set(COPIED) <= _images_read(shop)
     assert not (tmp_path / "audit" / "exclusions.csv").exists()
-    result = experiment.report.collect.build(tmp_path, shop.config, {})
+    result = workfolder.report.collect.build(tmp_path, shop.config, {})
     assert "Run first reproduces the published pool" in words.opening(result)[0]
     assert "all 27 training images" in audit_report.section(result)
 
@@ -142,7 +142,7 @@ def test_the_report_tells_what_was_removed_and_why(
 ):
     shop = _open(_config(), tmp_path, folders)
 
-    result = experiment.report.collect.build(tmp_path, shop.config, {})
+    result = workfolder.report.collect.build(tmp_path, shop.config, {})
 
     assert not audit_report.opening(result)
     page = audit_report.section(result)
@@ -274,7 +274,7 @@ def test_the_pools_of_a_backbone_from_elsewhere_are_handed_on_and_told(
     assert (last["run"], last["pool"], last["audit"]) == ("first", "clean", own)
     assert "start" not in last
     assert all(one["start"].endswith("made/backbone") for one in inherited)
-    report = experiment.report.collect.build(tmp_path, _config(), {})
+    report = workfolder.report.collect.build(tmp_path, _config(), {})
     lines = audit_report.opening(report)
     assert len(lines) == (said is not None)
     if said is not None:
@@ -314,13 +314,13 @@ def test_a_task_that_several_runs_share_is_looked_at_once(
         options = {"task": "t", "batch_norm_batches": 1}
         config.runs[name] = schema.run(stage="finetune", steps=2, finetune=options)
     seen = []
-    monkeypatch.setattr(building, "build_tasks", lambda *_: {})
-    monkeypatch.setattr(building, "build_stage", lambda *_: None)
+    monkeypatch.setattr(workshop, "build_tasks", lambda *_: {})
+    monkeypatch.setattr(workshop, "build_stage", lambda *_: None)
     monkeypatch.setattr(
-        building, "_check_split", lambda shop, name, split: seen.append((name, split))
+        workshop, "_check_split", lambda shop, name, split: seen.append((name, split))
     )
 
-    building.open_workshop(schema.parse(config), tmp_path, folders)
+    workshop.open_workshop(schema.parse(config), tmp_path, folders)
 
     assert seen == [("t", "train"), ("t", "validation"), ("t", "test")]
 

@@ -10,11 +10,19 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from mtpret_jax import building, estimate, experiment, inference, precision, preparation
 from mtpret_jax import config as schema
+from mtpret_jax.cli import config as config_verb
+from mtpret_jax.cli import config_slice
+from mtpret_jax.experiment import (
+    assembly,
+    estimate,
+    precision,
+    preparation,
+    workfolder,
+    workshop,
+)
+from mtpret_jax.inference import predictor
 from mtpret_jax.training import checkpoint, sharding
-from mtpret_jax.verbs import config as config_verb
-from mtpret_jax.verbs import config_slice
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
 
@@ -80,11 +88,11 @@ def test_the_platform_is_that_of_the_mesh():
     assert precision.platform(sharding.make_mesh()) == "cpu"
 
 
-def _products(config: schema.ExperimentConfig, shop: building.Workshop) -> set[str]:
+def _products(config: schema.ExperimentConfig, shop: workshop.Workshop) -> set[str]:
     """The dtypes of the products and convolutions of the run's step."""
     row = config.runs["one"]
-    stage = building.build_stage(shop.config, row, shop.tasks)
-    shapes = building.shape_batches(shop.config, row)
+    stage = assembly.build_stage(shop.config, row, shop.tasks)
+    shapes = assembly.shape_batches(shop.config, row)
     state = jax.eval_shape(stage.init, jax.random.key(0), shapes)
     batch = estimate.blank(shop.config, row, "missing_tooth", 2)
     text = str(jax.make_jaxpr(stage.step)(state, batch))
@@ -96,21 +104,21 @@ def _products(config: schema.ExperimentConfig, shop: building.Workshop) -> set[s
 def test_a_folder_keeps_what_it_was_begun_in(folders, tmp_path, on, caplog):
     config, work = small(), tmp_path / "work"
     on("tpu")
-    experiment.run(config, work, folders)
+    workfolder.run(config, work, folders)
     backbone = work / "runs/one/backbone"
     before = json.loads((backbone / checkpoint.METADATA).read_text())
     shutil.rmtree(work / "runs")
     on("cpu")
 
     with caplog.at_level(logging.INFO):
-        experiment.run(config, work, folders)
+        workfolder.run(config, work, folders)
 
     after = json.loads((backbone / checkpoint.METADATA).read_text())
     versions = json.loads((work / "versions.json").read_text())
     assert versions["compute_dtype"] == "bfloat16"
     for described in (before, after):
         assert described["network"]["compute_dtype"] == "bfloat16"
-        network = inference.build(described, "missing_tooth")
+        network = predictor.build(described, "missing_tooth")
         assert network.backbone.dtype == jnp.bfloat16
     said = [r.getMessage() for r in caplog.records if "Computes in" in r.getMessage()]
     assert len(said) == 1
@@ -118,9 +126,9 @@ def test_a_folder_keeps_what_it_was_begun_in(folders, tmp_path, on, caplog):
     # The config itself is as it was given, so that the same command goes on.
     stored = json.loads((work / "config.json").read_text())
     assert stored["backbone"]["compute_dtype"] == "auto"
-    shop = building.open_workshop(config, work, folders)
+    shop = workshop.open_workshop(config, work, folders)
     assert _products(config, shop) == {"bfloat16"}
-    other = building.open_workshop(config, tmp_path / "other", folders)
+    other = workshop.open_workshop(config, tmp_path / "other", folders)
     assert _products(config, other) == {"float32"}
 
 

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from etils import epath
 
-from mtpret_jax import config, preparation
+from mtpret_jax import config
 from mtpret_jax.data import sources
+from mtpret_jax.experiment import preparation
 from tfds_builders.montgomery_cxr import dummy_data
 from tfds_builders.prepare import digests
 

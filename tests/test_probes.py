@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from sklearn import linear_model
 
-from mtpret_jax import probes
-from mtpret_jax.metrics import classification
+from mtpret_jax.metrics import classification, probes
 
 pytestmark = pytest.mark.smoke
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from mtpret_jax import config as schema
-from mtpret_jax import experiment, preparation, recording, types
+from mtpret_jax import types
 from mtpret_jax.data import subsets
+from mtpret_jax.experiment import preparation, recording, workfolder
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
 
@@ -74,7 +75,7 @@ def done(tmp_path_factory):
     config = few_labels()
     root = tmp_path_factory.mktemp("labels")
     folders = preparation.prepare(config.datasets, root / "data")
-    result = experiment.run(config, root / "work", folders)
+    result = workfolder.run(config, root / "work", folders)
     return config, root / "work", result, folders
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from mtpret_jax import building, experiment, preparation
 from mtpret_jax import config as schema
 from mtpret_jax.data import pipeline
+from mtpret_jax.experiment import preparation, workfolder, workshop
 from tfds_builders import prepared as tables
 from tfds_builders import whole
 
@@ -76,16 +76,16 @@ def test_every_part_of_a_run_reads_the_splits_of_the_config(folders, tmp_path):
     config = schema.parse(config)
 
     with pytest.raises(ValueError, match=r"queue_size: 8 .* pool of 4 images"):
-        building.open_workshop(config, tmp_path, folders)
+        workshop.open_workshop(config, tmp_path, folders)
     config = schema.parse({**schema.as_dict(config), "runs": _finetune(config)})
-    shop = building.open_workshop(config, tmp_path, folders)
+    shop = workshop.open_workshop(config, tmp_path, folders)
 
     assert len(shop.open_set("chest", "train")) == STORED["test"]
     row = config.runs["scratch"]
-    with building.open_split(shop, row, "mask", "test") as stream:
+    with workshop.open_split(shop, row, "mask", "test") as stream:
         rows = sum(int(batch.arrays["example_valid"].sum()) for batch in stream)
     assert rows == STORED["train"]
-    with building.open_streams(shop, row, {"mask": 0})["mask"] as stream:
+    with workshop.open_streams(shop, row, {"mask": 0})["mask"] as stream:
         batch: pipeline.types.Batch = next(stream)
     assert set(batch.arrays["record"].tolist()) == set(range(STORED["test"]))
 
@@ -100,13 +100,13 @@ def test_a_set_without_the_splits_asked_for_stops_before_anything_runs(
     config = schema.parse(small(splits="grouped"))
 
     with pytest.raises(ValueError, match=r"'chest' has no splits 'grouped'; it has"):
-        building.open_workshop(config, tmp_path, folders)
+        workshop.open_workshop(config, tmp_path, folders)
 
 
 def test_the_work_folder_keeps_the_splits_and_refuses_others(folders, tmp_path):
     work, config = tmp_path / "work", schema.parse(small(splits="turned"))
-    experiment.claim_workdir(config, work, folders)
-    experiment.claim_workdir(config, work, folders)  # The same goes on.
+    workfolder.claim_workdir(config, work, folders)
+    workfolder.claim_workdir(config, work, folders)  # The same goes on.
 
     facts = json.loads((work / "datasets.json").read_text())["chest"]["splits_in_use"]
     assert facts["name"] == "turned"
@@ -115,9 +115,9 @@ def test_the_work_folder_keeps_the_splits_and_refuses_others(folders, tmp_path):
 
     other = schema.parse(small())
     with pytest.raises(ValueError, match=r"chest\.splits: was 'turned', now ''"):
-        experiment.claim_workdir(other, work, folders)
+        workfolder.claim_workdir(other, work, folders)
     _add(
         folders["chest"], {"train": "test", "test": "validation", "validation": "test"}
     )
     with pytest.raises(ValueError, match=r"splits_in_use\.sha256: was '.*', now '"):
-        experiment.claim_workdir(config, work, folders)
+        workfolder.claim_workdir(config, work, folders)

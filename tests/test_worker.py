@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from etils import epath
 
-from mtpret_jax import building, claims, running, worker
 from mtpret_jax import config as schema
+from mtpret_jax.experiment import claims, one_run, schedule, workshop
 from mtpret_jax.training import preemption
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
@@ -167,7 +167,7 @@ def make_shop(tmp_path, monkeypatch):
     done = []
 
     def make(fails=(), **parents):
-        shop = building.Workshop(
+        shop = workshop.Workshop(
             config=table(**parents),
             workdir=epath.Path(tmp_path) / "table",
             folders={},
@@ -184,7 +184,7 @@ def make_shop(tmp_path, monkeypatch):
             facts = {"steps": 100, "resumed_at": 0, "seconds": 60.0}
             (shop.run_folder(name) / "run.json").write_text(json.dumps(facts))
 
-        monkeypatch.setattr(running, "run_one", run_one)
+        monkeypatch.setattr(one_run, "run_one", run_one)
         return shop, done
 
     monkeypatch.setattr(claims, "POLL", 0.0)
@@ -195,9 +195,9 @@ def make_shop(tmp_path, monkeypatch):
 def test_runs_are_done_in_order_and_ended_ones_skipped(make_shop):
     shop, done = make_shop(first="", second="first", third="")
 
-    assert worker.do_all(shop) is False
+    assert schedule.do_all(shop) is False
     assert done == ["first", "second", "third"]
-    assert worker.do_all(shop) is False
+    assert schedule.do_all(shop) is False
     assert len(done) == 3
 
 
@@ -208,7 +208,7 @@ def test_a_run_that_fails_keeps_only_what_needs_it_from_being_done(make_shop):
     )
 
     with pytest.raises(FloatingPointError, match="the loss is nan") as error:
-        worker.do_all(shop)
+        schedule.do_all(shop)
 
     assert done == ["first", "third", "other"]
     notes = " ".join(error.value.__notes__)
@@ -226,10 +226,10 @@ def test_a_run_that_is_stopped_is_free_for_others_at_once(make_shop, monkeypatch
         assert claims.is_held(shop.run_folder(name))
         raise preemption.Preempted("Step 3")
 
-    monkeypatch.setattr(running, "run_one", run_one)
+    monkeypatch.setattr(one_run, "run_one", run_one)
 
     with pytest.raises(preemption.Preempted):
-        worker.do_all(shop)
+        schedule.do_all(shop)
 
     assert done == ["first"]  # The others are not begun.
     assert not claims.is_held(shop.run_folder("first"))
@@ -250,9 +250,9 @@ def test_what_others_do_is_waited_for_and_what_needs_it_left_for_later(
             (shop.run_folder("first") / "run.json").write_text(json.dumps(facts))
             claim.release()
 
-    monkeypatch.setattr(worker.time, "sleep", nap)
+    monkeypatch.setattr(schedule.time, "sleep", nap)
 
-    assert worker.do_all(shop) is False  # The last one, "second", was its own.
+    assert schedule.do_all(shop) is False  # The last one, "second", was its own.
     assert naps == [["third"]] * 3
     assert done == ["third", "second"]
 
@@ -273,7 +273,7 @@ def test_a_run_that_ends_while_its_lock_is_taken_is_not_done_again(
 
     monkeypatch.setattr(claims, "take", late)
 
-    worker.do_all(shop)
+    schedule.do_all(shop)
 
     assert done == ["second"]
     assert not claims.is_held(shop.run_folder("first"))
@@ -299,28 +299,28 @@ def test_the_time_to_go_comes_from_runs_of_the_same_kind():
         "chest": {"steps": 100, "resumed_at": 50, "seconds": 100.0},  # 2 s
     }
 
-    found = worker.remaining_seconds(runs, ended)
+    found = schedule.remaining_seconds(runs, ended)
 
     # Of the kind and task 200 steps, of the kind 10, of any 30 at 3.5 s.
     assert found == pytest.approx(200 * 2 + 10 * 2 + 30 * 3.5)
-    assert worker.remaining_seconds(runs, {}) is None
+    assert schedule.remaining_seconds(runs, {}) is None
     assert (
-        worker.remaining_seconds({"long": runs["long"]}, {"long": ended["long"]}) == 0
+        schedule.remaining_seconds({"long": runs["long"]}, {"long": ended["long"]}) == 0
     )
 
 
 @pytest.mark.smoke
 def test_the_line_of_progress(make_shop):
     shop, _ = make_shop(first="", second="", third="")
-    assert worker.progress(shop) == "table: 0 of 3 runs"
+    assert schedule.progress(shop) == "table: 0 of 3 runs"
     facts = {"steps": 100, "resumed_at": 0, "seconds": 3600.0}
     shop.run_folder("first").mkdir(parents=True)
     (shop.run_folder("first") / "run.json").write_text(json.dumps(facts))
 
-    assert worker.progress(shop) == "table: 1 of 3 runs, about 2:00 h left"
+    assert schedule.progress(shop) == "table: 1 of 3 runs, about 2:00 h left"
     locks = [
         claims.take(shop.run_folder(n), claims.Watch()) for n in ("second", "third")
     ]
-    assert worker.progress(shop) == "table: 1 of 3 runs, about 1:00 h left"
+    assert schedule.progress(shop) == "table: 1 of 3 runs, about 1:00 h left"
     for claim in locks:
         claim.release()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import jax.numpy as jnp
 
 from mtpret_jax import config as schema
-from mtpret_jax import config_checks
+from mtpret_jax.config import rules
 from mtpret_jax.models import resnet
 
 
@@ -36,5 +36,5 @@ def build_backbone(config: schema.BackboneConfig) -> resnet.ResNetBackbone:
     Raises:
       ValueError: If `BACKBONES` has no such row.
     """
-    config_checks.require_known(config.name, BACKBONES, "backbone")
+    rules.require_known(config.name, BACKBONES, "backbone")
     return BACKBONES[config.name](config)

@@ -17,7 +17,8 @@ import numpy as np
 from etils import epath
 
 from mtpret_jax import config as schema
-from mtpret_jax import config_compute, types
+from mtpret_jax import types
+from mtpret_jax.config import budget
 from mtpret_jax.metrics import classification, intervals
 from mtpret_jax.report import keeping
 from tfds_builders import whole
@@ -121,7 +122,7 @@ def facts(folder: epath.Path, config: schema.ExperimentConfig) -> dict[str, Any]
     for name in config.runs:
         path = folder / "runs" / name / "run.json"
         if path.exists():
-            cost = dataclasses.asdict(config_compute.compute(config, name))
+            cost = dataclasses.asdict(budget.compute(config, name))
             runs[name] = whole.read_json(path) | {"compute": cost}
     return {
         "title": config.report.title,

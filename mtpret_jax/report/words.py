@@ -284,7 +284,7 @@ COSTS = (
 
 
 def cost(found: Iterable[Mapping[str, int] | None]) -> str:
-    """Updates and images of runs (`config_compute`), from the least to the most."""
+    """Updates and images of runs (`budget`), from the least to the most."""
     known = [one for one in found if one]
     spans = [
         "–".join(f"{count:,}" for count in sorted({min(counts), max(counts)}))

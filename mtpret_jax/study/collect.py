@@ -13,7 +13,8 @@ from typing import Any
 from etils import epath
 
 from mtpret_jax import config as schema
-from mtpret_jax import config_compute, types
+from mtpret_jax import types
+from mtpret_jax.config import budget
 from mtpret_jax.metrics import classification, intervals
 from mtpret_jax.report import collect
 from mtpret_jax.study import arms, comparing, forgetting, plan, profiles
@@ -221,9 +222,9 @@ def compute(config: schema.ExperimentConfig) -> dict[str, dict[str, dict[str, An
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for cell in plan.cells(config):
         start = config.runs[cell.run].init_from
-        none = config_compute.Compute(0, 0)
-        before = config_compute.compute(config, start) if start in config.runs else none
-        row = dataclasses.asdict(config_compute.compute(config, cell.run))
+        none = budget.Compute(0, 0)
+        before = budget.compute(config, start) if start in config.runs else none
+        row = dataclasses.asdict(budget.compute(config, cell.run))
         row["start"] = dataclasses.asdict(before)
         by_fraction = found.setdefault(cell.task, {})
         by_fraction.setdefault(comparing.key(cell.fraction), {})[cell.arm] = row

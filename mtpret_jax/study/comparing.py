@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from mtpret_jax import config as schema
-from mtpret_jax import config_study, types
+from mtpret_jax import types
+from mtpret_jax.config import study_rules
 from mtpret_jax.metrics import classification, comparison, delong
 from mtpret_jax.report import collect
 from mtpret_jax.study import plan
@@ -88,7 +89,7 @@ def pairs(config: schema.ExperimentConfig) -> tuple[Pair, ...]:
         if cell.seed == 0
     }
     found = []
-    for claim, arms in zip(study.claims, config_study.claims(study), strict=True):
+    for claim, arms in zip(study.claims, study_rules.claims(study), strict=True):
         for task in study.tasks:
             for fraction in study.fractions:
                 one, other = (runs.get((arm, task, fraction)) for arm in arms)
@@ -206,7 +207,7 @@ def claims(
     differences = {" - ".join(one.pair.runs): one.estimate for one in compared}
     judged = comparison.judge(differences)
     found = []
-    arms = config_study.claims(config.study)
+    arms = study_rules.claims(config.study)
     for name, (arm, baseline) in zip(config.study.claims, arms, strict=True):
         rows = [
             _row(one, judged[" - ".join(one.pair.runs)])

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mtpret_jax import config as schema
-from mtpret_jax import config_checks
+from mtpret_jax.config import rules
 
 # Longest segment of interleaved tasks, steps.
 INTERLEAVED = 10
@@ -89,7 +89,7 @@ def expand(config: schema.ExperimentConfig) -> schema.ExperimentConfig:
             "runs of its config. Leave config.runs empty, or config.study.tasks."
         )
     expanded = dataclasses.replace(config, tasks=tasks, runs=runs)
-    config_checks.check(expanded)
+    rules.check(expanded)
     return expanded
 
 
@@ -235,7 +235,7 @@ def _continual_tasks(config: schema.ExperimentConfig) -> tuple[str, ...]:
     held = {config.tasks[task].dataset for task in study.hold_out}
     names = study.continual.continual.tasks or study.tasks
     for name in names:
-        config_checks.require_known(
+        rules.require_known(
             name, config.tasks, "task in config.study.continual.continual.tasks"
         )
     return tuple(name for name in names if config.tasks[name].dataset not in held)

@@ -8,7 +8,8 @@ from typing import Any
 import jax.numpy as jnp
 
 from mtpret_jax import config as schema
-from mtpret_jax import config_checks, types
+from mtpret_jax import types
+from mtpret_jax.config import rules
 from mtpret_jax.tasks import classification, detection, segmentation
 
 Names = Mapping[str, Any]
@@ -36,7 +37,7 @@ def _classification(
 ) -> types.Task:
     del dtype  # The linear head always computes in float32.
     columns = names.get("label_names", {})
-    config_checks.require_known(
+    rules.require_known(
         config.target, columns, f"label column in config.tasks.{name}.target"
     )
     found = columns[config.target]
@@ -100,8 +101,6 @@ def build_tasks(
     """
     tasks = {}
     for name, row in configs.items():
-        config_checks.require_known(
-            row.kind, TASKS, f"kind in config.tasks.{name}.kind"
-        )
+        rules.require_known(row.kind, TASKS, f"kind in config.tasks.{name}.kind")
         tasks[name] = TASKS[row.kind](name, row, names[row.dataset], dtype)
     return tasks

@@ -185,7 +185,7 @@ def _rank(metrics: Mapping[str, float | None]) -> float:
 def _on_all(tree: types.Tree) -> types.Tree:
     """What every process has of its own, as one array: Orbax takes no other.
 
-    Such are the states of a run that all processes do alike; see `building.fit`.
+    Such are the states of a run that all processes do alike; see `workshop.fit`.
     """
     first = {device.process_index: device for device in reversed(jax.devices())}
     every = np.asarray([first[index] for index in sorted(first)])

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import optax
 
 from mtpret_jax import config as schema
-from mtpret_jax import config_checks, types
+from mtpret_jax import types
+from mtpret_jax.config import rules
 
 
 def is_kernel(parameter: jax.Array) -> bool:
@@ -130,7 +131,7 @@ def batch_scale(config: schema.OptimizerConfig, batch_size: int) -> float:
     Source: in proportion for sgd and lars, Goyal et al. 2017; by the square root for
     lamb, You et al. 2020, and adamw, Malladi et al. 2022.
     """
-    config_checks.require_known(config.name, OPTIMIZERS, "optimiser")
+    rules.require_known(config.name, OPTIMIZERS, "optimiser")
     if not config.learning_rate_batch:
         return 1.0
     return (batch_size / config.learning_rate_batch) ** _GROWTH[config.name]
@@ -162,7 +163,7 @@ def build_optimizer(
     not biases and BatchNorm, which PyTorch's recipes (MoCo's too) decay as well; nor do
     these have a trust ratio in LARS, while in LAMB they do.
     """
-    config_checks.require_known(config.name, OPTIMIZERS, "optimiser")
+    rules.require_known(config.name, OPTIMIZERS, "optimiser")
     peak = scale * config.learning_rate
     curve: Any = optax.warmup_cosine_decay_schedule(
         init_value=0.1 * peak if config.warmup_steps else peak,

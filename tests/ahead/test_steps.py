@@ -8,8 +8,8 @@ import jax
 import pytest
 
 from mtpret_jax import config as schema
-from mtpret_jax import estimate
 from mtpret_jax.ahead import fitting, topologies
+from mtpret_jax.experiment import estimate
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None,

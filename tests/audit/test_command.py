@@ -13,7 +13,7 @@ import pytest
 from absl import app
 
 from mtpret_jax import config as schema
-from mtpret_jax.verbs import data_audit
+from mtpret_jax.cli import data_audit
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 

@@ -13,8 +13,8 @@ import pytest
 from etils import epath
 
 from mtpret_jax import config as schema
-from mtpret_jax import pool
 from mtpret_jax.audit import overlaps
+from mtpret_jax.experiment import pool
 from mtpret_jax.study import external, plan
 
 Prepare = Callable[..., pathlib.Path]

@@ -7,8 +7,8 @@ import pytest
 from absl import flags
 
 from benchmarks import growth
-from mtpret_jax import preparation
 from mtpret_jax.data import sources
+from mtpret_jax.experiment import preparation
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks import watched_run
 from mtpret_jax import config as schema
-from mtpret_jax import preparation
+from mtpret_jax.experiment import preparation
 
 
 def _experiment() -> schema.ExperimentConfig:

@@ -7,8 +7,8 @@ import pathlib
 import jax
 import pytest
 
-from mtpret_jax import building
 from mtpret_jax import config as schema
+from mtpret_jax.experiment import assembly, workshop
 from mtpret_jax.study import plan
 
 FOLDER = pathlib.Path(__file__).parents[2] / "configs"
@@ -42,15 +42,15 @@ def load(name: str, argument: str = "") -> schema.ExperimentConfig:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_config_traces_every_stage(name):
     config = load(name, ARGUMENTS.get(name, ""))
-    tasks = building.build_tasks(config, dict.fromkeys(config.datasets, NAMES))
+    tasks = workshop.build_tasks(config, dict.fromkeys(config.datasets, NAMES))
     seen = set()
     for row in config.runs.values():
         kind = row.tasks or row.stage
         if kind in seen:
             continue
         seen.add(kind)
-        stage = building.build_stage(config, row, tasks)
-        shapes = building.shape_batches(config, row)
+        stage = assembly.build_stage(config, row, tasks)
+        shapes = assembly.shape_batches(config, row)
 
         state = jax.eval_shape(
             lambda key, stage=stage, shapes=shapes: stage.init(key, shapes),

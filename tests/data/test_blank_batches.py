@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from mtpret_jax import config as schema
-from mtpret_jax import estimate
 from mtpret_jax.data import pipeline
+from mtpret_jax.experiment import estimate
 
 
 def tabled(bits: int) -> schema.ExperimentConfig:

@@ -5,7 +5,7 @@ import inspect
 
 import pytest
 
-from mtpret_jax import config as schema
+from mtpret_jax.config import schema
 
 SCHEMAS = [
     value

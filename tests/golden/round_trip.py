@@ -4,7 +4,7 @@
     pip install torch torchvision   # beside this package
     python tests/golden/round_trip.py              # all, or those named
 
-Out: random weights of ours as the result of a run, exported by `mtpret_jax.export`,
+Out: random weights of ours as the result of a run, exported by `export.torch_layout`,
 loaded by `docs/load_exported.py` with strict=True. In: torchvision's own network with
 drawn weights, saved by `torch.save`, read by `weights`. Prints, for each, the largest
 output and the largest difference; ends with an error where one is beyond `LIMIT`.
@@ -38,8 +38,10 @@ from torchvision.models.detection import anchor_utils, backbone_utils
 from torchvision.ops import MultiScaleRoIAlign
 
 import mtpret_jax
-from mtpret_jax import building, export, models, types
 from mtpret_jax import config as schema
+from mtpret_jax import models, types
+from mtpret_jax.experiment import assembly, workshop
+from mtpret_jax.export import torch_layout
 from mtpret_jax.models import deeplab, heads
 from mtpret_jax.training import checkpoint
 from mtpret_jax.weights import files, networks
@@ -174,10 +176,10 @@ def _config(case: Case) -> schema.ExperimentConfig:
 
 def shapes(config: schema.ExperimentConfig) -> types.TrainState:
     """The state that a run would train, as shapes."""
-    tasks = building.build_tasks(config, {"images": NAMES})
+    tasks = workshop.build_tasks(config, {"images": NAMES})
     row = config.runs["run"]
-    stage = building.build_stage(config, row, tasks)
-    batches = building.shape_batches(config, row)
+    stage = assembly.build_stage(config, row, tasks)
+    batches = assembly.shape_batches(config, row)
     return jax.eval_shape(lambda: stage.init(jax.random.key(0), batches))
 
 
@@ -209,7 +211,7 @@ def _near(name: str) -> float:
 def _ours(config: schema.ExperimentConfig, network: Any, image: np.ndarray) -> Outputs:
     """What our network makes of images [B, H, W, 1]."""
     row = config.tasks["task"]
-    task: Any = building.build_tasks(config, {"images": NAMES})["task"]
+    task: Any = workshop.build_tasks(config, {"images": NAMES})["task"]
     backbone = models.build_backbone(config.backbone)
     body, head = (types.Variables(**network[part]) for part in ("backbone", "head"))
     trees = {"params": head.params, "batch_stats": head.model_state}
@@ -303,7 +305,7 @@ def _out(
         work.mkdir()
         whole.write_json(work / "config.json", schema.as_dict(config))
         checkpoint.save_backbone(work / "runs/run/backbone", tree, description)
-        export.export(work, "run", f"{folder}/out")
+        torch_layout.export(work, "run", f"{folder}/out")
         theirs = _load_exported().load(f"{folder}/out")
     kind = config.tasks["task"].kind
     return _ours(config, network, image), _theirs(theirs, kind, image), theirs

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import mtpret_jax
-from mtpret_jax import building, golden, inference, starting
 from mtpret_jax import config as schema
-from mtpret_jax.predict import loading, model
+from mtpret_jax.experiment import assembly, origin, workshop
+from mtpret_jax.inference import golden, loader, model, predictor
 from mtpret_jax.training import checkpoint
 from tfds_builders.phantom_xray import simulator
 
@@ -70,14 +70,14 @@ def make(folder: pathlib.Path, kind: str, **options: Any) -> pathlib.Path:
     config.runs.run = schema.run(**stage)
     parsed = schema.parse(config)
     row = parsed.runs["run"]
-    tasks = building.build_tasks(parsed, {"chest": NAMES})
-    built = building.build_stage(parsed, row, tasks)
-    state = built.init(jax.random.key(0), building.shape_batches(parsed, row))
+    tasks = workshop.build_tasks(parsed, {"chest": NAMES})
+    built = assembly.build_stage(parsed, row, tasks)
+    state = built.init(jax.random.key(0), assembly.shape_batches(parsed, row))
     tree = jax.tree.map(np.asarray, built.hand_over(state))
     task = "" if kind == "backbone" else "task"
     description = {
-        **starting.description(parsed),
-        **inference.describe(parsed, row, SETS),
+        **origin.description(parsed),
+        **predictor.describe(parsed, row, SETS),
         "image_size": {task or "contrastive": 64},
         "fit": parsed.input.fit,
         "class_names": {task: list(OF_KIND[kind])} if task else {},
@@ -90,9 +90,9 @@ def make(folder: pathlib.Path, kind: str, **options: Any) -> pathlib.Path:
     }
     checkpoint.save_backbone(folder / "backbone", tree, description)
     found = golden.outputs(
-        inference.build(description, task),
-        inference.part(tree, task),
-        inference.preparation(description, task),
+        predictor.build(description, task),
+        predictor.part(tree, task),
+        predictor.preparation(description, task),
     )
     golden.write(folder / "backbone", {task: found})
     return folder
@@ -120,7 +120,7 @@ def load(model_folder: Callable[[str], pathlib.Path]) -> Callable[[str], model.M
 
     def get(kind: str) -> model.Model:
         if kind not in loaded:
-            loaded[kind] = loading.load(model_folder(kind))
+            loaded[kind] = loader.load(model_folder(kind))
         return loaded[kind]
 
     return get

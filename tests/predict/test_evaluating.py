@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from mtpret_jax import config as schema
-from mtpret_jax import main, preparation
+from mtpret_jax import main
+from mtpret_jax.experiment import preparation
 
 
 def test_classes_are_counted_by_truth_and_prediction(model_folder, tmp_path, capsys):

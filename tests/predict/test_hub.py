@@ -12,10 +12,9 @@ import numpy as np
 import pytest
 
 from mtpret_jax import config as schema
-from mtpret_jax import export
-from mtpret_jax.hub import card, serialised
-from mtpret_jax.hub import folder as hub
-from mtpret_jax.predict import loading
+from mtpret_jax.export import card, serialised, torch_layout
+from mtpret_jax.export import folder as hub
+from mtpret_jax.inference import loader
 
 KINDS = ("classification", "segmentation", "detection", "backbone")
 
@@ -72,9 +71,9 @@ def test_what_is_written_gives_the_same_answers(
 
     differences = hub.write(work_folder(kind), "run", out)
 
-    assert set(differences) == {export.TENSORS, serialised.FILE}
+    assert set(differences) == {torch_layout.TENSORS, serialised.FILE}
     assert max(differences.values()) < 1e-5
-    again = loading.load(out)
+    again = loader.load(out)
     assert again.kind == kind
     np.testing.assert_allclose(
         again.embed(chest), load(kind).embed(chest), rtol=0, atol=1e-5
@@ -100,7 +99,7 @@ def test_the_card_says_where_it_comes_from(work_folder, tmp_path):
     assert "12 images of 8 groups" in card
     assert "| chest | phantom_xray | run: task | 24 | official `eeeeeeeeeeee` |" in card
     assert "not a medical device" in card
-    for name in (export.TENSORS, serialised.FILE, "golden.npz", "training.csv"):
+    for name in (torch_layout.TENSORS, serialised.FILE, "golden.npz", "training.csv"):
         assert re.search(rf"\| {re.escape(name)} \| `[0-9a-f]{{64}}` \|", card), name
     assert "None" not in card
     facts = json.loads((out / hub.PREPROCESSOR).read_text())
@@ -226,44 +225,44 @@ def test_two_exports_of_a_run_are_the_same_bytes_by_the_umask(work_folder, tmp_p
 def test_tensors_are_those_that_their_description_names(work_folder, tmp_path):
     out = tmp_path / "out"
     hub.write(work_folder("backbone"), "run", out)
-    facts = json.loads((out / export.FACTS).read_text())
+    facts = json.loads((out / torch_layout.FACTS).read_text())
     (out / "SHA256SUMS").unlink()
-    (out / export.FACTS).write_text(json.dumps(facts | {"sha256": "0" * 64}))
+    (out / torch_layout.FACTS).write_text(json.dumps(facts | {"sha256": "0" * 64}))
 
     with pytest.raises(ValueError, match=r"SHA-256 is not the one in config\.json"):
-        loading.load(out)
+        loader.load(out)
 
 
 def test_an_exported_folder_that_is_damaged_is_refused(work_folder, tmp_path):
     out = tmp_path / "out"
     hub.write(work_folder("backbone"), "run", out)
-    path = out / export.FACTS
+    path = out / torch_layout.FACTS
     whole = path.read_text()
     sums = (out / "SHA256SUMS").read_text()
-    for name in (export.FACTS, export.TENSORS, "golden.npz"):
+    for name in (torch_layout.FACTS, torch_layout.TENSORS, "golden.npz"):
         content = bytearray((out / name).read_bytes())
         content[-30] ^= 1
         (out / name).write_bytes(content)
         with pytest.raises(ValueError, match=f"{name}: damaged, its SHA-256"):
-            loading.load(out)
+            loader.load(out)
         content[-30] ^= 1
         (out / name).write_bytes(content)
     (out / "SHA256SUMS").unlink()  # As in folders from before digests.
     for content in ("", "[]", "{}", whole[: len(whole) // 2]):
         path.write_text(content)
         with pytest.raises(ValueError, match=r"/config\.json: .* export the run again"):
-            loading.load(out)
+            loader.load(out)
     facts = json.loads(whole)
     del facts["mtpret_jax"]["mtpret_jax"]
     path.write_text(json.dumps(facts))
     with pytest.raises(ValueError, match=r"/config\.json: it lacks mtpret_jax"):
-        loading.load(out)
+        loader.load(out)
     path.write_text(whole)
     (out / "SHA256SUMS").write_text(sums)
-    tensors = pathlib.Path(out / export.TENSORS)
+    tensors = pathlib.Path(out / torch_layout.TENSORS)
     tensors.write_bytes(tensors.read_bytes()[:-100])
     with pytest.raises(ValueError, match=r"model\.safetensors"):
-        loading.load(out)
+        loader.load(out)
 
 
 def test_the_card_shows_every_name_as_it_is():

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from mtpret_jax.predict import journal
+from mtpret_jax.inference import journal
 from tfds_builders import whole
 
 

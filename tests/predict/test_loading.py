@@ -9,8 +9,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from mtpret_jax import golden, main
-from mtpret_jax.predict import loading
+from mtpret_jax import main
+from mtpret_jax.inference import golden, loader
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def folder(model_folder, tmp_path):
 
 def refused(folder, match, error=ValueError):
     with pytest.raises(error, match=match) as raised:
-        loading.load(folder)
+        loader.load(folder)
     assert "\n" not in str(raised.value)
     return str(raised.value)
 
@@ -150,7 +150,7 @@ def test_a_golden_array_that_would_fill_the_memory_is_not_unpacked(folder, monke
 def test_another_golden_array_is_not_looked_at(folder):
     repack(folder, "task/huge.npy", bytes(40 << 20))
 
-    assert loading.load(folder).task == "task"
+    assert loader.load(folder).task == "task"
 
 
 def test_a_golden_picture_of_another_size_is_refused_before_a_network_runs(folder):

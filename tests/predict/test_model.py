@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 import mtpret_jax
-from mtpret_jax import golden, inference
-from mtpret_jax.predict import answers, loading, reading
+from mtpret_jax.inference import answers, golden, loader, predictor, reading
 from tfds_builders.images import reader
 from tfds_builders.phantom_xray import simulator
 
@@ -81,7 +80,7 @@ def test_training_pictures_that_look_inverted_say_what_the_check_is_made_for(
 ):
     made = {"polarity_warnings": flagged, "splits": {"train": 80, "test": 20}}
 
-    assert inference._prepared(made)["checks_polarity"] is checks
+    assert predictor._prepared(made)["checks_polarity"] is checks
 
 
 def test_what_training_does_to_a_picture_is_done_here(load, chest):
@@ -100,7 +99,7 @@ def test_boxes_and_masks_come_back_to_the_pixels_of_the_file(fit):
     """A square drawn into the file is found where it was, from the input alone."""
     picture = np.zeros((300, 200), np.uint8)
     picture[100:160, 60:120] = 200
-    preparation = inference.Preparation(64, fit, None, 150, 8)
+    preparation = predictor.Preparation(64, fit, None, 150, 8)
 
     radiograph = reading.read(picture, preparation)
 
@@ -135,7 +134,7 @@ def test_boxes_and_masks_come_back_to_the_pixels_of_the_file(fit):
 def test_a_box_in_the_padding_is_left_out():
     radiograph = reading.read(
         np.eye(200, 100, dtype=np.uint8) * 255,
-        inference.Preparation(64, "pad", None, 0, 8),
+        predictor.Preparation(64, "pad", None, 0, 8),
     )
 
     found = answers.detection(
@@ -156,7 +155,7 @@ def test_cells_of_the_grid_cover_the_file_evenly():
     """Grad-CAM's cells: the brightest lies over what it stands for."""
     radiograph = reading.read(
         np.arange(120 * 80).reshape(120, 80).astype(np.uint16),
-        inference.Preparation(64, "stretch", None, 0, 16),
+        predictor.Preparation(64, "stretch", None, 0, 16),
     )
     cells = np.zeros((2, 2), np.float32)
     cells[1, 0] = 1
@@ -182,7 +181,7 @@ def test_a_forgotten_step_of_preprocessing_is_found(model_folder, tmp_path):
     damage(folder, lambda described: described.update(fit="stretch"))
 
     with pytest.raises(ValueError, match="the pre-processing of the golden picture"):
-        loading.load(folder)
+        loader.load(folder)
 
 
 def test_other_weights_are_found(model_folder, tmp_path):
@@ -196,22 +195,22 @@ def test_other_weights_are_found(model_folder, tmp_path):
     np.savez(path, **kept)
 
     with pytest.raises(ValueError, match="the embedding of the golden picture differs"):
-        loading.load(folder)
+        loader.load(folder)
 
 
 def test_a_folder_that_is_no_model_is_refused(tmp_path, model_folder):
     with pytest.raises(FileNotFoundError, match=r"backbone\.json is missing"):
-        loading.load(tmp_path)
+        loader.load(tmp_path)
     with pytest.raises(ValueError, match="Did you mean 'task'"):
-        loading.load(model_folder("classification"), "tusk")
+        loader.load(model_folder("classification"), "tusk")
     copy = tmp_path / "run"
     shutil.copytree(model_folder("classification"), copy)
     (copy / "backbone" / golden.FILE).write_bytes(b"PK\x03\x04nothing")
     with pytest.raises(ValueError, match="damaged"):
-        loading.load(copy)
+        loader.load(copy)
     (copy / "backbone" / golden.FILE).unlink()
     with pytest.raises(FileNotFoundError, match=r"no golden\.npz"):
-        loading.load(copy)
+        loader.load(copy)
 
 
 def test_arrays_of_another_kind_are_refused(load):

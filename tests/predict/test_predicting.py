@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
-from mtpret_jax.predict import embedding, inputs, journal, predicting, streaming
+from mtpret_jax.inference import embeddings, inputs, journal, predictions, stream
 from tfds_builders.images import reader
 from tfds_builders.phantom_xray import simulator
 
@@ -43,7 +43,7 @@ def table(out):
 def test_every_file_gets_the_answer_it_gets_alone(load, folder, tmp_path):
     model = load("classification")
 
-    outcome = predicting.predict(
+    outcome = predictions.predict(
         model, files_of(folder), tmp_path / "out", batch_size=4, gradcam=True
     )
 
@@ -66,7 +66,7 @@ def test_every_file_gets_the_answer_it_gets_alone(load, folder, tmp_path):
 def test_overlays_and_masks_lie_on_the_pixels_of_the_file(kind, load, folder, tmp_path):
     model = load(kind)
 
-    predicting.predict(
+    predictions.predict(
         model, files_of(folder)[:2], tmp_path / "out", batch_size=2, draw=True
     )
 
@@ -98,35 +98,35 @@ def test_a_stop_in_the_middle_loses_and_repeats_nothing(load, folder, tmp_path):
             raise Stop
 
     with pytest.raises(Stop):
-        predicting.predict(model, files, out, batch_size=2, progress=stop)
+        predictions.predict(model, files, out, batch_size=2, progress=stop)
     lines = out / journal.LINES
     before = lines.read_text()
     lines.write_text(before + '{"file": "cut sho')  # as a kill may leave it
     seen = []
 
-    outcome = predicting.predict(
+    outcome = predictions.predict(
         model, files, out, batch_size=2, progress=lambda item: seen.append(item.file)
     )
 
     assert before.count("\n") == 5  # One of them skipped.
     assert (outcome.before, outcome.done, outcome.skipped) == (4, 2, 1)
     assert [pathlib.Path(f).name for f in seen] == ["3.png", "5.png", "6.png"]
-    whole = predicting.predict(model, files, tmp_path / "whole", batch_size=2)
+    whole = predictions.predict(model, files, tmp_path / "whole", batch_size=2)
     assert whole.before == 0
     assert table(tmp_path / "whole") == sorted(table(out), key=lambda row: row["file"])
 
 
 def test_a_skipped_file_is_tried_again(load, folder, tmp_path):
     model, files, out = load("classification"), files_of(folder)[2:5], tmp_path / "out"
-    assert predicting.predict(model, files, out, batch_size=2).skipped == 1
-    assert predicting.predict(model, files[:1], out, batch_size=2).skipped == 0
+    assert predictions.predict(model, files, out, batch_size=2).skipped == 1
+    assert predictions.predict(model, files[:1], out, batch_size=2).skipped == 0
     assert [row["status"] for row in table(out)] == ["done", "skipped", "done"]
     bad = pathlib.Path(files[1])
     damaged = bad.read_bytes()
 
     bad.write_bytes(pathlib.Path(files[0]).read_bytes())
     try:
-        outcome = predicting.predict(model, files, out, batch_size=2)
+        outcome = predictions.predict(model, files, out, batch_size=2)
     finally:
         bad.write_bytes(damaged)
 
@@ -140,22 +140,22 @@ def test_nothing_is_written_over(load, folder, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("x")
     with pytest.raises(FileExistsError, match="was not begun by this command"):
-        predicting.predict(model, files, tmp_path / "mine", batch_size=1)
-    predicting.predict(model, files, tmp_path / "out", batch_size=1)
+        predictions.predict(model, files, tmp_path / "mine", batch_size=1)
+    predictions.predict(model, files, tmp_path / "out", batch_size=1)
 
     with pytest.raises(FileExistsError, match="gradcam was False, now True"):
-        predicting.predict(model, files, tmp_path / "out", batch_size=1, gradcam=True)
+        predictions.predict(model, files, tmp_path / "out", batch_size=1, gradcam=True)
     with pytest.raises(FileExistsError, match="begun otherwise: model was"):
-        predicting.predict(load("detection"), files, tmp_path / "out", batch_size=1)
+        predictions.predict(load("detection"), files, tmp_path / "out", batch_size=1)
 
 
 def test_what_cannot_be_drawn_is_refused(load, tmp_path):
     with pytest.raises(ValueError, match="--gradcam is for classification"):
-        predicting.predict(
+        predictions.predict(
             load("detection"), [], tmp_path / "out", batch_size=1, gradcam=True
         )
     with pytest.raises(ValueError, match="of classification there are none"):
-        predicting.predict(
+        predictions.predict(
             load("classification"), [], tmp_path / "out", batch_size=1, draw=True
         )
     assert not (tmp_path / "out").exists()
@@ -163,7 +163,7 @@ def test_what_cannot_be_drawn_is_refused(load, tmp_path):
 
 def test_features_go_on_after_a_stop(load, folder, tmp_path, monkeypatch):
     model, files, out = load("backbone"), files_of(folder), tmp_path / "f.npz"
-    monkeypatch.setattr(embedding, "PART", 3)
+    monkeypatch.setattr(embeddings, "PART", 3)
 
     class Stop(Exception):
         pass
@@ -173,10 +173,10 @@ def test_features_go_on_after_a_stop(load, folder, tmp_path, monkeypatch):
             raise Stop
 
     with pytest.raises(Stop):
-        embedding.embed(model, files, out, batch_size=2, progress=stop)
+        embeddings.embed(model, files, out, batch_size=2, progress=stop)
     assert not out.exists()
 
-    before, skipped, _ = embedding.embed(model, files, out, batch_size=2)
+    before, skipped, _ = embeddings.embed(model, files, out, batch_size=2)
 
     assert before == 3
     assert [pathlib.Path(f).name for f, _ in skipped] == ["3.png"]
@@ -189,7 +189,7 @@ def test_features_go_on_after_a_stop(load, folder, tmp_path, monkeypatch):
         assert json.loads(str(arrays["model"]))["kind"] == "backbone"
     assert list(tmp_path.iterdir()) == [out]
     with pytest.raises(FileExistsError, match="nothing is written over"):
-        embedding.embed(model, files, out, batch_size=2)
+        embeddings.embed(model, files, out, batch_size=2)
 
 
 def test_features_as_parquet_are_those_of_npz(load, folder, tmp_path):
@@ -198,7 +198,7 @@ def test_features_as_parquet_are_those_of_npz(load, folder, tmp_path):
     odd.write_bytes(pathlib.Path(files[0]).read_bytes())
 
     for suffix in ("npz", "parquet"):
-        embedding.embed(
+        embeddings.embed(
             model, [*files, str(odd)], tmp_path / f"f.{suffix}", batch_size=4
         )
 
@@ -219,16 +219,16 @@ def test_features_as_parquet_are_those_of_npz(load, folder, tmp_path):
 def test_files_are_read_only_a_little_ahead(load, folder, monkeypatch):
     """Bounded memory: what waits is at most four batches."""
     model, read = load("backbone"), []
-    real = streaming.reading.read
+    real = stream.reading.read
 
     def counted(file, preparation):
         read.append(file)
         return real(file, preparation)
 
-    monkeypatch.setattr(streaming.reading, "read", counted)
+    monkeypatch.setattr(stream.reading, "read", counted)
     files = [str(folder / "0.png")] * 100
-    for done, _ in enumerate(streaming.run(model, files, batch_size=2)):
-        assert len(read) <= done + 4 * 2 + streaming.READERS
+    for done, _ in enumerate(stream.run(model, files, batch_size=2)):
+        assert len(read) <= done + 4 * 2 + stream.READERS
     assert len(read) == 100
 
 
@@ -292,35 +292,35 @@ def test_one_process_writes_to_a_folder(load, folder, tmp_path):
     model, files, out = load("classification"), files_of(folder)[:1], tmp_path / "out"
 
     with journal.alone(out), pytest.raises(FileExistsError, match="another process"):
-        predicting.predict(model, files, out, batch_size=1)
+        predictions.predict(model, files, out, batch_size=1)
     with (
         journal.alone(tmp_path / "f.npz.parts"),
         pytest.raises(FileExistsError, match="another process"),
     ):
-        embedding.embed(model, files, tmp_path / "f.npz", batch_size=1)
+        embeddings.embed(model, files, tmp_path / "f.npz", batch_size=1)
 
-    assert predicting.predict(model, files, out, batch_size=1).done == 1
+    assert predictions.predict(model, files, out, batch_size=1).done == 1
 
 
 @pytest.mark.parametrize("line", ["{}", "null", "[1]", "\0\0", '{"file": 3}', ""])
 def test_a_damaged_line_is_named(line, load, folder, tmp_path):
     model, files, out = load("classification"), files_of(folder)[:1], tmp_path / "out"
-    predicting.predict(model, files, out, batch_size=1)
+    predictions.predict(model, files, out, batch_size=1)
     with (out / journal.LINES).open("a") as file:
         file.write(line + "\n")
 
     with pytest.raises(ValueError, match=r"predictions\.jsonl, line 2: damaged"):
-        predicting.predict(model, files, out, batch_size=1)
+        predictions.predict(model, files, out, batch_size=1)
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"model": '])
 def test_damaged_settings_are_named(content, load, folder, tmp_path):
     model, files, out = load("classification"), files_of(folder)[:1], tmp_path / "out"
-    predicting.predict(model, files, out, batch_size=1)
+    predictions.predict(model, files, out, batch_size=1)
     (out / journal.SETTINGS).write_text(content)
 
     with pytest.raises((ValueError, FileExistsError), match=r"out.*another"):
-        predicting.predict(model, files, out, batch_size=1)
+        predictions.predict(model, files, out, batch_size=1)
 
 
 def test_a_file_that_is_gone_before_it_is_drawn_is_skipped(load, folder, tmp_path):
@@ -336,7 +336,7 @@ def test_a_file_that_is_gone_before_it_is_drawn_is_skipped(load, folder, tmp_pat
             os.remove(files[1])
             pathlib.Path(files[2]).write_bytes(reader.encode_png(np.eye(9, dtype="u1")))
 
-    outcome = predicting.predict(
+    outcome = predictions.predict(
         model, files, tmp_path / "out", batch_size=4, draw=True, progress=progress
     )
 
@@ -349,7 +349,7 @@ def test_a_file_that_is_gone_before_it_is_drawn_is_skipped(load, folder, tmp_pat
 
 def test_files_that_cannot_be_read_are_told_while_others_are_read(load, tmp_path):
     files = [str(tmp_path / f"{n}.png") for n in range(100)]
-    told = streaming.run(load("classification"), files, batch_size=2)
+    told = stream.run(load("classification"), files, batch_size=2)
 
     assert next(told).problem == "No such file or directory"
     pathlib.Path(files[-1]).write_bytes(b"now there is something")
@@ -357,16 +357,16 @@ def test_files_that_cannot_be_read_are_told_while_others_are_read(load, tmp_path
 
 
 def test_an_odd_error_of_a_decoder_skips_the_file_alone(load, folder, monkeypatch):
-    read = streaming.reading.read
+    read = stream.reading.read
 
     def fail(file, preparation):
         if file.endswith("1.png"):
             raise ZeroDivisionError("within a decoder")
         return read(file, preparation)
 
-    monkeypatch.setattr(streaming.reading, "read", fail)
+    monkeypatch.setattr(stream.reading, "read", fail)
 
-    items = list(streaming.run(load("classification"), files_of(folder), batch_size=2))
+    items = list(stream.run(load("classification"), files_of(folder), batch_size=2))
 
     assert items[1].problem == "ZeroDivisionError: within a decoder"
     assert sum(not item.problem for item in items) == 5
@@ -377,14 +377,14 @@ def test_features_try_skipped_files_and_damaged_parts_again(load, folder, tmp_pa
     files = [str(tmp_path / "a.png"), str(tmp_path / "b.png")]
     for _ in range(2):
         with pytest.raises(ValueError, match="None of 2 files could be read"):
-            embedding.embed(model, files, out, batch_size=2)
+            embeddings.embed(model, files, out, batch_size=2)
     for path in files:
         pathlib.Path(path).write_bytes((folder / "0.png").read_bytes())
     part = tmp_path / "features.npz.parts" / "000000.npz"
     assert part.exists()
     part.write_bytes(part.read_bytes()[:100])
 
-    before, skipped, _ = embedding.embed(model, files, out, batch_size=2)
+    before, skipped, _ = embeddings.embed(model, files, out, batch_size=2)
 
     assert (before, skipped) == (0, [])
     assert not part.parent.exists()

@@ -17,10 +17,11 @@ import numpy as np
 from etils import epath
 
 import mtpret_jax
-from mtpret_jax import building, golden, inference, main, starting
 from mtpret_jax import config as schema
-from mtpret_jax.hub import folder as hub
-from mtpret_jax.predict import reading
+from mtpret_jax import main
+from mtpret_jax.experiment import assembly, origin
+from mtpret_jax.export import folder as hub
+from mtpret_jax.inference import golden, predictor, reading
 from mtpret_jax.training import checkpoint
 from tfds_builders import whole
 from tfds_builders.phantom_xray import simulator
@@ -58,8 +59,8 @@ def write_run(work: pathlib.Path, backbone: dict[str, Any]) -> None:
     )
     parsed = schema.parse(config)
     row = parsed.runs["run"]
-    stage = building.build_stage(parsed, row, {})
-    state = jax.jit(lambda key: stage.init(key, building.shape_batches(parsed, row)))(
+    stage = assembly.build_stage(parsed, row, {})
+    state = jax.jit(lambda key: stage.init(key, assembly.shape_batches(parsed, row)))(
         jax.random.key(0)
     )
     rng = np.random.default_rng(0)
@@ -78,8 +79,8 @@ def write_run(work: pathlib.Path, backbone: dict[str, Any]) -> None:
     tree = jax.tree.map(np.asarray, stage.hand_over(state))
     tree["backbone"] = jax.tree_util.tree_map_with_path(drawn, tree["backbone"])
     description = {
-        **starting.description(parsed),
-        **inference.describe(parsed, row, SETS),
+        **origin.description(parsed),
+        **predictor.describe(parsed, row, SETS),
         "image_size": {"contrastive": SIZE},
         "fit": parsed.input.fit,
         "class_names": {},
@@ -93,9 +94,9 @@ def write_run(work: pathlib.Path, backbone: dict[str, Any]) -> None:
     folder = work / "runs" / "run" / "backbone"
     checkpoint.save_backbone(folder, tree, description)
     found = golden.outputs(
-        inference.build(description, ""),
-        inference.part(tree, ""),
-        inference.preparation(description, ""),
+        predictor.build(description, ""),
+        predictor.part(tree, ""),
+        predictor.preparation(description, ""),
     )
     golden.write(epath.Path(folder), {"": found})
     for file, value in (
@@ -111,7 +112,7 @@ def write_prepared(folder: pathlib.Path, pictures: list[np.ndarray]) -> None:
     cut = [pixels[: 60 + 9 * n, n:] for n, pixels in enumerate(pictures)]
     for fit in ("pad", "crop", "stretch"):
         for how, statistics in (("image", None), ("dataset", (0.4, 0.2))):
-            made = inference.Preparation(SIZE, fit, statistics, 100, 16)
+            made = predictor.Preparation(SIZE, fit, statistics, 100, 16)
             model: Any = types.SimpleNamespace(
                 preparation=made, described={"normalisation": how}
             )

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mtpret_jax import building, types
 from mtpret_jax import config as schema
+from mtpret_jax import types
+from mtpret_jax.experiment import assembly, workshop
 from mtpret_jax.stages import contrastive
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
@@ -96,7 +97,7 @@ def random_batch(kind: str, size: int, rows: int, seed: int = 0) -> dict:
 def build(config: schema.ExperimentConfig, run: str) -> Case:
     """The stage of a run of a tiny config, with noise to train on."""
     row = config.runs[run]
-    tasks = building.build_tasks(config, NAMES)
+    tasks = workshop.build_tasks(config, NAMES)
     if row.stage == "contrastive":
         settings = row.contrastive
         arrays = random_batch("contrastive", settings.image_size, settings.batch_size)
@@ -109,8 +110,8 @@ def build(config: schema.ExperimentConfig, run: str) -> Case:
             batches[name] = types.Batch(arrays, name)
     return Case(
         config=config,
-        stage=building.build_stage(config, row, tasks),
-        shapes=building.shape_batches(config, row),
+        stage=assembly.build_stage(config, row, tasks),
+        shapes=assembly.shape_batches(config, row),
         batches=batches,
     )
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from etils import epath
 
-from mtpret_jax import batch_norm, building, preparation
 from mtpret_jax import config as schema
+from mtpret_jax.experiment import assembly, batch_norm, preparation, workshop
 from mtpret_jax.training import sharding
 
 TASKS = ("missing_tooth", "mandible")
@@ -28,7 +28,7 @@ def shop(demo, tmp_path_factory):
         continual=dataclasses.replace(demo.runs["continual"].continual, tasks=TASKS),
     )
     config = dataclasses.replace(demo, runs={"continual": row})
-    return building.open_workshop(config, epath.Path(folder) / "work", folders)
+    return workshop.open_workshop(config, epath.Path(folder) / "work", folders)
 
 
 def _batches(shop, row, task):
@@ -40,14 +40,14 @@ def _batches(shop, row, task):
     alone = dataclasses.replace(row.continual, tasks=(task,))
     shop = dataclasses.replace(shop, config=config)
     row = dataclasses.replace(row, continual=alone)
-    with building.open_streams(shop, row, {task: 0})[task] as stream:
+    with workshop.open_streams(shop, row, {task: 0})[task] as stream:
         return [next(stream) for _ in range(BATCHES)]
 
 
 def test_each_task_gets_its_own_statistics_and_a_backbone_those_of_all(shop):
     row = shop.config.runs["continual"]
-    stage = building.build_stage(shop.config, row, shop.tasks)
-    shapes = building.shape_batches(shop.config, row)
+    stage = assembly.build_stage(shop.config, row, shop.tasks)
+    shapes = assembly.shape_batches(shop.config, row)
     init = sharding.compile_init(lambda key: stage.init(key, shapes), shop.mesh)
     state = init(jax.random.key(0))
     before = jax.device_get(state)

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from mtpret_jax import config as schema
-from mtpret_jax import config_study
+from mtpret_jax.config import study_rules
 from mtpret_jax.study import collect, plan
 
 pytestmark = pytest.mark.smoke
 
 Study = Callable[..., schema.ExperimentConfig]
-ALL = dict(arms=config_study.ARMS, imagenet="weights/r18.safetensors")
+ALL = dict(arms=study_rules.ARMS, imagenet="weights/r18.safetensors")
 
 
 def _ancestors(config: schema.ExperimentConfig, run: str) -> list[str]:
@@ -144,7 +144,7 @@ def test_a_task_held_out_has_the_cells_that_make_sense(study: Study):
     cells = plan.cells(study(**ALL))
     runs = {cell.arm: cell.run for cell in cells if cell.task == "fracture"}
 
-    assert set(config_study.ARMS) - set(runs) == {
+    assert set(study_rules.ARMS) - set(runs) == {
         "contrastive_single",
         "head_carried",
         "unetplusplus",
@@ -337,7 +337,7 @@ def test_a_run_that_was_made_keeps_the_rules(study: Study):
 def test_claims_are_pairs_of_arms(study: Study):
     config = study(claims=("mtpret - scratch", "mtpret - contrastive"))
 
-    assert config_study.claims(config.study) == (
+    assert study_rules.claims(config.study) == (
         ("mtpret", "scratch"),
         ("mtpret", "contrastive"),
     )

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mtpret_jax import building, types
 from mtpret_jax import config as schema
+from mtpret_jax import types
+from mtpret_jax.experiment import workshop
 from mtpret_jax.ops import boxes
 from mtpret_jax.tasks import detection
 
@@ -149,4 +150,4 @@ def test_more_boxes_than_there_is_room_for_are_refused_before_anything_runs():
     )
 
     with pytest.raises(ValueError, match=r"fracture\.detection\.max_boxes: .* least 3"):
-        building._check_split(shop, "fracture", "test")
+        workshop._check_split(shop, "fracture", "test")

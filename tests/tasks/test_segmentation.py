@@ -9,7 +9,8 @@ import optax
 import pytest
 
 from mtpret_jax import config as schema
-from mtpret_jax import config_checks, models, types
+from mtpret_jax import models, types
+from mtpret_jax.config import rules
 from mtpret_jax.ops import losses
 from mtpret_jax.tasks import segmentation
 
@@ -89,14 +90,14 @@ def case(request):
 
 
 def test_every_head_of_the_schema_can_be_built():
-    assert set(segmentation.HEADS) == set(config_checks.HEAD_OPTIONS)
+    assert set(segmentation.HEADS) == set(rules.HEAD_OPTIONS)
     choices = schema.CHOICES[schema.SegmentationConfig, "head"]
     assert set(choices) == set(segmentation.HEADS)
 
 
 def test_every_option_belongs_to_one_head_or_to_all():
     options = {field.name for field in dataclasses.fields(schema.SegmentationConfig)}
-    owned = [name for found in config_checks.HEAD_OPTIONS.values() for name in found]
+    owned = [name for found in rules.HEAD_OPTIONS.values() for name in found]
 
     assert len(owned) == len(set(owned))
     assert options - set(owned) == {"head", "dice_weight"}

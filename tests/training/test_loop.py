@@ -13,9 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mtpret_jax import building, experiment, recording, types
 from mtpret_jax import config as schema
+from mtpret_jax import types
 from mtpret_jax.data import pipeline
+from mtpret_jax.experiment import recording, workfolder, workshop
 from mtpret_jax.training import loop, preemption, sharding, tracing
 
 STEPS = 8
@@ -93,7 +94,7 @@ def make_recorder(tmp_path, *, profile=None, start=0, **options):
         steps=STEPS,
         **options,
     )
-    shop = building.Workshop(
+    shop = workshop.Workshop(
         config=schema.parse(config),
         workdir=tmp_path,
         folders={},
@@ -270,9 +271,9 @@ def test_steps_that_no_run_has_are_refused(tmp_path):
     config = recorder._shop.config
     recorder.close()
 
-    experiment.check_profile(config, range(STEPS - 1, STEPS + 5))
+    workfolder.check_profile(config, range(STEPS - 1, STEPS + 5))
     with pytest.raises(ValueError, match=f"the longest has {STEPS} steps"):
-        experiment.check_profile(config, range(STEPS, STEPS + 5))
+        workfolder.check_profile(config, range(STEPS, STEPS + 5))
 
 
 @pytest.mark.parametrize("text", ["110:100", "5:5", "5", "a:b", "-1:3", ":3", "1:2:3"])

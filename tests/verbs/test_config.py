@@ -11,8 +11,8 @@ import sys
 import pytest
 
 from mtpret_jax import config as schema
-from mtpret_jax import estimate
-from mtpret_jax.verbs import config as verb
+from mtpret_jax.cli import config as verb
+from mtpret_jax.experiment import estimate
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 

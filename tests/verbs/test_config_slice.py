@@ -5,10 +5,11 @@ from typing import Any
 import jax
 import pytest
 
-from mtpret_jax import command, estimate
 from mtpret_jax import config as schema
 from mtpret_jax.ahead import topologies
-from mtpret_jax.verbs import config as verb
+from mtpret_jax.cli import command
+from mtpret_jax.cli import config as verb
+from mtpret_jax.experiment import estimate
 
 SLICE = "tpu:v5e:2x2"
 

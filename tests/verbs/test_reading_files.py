@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from mtpret_jax import main
-from mtpret_jax.predict import journal
+from mtpret_jax.inference import journal
 from tests.predict import conftest as models
 from tfds_builders.images import reader
 from tfds_builders.phantom_xray import simulator

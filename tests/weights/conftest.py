@@ -9,8 +9,8 @@ import jax
 import numpy as np
 import pytest
 
-from mtpret_jax import building
 from mtpret_jax import config as schema
+from mtpret_jax.experiment import assembly, workshop
 from mtpret_jax.training import checkpoint
 
 NAMES = {
@@ -52,9 +52,9 @@ def make_config(kind: str, backbone: dict[str, Any], **task: Any) -> Any:
 
 def state_shapes(config: schema.ExperimentConfig) -> Any:
     """The state of the config's run, as shapes."""
-    tasks = building.build_tasks(config, {"hand": NAMES})
-    stage = building.build_stage(config, config.runs["run"], tasks)
-    batches = building.shape_batches(config, config.runs["run"])
+    tasks = workshop.build_tasks(config, {"hand": NAMES})
+    stage = assembly.build_stage(config, config.runs["run"], tasks)
+    batches = assembly.shape_batches(config, config.runs["run"])
     return jax.eval_shape(lambda: stage.init(jax.random.key(0), batches))
 
 

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from mtpret_jax import config as schema
-from mtpret_jax import experiment, export, preparation, starting
+from mtpret_jax.experiment import origin, preparation, workfolder
+from mtpret_jax.export import torch_layout
 from mtpret_jax.training import checkpoint
 from mtpret_jax.weights import files, networks
 
@@ -33,7 +34,7 @@ def header(path):
 def test_the_tensors_of_a_run_are_written_as_they_are(kind, work_folder, tmp_path):
     work, network = work_folder(kind)
 
-    facts = export.export(work, "run", tmp_path / "out")
+    facts = torch_layout.export(work, "run", tmp_path / "out")
 
     tensors, stem = networks.to_torchvision(network, kind)
     found = files.read(tmp_path / "out" / "model.safetensors")
@@ -63,7 +64,7 @@ def test_the_tensors_of_a_run_are_written_as_they_are(kind, work_folder, tmp_pat
 def test_a_narrow_network_says_how_wide_it_is(work_folder, tmp_path):
     work, _ = work_folder("classification", {"in_channels": 1}, exclusive=False)
 
-    facts = export.export(work, "run", tmp_path / "out")
+    facts = torch_layout.export(work, "run", tmp_path / "out")
 
     assert facts["torchvision"] == {
         "resnet": {"name": "resnet18", "width": 8, "num_classes": 3}
@@ -76,7 +77,7 @@ def test_a_narrow_network_says_how_wide_it_is(work_folder, tmp_path):
 def test_a_classifier_is_told_by_its_classes_and_input(work_folder, tmp_path):
     work, _ = work_folder("classification", {"width": 64})
 
-    facts = export.export(work, "run", tmp_path / "out")
+    facts = torch_layout.export(work, "run", tmp_path / "out")
 
     assert facts["torchvision"] == {
         "resnet": {"name": "resnet18", "width": 64, "num_classes": 3}
@@ -94,7 +95,7 @@ def test_masks_name_dilation_rates_and_the_auxiliary_head(work_folder, tmp_path)
     options = {"output_stride": 8, "rates": (2, 4), "dropout": 0.25}
     work, _ = work_folder("segmentation", {"width": 64}, segmentation=options)
 
-    facts = export.export(work, "run", tmp_path / "out")
+    facts = torch_layout.export(work, "run", tmp_path / "out")
 
     assert facts["torchvision"] == {
         "resnet": {
@@ -122,7 +123,7 @@ def test_dilation_follows_the_output_stride(stride, dilation, work_folder, tmp_p
     options = {"output_stride": stride, "auxiliary_weight": 0.0}
     work, _ = work_folder("segmentation", {"width": 64}, segmentation=options)
 
-    built = export.export(work, "run", tmp_path / "out")["torchvision"]
+    built = torch_layout.export(work, "run", tmp_path / "out")["torchvision"]
 
     assert built["resnet"]["replace_stride_with_dilation"] == dilation
     assert built["aux_classifier"] is None
@@ -137,7 +138,7 @@ def test_boxes_name_all_that_decides_what_is_found(work_folder, tmp_path):
     }
     work, _ = work_folder("detection", {"width": 64}, detection=options)
 
-    facts = export.export(work, "run", tmp_path / "out")
+    facts = torch_layout.export(work, "run", tmp_path / "out")
 
     built = facts["torchvision"]
     assert facts["class_names"] == ["__background__", "a", "b"]
@@ -173,7 +174,7 @@ def test_the_statistics_of_a_set_are_told_where_they_normalise(work_folder, tmp_
     config["input"]["normalisation"] = "dataset"
     (work / "config.json").write_text(json.dumps(config))
 
-    facts = export.export(work, "run", tmp_path / "out")
+    facts = torch_layout.export(work, "run", tmp_path / "out")
 
     assert facts["input"]["pixel_mean"] == 0.25
     assert facts["input"]["pixel_std"] == 0.5
@@ -181,7 +182,7 @@ def test_the_statistics_of_a_set_are_told_where_they_normalise(work_folder, tmp_
 
 def refused(error, *arguments):
     with pytest.raises(error) as raised:
-        export.export(*arguments)
+        torch_layout.export(*arguments)
     return str(raised.value)
 
 
@@ -288,7 +289,7 @@ def test_a_trained_run_is_exported_and_another_starts_from_it(tmp_path):
     )
     parsed = schema.parse(config)
     folders = preparation.prepare(parsed.datasets, tmp_path / "data")
-    experiment.run(parsed, tmp_path / "work", folders)
+    workfolder.run(parsed, tmp_path / "work", folders)
 
     done = call(
         f"--workdir={tmp_path / 'work'}",
@@ -314,6 +315,6 @@ def test_a_trained_run_is_exported_and_another_starts_from_it(tmp_path):
     config.runs.again = schema.run(
         stage="finetune", finetune={"task": "fracture"}, init_from=str(path)
     )
-    found = starting.check(schema.parse(config))[str(path)]
+    found = origin.check(schema.parse(config))[str(path)]
     assert found["left_out"] == ["fc.bias", "fc.weight"]
     assert found["sha256"] == facts["sha256"]

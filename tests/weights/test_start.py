@@ -10,16 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mtpret_jax import (
-    building,
-    experiment,
-    models,
-    preparation,
-    running,
-    starting,
-    types,
-)
 from mtpret_jax import config as schema
+from mtpret_jax import models, types
+from mtpret_jax.experiment import (
+    assembly,
+    one_run,
+    origin,
+    preparation,
+    workfolder,
+    workshop,
+)
 from mtpret_jax.training import checkpoint
 from mtpret_jax.weights import layout
 
@@ -103,11 +103,9 @@ def weights(tmp_path):
 @pytest.mark.parametrize("run", ["contrastive", "continual", "imagenet"])
 def test_every_stage_starts_from_the_file(run, weights, tmp_path):
     parsed = schema.parse(config(weights))
-    facts = starting.check(parsed)
+    facts = origin.check(parsed)
 
-    state = starting.carry(
-        parsed, run, fresh(parsed, run), runs=tmp_path, weights=facts
-    )
+    state = origin.carry(parsed, run, fresh(parsed, run), runs=tmp_path, weights=facts)
 
     body = types.Variables(state.params["backbone"], state.model_state["backbone"])
     out = layout.to_torchvision(
@@ -118,7 +116,7 @@ def test_every_stage_starts_from_the_file(run, weights, tmp_path):
 
 
 def test_the_facts_of_a_file_are_its_name_hash_and_stem(weights):
-    facts = starting.check(schema.parse(config(weights, channels=1)))
+    facts = origin.check(schema.parse(config(weights, channels=1)))
 
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     assert facts == {
@@ -133,22 +131,22 @@ def test_the_facts_of_a_file_are_its_name_hash_and_stem(weights):
 
 def test_a_file_that_does_not_fit_is_refused_before_anything_runs(tmp_path):
     deep = save(tmp_path / "deep.safetensors", body_weights(name="resnet50"))
-    found = message(starting.check, schema.parse(config(deep)))
+    found = message(origin.check, schema.parse(config(deep)))
     assert found.startswith(
         f"config.runs.contrastive.init_from ({deep}): the file lacks ["
     )
     assert "ResNet-50 of width 8, the config wants ResNet-18 of width 8" in found
 
     gone = schema.parse(config(tmp_path / "gone.pth"))
-    found = message(starting.check, gone, error=FileNotFoundError)
+    found = message(origin.check, gone, error=FileNotFoundError)
     assert found == f"No file of weights '{tmp_path / 'gone.pth'}'."
 
 
 def fresh(parsed, run):
     """The state that a run begins with, all zeros."""
-    tasks = building.build_tasks(parsed, NAMES)
-    stage = building.build_stage(parsed, parsed.runs[run], tasks)
-    batches = building.shape_batches(parsed, parsed.runs[run])
+    tasks = workshop.build_tasks(parsed, NAMES)
+    stage = assembly.build_stage(parsed, parsed.runs[run], tasks)
+    batches = assembly.shape_batches(parsed, parsed.runs[run])
     shapes = jax.eval_shape(lambda: stage.init(jax.random.key(0), batches))
     return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
@@ -165,18 +163,18 @@ def test_the_head_of_a_file_is_carried_where_asked(tmp_path):
     fc = {"fc.weight": np.full((2, 64), 3, np.float32), "fc.bias": np.ones(2, "f4")}
     path = save(tmp_path / "whole.safetensors", body_weights() | fc)
     parsed = schema.parse(config(path, imagenet={"finetune": {"head": "carried"}}))
-    facts = starting.check(parsed)
+    facts = origin.check(parsed)
     start = fresh(parsed, "imagenet")
 
-    starting.check_head(parsed, "imagenet", start)
-    state = starting.carry(parsed, "imagenet", start, runs=tmp_path, weights=facts)
+    origin.check_head(parsed, "imagenet", start)
+    state = origin.carry(parsed, "imagenet", start, runs=tmp_path, weights=facts)
 
     head = state.params["heads"]["fracture"]["fc"]
     np.testing.assert_array_equal(head["kernel"], fc["fc.weight"].T)
     np.testing.assert_array_equal(head["bias"], fc["fc.bias"])
     body = state.params["backbone"]
     np.testing.assert_array_equal(body["bn1"]["bias"], body_weights()["bn1.bias"])
-    state = starting.carry(
+    state = origin.carry(
         parsed, "continual", fresh(parsed, "continual"), runs=tmp_path, weights=facts
     )
     assert not np.asarray(state.params["heads"]["fracture"]["fc"]["kernel"]).any()
@@ -189,7 +187,7 @@ def test_a_head_of_other_classes_is_refused_before_anything_runs(tmp_path):
     folders = preparation.prepare(schema.parse(asked).datasets, tmp_path / "data")
 
     found = message(
-        building.open_workshop, schema.parse(asked), tmp_path / "work", folders
+        workshop.open_workshop, schema.parse(asked), tmp_path / "work", folders
     )
 
     assert found.startswith(f"config.runs.imagenet.init_from ({path}): ")
@@ -206,12 +204,12 @@ def test_a_head_of_other_classes_is_refused_before_anything_runs(tmp_path):
 )
 def test_a_folder_with_a_head_of_other_classes_is_refused(known, part, tmp_path):
     asked = config(tmp_path, imagenet={"finetune": {"head": "carried"}})
-    facts = starting.description(schema.parse(asked)) | {"class_names": known}
+    facts = origin.description(schema.parse(asked)) | {"class_names": known}
     (tmp_path / "backbone.json").write_text(json.dumps(facts))
     folders = preparation.prepare(schema.parse(asked).datasets, tmp_path / "data")
 
     found = message(
-        building.open_workshop, schema.parse(asked), tmp_path / "work", folders
+        workshop.open_workshop, schema.parse(asked), tmp_path / "work", folders
     )
 
     assert found.startswith(f"config.runs.imagenet.init_from ({tmp_path}): ")
@@ -220,23 +218,23 @@ def test_a_folder_with_a_head_of_other_classes_is_refused(known, part, tmp_path)
 
 def test_a_file_that_changes_under_way_is_noticed(weights, tmp_path):
     parsed = schema.parse(config(weights))
-    facts = starting.check(parsed)
+    facts = origin.check(parsed)
     changed = body_weights()
     changed["bn1.bias"] = changed["bn1.bias"] + 1
     save(weights, changed)
 
     found = message(
-        starting.carry, parsed, "imagenet", None, runs=tmp_path, weights=facts
+        origin.carry, parsed, "imagenet", None, runs=tmp_path, weights=facts
     )
 
     assert found.endswith("the file has changed since the command began.")
-    experiment.claim_workdir(parsed, tmp_path / "work", {}, weights=facts)
+    workfolder.claim_workdir(parsed, tmp_path / "work", {}, weights=facts)
     found = message(
-        experiment.claim_workdir,
+        workfolder.claim_workdir,
         parsed,
         tmp_path / "work",
         {},
-        weights=starting.check(parsed),
+        weights=origin.check(parsed),
     )
     assert "weights.json differs from this call: " in found
     assert ".sha256: was " in found
@@ -252,17 +250,17 @@ def test_a_run_names_the_file_in_its_results(weights, tmp_path):
     parsed = schema.parse(asked)
     row, work = parsed.runs["contrastive"], tmp_path / "work"
     folders = preparation.prepare(parsed.datasets, tmp_path / "data")
-    shop = building.open_workshop(parsed, work, folders)
-    stage = building.build_stage(parsed, row, shop.tasks)
-    batches = building.shape_batches(parsed, row)
+    shop = workshop.open_workshop(parsed, work, folders)
+    stage = assembly.build_stage(parsed, row, shop.tasks)
+    batches = assembly.shape_batches(parsed, row)
     run = work / "runs" / "contrastive"
     checkpoints = checkpoint.RunCheckpoints(run / "checkpoints")
 
-    state, start = running._start(shop, "contrastive", stage, batches, checkpoints)
-    running._end(shop, "contrastive", stage, state, {})
+    state, start = one_run._start(shop, "contrastive", stage, batches, checkpoints)
+    one_run._end(shop, "contrastive", stage, state, {})
 
     checkpoints.close()
-    facts = starting.check(parsed)[str(weights)]
+    facts = origin.check(parsed)[str(weights)]
     tree, described = checkpoint.load_backbone(run / "backbone", {})
     assert start == 0
     assert described["parent"] == facts

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mtpret_jax import config as schema
-from mtpret_jax import config_compute
+from mtpret_jax.config import budget
 from mtpret_jax.metrics import comparison
 from mtpret_jax.study import collect, comparing, page, plan
 
@@ -256,5 +256,5 @@ def _run(config: schema.ExperimentConfig, name: str) -> dict[str, Any]:
     row = config.runs[name]
     found = {"name": name, "stage": row.stage, "arm": row.arm or None, "steps": 100}
     found |= {"parent": row.init_from or None, "finished": True, "seconds": 61.0}
-    found |= {"compute": dataclasses.asdict(config_compute.compute(config, name))}
+    found |= {"compute": dataclasses.asdict(budget.compute(config, name))}
     return {**found, "images_per_second": 41.3, "pools": []}

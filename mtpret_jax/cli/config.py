@@ -1,0 +1,160 @@
+"""What a config comes to, before anything runs.
+
+  config show  --config=configs/demo.py     every option, with what it inherits
+  config check --config=configs/demo.py     rules, parameters, memory, time
+  config check --config=configs/demo.py --for=tpu:v5e:4x4    compiled for that slice
+
+`check` does a few steps of each kind of run on blank pictures, on this machine. With
+`--for` it compiles each step for a slice of TPUs instead, on any machine with the extra
+`tpu`: memory, operations, cycles and exchanges of a chip, and the largest batch. All
+take changes like the training itself: --config.seed=1.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from absl import app, flags
+from etils import epath
+from ml_collections import config_flags
+
+from mtpret_jax import config as schema
+from mtpret_jax.cli import command, config_slice, devices
+from mtpret_jax.data import sources
+from mtpret_jax.experiment import estimate, precision, preparation
+from mtpret_jax.study import plan
+from mtpret_jax.training import sharding
+
+PARTS = ("show", "check")
+
+
+def run(program: str, arguments: Sequence[str]) -> int:
+    """Exit code: 0, or 1 where the config breaks a rule or does not fit its slice."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        sys.stdout.write(f"{__doc__}")
+        return command.DONE if arguments else command.USAGE
+    part, *rest = arguments
+    if part not in PARTS:
+        return command.wrong(f"{program} has no '{part}'.", part, PARTS)
+    # Defined here, since other verbs have flags of the same names.
+    config = config_flags.DEFINE_config_file("config", None, "The config file.")
+    data_dir = flags.DEFINE_string(
+        "data_dir", None, "With check: prepared sets, to take their classes."
+    )
+    topology = flags.DEFINE_string(
+        "for", None, "With check: a slice to compile for, such as tpu:v5e:4x4."
+    )
+
+    def main(left: list[str]) -> int:
+        if len(left) > 1:
+            raise app.UsageError(f"Unknown arguments: {left[1:]}.")
+        parsed = schema.parse(config.value)
+        if part == "show":
+            sys.stdout.write(f"{json.dumps(schema.as_dict(parsed), indent=2)}\n")
+            return command.DONE
+        lines = []
+        for line in check(parsed, data_dir.value, topology.value):
+            sys.stdout.write(f"{line}\n")
+            sys.stdout.flush()
+            lines.append(line)
+        return code(lines)
+
+    command.run(
+        main,
+        usage=f"{program} {part} --config=configs/demo.py",
+        required=("config",),
+        about=__doc__,
+        arguments=rest,
+    )
+
+
+def code(lines: Sequence[str]) -> int:
+    """Exit code of what `check` said."""
+    wrong = any(line.lstrip().startswith("problem:") for line in lines)
+    return command.MISTAKE if wrong else command.DONE
+
+
+def check(
+    config: schema.ExperimentConfig, data_dir: str | None, topology: str | None = None
+) -> Iterator[str]:
+    """Lines on what the config costs, as they are known; its rules hold."""
+    expanded = plan.expand(config)
+    prepared = _names(expanded, data_dir)
+    names = preparation.class_names(expanded.datasets) | prepared
+    if topology:
+        yield from config_slice.check(expanded, names, topology)
+    else:
+        devices.require()
+        yield from _tried(expanded, names)
+    others = [name for name in expanded.datasets if name not in prepared]
+    if others:
+        yield (
+            "Not prepared in --data_dir, taken to have the classes that the config "
+            f"names: {', '.join(others)}."
+        )
+
+
+def _tried(
+    expanded: schema.ExperimentConfig, names: dict[str, dict[str, Any]]
+) -> Iterator[str]:
+    """Lines on what the config costs on this machine."""
+    platform = precision.platform(sharding.make_mesh())
+    expanded = precision.settle(expanded, platform)
+    yield (
+        "Compiles and tries a step of every kind of run, which may take minutes. In "
+        f"{expanded.backbone.compute_dtype}, on '{platform}'."
+    )
+    yield (
+        f"{'runs':>4} {'stage':<12}{'parameters':>12}{'state':>10}{'a step needs':>14}"
+        f"{'a step':>10}{'all':>9}  tasks"
+    )
+    costs = []
+    for cost in estimate.estimate(expanded, names):
+        costs.append(cost)
+        needs = "?" if math.isnan(cost.step_bytes) else _size(cost.step_bytes)
+        yield (
+            f"{len(cost.runs):>4} {cost.stage:<12}{cost.parameters:>12,}"
+            f"{_size(cost.state_bytes):>10}{needs:>14}{cost.step_seconds:>8.3g} s"
+            f"{_time(cost.seconds):>9}  {', '.join(cost.tasks) or 'all images'}"
+        )
+    total = sum(cost.seconds for cost in costs)
+    yield (
+        f"{len(expanded.runs)} runs, about {_time(total)} on this machine, without "
+        "compiling, reading, evaluating and reporting."
+    )
+
+
+def _names(
+    config: schema.ExperimentConfig, data_dir: str | None
+) -> dict[str, dict[str, Any]]:
+    """Class names of the sets that are prepared."""
+    found: dict[str, dict[str, Any]] = {}
+    if not data_dir:
+        return found
+    for name, row in config.datasets.items():
+        try:
+            folder = sources.locate(epath.Path(data_dir).expanduser(), name, row)
+        except FileNotFoundError:
+            continue  # `check` says so.
+        metadata = sources.read_metadata(folder)
+        found[name] = {
+            "label_names": metadata.label_names,
+            "mask_names": metadata.mask_names,
+            "object_names": metadata.object_names,
+        }
+    return found
+
+
+def _size(count: float) -> str:
+    mebibytes = count / 2**20
+    return f"{mebibytes:.0f} MiB" if mebibytes < 1000 else f"{mebibytes / 1024:.1f} GiB"
+
+
+def _time(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,48 @@
+"""A run as a folder for PyTorch, Hugging Face and JAX.
+
+    mtpret_jax export --workdir=runs/demo --run=contrastive --out=exported
+
+Writes model.safetensors in torchvision's layout, config.json,
+preprocessor_config.json, model.jax_export (a serialised function), golden.npz and a
+model card (README.md) filled from the run. Each is read again and compared. With
+--data_dir, training.csv names every image that the run and those before it learnt from.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+from collections.abc import Sequence
+
+from mtpret_jax.cli import command, devices
+from mtpret_jax.export import folder, training_images
+from mtpret_jax.training import preemption
+
+
+def run(program: str, arguments: Sequence[str]) -> int:
+    """Exit code: 0."""
+    parser = command.Parser(program, __doc__)
+    parser.add_argument("--workdir", required=True, help="of the training")
+    parser.add_argument("--run", required=True, help="a run of it that has ended")
+    parser.add_argument("--out", required=True, help="folder: not there, or empty")
+    parser.add_argument("--data_dir", help="of its prepared sets: adds training.csv")
+    options = parser.parse(arguments)
+
+    def body() -> int:
+        preemption.listen()  # A stop takes the half-written folder away.
+        devices.require()
+        workdir, out = (
+            pathlib.Path(path).expanduser() for path in (options.workdir, options.out)
+        )
+        images = ""
+        if options.data_dir:
+            data_dir = pathlib.Path(options.data_dir).expanduser()
+            images = training_images.table(workdir, options.run, data_dir)
+        differences = folder.write(workdir, options.run, out, images=images)
+        worst = max(differences.values())
+        sys.stdout.write(
+            f"Written to {out}, read again; features differ by {worst:.1e} at most.\n"
+        )
+        return command.DONE
+
+    return command.call(body, verbosity=options.verbosity)

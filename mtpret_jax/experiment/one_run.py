@@ -1,0 +1,368 @@
+"""One run: from its start to its backbone, predictions and `run.json`."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+
+import mtpret_jax
+from mtpret_jax import config as schema
+from mtpret_jax import types
+from mtpret_jax.data import pipeline
+from mtpret_jax.experiment import (
+    assembly,
+    batch_norm,
+    frozen,
+    origin,
+    pool,
+    prediction_files,
+    recording,
+    workshop,
+)
+from mtpret_jax.inference import golden, predictor
+from mtpret_jax.metrics import classification, operating_points, segmentation
+from mtpret_jax.training import (
+    checkpoint,
+    evaluation,
+    files,
+    loop,
+    preemption,
+    sharding,
+)
+from tfds_builders import prepared, whole
+
+_LOG = logging.getLogger(__name__)
+
+
+def run_one(
+    shop: workshop.Workshop, name: str, go_on: Callable[[], None] = lambda: None
+) -> None:
+    """Takes one run from its start, or its newest checkpoint, to `run.json`.
+
+    Args:
+      shop: What all runs share.
+      name: Of the run.
+      go_on: Called before anything is written; raises where it must not be.
+
+    Raises:
+      preemption.Preempted: If asked to stop; the next call goes on.
+    """
+    shop = workshop.fit(shop, name)
+    config, row = shop.config, shop.config.runs[name]
+    stage = assembly.build_stage(config, row, shop.tasks)
+    batches = assembly.shape_batches(config, row)
+    checkpoints = checkpoint.RunCheckpoints(shop.run_folder(name) / "checkpoints")
+    recorder = streams = None
+    try:
+        state, start = _start(shop, name, stage, batches, checkpoints)
+        if row.stage == "finetune" and row.finetune.frozen:
+            _measure_start(shop, name, stage, batches, None if start else state, go_on)
+        segments = stage.segments()
+        consumed = loop.batches_before(segments, start)
+        streams = workshop.open_streams(shop, row, consumed)
+        go_on()
+        recorder = recording.Recorder(shop, name, segments, checkpoints, start)
+
+        def hook(*step: Any) -> None:
+            go_on()
+            recorder(*step)
+
+        begin, step = sharding.compile_stage(stage, shop.mesh)
+        timed, step = recorder.watch(streams, step)
+        began = time.monotonic()
+        with preemption.held(), jax.transfer_guard("disallow"):
+            state = loop.fit(
+                segments,
+                state,
+                timed,
+                start=start,
+                begin=begin,
+                step=step,
+                put=lambda batch: sharding.put(batch, shop.mesh),
+                hook=hook,
+            )
+        facts = {"seconds": time.monotonic() - began, "resumed_at": start}
+        facts |= recorder.speed()
+        if row.stage == "finetune":
+            state, choice = _chosen(shop, row, stage, batches, checkpoints)
+            facts |= choice | _test(shop, name, recorder, state)
+            if row.finetune.frozen:
+                facts["frozen"] = frozen.read(_predictions(shop, name))
+        if row.stage == "continual":
+            state = recorder.estimator.of_all(state)
+        go_on()
+        _end(shop, name, stage, state, facts)
+    finally:
+        if recorder is not None:
+            recorder.close()
+        for stream in (streams or {}).values():
+            stream.close()
+        checkpoints.close()
+    give_back(shop, name)
+
+
+def give_back(shop: workshop.Workshop, name: str) -> None:
+    """Removes the checkpoints of a run that has ended: its backbone is what stays."""
+    folder = shop.run_folder(name) / "checkpoints"
+    if jax.process_index() == 0 and folder.exists():
+        folder.rmtree()
+
+
+def _template(
+    shop: workshop.Workshop, stage: types.Stage, batches: Mapping[str, types.Batch]
+) -> types.TrainState:
+    """Shapes and shardings of a state."""
+    shapes = jax.eval_shape(lambda key: stage.init(key, batches), jax.random.key(0))
+    everywhere = sharding.replicated(shop.mesh)
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere),
+        shapes,
+    )
+
+
+def _start(
+    shop: workshop.Workshop,
+    name: str,
+    stage: types.Stage,
+    batches: Mapping[str, types.Batch],
+    checkpoints: checkpoint.RunCheckpoints,
+) -> tuple[types.TrainState, int]:
+    """The state to go on from, and the steps it has done."""
+    # 1. This run's own newest checkpoint.
+    latest = checkpoints.latest()
+    if latest is not None:
+        _LOG.info("Run '%s' goes on from step %d.", name, latest)
+        return checkpoints.restore(latest, _template(shop, stage, batches)), latest
+    return _begin(shop, name, stage, batches), 0
+
+
+def _begin(
+    shop: workshop.Workshop,
+    name: str,
+    stage: types.Stage,
+    batches: Mapping[str, types.Batch],
+) -> types.TrainState:
+    """The state before the first step."""
+    config, row = shop.config, shop.config.runs[name]
+    # 2. Fresh, and 3. another run's weights in place of the fresh ones.
+    init = sharding.compile_init(lambda key: stage.init(key, batches), shop.mesh)
+    state = init(jax.random.key(config.seed_of(row)))
+    if row.init_from:
+        state = origin.carry(
+            config, name, state, runs=shop.workdir / "runs", weights=shop.weights
+        )
+    # 4. Statistics of the new images, the same for every arm.
+    if row.stage == "finetune":
+        looked_at = row.finetune.batch_norm_batches
+        state = batch_norm.Estimator(shop, row, looked_at).of_all(state)
+    return state
+
+
+def _measure_start(
+    shop: workshop.Workshop,
+    name: str,
+    stage: types.Stage,
+    batches: Mapping[str, types.Batch],
+    state: types.TrainState | None,
+    go_on: Callable[[], None],
+) -> None:
+    """Measures the run's start as it is; see `frozen`. Once, however often it stops.
+
+    `state` is the start; None where the run is past it, which then is made anew.
+    """
+    row = shop.config.runs[name]
+    folder = _predictions(shop, name)
+    if frozen.read(folder) is not None:
+        return
+    if state is None:
+        state = _begin(shop, name, stage, batches)
+    found, facts = frozen.evaluate(shop, row, state)
+    go_on()
+    frozen.write(folder, found, facts)
+
+
+def _predictions(shop: workshop.Workshop, name: str) -> epath.Path:
+    """Where what a fine-tuning predicts is kept."""
+    task = shop.config.runs[name].finetune.task
+    return shop.run_folder(name) / "predictions" / task
+
+
+def _chosen(
+    shop: workshop.Workshop,
+    row: schema.RunConfig,
+    stage: types.Stage,
+    batches: Mapping[str, types.Batch],
+    checkpoints: checkpoint.RunCheckpoints,
+) -> tuple[types.TrainState, dict[str, Any]]:
+    """The state that validation likes best, or the last one."""
+    selection = row.finetune.selection
+    if selection == "auto":
+        _, value = checkpoints.best()
+        selection = "last" if value is None else "validation"
+    best = checkpoints.best if selection == "validation" else checkpoints.newest
+    step, value = best()
+    state = checkpoints.restore(step, _template(shop, stage, batches))
+    return state, {"selection": selection, "best_step": step, "best_value": value}
+
+
+def _test(
+    shop: workshop.Workshop,
+    name: str,
+    recorder: recording.Recorder,
+    state: types.TrainState,
+) -> dict[str, Any]:
+    """Predicts validation, by which thresholds are chosen, and test, once."""
+    task = shop.config.runs[name].finetune.task
+    folder = _predictions(shop, name)
+    samples = {"validation": 0, "test": shop.config.report.samples}
+    for split, count in samples.items():
+        worst = evaluation.Worst(shop.tasks[task].metric(), count) if count else None
+        records, kept = recorder.evaluate(
+            task, split, state, samples=count, worst=worst
+        )
+        source = shop.open_set(shop.config.tasks[task].dataset, split)
+        prediction_files.write_predictions(folder, source, records)
+        if kept:
+            prediction_files.write_arrays(folder / f"{split}.samples.npz", kept)
+        if worst is not None:
+            prediction_files.write_arrays(folder / f"{split}.worst.npz", worst.arrays)
+    if shop.config.tasks[task].kind != "segmentation":
+        return {}
+    return {"best_dice_of_grid": _best_dice_of_grid(shop, shop.config.runs[name])}
+
+
+def _best_dice_of_grid(shop: workshop.Workshop, row: schema.RunConfig) -> float:
+    """About the best Dice that the output grid can reach on the test split."""
+    task = row.finetune.task
+    for name, other in shop.config.runs.items():  # The same for every arm.
+        ended = shop.run_folder(name) / "run.json"
+        if other.stage == "finetune" and other.finetune.task == task and ended.exists():
+            return whole.read_json(ended)["best_dice_of_grid"]
+    truth, known = [], []
+    everything = dataclasses.replace(shop, shard=pipeline.Shard())
+    with workshop.open_split(everything, row, task, "test") as batches:
+        for batch in batches:
+            valid = batch.arrays["example_valid"]
+            truth.append(batch.arrays["segmentation"][valid])
+            known.append(batch.arrays["pixel_known"][valid])
+    drawn: Any = shop.tasks[task]  # Of the kind that has a grid.
+    return segmentation.best_dice(
+        np.concatenate(truth),
+        np.concatenate(known),
+        output_stride=drawn.grid_stride,
+        num_classes=len(drawn.class_names),
+    )
+
+
+def _end(
+    shop: workshop.Workshop,
+    name: str,
+    stage: types.Stage,
+    state: types.TrainState,
+    facts: Mapping[str, Any],
+) -> None:
+    """Writes the backbone with its description, then marks the run as ended."""
+    config, row = shop.config, shop.config.runs[name]
+    folder = shop.run_folder(name)
+    names = row.tasks
+    sizes = {task: config.tasks[task].image_size for task in names}
+    sizes = sizes or {"contrastive": row.contrastive.image_size}
+    steps = int(jax.device_get(state.step))
+    pools = pool.lineage(config, name, shop.workdir / "runs", shop.findings)
+    sets = [config.tasks[task].dataset for task in names] or row.contrastive.datasets
+    made = {each: prepared.read_preparation(shop.folders[each]) for each in sets}
+    description = {
+        **origin.description(config),
+        **predictor.describe(config, row, made),
+        "reader": _reader(made),
+        "image_size": sizes,
+        "fit": config.input.fit,
+        "class_names": {
+            task: list(shop.tasks[task].metric().class_names) for task in names
+        },
+        "decisions": _decisions(shop, name),
+        "run": name,
+        "stage": row.stage,
+        "parent": origin.parent(row, shop.weights),
+        "pools": pools,
+        "steps": steps,
+        "mtpret_jax": mtpret_jax.__version__,
+    }
+    tree = stage.hand_over(state)
+    checkpoint.save_backbone(folder / "backbone", tree, description)
+    if jax.process_index() == 0:
+        _write_golden(folder / "backbone", tree, description)
+    body = jax.tree.leaves(state.params["backbone"])
+    result = {
+        "name": name,
+        "stage": row.stage,
+        "arm": row.arm,
+        "task": names[0] if row.stage == "finetune" else None,
+        "tasks": list(names),
+        "seed": config.seed_of(row),
+        "labels": {
+            task: {split: shop.labels(row, task, split) for split in _splits(row)}
+            for task in names
+        },
+        "learning_rate": {
+            task: row.optimizer.learning_rate * scale
+            for task, scale in assembly.rate_scales(config, row).items()
+        },
+        "parent": origin.parent_name(row, shop.weights),
+        "pools": pools,
+        "steps": sum(segment.steps for segment in stage.segments()),
+        "parameters": sum(leaf.size for leaf in body),
+        "finished": True,
+        **facts,
+    }
+    if jax.process_index() == 0:
+        whole.write_json(folder / "run.json", result)
+    files.wait_for_all(f"end of {name}")
+
+
+def _reader(made: Mapping[str, Mapping[str, Any]]) -> str:
+    """The version of what read the pictures of sets, or several of them."""
+    return ", ".join(sorted({each.get("reader", "1") for each in made.values()}))
+
+
+def _decisions(shop: workshop.Workshop, name: str) -> dict[str, Any]:
+    """What validation says of a classifier's probabilities, if it has enough to say."""
+    row = shop.config.runs[name]
+    task = row.finetune.task
+    if row.stage != "finetune":
+        return {}
+    metric = shop.tasks[task].metric()
+    if not isinstance(metric, classification.ClassificationMetric):
+        return {}
+    records = whole.read_arrays(_predictions(shop, name) / "validation.npz")
+    found = operating_points.fit(metric, records)
+    if why := operating_points.shortfall(found):
+        _LOG.warning("%s: %s", name, why)
+    return {task: found}
+
+
+def _write_golden(
+    folder: epath.Path, tree: types.Tree, description: Mapping[str, Any]
+) -> None:
+    """Keeps what the network makes of the golden picture, for each of its tasks."""
+    tree = sharding.fetch({part: tree[part] for part in ("backbone", "heads")})
+    found, heads = {}, list(description["class_names"])
+    for task in heads if len(heads) == 1 else [*heads, ""]:
+        network = predictor.build(description, task)
+        preparation = predictor.preparation(description, task)
+        part = predictor.part(tree, task)
+        found[task] = golden.outputs(network, part, preparation)
+    golden.write(folder, found)
+
+
+def _splits(row: schema.RunConfig) -> tuple[str, ...]:
+    """Those whose labels a run uses."""
+    tested = ("test",) if row.stage == "finetune" else ()
+    return ("train", "validation", *tested)

@@ -1,0 +1,218 @@
+"""What a run starts from: an earlier run, a backbone folder, or a file of weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from etils import epath
+
+from mtpret_jax import config as schema
+from mtpret_jax import models, types
+from mtpret_jax.config import rules
+from mtpret_jax.training import checkpoint
+from mtpret_jax.weights import files, networks
+
+
+def description(config: schema.ExperimentConfig) -> dict[str, Any]:
+    """What a run must share with a backbone folder that it starts from."""
+    return {
+        "backbone": config.backbone.name,
+        "width": config.backbone.width,
+        "in_channels": config.backbone.in_channels,
+        "normalisation": config.input.normalisation,
+    }
+
+
+def check(config: schema.ExperimentConfig) -> dict[str, dict[str, Any]]:
+    """Looks at every start that lies outside the work folder.
+
+    Returns:
+      For each file of weights, by `init_from`: `file` (its name), `sha256`, `stem`
+      (what was done to the first convolution) and `left_out` (names in the file that
+      are no part of the backbone).
+
+    Raises:
+      FileNotFoundError: If a start is missing.
+      ValueError: If it is damaged or does not fit the config's backbone.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for name, row in config.runs.items():
+        if rules.is_weights(row.init_from):
+            if row.init_from not in found:
+                _, found[row.init_from] = _read_weights(config, name)
+        elif "/" in row.init_from:
+            checkpoint.read_description(row.init_from, description(config))
+    return found
+
+
+def carry(
+    config: schema.ExperimentConfig,
+    name: str,
+    state: types.TrainState,
+    *,
+    runs: epath.Path,
+    weights: Mapping[str, Mapping[str, Any]],
+) -> types.TrainState:
+    """Puts what run `name` starts from into its fresh state.
+
+    Args:
+      config: The whole config.
+      name: Of the run; it has an `init_from`.
+      state: As the stage's `init` gave it.
+      runs: Folder of all runs.
+      weights: As `check` gave it.
+
+    Returns:
+      The state with the start's backbone and, where asked for, heads and memory.
+
+    Raises:
+      FileNotFoundError: If the start is missing.
+      ValueError: If it does not fit, or the file has changed since `check`.
+    """
+    row = config.runs[name]
+    where = _where(config, name)
+    if rules.is_weights(row.init_from):
+        tree, facts = _read_weights(config, name, state)
+        if facts["sha256"] != weights[row.init_from]["sha256"]:
+            raise ValueError(f"{where}: the file has changed since the command began.")
+    else:
+        folder = epath.Path(row.init_from)
+        if "/" not in row.init_from:
+            folder = runs / row.init_from / "backbone"
+        tree, _ = checkpoint.load_backbone(folder, description(config))
+    parts = ["backbone"]
+    carried_head = carries_head(row)
+    carried_memory = row.stage == "contrastive" and row.contrastive.carry_memory
+    params, model_state = dict(state.params), dict(state.model_state)
+    if carried_head or carried_memory:
+        parts.append("heads")
+        tree["heads"] = {
+            kind: {task: trees[task] for task in state.params["heads"] if task in trees}
+            for kind, trees in tree["heads"].items()
+        }
+    for part in parts:
+        loaded = tree[part]
+        params[part] = checkpoint.graft(params[part], loaded["params"], where)
+        statistics = loaded.get("model_state", {})
+        model_state[part] = checkpoint.graft(model_state[part], statistics, where)
+    state = state.replace(params=params, model_state=model_state)
+    if carried_memory:
+        current = {name: getattr(state.memory, name) for name in vars(state.memory)}
+        memory = checkpoint.graft(current, tree.get("memory", {}), where)
+        state = state.replace(memory=state.memory.replace(**memory))
+    return state
+
+
+def carries_head(row: schema.RunConfig) -> bool:
+    """Whether a run starts from a head too."""
+    return row.stage == "finetune" and row.finetune.head == "carried"
+
+
+def check_head(
+    config: schema.ExperimentConfig, name: str, state: types.TrainState
+) -> None:
+    """Refuses a file of weights whose head a run cannot carry on.
+
+    Args:
+      config: The whole config.
+      name: Of the run, which carries on the head of a file.
+      state: As the stage's `init` gives it, or its shapes.
+
+    Raises:
+      ValueError: If names or shapes of the head do not fit.
+    """
+    _read_weights(config, name, state)
+
+
+def check_classes(
+    config: schema.ExperimentConfig, name: str, class_names: Sequence[str]
+) -> None:
+    """Refuses a backbone folder whose head tells other things apart.
+
+    Args:
+      config: The whole config.
+      name: Of the run, which carries on the head of a backbone folder.
+      class_names: Of the run's task, in order.
+
+    Raises:
+      ValueError: If the folder has no head of the task, or one of other classes or of
+        the same in another order.
+    """
+    row = config.runs[name]
+    task, where = row.finetune.task, _where(config, name)
+    metadata = checkpoint.read_description(row.init_from, description(config))
+    known = metadata["class_names"]
+    if task not in known:
+        raise ValueError(
+            f"{where}: finetune.head is 'carried', but it has no head of task "
+            f"'{task}', only of {sorted(known)}."
+        )
+    if list(known[task]) != list(class_names):
+        raise ValueError(
+            f"{where}: its head of task '{task}' tells {known[task]} apart, the run's "
+            f"set {list(class_names)}. Give the set the same classes in the same "
+            "order, or set finetune.head to 'new'."
+        )
+
+
+def parent(row: schema.RunConfig, weights: Mapping[str, Mapping[str, Any]]) -> Any:
+    """What a backbone's description says of its start; None for random weights."""
+    return weights.get(row.init_from, row.init_from or None)
+
+
+def parent_name(
+    row: schema.RunConfig, weights: Mapping[str, Mapping[str, Any]]
+) -> str | None:
+    """The same in words, as the report shows it."""
+    if row.init_from in weights:
+        facts = weights[row.init_from]
+        return f"{facts['file']} (sha256 {facts['sha256'][:12]})"
+    return row.init_from or None
+
+
+def _where(config: schema.ExperimentConfig, name: str) -> str:
+    return f"config.runs.{name}.init_from ({config.runs[name].init_from})"
+
+
+def _read_weights(
+    config: schema.ExperimentConfig, name: str, state: types.TrainState | None = None
+) -> tuple[types.Tree, dict[str, Any]]:
+    """A file's weights as a run hands them over, and what is to be said of it.
+
+    With a head where the run carries one on; its shapes are those of `state`.
+    """
+    row, where = config.runs[name], _where(config, name)
+    body = models.build_backbone(config.backbone)
+    shapes = jax.eval_shape(
+        lambda: body.init(jax.random.key(0), jnp.zeros((1, 64, 64, 1)))
+    )
+    expected: Any = {
+        "backbone": {"params": shapes.params, "model_state": shapes.model_state}
+    }
+    task, kind = row.finetune.task, "backbone"
+    if state is not None and carries_head(row):
+        kind = config.tasks[task].kind
+        expected["head"] = {
+            part: getattr(state, part)["heads"][task]
+            for part in ("params", "model_state")
+        }
+    try:
+        found = files.read(row.init_from)
+    except (FileNotFoundError, ValueError) as error:
+        error.add_note(f"Asked for by config.runs.{name}.init_from.")
+        raise
+    converted = networks.from_torchvision(found.tensors, expected, kind, where)
+    tree: Any = {"backbone": converted.tree["backbone"]}
+    if kind != "backbone":
+        head = converted.tree["head"]
+        tree["heads"] = {part: {task: head[part]} for part in head}
+    facts = {
+        "file": found.name,
+        "sha256": found.sha256,
+        "stem": converted.stem,
+        "left_out": list(converted.left_out),
+    }
+    return tree, facts

@@ -1,0 +1,146 @@
+"""Writes the folder, reads it again and compares, before it is called done."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pathlib
+import shutil
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from mtpret_jax.export import card, serialised, torch_layout
+from mtpret_jax.inference import golden, journal, loader
+from mtpret_jax.inference import model as model_lib
+from tfds_builders import whole
+
+PREPROCESSOR, CARD, IMAGES = "preprocessor_config.json", "README.md", "training.csv"
+Facts = dict[str, Any]
+
+
+def write(
+    workdir: pathlib.Path,
+    run: str,
+    out: pathlib.Path,
+    *,
+    images: str = "",
+) -> dict[str, float]:
+    """Writes a run that has ended for PyTorch, Hugging Face and JAX.
+
+    Args:
+      workdir: Of the training.
+      run: A row of its `config.runs`.
+      out: Folder that is not there, or empty; complete or not made.
+      images: Content of the list of training images; "" leaves it out.
+
+    Returns:
+      For each file that was read again, the largest difference of its features from
+      those of the run, over the largest of them.
+
+    Raises:
+      FileExistsError: If `out` holds anything.
+      FileNotFoundError: If there is no such work folder, or the run has not ended.
+      ValueError: If there is no such run, its kind can't be written, or what was
+        written differs from the run.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise FileExistsError(
+            f"--out: {out} is not an empty folder, and nothing is written over. Give "
+            "another, or remove it."
+        )
+    part = out.with_name(f"{out.name}.part")
+    with journal.alone(part):
+        for left in part.iterdir():  # By one that was killed.
+            left.unlink()
+        try:
+            differences = _fill(workdir, run, part, images=images)
+            whole.seal(part)
+            if out.exists():
+                out.rmdir()
+            part.replace(out)
+            whole.sync_folder(out.parent)
+        except BaseException:
+            shutil.rmtree(part, ignore_errors=True)
+            raise
+    return differences
+
+
+def _fill(
+    workdir: pathlib.Path, run: str, out: pathlib.Path, *, images: str
+) -> dict[str, float]:
+    facts = torch_layout.export(
+        workdir, run, out
+    )  # Says what is wrong with the arguments.
+    task = facts.get("task", "")
+    folder = workdir / "runs" / run / "backbone"
+    model = loader.load(folder, task)
+    expected = golden.read(epath.Path(folder), task, model.preparation.image_size)
+    golden.write(epath.Path(out), {task: expected})
+    facts |= {
+        "model_type": "mtpret_jax",
+        "architectures": [facts["backbone"]],
+        "id2label": dict(enumerate(facts.get("class_names") or [])),
+        "mtpret_jax": dict(model.described),
+    }
+    whole.write_json(out / torch_layout.FACTS, facts)
+    whole.write_json(out / PREPROCESSOR, preprocessor(model))
+    if images:
+        whole.write(out / IMAGES, images)
+    size = model.preparation.image_size
+    content = serialised.serialise(model.network, model.tree, size)
+    whole.write(out / serialised.FILE, content)
+    differences = _compare(out, model, expected)
+    files = {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(out.iterdir())
+        if path.name != whole.SUMS
+    }
+    text = card.write(workdir, run, facts, model.describe(), differences, files)
+    whole.write(out / CARD, text)
+    return differences
+
+
+def _golden(model: model_lib.Model) -> dict[str, np.ndarray]:
+    return golden.outputs(model.network, model.tree, model.preparation)
+
+
+def _compare(
+    out: pathlib.Path, model: model_lib.Model, expected: dict[str, np.ndarray]
+) -> dict[str, float]:
+    """Reads everything again; the differences, which `golden.check` found small."""
+    dtype = model.described["network"]["compute_dtype"]
+    again = loader.load(out)
+    found = {torch_layout.TENSORS: _golden(again)}
+    called = serialised.call(
+        (out / serialised.FILE).read_bytes(), expected["input"][np.newaxis]
+    )
+    found[serialised.FILE] = golden.comparable(called) | {"input": expected["input"]}
+    return {
+        name: golden.check(expected, outputs, dtype=dtype, where=os.fspath(out / name))
+        for name, outputs in found.items()
+    }
+
+
+def preprocessor(model: model_lib.Model) -> Facts:
+    """What is done to a picture first, under Hugging Face's names where it has any."""
+    made = model.preparation
+    statistics = made.statistics or (None, None)
+    return {
+        "image_processor_type": "mtpret_jax.inference.predictor.Preparation",
+        "do_resize": True,
+        "size": {"height": made.image_size, "width": made.image_size},
+        "fit": made.fit,
+        "resample": "mean over the area, then bilinear",
+        "stored_longest_side": made.longest_side,
+        "stored_bit_depth": made.bit_depth,
+        "do_rescale": True,
+        "rescale_factor": 1 / (2**made.bit_depth - 1),
+        "do_normalize": True,
+        "normalisation": model.described["normalisation"],
+        "image_mean": statistics[0],
+        "image_std": statistics[1],
+        "padding_after_normalisation": 0.0,
+        "channels": "one grey channel, bright where rays were stopped",
+    }

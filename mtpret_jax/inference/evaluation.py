@@ -1,0 +1,159 @@
+"""Measures a trained model on a split of a prepared set, its own or another."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+
+from mtpret_jax import config as schema
+from mtpret_jax import types
+from mtpret_jax.data import pipeline, sources
+from mtpret_jax.inference import model as model_lib
+from mtpret_jax.inference import predictor
+from mtpret_jax.metrics import intervals
+from mtpret_jax.ops import views
+from mtpret_jax.training import evaluation, sharding
+
+
+def evaluate(
+    model: model_lib.Model,
+    folder: epath.PathLike,
+    split: str,
+    *,
+    splits: str = "",
+    batch_size: int = 0,
+    resamples: int = 1000,
+    seed: int = 0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
+    """Values with intervals, measured as in the report of a training.
+
+    Args:
+      model: With a head.
+      folder: Version folder of the prepared set.
+      split: Name of the split.
+      splits: Which of the set's splits; see `config.DatasetConfig.splits`.
+      batch_size: Pictures at a time, a multiple of the devices; 0: as in training.
+      resamples: Of the intervals, which draw whole groups (patients).
+      seed: Of the draws.
+      progress: Told pictures done and in all.
+
+    Returns:
+      `model` (`Model.describe`), `set`, `split`, `splits` (name and SHA-256 of the
+      list), `fingerprint` of the set's files, `images`, `groups`, `values` (each with
+      `value`, `low`, `high`, None where undefined, and `resamples`), `warnings`. Of
+      classes that exclude each other also `confusion`, images by true class (rows, in
+      the order of the model's `classes`) and predicted one.
+
+    Raises:
+      FileNotFoundError: If the folder is no prepared set.
+      ValueError: If the model has no head, the set lacks the split or what the task
+        asks of it, or names other classes.
+    """
+    model.require_head()
+    folder = epath.Path(folder)
+    task: Any = model.network.task
+    settings = predictor.task_settings(model.described, model.task)
+    _check_classes(model, settings, folder)
+    made = sources.describe(folder, splits)
+    source = sources.open_prepared(folder, split, splits)
+    total = len(sources.usable_records(source, settings))
+    metric = task.metric()
+    mesh = sharding.make_mesh()
+    batch_size = batch_size or settings.batch_size
+    sharding.check_batch_size(batch_size, mesh, "--batch_size")
+    done = 0
+    normalise = jax.jit(views.normalise)
+
+    def predict(batch: types.Batch) -> types.Tree:
+        nonlocal done
+        done = min(done + batch_size, total)
+        progress(done, total)
+        return model.compute(normalise(batch.arrays)["image"])
+
+    with pipeline.eval_batches(
+        model.task,
+        settings,
+        schema.InputConfig(
+            fit=model.preparation.fit, normalisation=model.described["normalisation"]
+        ),
+        folder,
+        split,
+        splits=splits,
+        batch_size=batch_size,
+        statistics=model.preparation.statistics,
+    ) as batches:
+        records, _ = evaluation.evaluate(
+            predict, batches, metric, put=lambda batch: sharding.put(batch, mesh)
+        )
+    groups = np.array([source.index[int(n)]["group"] for n in records["record"]])
+    summary = metric.summarise(records)
+    draws = intervals.draws(metric, summary, groups, resamples=resamples, seed=seed)
+    values = {}
+    for name, value in metric.compute(summary).items():
+        low, high = intervals.interval(draws[name])
+        values[name] = {
+            "value": _defined(value),
+            "low": _defined(low),
+            "high": _defined(high),
+            "resamples": int(np.isfinite(draws[name]).sum()),
+        }
+    in_use = made.get("splits_in_use", {})
+    found: dict[str, Any] = {
+        "model": model.describe(),
+        "set": os.fspath(folder),
+        "split": split,
+        "splits": {name: in_use.get(name) for name in ("name", "sha256")},
+        "fingerprint": made.get("fingerprint"),
+        "images": len(groups),
+        "groups": len(np.unique(groups)),
+        "values": values,
+        "warnings": _warnings(model, made),
+    }
+    if model.is_exclusive:
+        found["confusion"] = metric.confusion(summary).tolist()
+    return found
+
+
+def _check_classes(
+    model: model_lib.Model, settings: schema.TaskConfig, folder: epath.Path
+) -> None:
+    """Refuses a set whose numbers mean other things than the model's."""
+    known = sources.read_metadata(folder)
+    found = {
+        "classification": known.label_names.get(settings.target, ()),
+        "segmentation": known.mask_names,
+        "detection": known.object_names,
+    }[settings.kind]
+    if list(found) != model.classes:
+        of = f"label '{settings.target}'" if settings.kind == "classification" else ""
+        raise ValueError(
+            f"{os.fspath(folder)}: {of or settings.kind} has the classes "
+            f"{list(found)}, the model {model.classes}; they must be the same, in the "
+            "same order."
+        )
+
+
+def _warnings(model: model_lib.Model, made: dict[str, Any]) -> list[str]:
+    """What differs between the pictures of the set and those of training."""
+    options, ours = made.get("options", {}), model.preparation
+    pairs = {
+        "longest side (image_size)": (options.get("image_size", 0), ours.longest_side),
+        "bit_depth": (options.get("bit_depth", 8), ours.bit_depth),
+    }
+    return [
+        f"The set was prepared with {name} {there}, what the model learnt from with "
+        f"{here}."
+        for name, (there, here) in pairs.items()
+        if there != here
+    ]
+
+
+def _defined(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

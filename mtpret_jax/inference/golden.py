@@ -1,0 +1,170 @@
+"""A simulated radiograph and what a network makes of it, kept with every backbone.
+
+Whoever loads the network does both again: another version of a library, a damaged file
+or a forgotten step of pre-processing is found before the first real picture.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+import io
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+
+from mtpret_jax import types
+from mtpret_jax.data import transforms
+from mtpret_jax.inference import predictor
+from tfds_builders import whole
+
+FILE = "golden.npz"
+PICTURE = "golden.png"
+# float32 sums in another order change the seventh digit; dozens of layers, more.
+TOLERANCE = {"float32": 1e-3, "bfloat16": 5e-2}
+INPUT_TOLERANCE = 1e-2  # a grey level of 255: another OpenCV rounds otherwise
+_COMPARED = ("embedding", "probability", "segmentation", "score")
+_HEADROOM = 1 << 20  # bytes of an array beyond one number for each pixel
+PIXELS = 0.01  # share of a mask that may change class
+
+
+def picture() -> np.ndarray:
+    """A chest of `phantom_xray`, uint8 [H, W]."""
+    content = (importlib.resources.files("mtpret_jax") / PICTURE).read_bytes()
+    return transforms.decode(np.frombuffer(content, np.uint8))
+
+
+def outputs(
+    network: predictor.Network, tree: types.Tree, preparation: predictor.Preparation
+) -> dict[str, np.ndarray]:
+    """What the network makes of the picture: `input`, `embedding` and the task's own.
+
+    Computed in full precision, on accelerators too.
+    """
+    image, _ = preparation(picture())
+    with jax.default_matmul_precision("highest"):
+        found = jax.jit(network)(tree, image[np.newaxis])
+    return {"input": image} | comparable(found)
+
+
+def comparable(found: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Of a batch of one, what can be compared, without the batch axis."""
+    arrays = {name: np.asarray(found[name][0]) for name in _COMPARED if name in found}
+    if "score" in found:  # Slots without a box hold anything.
+        arrays["score"] = np.where(found["valid"][0], arrays["score"], 0.0)
+    return arrays
+
+
+def write(folder: epath.Path, found: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+    """Writes the outputs of each task ("" for none) beside the backbone."""
+    arrays = {
+        f"{task}/{name}": array
+        for task, named in found.items()
+        for name, array in named.items()
+    }
+    whole.write_arrays(folder / FILE, arrays)
+
+
+def read(folder: epath.Path, task: str, image_size: int) -> dict[str, np.ndarray]:
+    """What `write` wrote of a task for a square input of `image_size` pixels.
+
+    An array of another name, or larger than such a task's, is not unpacked.
+
+    Raises:
+      FileNotFoundError: If the folder has no such file.
+      ValueError: If the file is damaged or knows no such task.
+    """
+    path = folder / FILE
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{folder}: no {FILE}, by which a network is checked. It was made by a "
+            "version before 0.1; train or export it again."
+        )
+    content = whole.read(path, "Copy the folder again, or train or export it again.")
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            found = _unpack(archive, task, 4 * image_size**2 + _HEADROOM)
+    except Exception as error:  # NumPy raises almost anything on damaged archives.
+        raise ValueError(
+            f"{path}: damaged ({error}). Copy the folder again, or do the run, or the "
+            "export, again."
+        ) from error
+    shape = found["input"].shape if "input" in found else None
+    if shape != (image_size, image_size, 1) or "embedding" not in found:
+        raise ValueError(
+            f"{path}: of task '{task}' it has {sorted(found)}, the input {shape}; "
+            f"expected an embedding and an input of {image_size} pixels. One of the "
+            "folder's files is damaged or of another run: copy it again."
+        )
+    return found
+
+
+def _unpack(archive: zipfile.ZipFile, task: str, most: int) -> dict[str, np.ndarray]:
+    """The arrays of a task, each of at most `most` bytes."""
+    found = {}
+    for name in ("input", *_COMPARED):
+        entry = f"{task}/{name}.npy"
+        if entry not in archive.namelist():
+            continue
+        size = archive.getinfo(entry).file_size
+        if size > most:
+            raise ValueError(f"{entry} would be {size:,} bytes, at most {most:,}")
+        with archive.open(entry) as stream:
+            array = np.lib.format.read_array(stream, allow_pickle=False)
+        if array.dtype.kind not in "fiu":
+            raise ValueError(f"{entry} holds {array.dtype}, no numbers")
+        found[name] = array
+    return found
+
+
+def check(
+    expected: Mapping[str, np.ndarray],
+    found: Mapping[str, np.ndarray],
+    *,
+    dtype: str,
+    where: str,
+) -> float:
+    """Compares outputs with those that were written.
+
+    Args:
+      expected: As `read` gives them.
+      found: As `outputs` gives them now.
+      dtype: That the network computes in.
+      where: Begins a message.
+
+    Returns:
+      The largest difference of the embedding, over its largest number.
+
+    Raises:
+      ValueError: If they differ by more than rounding.
+    """
+    differences: dict[str, tuple[float, float]] = {}
+    for name, wanted in expected.items():
+        got = found.get(name)
+        if got is None or got.shape != wanted.shape:
+            shape = None if got is None else got.shape
+            raise ValueError(f"{where}: {name} is {shape}, expected {wanted.shape}.")
+        allowed = INPUT_TOLERANCE if name == "input" else TOLERANCE[dtype]
+        differences[name] = (_difference(name, wanted, got), allowed)
+    # The input first: where it differs, so does all that follows.
+    for name, (difference, allowed) in differences.items():
+        limit = PIXELS if name == "segmentation" else allowed
+        if not difference <= limit:  # NaN too.
+            what = "the pre-processing" if name == "input" else f"the {name}"
+            raise ValueError(
+                f"{where}: {what} of the golden picture differs by {difference:.2g} "
+                f"from what was kept with the weights (at most {limit:.2g}). The files "
+                "are damaged, or a library computes otherwise than in training: "
+                "versions are in versions.json of the work folder."
+            )
+    return differences["embedding"][0]
+
+
+def _difference(name: str, wanted: np.ndarray, got: np.ndarray) -> Any:
+    if name == "segmentation":
+        return float((wanted != got).mean())
+    scale = max(1.0, float(np.abs(wanted).max(initial=0.0)))
+    return float(np.abs(wanted - got).max(initial=0.0)) / scale
