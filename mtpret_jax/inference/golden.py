@@ -33,7 +33,7 @@ PIXELS = 0.01  # share of a mask that may change class
 
 def picture() -> np.ndarray:
     """A chest of `phantom_xray`, uint8 [H, W]."""
-    content = (importlib.resources.files("mtpret_jax") / PICTURE).read_bytes()
+    content = (importlib.resources.files("mtpret_jax.inference") / PICTURE).read_bytes()
     return transforms.decode(np.frombuffer(content, np.uint8))
 
 
