@@ -1,26 +1,21 @@
-"""Writes the tables of README.md beside this file from the builders themselves.
+"""The tables of tfds_builders/README.md, made from the builders themselves.
 
-    python -m tfds_builders.overview
-
-A test checks that they are as this would write them.
+Run:     python docs/set_tables.py
 """
 
 from __future__ import annotations
 
-import argparse
 import importlib
+import pathlib
 import re
-import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from etils import epath
-
 from tfds_builders import fetch, xray_features
 from tfds_builders.releases import catalogue, release
 
-README = epath.Path(__file__).parent / "README.md"
+README = pathlib.Path(__file__).parents[1] / "tfds_builders" / "README.md"
 # Body part and licence, in few words; each set's own README says more.
 _FACTS: Mapping[str, tuple[str, str]] = {
     "chest_xray_masks": ("chest", "cite, do not pass on; masks CC BY-NC-SA 4.0"),
@@ -70,7 +65,10 @@ def filled(text: str) -> str:
       ValueError: If the place of a table is missing.
     """
     for name, table in _TABLES.items():
-        start, end = f"<!-- {name}: made by overview.py -->", f"<!-- end of {name} -->"
+        start, end = (
+            f"<!-- {name}: made by set_tables.py -->",
+            f"<!-- end of {name} -->",
+        )
         pattern = re.compile(f"{re.escape(start)}.*?{re.escape(end)}", re.DOTALL)
         if not pattern.search(text):
             raise ValueError(f"{README} lacks the lines {start!r} and {end!r}.")
@@ -139,15 +137,5 @@ def _table(rows: Sequence[Sequence[Any]]) -> str:
     return "\n".join([lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]])
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Writes README.md anew; the command line takes nothing but `--help`."""
-    argparse.ArgumentParser(
-        prog="python -m tfds_builders.overview",
-        description=f"Writes the tables of {README} anew from the builders.",
-    ).parse_args(arguments)
-    README.write_text(filled(README.read_text()))
-    sys.stdout.write(f"{README}\n")
-
-
 if __name__ == "__main__":
-    main()
+    README.write_text(filled(README.read_text()))

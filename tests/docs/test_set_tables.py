@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from etils import epath
 
-from tfds_builders import dummy, overview
+from tfds_builders import dummy
 from tfds_builders.releases import catalogue
 
-REPOSITORY = pathlib.Path(__file__).parent.parent.parent
+REPOSITORY = pathlib.Path(__file__).parents[2]
 # What releases have in plenty, and a word of the quirk that says so.
 COMMON = {
     "byte order mark": "byte order mark",
@@ -29,45 +29,50 @@ COMMON = {
 }
 
 
+@pytest.fixture(scope="module")
+def tables(script):
+    return script("set_tables")
+
+
 def _tests(path: pathlib.Path) -> set[str]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
 
 
-def test_the_tables_are_those_of_the_builders():
-    text = overview.README.read_text()
+def test_the_tables_are_those_of_the_builders(tables):
+    text = tables.README.read_text()
 
-    assert overview.filled(text) == text, "run: python -m tfds_builders.overview"
+    assert tables.filled(text) == text, "run: python docs/set_tables.py"
 
 
 @pytest.mark.parametrize("name", catalogue.released())
-def test_every_quirk_of_a_set_names_a_test_of_its_builder(name: str):
+def test_every_quirk_of_a_set_names_a_test_of_its_builder(tables, name: str):
     there = _tests(REPOSITORY / f"tests/tfds_builders/sets/test_{name}.py")
 
-    named = set(overview.quirks(name).values())
+    named = set(tables.quirks(name).values())
 
     assert named
     assert named <= there
 
 
-def test_every_shared_quirk_names_a_test():
-    for file, test in overview.SHARED.values():
+def test_every_shared_quirk_names_a_test(tables):
+    for file, test in tables.SHARED.values():
         assert test in _tests(REPOSITORY / file)
 
 
 @pytest.mark.parametrize("quirk", COMMON)
-def test_common_quirks_are_in_the_table(quirk: str):
-    said = [*overview.SHARED]
+def test_common_quirks_are_in_the_table(tables, quirk: str):
+    said = [*tables.SHARED]
     for name in catalogue.released():
-        said += overview.quirks(name)
+        said += tables.quirks(name)
 
     assert any(COMMON[quirk] in line.lower() for line in said)
 
 
-def test_the_code_of_the_readme_runs(tmp_path, monkeypatch):
+def test_the_code_of_the_readme_runs(tables, tmp_path, monkeypatch):
     dummy.write("mura", epath.Path(tmp_path) / "downloads", images=None)
     blocks = re.findall(
-        r"^```python\n(.*?)^```", overview.README.read_text(), re.M | re.S
+        r"^```python\n(.*?)^```", tables.README.read_text(), re.M | re.S
     )
     names: dict[str, Any] = {}
     monkeypatch.chdir(tmp_path)
@@ -83,9 +88,9 @@ def test_the_code_of_the_readme_runs(tmp_path, monkeypatch):
     }
 
 
-def test_a_readme_without_a_place_for_a_table_is_refused():
+def test_a_readme_without_a_place_for_a_table_is_refused(tables):
     with pytest.raises(ValueError, match="lacks the lines"):
-        overview.filled("# tfds_builders\n")
+        tables.filled("# tfds_builders\n")
 
 
 def test_there_are_thirteen_released_sets():

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import pytest
 from etils import epath
 
-from tfds_builders import doctor, dummy, kermany_pneumonia, overview
+from tfds_builders import doctor, dummy, kermany_pneumonia
 from tfds_builders.releases import catalogue, diagnosis
 
 SET = "kermany_pneumonia"
@@ -285,19 +285,3 @@ def test_a_number_of_images_that_is_none_is_refused(wrong, tmp_path, capsys):
     said = capsys.readouterr().err.splitlines()[-1]
     assert "argument --images: expected a whole number, 1 or more, got" in said
     assert not (tmp_path / "new").exists()
-
-
-@pytest.mark.parametrize(("argument", "code"), [("--help", 0), ("README.md", 2)])
-def test_the_overview_writes_only_when_nothing_is_asked(
-    argument, code, tmp_path, capsys, monkeypatch
-):
-    monkeypatch.setattr(overview, "README", epath.Path(tmp_path) / "README.md")
-    overview.README.write_text("mine")
-
-    with pytest.raises(SystemExit) as stopped:
-        overview.main([argument])
-
-    assert stopped.value.code == code
-    said = capsys.readouterr()
-    assert "python -m tfds_builders.overview" in said.out + said.err
-    assert overview.README.read_text() == "mine"
