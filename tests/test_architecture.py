@@ -59,11 +59,9 @@ BUILDERS_ROOMS: dict[str, set[str]] = {
     "sets": {"xray_features", "images", "sources", "prepare", "releases"},
     "phantom_xray": {"xray_features", "prepare"},
     "xray_folder": {"xray_features", "images", "sources", "prepare", "phantom_xray"},
-    "transfer": set(),
-    "fetch": {"transfer"},
+    "fetch": {"whole", "sources"},
     "dummy": {"releases"},
     "doctor": {"releases", "sources"},
-    "overview": {"fetch", "releases", "xray_features"},
 }
 
 # Libraries that a room must not import, in any file and at any depth.

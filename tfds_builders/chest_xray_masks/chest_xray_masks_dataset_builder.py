@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
-import tensorflow_datasets as tfds
 
 from tfds_builders import xray_features
 from tfds_builders.releases import release
@@ -23,14 +22,6 @@ _MASK_SUFFIX = "_mask"  # only the masks of Shenzhen have it
 class Builder(release.ReleaseBuilder):
     """800 chest X-rays, 704 of them with a mask of both lungs."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First release."}
-    BUILDER_CONFIGS: ClassVar[list[release.ReleaseConfig]] = [
-        release.ReleaseConfig(name="full", description="as released"),
-        release.ReleaseConfig(
-            name="px512", description="longest side 512 pixels", image_size=512
-        ),
-    ]
     MANUAL_DOWNLOAD_INSTRUCTIONS = """
     Get chest-xray-masks-and-labels.zip from
     https://www.kaggle.com/datasets/nikhilpandey360/chest-xray-masks-and-labels and

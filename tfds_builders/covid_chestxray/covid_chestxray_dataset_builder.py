@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
-import tensorflow_datasets as tfds
 
 from tfds_builders import xray_features
 from tfds_builders.releases import release
@@ -53,14 +52,6 @@ _OLDEST = 120  # years
 class Builder(release.ReleaseBuilder):
     """The X-rays of the collection; its CT images and volumes are left out."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First release."}
-    BUILDER_CONFIGS: ClassVar[list[release.ReleaseConfig]] = [
-        release.ReleaseConfig(name="full", description="as released"),
-        release.ReleaseConfig(
-            name="px512", description="longest side 512 pixels", image_size=512
-        ),
-    ]
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
         "Clone or download https://github.com/ieee8023/covid-chestxray-dataset (each "
         "image has its own licence, in the column `license` of metadata.csv) and give "

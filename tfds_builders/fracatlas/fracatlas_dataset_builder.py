@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
-import tensorflow_datasets as tfds
 
 from tfds_builders import xray_features
 from tfds_builders.prepare import xray_builder
@@ -58,14 +57,9 @@ class FracatlasConfig(release.ReleaseConfig):
 class Builder(release.ReleaseBuilder):
     """FracAtlas as released."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First release."}
-    BUILDER_CONFIGS: ClassVar[list[FracatlasConfig]] = [
-        FracatlasConfig(name="full", description="as released"),
-        FracatlasConfig(
-            name="px512", description="longest side 512 pixels", image_size=512
-        ),
-    ]
+    BUILDER_CONFIGS: ClassVar[list[FracatlasConfig]] = release.standard_configs(
+        FracatlasConfig
+    )
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
         "Get FracAtlas.zip from https://doi.org/10.6084/m9.figshare.22363012 (CC BY "
         "4.0) and unpack it: the folder holds dataset.csv, images/ and Annotations/."

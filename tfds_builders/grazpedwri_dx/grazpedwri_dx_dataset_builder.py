@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
-import tensorflow_datasets as tfds
 
 from tfds_builders import xray_features
 from tfds_builders.releases import release
@@ -83,13 +82,8 @@ class GrazpedwriDxConfig(release.ReleaseConfig):
 class Builder(release.ReleaseBuilder):
     """GRAZPEDWRI-DX as released."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First release."}
     BUILDER_CONFIGS: ClassVar[list[GrazpedwriDxConfig]] = [
-        GrazpedwriDxConfig(name="full", description="as released"),
-        GrazpedwriDxConfig(
-            name="px512", description="longest side 512 pixels", image_size=512
-        ),
+        *release.standard_configs(GrazpedwriDxConfig),
         GrazpedwriDxConfig(
             name="fractures_px512",
             description="boxes of fractures alone, longest side 512 pixels",

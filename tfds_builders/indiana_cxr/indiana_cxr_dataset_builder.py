@@ -8,8 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 from xml.etree import ElementTree
 
-import tensorflow_datasets as tfds
-
 from tfds_builders import xray_features
 from tfds_builders.releases import release
 from tfds_builders.sources import files, tables
@@ -42,14 +40,6 @@ class _Told:
 class Builder(release.ReleaseBuilder):
     """7,470 chest X-rays, frontal and lateral, of 3,851 reports."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First release."}
-    BUILDER_CONFIGS: ClassVar[list[release.ReleaseConfig]] = [
-        release.ReleaseConfig(name="full", description="as released"),
-        release.ReleaseConfig(
-            name="px512", description="longest side 512 pixels", image_size=512
-        ),
-    ]
     MANUAL_DOWNLOAD_INSTRUCTIONS = """
     Unpack NLMCXR_reports.tgz and NLMCXR_png.tgz (1.4 GB) of
     https://openi.nlm.nih.gov/imgs/collections/ (described at

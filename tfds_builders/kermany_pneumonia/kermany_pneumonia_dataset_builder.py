@@ -7,8 +7,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-import tensorflow_datasets as tfds
-
 from tfds_builders import xray_features
 from tfds_builders.releases import release
 
@@ -30,14 +28,6 @@ _NUMBERED = re.compile(r"^(BACTERIA|VIRUS|NORMAL)-(\d+)-\d+$", re.IGNORECASE)
 class Builder(release.ReleaseBuilder):
     """Normal against pneumonia, and which kind of pneumonia."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First release."}
-    BUILDER_CONFIGS: ClassVar[list[release.ReleaseConfig]] = [
-        release.ReleaseConfig(name="full", description="as released"),
-        release.ReleaseConfig(
-            name="px512", description="longest side 512 pixels", image_size=512
-        ),
-    ]
     MANUAL_DOWNLOAD_INSTRUCTIONS = """
     Get chest-xray-pneumonia.zip from
     https://www.kaggle.com/datasets/paultimothymooney/chest-xray-pneumonia, or

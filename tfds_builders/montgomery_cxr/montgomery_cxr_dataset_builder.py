@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
-import tensorflow_datasets as tfds
 
 from tfds_builders import xray_features
 from tfds_builders.releases import release, tuberculosis
@@ -19,14 +18,6 @@ _SIDES = {"left_lung": "leftmask", "right_lung": "rightmask"}
 class Builder(tuberculosis.TuberculosisBuilder):
     """138 chest X-rays from Montgomery County with masks of both lungs."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First release."}
-    BUILDER_CONFIGS: ClassVar[list[release.ReleaseConfig]] = [
-        release.ReleaseConfig(name="full", description="as released"),
-        release.ReleaseConfig(
-            name="px512", description="longest side 512 pixels", image_size=512
-        ),
-    ]
     MANUAL_DOWNLOAD_INSTRUCTIONS = """
     Unpack NLM-MontgomeryCXRSet.zip (589 MB) of the NLM's "Montgomery County CXR Set",
     https://data.lhncbc.nlm.nih.gov/public/Tuberculosis-Chest-X-ray-Datasets/Montgomery-County-CXR-Set/index.html;

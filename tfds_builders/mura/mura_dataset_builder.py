@@ -6,8 +6,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-import tensorflow_datasets as tfds
-
 from tfds_builders import xray_features
 from tfds_builders.releases import release
 from tfds_builders.sources import files, tables
@@ -31,14 +29,6 @@ _EXAMPLE = "MURA-v1.1/train/XR_ELBOW/patient00011/study1_negative/"
 class Builder(release.ReleaseBuilder):
     """Normal against abnormal in seven parts of the arm; the label is the study's."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First release."}
-    BUILDER_CONFIGS: ClassVar[list[release.ReleaseConfig]] = [
-        release.ReleaseConfig(name="full", description="as released"),
-        release.ReleaseConfig(
-            name="px512", description="longest side 512 pixels", image_size=512
-        ),
-    ]
     MANUAL_DOWNLOAD_INSTRUCTIONS = """
     Ask for MURA-v1.1.zip at https://stanfordmlgroup.github.io/competitions/mura/
     (Stanford's MURA Dataset Research Use Agreement: no commercial use, no passing on)

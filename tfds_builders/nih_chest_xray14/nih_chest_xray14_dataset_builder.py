@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
-import tensorflow_datasets as tfds
 
 from tfds_builders import xray_features
 from tfds_builders.releases import release
@@ -85,14 +84,6 @@ _RARE_FIRST = sorted(FINDINGS, key=lambda name: _COUNTS[f"finding={name}"])
 class Builder(release.ReleaseBuilder):
     """Chest X-rays of 30,805 patients with fourteen findings mined from reports."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First release."}
-    BUILDER_CONFIGS: ClassVar[list[release.ReleaseConfig]] = [
-        release.ReleaseConfig(name="full", description="as released"),
-        release.ReleaseConfig(
-            name="px512", description="longest side 512 pixels", image_size=512
-        ),
-    ]
     MANUAL_DOWNLOAD_INSTRUCTIONS = """
     From https://nihcc.app.box.com/v/ChestXray-NIHCC take images/images_001.tar.gz to
     images_012.tar.gz (unpack them), Data_Entry_2017_v2020.csv, BBox_List_2017.csv,

@@ -10,7 +10,6 @@ from typing import ClassVar
 
 import cv2
 import numpy as np
-import tensorflow_datasets as tfds
 
 from tfds_builders import xray_features
 from tfds_builders.images import reader
@@ -52,14 +51,9 @@ class PanoramicMandibleConfig(release.ReleaseConfig):
 class Builder(release.ReleaseBuilder):
     """Jaws in panoramic view with the mandible as mask."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First release."}
-    BUILDER_CONFIGS: ClassVar[list[PanoramicMandibleConfig]] = [
-        PanoramicMandibleConfig(name="full", description="as released"),
-        PanoramicMandibleConfig(
-            name="px512", description="longest side 512 pixels", image_size=512
-        ),
-    ]
+    BUILDER_CONFIGS: ClassVar[list[PanoramicMandibleConfig]] = release.standard_configs(
+        PanoramicMandibleConfig
+    )
     MANUAL_DOWNLOAD_INSTRUCTIONS = """
     Get hxt48yk462-1.zip from https://data.mendeley.com/datasets/hxt48yk462 (the page
     names the licence; a survey says CC BY-NC 3.0). Unpack it, and

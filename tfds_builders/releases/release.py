@@ -10,41 +10,19 @@ import abc
 import dataclasses
 import functools
 import logging
-from collections.abc import Collection, Container, Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
-import tensorflow_datasets as tfds
-from etils import epath
 
 from tfds_builders import prepared, xray_features
 from tfds_builders.images import reader
-from tfds_builders.prepare import digests, xray_builder
-from tfds_builders.sources import box_formats, files, splits
+from tfds_builders.prepare import xray_builder
+from tfds_builders.releases import download
+from tfds_builders.sources import box_formats, splits
 
-_TABLES = (".csv", ".json", ".txt", ".xml", ".xlsx")
-_SMALL = 1 << 26  # bytes; of larger tables both ends are read, as of pictures
-
-
-@dataclasses.dataclass
-class ReleaseConfig(tfds.core.BuilderConfig):
-    """How a release is prepared.
-
-    Attributes:
-      folder: Holds the release, with up to three folders around it; "" for TFDS's
-        manual folder.
-      image_size: Longest stored side, pixels; 0 as released.
-      bit_depth: Bits of a stored pixel, 8 or 16.
-      seed: Of the splits `grouped` and `muscle`.
-      invert: The image_ids, or patterns of them, of pictures that are the wrong way
-        round in the release, dark where rays were stopped; they are turned around.
-    """
-
-    folder: str = ""
-    image_size: int = 0
-    bit_depth: int = 8
-    seed: int = 0
-    invert: Sequence[str] = ()
+ReleaseConfig = download.ReleaseConfig
+standard_configs = download.standard_configs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,18 +59,13 @@ class Item:
     stratum: str = ""
 
 
-class ReleaseBuilder(xray_builder.XrayBuilder, skip_registration=True):
+class ReleaseBuilder(download.DownloadBuilder, skip_registration=True):
     """Prepares a released set.
 
-    A subclass sets VERSION, BUILDER_CONFIGS, MANUAL_DOWNLOAD_INSTRUCTIONS and the
-    attributes below, and gives `layout` and `items`.
+    A subclass sets MANUAL_DOWNLOAD_INSTRUCTIONS and the attributes below, and gives
+    `layout` and `items`.
     """
 
-    # Patterns of names that lie in the root; see `files.find_root`.
-    MARKERS: ClassVar[tuple[str, ...]]
-    # Patterns of what in the root belongs to the set, where other sets may lie beside
-    # it; empty for all. The rest is neither listed nor part of the fingerprint.
-    OWN: ClassVar[tuple[str, ...]] = ()
     # Published counts; "images" must be there. Doctor compares `tally` with them.
     EXPECTED: ClassVar[Mapping[str, int]]
     # Keys of it that are a release of their own: none at all is no lack.
@@ -100,8 +73,6 @@ class ReleaseBuilder(xray_builder.XrayBuilder, skip_registration=True):
     # Whether the makers split the set so that it can be evaluated.
     HAS_OFFICIAL_SPLIT: ClassVar[bool] = False
     DEFAULT_MANIFEST: ClassVar[str] = "grouped"
-
-    builder_config: ReleaseConfig
 
     @abc.abstractmethod
     def items(self) -> Sequence[Item]:
@@ -130,110 +101,6 @@ class ReleaseBuilder(xray_builder.XrayBuilder, skip_registration=True):
     def leave_out(self, file: str, reason: str) -> None:
         """Notes a file, below the root, that `items` does not return."""
         self._left_out.append(xray_builder.Quarantined(file, reason))
-
-    def find_files(self, dl_manager: tfds.download.DownloadManager) -> None:
-        """See base class: without a `folder`, TFDS's manual folder is searched."""
-        if self.builder_config.folder:
-            return
-        try:
-            self.folder = dl_manager.manual_dir
-        except AssertionError as error:
-            raise FileNotFoundError(f"{self.name}: {error}") from error
-
-    def __getstate__(self) -> dict[str, Any]:
-        """What a worker elsewhere needs to make the same builder."""
-        return {**super().__getstate__(), "folder": self.folder}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Undoes `__getstate__`."""
-        super().__setstate__(state)
-        self.folder = state["folder"]
-
-    @functools.cached_property
-    def folder(self) -> epath.Path:
-        """Where the release is looked for."""
-        given = self.builder_config.folder
-        if given:
-            return epath.Path(given).expanduser()
-        return epath.Path(self._data_dir_root) / "downloads" / "manual"
-
-    @functools.cached_property
-    def release(self) -> files.Listing:
-        """The files of the release, listed once.
-
-        Raises:
-          FileNotFoundError: If it is not found; says how to get it.
-        """
-        is_there = self.folder.is_dir()
-        root = files.find_root(self.folder, self.MARKERS) if is_there else None
-        if root is None:
-            raise FileNotFoundError(
-                f"{self.name}: not found in {str(self.folder)!r}, nor up to three "
-                f"levels below it: {files.told(self.MARKERS)}. {self.how_to_get}"
-            )
-        return files.list_files(root, self.OWN)
-
-    @property
-    def how_to_get(self) -> str:
-        """MANUAL_DOWNLOAD_INSTRUCTIONS on one line."""
-        return " ".join((self.MANUAL_DOWNLOAD_INSTRUCTIONS or "").split())
-
-    def require_pictures(
-        self, table: str, listed: Collection[str], there: Container[str]
-    ) -> None:
-        """Refuses a table or list none of whose pictures is there.
-
-        One may be lost; without any a folder was not fetched, or not unpacked.
-
-        Args:
-          table: Its name.
-          listed: The pictures that it names, in any form.
-          there: The pictures that are there, in the same form.
-
-        Raises:
-          FileNotFoundError: Says how to get them.
-        """
-        if listed and not any(name in there for name in listed):
-            raise FileNotFoundError(
-                f"{self.name}: none of the {len(listed)} images of {table}, such as "
-                f"{min(listed)}, is below {str(self.release.root)!r}: their folder is "
-                f"missing or not unpacked. {self.how_to_get}"
-            )
-
-    def find_file(self, *patterns: str) -> str:
-        """Path below the root of the file that fits the first pattern that any fits.
-
-        Raises:
-          FileNotFoundError: If there is none; says how to get it.
-        """
-        found = self.release.matching(*patterns)
-        if not found:
-            raise FileNotFoundError(
-                f"{self.name}: no file {' or '.join(patterns)} below "
-                f"{str(self.release.root)!r}; it is part of the release. "
-                f"{self.how_to_get}"
-            )
-        return found[0]
-
-    def content(self, name: str) -> bytes:
-        """The content of a file, by its path below the root."""
-        return files.read(self.release.root / name)
-
-    def fingerprint(self) -> str:
-        """A digest of the files, tables read whole; see `digests.of_files`."""
-        return self._fingerprint
-
-    def state(self) -> str:
-        """See `digests.of_state`."""
-        return digests.of_state(self.release)
-
-    @functools.cached_property
-    def _fingerprint(self) -> str:
-        return digests.of_files(self.release, is_whole=_is_whole)
-
-    def options(self) -> dict[str, Any]:
-        """The configuration's own fields but for the folder, which may be moved."""
-        return {k: v for k, v in super().options().items() if k != "folder"}
 
     @functools.cached_property
     def found(self) -> Sequence[Item]:
@@ -379,10 +246,6 @@ def carve_validation(found: Sequence[Item], name: str) -> Mapping[str, str]:
     )
     split_of = {item.image_id: item.split for item in found}
     return {**split_of, **dict.fromkeys(shares["validation"], "validation")}
-
-
-def _is_whole(name: str, size: int) -> bool:
-    return name.lower().endswith(_TABLES) and size < _SMALL
 
 
 def _group(item: Item) -> str:

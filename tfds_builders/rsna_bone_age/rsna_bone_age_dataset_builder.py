@@ -8,8 +8,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-import tensorflow_datasets as tfds
-
 from tfds_builders import xray_features
 from tfds_builders.releases import release
 from tfds_builders.rsna_bone_age import workbook
@@ -45,14 +43,6 @@ _SPLIT_OF = {"training": "train", "validation": "validation", "test": "test"}
 class Builder(release.ReleaseBuilder):
     """Hands; the bone age that readers gave is kept as `age`."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First release."}
-    BUILDER_CONFIGS: ClassVar[list[release.ReleaseConfig]] = [
-        release.ReleaseConfig(name="full", description="as released"),
-        release.ReleaseConfig(
-            name="px512", description="longest side 512 pixels", image_size=512
-        ),
-    ]
     MANUAL_DOWNLOAD_INSTRUCTIONS = """
     From https://s3.amazonaws.com/east1.public.rsna.org/AI/2017/ get
     Bone+Age+Training+Set.zip (9.6 GB), Bone+Age+Training+Set+Annotations.zip,

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 import numpy as np
-import tensorflow_datasets as tfds
 from etils import epath
 
 from tfds_builders import xray_features
@@ -25,14 +24,6 @@ _DEPTH = 3  # levels below the folder at which masks may lie
 class Builder(tuberculosis.TuberculosisBuilder):
     """662 chest X-rays from Shenzhen, half of them with tuberculosis."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First release."}
-    BUILDER_CONFIGS: ClassVar[list[release.ReleaseConfig]] = [
-        release.ReleaseConfig(name="full", description="as released"),
-        release.ReleaseConfig(
-            name="px512", description="longest side 512 pixels", image_size=512
-        ),
-    ]
     MANUAL_DOWNLOAD_INSTRUCTIONS = """
     Unpack ChinaSet_AllFiles.zip (3.6 GB) of the NLM's "Shenzhen Hospital CXR Set",
     https://data.lhncbc.nlm.nih.gov/public/Tuberculosis-Chest-X-ray-Datasets/Shenzhen-Hospital-CXR-Set/index.html;

@@ -10,7 +10,6 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
-import tensorflow_datasets as tfds
 
 from tfds_builders import xray_features
 from tfds_builders.releases import release
@@ -63,13 +62,8 @@ class Tbx11kConfig(release.ReleaseConfig):
 class Builder(release.ReleaseBuilder):
     """TBX11K as released, `extra/` included."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First release."}
     BUILDER_CONFIGS: ClassVar[list[Tbx11kConfig]] = [
-        Tbx11kConfig(name="full", description="as released"),
-        Tbx11kConfig(
-            name="px512", description="longest side 512 pixels", image_size=512
-        ),
+        *release.standard_configs(Tbx11kConfig),
         Tbx11kConfig(name="tb", description="the 800 TB images alone", only_tb=True),
     ]
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
