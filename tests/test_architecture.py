@@ -32,8 +32,8 @@ ROOMS: dict[str, set[str]] = {
     "stages": {"ops", "types", "config"},
     "training": {"types", "config", "tfds_builders"},  # whose files are whole
     "audit": {"types", "config", "data", "tfds_builders"},  # whose ids are one
-    "report": {"types", "config", "metrics", "audit", "tfds_builders"},
-    "study": {"types", "config", "metrics", "audit", "report", "tfds_builders"},
+    "study": {"config", "audit"},
+    "report": {"types", "config", "metrics", "audit", "study", "tfds_builders"},
     "inference": WINGS - {"stages"} | {"training", "weights", "tfds_builders"},
     "export": WINGS - {"stages"}
     | {"training", "weights", "tfds_builders"}
@@ -83,7 +83,7 @@ FORBIDDEN: dict[str, set[str]] = {
     "weights": ACCELERATOR | READERS | CLOCK | DOOR | {"pickle"},
     "audit": ACCELERATOR | {"grain"},
     "report": {"flax", "orbax", "optax", "grain", "ml_collections"},
-    "study": {"flax", "orbax", "optax", "grain", "ml_collections"},
+    "study": ACCELERATOR | DISK | READERS | {"ml_collections"},
     "inference": READERS - {"cv2"} | CLOCK | DOOR,
     "export": READERS | CLOCK | DOOR,
     "experiment": READERS - {"tensorflow_datasets"} | {"ml_collections"},

@@ -27,7 +27,7 @@ from mtpret_jax import report
 from mtpret_jax.config import budget
 from mtpret_jax.data import sources
 from mtpret_jax.experiment import claims, pool, precision, schedule, workshop
-from mtpret_jax.study import collect, external, page
+from mtpret_jax.study import external, plan
 from mtpret_jax.training import files
 from tfds_builders import whole
 
@@ -115,18 +115,11 @@ def _report(shop: workshop.Workshop) -> dict[str, Any]:
     """Measures what has ended and writes it down."""
     config, workdir = shop.config, shop.workdir
     metrics = {name: task.metric() for name, task in shop.tasks.items()}
-    if not config.study.tasks:
-        result = report.collect.build(workdir, config, metrics)
-        if jax.process_index() == 0:
-            report.write(workdir, result)
-        return result
-    sets = {config.tasks[name].dataset for name in config.study.tasks}
+    sets = {config.tasks[cell.task].dataset for cell in plan.cells(config)}
     indices = {name: shop.open_set(name, "test").index for name in sets}
-    result = collect.build(workdir, config, metrics, indices)
+    result = report.contents.build(workdir, config, metrics, indices)
     if jax.process_index() == 0:
-        plain = report.collect.without_nan(result)
-        page.write(workdir, plain)
-        whole.write_json(report_path(config, workdir), plain)
+        report.write(report_path(config, workdir), result)
     return result
 
 

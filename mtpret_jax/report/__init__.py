@@ -1,28 +1,26 @@
-"""The report of a work folder: `report.json`, and `report.html` in a single file."""
+"""The report of a work folder: a file for machines, and a page beside it."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from etils import epath
 
-from mtpret_jax.report import collect, html
+from mtpret_jax.report import contents, page
 from tfds_builders import whole
 
-__all__ = ["collect", "html", "write"]
+__all__ = ["contents", "page", "write"]
 
 
-def write(workdir: epath.PathLike, report: Mapping[str, Any]) -> None:
-    """Writes `report.json` and `report.html` into the work folder.
+def write(path: epath.Path, report: Mapping[str, Any]) -> None:
+    """Writes a report, and the page, which has the same name and ends in `.html`.
 
     Args:
-      workdir: The work folder; sample pictures are read from its runs.
-      report: What `collect.build` made.
+      path: The file for machines, in the work folder, from whose runs sample pictures
+        are read.
+      report: What `contents.build` made.
     """
-    folder = epath.Path(workdir)
-    text = json.dumps(collect.without_nan(report), indent=1, allow_nan=False)
-    page = html.render(folder, report)
-    for name, content in (("report.html", page), ("report.json", text + "\n")):
-        whole.write(folder / name, content)
+    plain = contents.without_nan(report)
+    whole.write(path.with_suffix(".html"), page.render(path.parent, plain))
+    whole.write_json(path, plain)

@@ -1,12 +1,7 @@
-"""Charts as images inside the page, for readers with any colour vision.
-
-Each function returns a `data:` address (SVG). Arms differ in colour, marker and line.
-"""
+"""The charts of a report, in the style of `drawing`."""
 
 from __future__ import annotations
 
-import base64
-import io
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,149 +9,219 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib import axes as mpl_axes
-from matplotlib import figure as mpl_figure
 from matplotlib import patches, ticker
 
-from mtpret_jax.report import words
+from mtpret_jax.metrics import comparison
+from mtpret_jax.report import drawing, words
 
-# Okabe and Ito 2008: told apart by readers with any colour vision.
-COLOURS = ("#4d4d4d", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-LINES = ("-", "--", "-.", ":")
-INK = "#1d2733"
-WIDTH = 11.1  # of a chart that fills the page, inches
-RC: dict[Any, Any] = {
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 9,
-    "text.parse_math": False,  # A name may have dollar signs.
-    "axes.edgecolor": "#8b95a1",
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 10,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.grid": True,
-    "grid.color": "#e6eaee",
-    "legend.frameon": False,
-    "text.color": INK,
-    "xtick.color": "#4d5966",
-    "ytick.color": "#4d5966",
-    "svg.hashsalt": "mtpret_jax",
-    "svg.fonttype": "path",
+_COLUMNS = 3  # panels in a row
+_GREY = "#6b7783"
+# Of each verdict: a mark in text, the same in a chart, its colour.
+MARKS = {
+    comparison.BETTER: ("▲", "^", "#0072b2"),
+    comparison.WORSE: ("▼", "v", "#d55e00"),
+    comparison.UNDECIDED: ("○", "o", _GREY),
 }
-Curve = Mapping[str, Sequence[float]]
+Row = Mapping[str, Any]
+Point = Mapping[str, float | None]
+# Title and points by arm.
+Panel = tuple[str, Mapping[str, Sequence[Point]]]
 
 
-def style(index: int) -> dict[str, Any]:
-    """Colour, marker and line of the arm at this place of the order."""
-    return {
-        "color": COLOURS[index % len(COLOURS)],
-        "marker": MARKERS[index % len(MARKERS)],
-        "linestyle": LINES[index % len(LINES)],
-    }
+def mark(verdict: str) -> str:
+    """The verdict's mark in text; a dash for one that is not known."""
+    return MARKS.get(verdict, ("–",))[0]
 
 
-def label(name: str) -> str:
-    """A name for a legend, which would leave out one that begins with an underscore."""
-    return f"\u200b{name}" if name.startswith("_") else name
+def reach(rows: Sequence[Row]) -> float:
+    """The largest number that a forest plot of these differences must show."""
+    ends = ("difference", "low", "high", "low_retrained", "high_retrained")
+    found = [abs(row[end]) for row in rows for end in ends if words.is_known(row[end])]
+    return max([0.01, *found])
 
 
-def forest(
-    rows: Sequence[tuple[str, str, float, float, float]],
-    *,
-    arms: Sequence[str],
-    baseline: str,
-) -> str:
-    """Differences to the baseline with their intervals, one line each.
+def forest(rows: Sequence[Row], *, arm: str, baseline: str, limit: float) -> str:
+    """Differences of two arms with both intervals, a line for each task.
+
+    Thick: test images resampled. Thin, with ends: training again, too.
 
     Args:
-      rows: Task with its metric, arm, difference, low, high; those of one task in a
-        row.
-      arms: All arms in order, for their colours.
-      baseline: Name of the arm at zero.
+      rows: `task`, `metric`, `difference`, `low`, `high`, `low_retrained`,
+        `high_retrained`, `verdict` of each; unknown numbers are NaN or None.
+      arm: The first arm.
+      baseline: The arm at zero.
+      limit: End of the axis, so that charts can be compared; see `reach`.
     """
-    with mpl.rc_context(RC):
-        figure = empty(WIDTH, 0.9 + 0.34 * len(rows))
+    with mpl.rc_context(drawing.RC):
+        figure = drawing.empty(drawing.HALF, 0.85 + 0.36 * len(rows))
         ax = figure.add_subplot()
-        ax.axvline(0, color=INK, linewidth=1)
+        ax.axvline(0, color=drawing.INK, linewidth=1)
         ax.grid(visible=False, axis="y")
-        labels, before = [], None
-        for place, (task, arm, difference, low, high) in enumerate(rows):
-            looks = style(list(arms).index(arm))
-            if before not in (None, task):
-                ax.axhline(place - 0.5, color="#c6cdd4", linewidth=0.8)
-            labels.append(f"{task}:  {arm}" if task != before else arm)
-            before = task
-            if math.isfinite(low):
-                ax.plot([low, high], [place, place], color=looks["color"], linewidth=2)
-            ax.plot([difference], [place], marker=looks["marker"], color=looks["color"])
-        ax.set_yticks(range(len(rows)), labels)
+        found = []
+        for place, row in enumerate(rows):
+            sign, marker, colour = MARKS.get(row["verdict"], ("", "o", _GREY))
+            ends = [row["low_retrained"], row["high_retrained"]]
+            if words.is_known(*ends):
+                ax.plot(ends, [place] * 2, color=colour, linewidth=1, marker="|")
+            ends = [row["low"], row["high"]]
+            if words.is_known(*ends):
+                ax.plot(ends, [place] * 2, color=colour, linewidth=3.2, alpha=0.75)
+            if words.is_known(row["difference"]):
+                fill = "white" if marker == "o" else colour
+                point = ([row["difference"]], [place])
+                looks = {"color": colour, "markerfacecolor": fill, "markersize": 7}
+                ax.plot(*point, marker=marker, **looks)
+            found.append(f"{sign} {words.signed(row['difference'])}".strip())
+        names = [f"{row['task']} ({words.metric(row['metric'])})" for row in rows]
+        ax.set_yticks(range(len(rows)), names)
         ax.set_ylim(len(rows) - 0.5, -0.5)
-        ax.tick_params(axis="y", length=0)
-        reach = max(
-            (abs(x) for row in rows for x in row[2:] if math.isfinite(x)), default=0.1
-        )
-        ax.set_xlim(-1.12 * max(reach, 0.01), 1.12 * max(reach, 0.01))
-        ax.xaxis.set_major_formatter(ticker.FuncFormatter(signed))
-        ax.set_xlabel(f"←  {baseline} better          difference          better  →")
-        return svg(figure)
+        right = ax.twinx()
+        right.set_yticks(range(len(rows)), found)
+        right.set_ylim(len(rows) - 0.5, -0.5)
+        right.grid(visible=False)
+        for axis in (ax, right):
+            axis.tick_params(axis="y", length=0)
+        ax.set_xlim(-1.06 * limit, 1.06 * limit)
+        ax.xaxis.set_major_locator(ticker.MaxNLocator(5))
+        ax.xaxis.set_major_formatter(ticker.FuncFormatter(drawing.signed))
+        ax.set_xlabel(f"←  {baseline} better      {arm} better  →")
+        return drawing.svg(figure)
+
+
+def efficiency(
+    panels: Sequence[Panel], *, arms: Sequence[str], fractions: Sequence[float]
+) -> str:
+    """Values by share of labels, one panel for each task, with intervals.
+
+    Args:
+      panels: Points have `fraction`, `value`, `low`, `high`.
+      arms: All arms in order, for their looks.
+      fractions: Shares of the labels, (0, 1].
+    """
+    with mpl.rc_context(drawing.RC):
+        deep = math.ceil(len(panels) / _COLUMNS)
+        figure = drawing.empty(drawing.WIDTH, 0.5 + 2.35 * deep)
+        grid = figure.subplots(deep, _COLUMNS, squeeze=False)
+        for ax in grid.flat[len(panels) :]:
+            ax.set_visible(False)
+        shown = {arm for _, points in panels for arm in points}
+        shown = [arm for arm in arms if arm in shown]
+        for ax, (title, points) in zip(grid.flat, panels, strict=False):
+            for place, arm in enumerate(shown):
+                aside = 1 + 0.05 * (place - (len(shown) - 1) / 2)  # not on one another
+                looks = drawing.style(list(arms).index(arm))
+                _points(ax, points.get(arm, ()), aside, looks)
+            ax.set_title(title)
+            ax.set_xscale("log")
+            ax.set_xticks(list(fractions), [f"{100 * x:g} %" for x in fractions])
+            ax.xaxis.set_minor_locator(ticker.NullLocator())
+            ax.set_xlim(min(fractions) / 1.4, max(fractions) * 1.4)
+            ax.set_xlabel("of the labels")
+        drawing.legend(figure, arms, shown)
+        return drawing.svg(figure)
 
 
 def learning_curves(
-    loss: Mapping[str, Curve],
-    validation: Mapping[str, Curve],
+    loss: Mapping[str, Sequence[drawing.Curve]],
+    validation: Mapping[str, Sequence[drawing.Curve]],
     *,
     arms: Sequence[str],
     metric: str,
-    chosen: Mapping[str, tuple[int | None, float | None]],
+    kept: Mapping[str, Sequence[tuple[int, float]]],
 ) -> str:
-    """Training loss and validation metric by step, one line for each arm.
+    """Training loss and validation metric: seeds thin, their mean thick.
 
     Args:
-      loss: `step` and `value` by arm.
-      validation: The same for the metric by which the step was chosen.
-      arms: All arms in order, for their colours.
-      metric: Name of that metric.
-      chosen: Step and value of the model that was kept, by arm.
+      loss: `step` and `value` of each seed, by arm.
+      validation: The same for the metric.
+      arms: All arms in order, for their looks.
+      metric: Name of the metric.
+      kept: Step and validation value of the model of each seed, by arm.
     """
-    with mpl.rc_context(RC):
-        figure = empty(WIDTH, 2.9)
-        left, right = figure.subplots(1, 2)
-        for ax, curves in ((left, loss), (right, validation)):
-            for arm, curve in curves.items():
-                looks = style(list(arms).index(arm))
-                line(ax, curve, {**looks, "label": label(arm)})
-        for arm, (step, value) in chosen.items():
-            if step is not None and value is not None and arm in validation:
-                colour = style(list(arms).index(arm))["color"]
-                ring = {"markersize": 12, "markerfacecolor": "none", "marker": "o"}
-                right.plot([step], [value], linestyle="", color=colour, **ring)
-        left.set_title("training loss")
-        right.set_title(f"validation {metric} (ring: model kept)")
-        for ax in (left, right):
-            steps(ax)
-        handles, labels = right.get_legend_handles_labels()
-        if not handles:
-            handles, labels = left.get_legend_handles_labels()
-        if handles:
-            figure.legend(
-                handles, labels, loc="outside lower center", ncols=len(labels)
-            )
-        return svg(figure)
+    with mpl.rc_context(drawing.RC):
+        figure = drawing.empty(drawing.WIDTH, 2.7)
+        panels = figure.subplots(1, 2)
+        for ax, curves in zip(panels, (loss, validation), strict=True):
+            for arm, seeds in curves.items():
+                looks = drawing.style(list(arms).index(arm))
+                for curve in seeds if len(seeds) > 1 else ():
+                    thin = {"color": looks["color"], "linewidth": 0.7, "alpha": 0.45}
+                    ax.plot(curve["step"], drawing.floats(curve["value"]), **thin)
+                drawing.line(ax, _mean(seeds), looks)
+            drawing.steps(ax)
+        for arm, models in kept.items():
+            ring: dict[str, Any] = {"markerfacecolor": "none", "linestyle": ""}
+            ring["color"] = drawing.style(list(arms).index(arm))["color"]
+            panels[1].plot(*zip(*models, strict=True), marker="o", ms=12, **ring)
+        panels[0].set_title("training loss")
+        panels[1].set_title(f"validation {metric} (ring: model kept)")
+        drawing.legend(
+            figure, arms, [arm for arm in arms if arm in {**loss, **validation}]
+        )
+        return drawing.svg(figure)
 
 
-def run_curves(curves: Sequence[tuple[str, Curve]]) -> str:
+def reliability(rows: Sequence[Sequence[tuple[str, Mapping[str, Any] | None]]]) -> str:
+    """Observed frequency against probability, a grid of panels.
+
+    Args:
+      rows: Title of each panel and its `confidence` and `observed` (of each bin
+        `value`, `low`, `high`); None for what was not measured.
+    """
+    wide = max(len(row) for row in rows)
+    with mpl.rc_context(drawing.RC):
+        side = min(2.2, drawing.WIDTH / wide)
+        figure = drawing.empty(side * max(wide, 2), (side + 0.3) * len(rows))
+        grid = figure.subplots(len(rows), wide, squeeze=False, sharex=True, sharey=True)
+        for axes, row in zip(grid, rows, strict=True):
+            for ax, (title, found) in zip(axes, row, strict=True):
+                ax.plot([0, 1], [0, 1], color=_GREY, linewidth=1, linestyle="--")
+                if found is not None:
+                    _bins(ax, found)
+                ax.set_title(title, fontsize=8.5)
+                ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+                ax.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+                ax.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
+            axes[0].set_ylabel("observed")
+        for ax in grid[-1]:
+            ax.set_xlabel("probability")
+        return drawing.svg(figure)
+
+
+def lost(found: Mapping[str, Mapping[str, float]]) -> str:
+    """What each way of pre-training forgot of each task, a line for each way.
+
+    Args:
+      found: Best value less the last, by way and task.
+    """
+    tasks = list(dict.fromkeys(task for row in found.values() for task in row))
+    with mpl.rc_context(drawing.RC):
+        figure = drawing.empty(drawing.WIDTH, 1.1 + 0.4 * len(found))
+        ax = figure.add_subplot()
+        ax.axvline(0, color=drawing.INK, linewidth=1)
+        for place, row in enumerate(found.values()):
+            for task, value in row.items():
+                looks = {**drawing.style(tasks.index(task)), "linestyle": ""}
+                ax.plot([value], [place], markersize=6.5, alpha=0.85, **looks)
+            mean = float(np.mean([v for v in row.values() if words.is_known(v)] or 0))
+            ax.plot([mean] * 2, [place - 0.32, place + 0.32], color="black")
+        ax.set_yticks(range(len(found)), list(found))
+        ax.set_ylim(len(found) - 0.5, -0.5)
+        ax.set_xlabel("lost: best value less the last (bar: mean of the tasks)")
+        drawing.legend(figure, tasks, tasks, line=False)
+        return drawing.svg(figure)
+
+
+def run_curves(curves: Sequence[tuple[str, drawing.Curve]]) -> str:
     """One panel for each named curve of one run, side by side."""
-    with mpl.rc_context(RC):
-        figure = empty(WIDTH, 2.6)
+    with mpl.rc_context(drawing.RC):
+        figure = drawing.empty(drawing.WIDTH, 2.6)
         panels = figure.subplots(1, len(curves), squeeze=False)[0]
         for ax, (name, curve) in zip(panels, curves, strict=True):
-            line(ax, curve, {"color": COLOURS[1], "marker": "o"})
+            drawing.line(ax, curve, {"color": drawing.COLOURS[1], "marker": "o"})
             ax.set_title(name)
-            steps(ax)
-        return svg(figure)
+            drawing.steps(ax)
+        return drawing.svg(figure)
 
 
 def forgetting(matrix: Mapping[str, Any]) -> str:
@@ -172,8 +237,10 @@ def forgetting(matrix: Mapping[str, Any]) -> str:
     )
     wide = len(columns) > 16
     size = 8 if not wide else 6.5 if len(columns) <= 36 else 0  # of numbers, points
-    with mpl.rc_context(RC):
-        figure = empty(min(WIDTH, 3.2 + 0.62 * len(columns)), 1.7 + 0.42 * len(tasks))
+    with mpl.rc_context(drawing.RC):
+        figure = drawing.empty(
+            min(drawing.WIDTH, 3.2 + 0.62 * len(columns)), 1.7 + 0.42 * len(tasks)
+        )
         ax = figure.add_subplot()
         ax.grid(visible=False)
         ax.set_facecolor("#d9dee3")
@@ -212,46 +279,42 @@ def forgetting(matrix: Mapping[str, Any]) -> str:
                 label.set_rotation_mode("anchor")
         ax.tick_params(length=0)
         ax.set_xlabel("after training on (outlined: the task just trained)")
-        return svg(figure)
+        return drawing.svg(figure)
 
 
-def png(figure: mpl_figure.Figure, *, dpi: int) -> str:
-    """The figure as a `data:` address of a PNG."""
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=dpi, metadata={"Software": None})
-    text = base64.b64encode(file.getvalue()).decode("ascii")
-    return f"data:image/png;base64,{text}"
+def _points(
+    ax: mpl_axes.Axes, points: Sequence[Point], aside: float, looks: Mapping[str, Any]
+) -> None:
+    """A line through values with their intervals."""
+    known = sorted(
+        (p for p in points if words.is_known(p["value"])),
+        key=lambda p: float(p["fraction"] or 0),
+    )
+    x = drawing.floats([p["fraction"] for p in known]) * aside
+    value = drawing.floats([p["value"] for p in known])
+    low, high = (drawing.floats([p[end] for p in known]) for end in ("low", "high"))
+    ax.plot(x, value, linewidth=1.5, markersize=5, **looks)
+    ax.vlines(x, low, high, color=looks["color"], linewidth=1, alpha=0.8)
 
 
-def empty(width: float, height: float) -> mpl_figure.Figure:
-    """An empty figure, inches, that makes room for its labels."""
-    return mpl_figure.Figure(figsize=(width, height), layout="constrained")
+def _bins(ax: mpl_axes.Axes, found: Mapping[str, Any]) -> None:
+    """Points of a reliability plot with their intervals."""
+    x, seen = drawing.floats(found["confidence"]), found["observed"]
+    value, low, high = (
+        drawing.floats([one[key] for one in seen]) for key in ("value", "low", "high")
+    )
+    ax.vlines(x, low, high, color=drawing.COLOURS[1], linewidth=1.2)
+    ax.plot(x, value, marker="o", markersize=4, color=drawing.COLOURS[1], linewidth=1)
 
 
-def svg(figure: mpl_figure.Figure) -> str:
-    """The figure as a `data:` address of an SVG."""
-    file = io.BytesIO()
-    figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
-    text = base64.b64encode(file.getvalue()).decode("ascii")
-    return f"data:image/svg+xml;base64,{text}"
-
-
-def line(ax: mpl_axes.Axes, curve: Curve, looks: Mapping[str, Any]) -> None:
-    """A curve; markers only where there are few points."""
-    few = len(curve["step"]) <= 30
-    options = {**looks, "marker": looks["marker"] if few else "", "markersize": 4}
-    ax.plot(curve["step"], curve["value"], linewidth=1.6, **options)
-
-
-def steps(ax: mpl_axes.Axes) -> None:
-    """Makes the horizontal axis one of training steps."""
-    ax.set_xlabel("step")
-    ax.xaxis.set_major_locator(ticker.MaxNLocator(6, integer=True))
-
-
-def signed(value: float, _: int | None = None) -> str:
-    """Label of a tick on an axis of differences."""
-    return "0" if abs(value) < 1e-9 else f"{value:+.3g}".replace("-", "−")
+def _mean(curves: Sequence[drawing.Curve]) -> drawing.Curve:
+    """Mean over seeds at the steps that all of them have."""
+    values = [
+        dict(zip(c["step"], drawing.floats(c["value"]), strict=True)) for c in curves
+    ]
+    steps = [step for step in curves[0]["step"] if all(step in v for v in values)]
+    mean = [float(np.mean([v[step] for v in values])) for step in steps]
+    return {"step": steps, "value": mean}
 
 
 def _named(task: str, matrix: Mapping[str, Any]) -> str:

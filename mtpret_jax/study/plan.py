@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mtpret_jax import config as schema
-from mtpret_jax.config import rules
+from mtpret_jax.config import rules, study_rules
 
 # Longest segment of interleaved tasks, steps.
 INTERLEAVED = 10
@@ -94,8 +94,13 @@ def expand(config: schema.ExperimentConfig) -> schema.ExperimentConfig:
 
 
 def cells(config: schema.ExperimentConfig) -> tuple[Cell, ...]:
-    """Every cell of the config's study, in the order of its runs."""
+    """Every cell of the config's study, in the order of its runs.
+
+    A config of runs is a study of one seed and one fraction of the labels.
+    """
     study = config.study
+    if not study.tasks:
+        return _cells_of_runs(config)
     return tuple(
         Cell(arm, task, fraction, seed, _run_name(config, arm, task, fraction, seed))
         for seed in range(max(study.seeds))
@@ -105,6 +110,41 @@ def cells(config: schema.ExperimentConfig) -> tuple[Cell, ...]:
         for task in study.tasks
         if _has_cell(config, arm, task)
     )
+
+
+def _cells_of_runs(config: schema.ExperimentConfig) -> tuple[Cell, ...]:
+    """The fine-tuning runs that name an arm; a second of one arm also names itself."""
+    rows = {n: r for n, r in config.runs.items() if r.stage == "finetune" and r.arm}
+    fraction = max((row.label_fraction for row in rows.values()), default=1.0)
+    found: dict[tuple[str, str], Cell] = {}
+    for name, row in rows.items():
+        arm, task = row.arm, row.finetune.task
+        arm = f"{arm} ({name})" if (arm, task) in found else arm
+        found[arm, task] = Cell(arm, task, fraction, 0, name)
+    return tuple(found.values())
+
+
+def same_as(config: schema.ExperimentConfig, task: str) -> dict[str, str]:
+    """Arms of a task that come to the same as another, and that other."""
+    if not config.study.tasks:
+        return {}
+    found = {c.arm: c.run.partition(".")[0] for c in cells(config) if c.task == task}
+    return {arm: other for arm, other in found.items() if arm != other}
+
+
+def claims(config: schema.ExperimentConfig) -> tuple[tuple[str, str, str], ...]:
+    """The name, arm and baseline of each difference to judge.
+
+    In a config of runs, each arm against the baseline of the report.
+    """
+    study, baseline = config.study, config.report.baseline
+    pairs = study_rules.claims(study)
+    if not study.tasks:
+        planned = cells(config)
+        tasks = {cell.task for cell in planned if cell.arm == baseline}
+        arms = dict.fromkeys(cell.arm for cell in planned if cell.task in tasks)
+        pairs = [(arm, baseline) for arm in arms if arm != baseline]
+    return tuple((f"{arm} - {other}", arm, other) for arm, other in pairs)
 
 
 def _has_cell(config: schema.ExperimentConfig, arm: str, task: str) -> bool:

@@ -20,14 +20,16 @@ task from being learnt. Averaged over all tasks but the first one trained.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from etils import epath
 
 from mtpret_jax import config as schema
-from mtpret_jax.report import collect
 from mtpret_jax.study import plan
+from tfds_builders import whole
 
 Matrix = Mapping[str, Any]
 NAN = float("nan")
@@ -44,18 +46,41 @@ class _Origin:
     seed: int
 
 
+def read(path: epath.Path) -> dict[str, Any]:
+    """The matrix of stage 2 and, for each task, its best, last and lost value.
+
+    Lost is the best value after segments of the task's own less that at the end.
+    """
+    matrix = whole.read_json(path)
+    rows = {}
+    for task in matrix["tasks"]:
+        after = [_value(segment, task) for segment in matrix["segments"]]
+        best = max((v for v in after if math.isfinite(v)), default=NAN)
+        last = after[-1] if after else NAN
+        lost = best - last if is_enough(matrix, task) else NAN
+        rows[task] = {"best": best, "last": last, "forgotten": lost}
+    return {**matrix, "summary": rows}
+
+
+def is_enough(matrix: Matrix, task: str) -> bool:
+    """Whether a task has the positives to tell what it forgot; if unknown, it has."""
+    return matrix.get("measured_on", {}).get(task, {}).get("is_enough", True)
+
+
 def describe(
     config: schema.ExperimentConfig, matrices: Mapping[str, Matrix]
 ) -> dict[str, dict[str, Any]]:
     """Adds what `backward` and `forward` find to each matrix of stage 2.
 
     Args:
-      config: With a study, expanded.
-      matrices: By run, those that are there.
+      config: Expanded.
+      matrices: Those that are there, by run, as `read` gives them.
 
     Returns:
-      Each matrix with `arm`, `fraction`, `seed`, `backward_by_task`,
-      `forward_by_task`, their means `backward_transfer` and `forward_transfer`.
+      Each matrix with `arm`, `fraction`, `seed`, whether it trains one task `alone` for
+      the comparison of another, whether it has `memorization`, the
+      `order` of its tasks, `backward_by_task`, `forward_by_task`, their means
+      `backward_transfer` and `forward_transfer`.
     """
     origins, found = _origins(config), {}
     for run, matrix in matrices.items():
@@ -79,6 +104,8 @@ def describe(
             "arm": this.arm,
             "fraction": f"{this.fraction:g}",
             "seed": this.seed,
+            "alone": this.arm in plan.CONTROLS,
+            **_way(config.runs[run].continual),
             "backward_by_task": behind,
             "backward_transfer": mean(_told(matrix, behind)),
             "forward_by_task": ahead,
@@ -117,7 +144,13 @@ def transfer(
 
 
 def _origins(config: schema.ExperimentConfig) -> dict[str, _Origin]:
-    """Every run of stage 2 that a cell starts from."""
+    """Every run of stage 2 that a cell of a study starts from; else every one."""
+    if not config.study.tasks:
+        return {
+            name: _Origin(name, "", row.label_fraction, 0)
+            for name, row in config.runs.items()
+            if row.stage == "continual"
+        }
     found = {}
     for cell in plan.cells(config):
         start = config.runs[cell.run].init_from
@@ -126,6 +159,16 @@ def _origins(config: schema.ExperimentConfig) -> dict[str, _Origin]:
             arm = start.partition(".")[0]
             found[start] = _Origin(arm, cell.task, cell.fraction, cell.seed)
     return found
+
+
+def _way(stage: schema.ContinualConfig) -> dict[str, Any]:
+    """Whether a stage memorizes, and in which order its tasks come."""
+    kept = (stage.anchor_previous, stage.anchor_pretrained, stage.feature_memory)
+    if stage.rounds == 1:
+        order = "once each, fixed order"
+    else:
+        order = "reshuffled each round" if stage.reshuffle else "in turn, fixed order"
+    return {"memorization": any(kept), "order": order}
 
 
 def backward(matrix: Matrix) -> dict[str, float]:
@@ -137,7 +180,7 @@ def backward(matrix: Matrix) -> dict[str, float]:
     segments = matrix["segments"]
     own = _own(matrix)
     found = {}
-    for task in matrix["tasks"]:
+    for task in matrix["tasks"] if segments else ():
         after = own.get(task, [])
         is_measured = after and after[-1]["round"] == segments[-1]["round"]
         learnt = _value(after[-1], task) if is_measured else NAN
@@ -161,7 +204,7 @@ def forward(
     """
     own = _own(matrix)
     found = {}
-    for task in matrix["tasks"]:
+    for task in matrix["tasks"] if matrix["segments"] else ():
         after = own.get(task, [])
         is_measured = after and after[0]["round"] == 0
         learnt = _value(after[0], task) if is_measured else NAN
@@ -177,7 +220,7 @@ def forward(
 
 def _told(matrix: Matrix, transfer: Mapping[str, float]) -> dict[str, float]:
     """Of the tasks that have enough positives, the same in every arm."""
-    return {t: v for t, v in transfer.items() if collect.is_enough(matrix, t)}
+    return {t: v for t, v in transfer.items() if is_enough(matrix, t)}
 
 
 def mean(transfer: Mapping[str, float]) -> float:
@@ -194,5 +237,6 @@ def _own(matrix: Matrix) -> dict[str, list[Matrix]]:
 
 
 def _value(segment: Matrix, task: str) -> float:
-    value = collect.on_all(segment).get(task)
+    """After a segment, on all validation images that may be used, where known apart."""
+    value = segment.get("whole", segment["values"]).get(task)
     return NAN if value is None else float(value)

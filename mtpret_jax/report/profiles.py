@@ -13,14 +13,15 @@ from etils import epath
 from mtpret_jax import types
 from mtpret_jax.metrics import calibration as calibrating
 from mtpret_jax.metrics import classification, subgroups
-from mtpret_jax.report import collect, keeping
+from mtpret_jax.report import draws as drawing
+from mtpret_jax.report import measured
 
 COLUMNS = ("view", "sex", "age")  # of the set's index
 
 
 def calibration(
     metric: classification.ClassificationMetric,
-    test: collect.Measured,
+    test: measured.Measured,
     validation: epath.Path,
 ) -> dict[str, dict[str, Any]]:
     """Of each class on test, with decisions at the threshold validation likes best.
@@ -30,14 +31,15 @@ def calibration(
     Args:
       metric: Of the task.
       test: The cell.
-      validation: Its predictions of that split, as `collect.read_predictions` takes it.
+      validation: Its predictions of that split, a file as
+        `measured.read_predictions` takes it.
     """
-    records, _ = collect.read_predictions(validation)
+    records, _ = measured.read_predictions(validation)
     fitted = dict(_classes(metric, records))
     found = {}
     for name, (probability, positive, known) in _classes(metric, test.records):
         groups = test.groups[known]
-        measured = calibrating.calibration(probability, positive, groups)
+        curve = calibrating.calibration(probability, positive, groups)
         chosen = fitted[name]
         point = calibrating.operating_point(
             probability,
@@ -45,7 +47,7 @@ def calibration(
             groups,
             threshold=calibrating.youden_threshold(chosen[0], chosen[1]),
         )
-        found[name] = dataclasses.asdict(measured) | dataclasses.asdict(point)
+        found[name] = dataclasses.asdict(curve) | dataclasses.asdict(point)
     return found
 
 
@@ -63,7 +65,7 @@ def _classes(
 
 def levels(
     metric: types.Metric,
-    cells: Mapping[str, collect.Measured],
+    cells: Mapping[str, measured.Measured],
     index: Sequence[Mapping[str, str]],
     *,
     resamples: int,
@@ -74,12 +76,12 @@ def levels(
     Args:
       metric: Of the task.
       cells: By arm, all of the same examples.
-      index: Rows of the set's index, by record of the test split.
+      index: Rows of the set's index, by record of the test split; none if unknown.
       resamples: Number of draws of an interval.
       seed: Of the draws.
     """
     found: dict[str, list[dict[str, Any]]] = {}
-    for column in COLUMNS:
+    for column in COLUMNS if index else ():
         rows: dict[str, dict[str, Any]] = {}
         for arm, cell in cells.items():
             entries = _entries(column, (index[record] for record in cell.record))
@@ -92,7 +94,7 @@ def levels(
                 entries,
                 resamples=resamples,
                 seed=seed,
-                draws=functools.partial(keeping.draws, cell.folder),
+                draws=functools.partial(drawing.draws, cell.folder),
             ):
                 about = {"level": level.name, "images": level.images}
                 about |= {"groups": level.groups, "values": {}}

@@ -15,7 +15,7 @@ from matplotlib import axes as mpl_axes
 from matplotlib import figure as mpl_figure
 from matplotlib import patches, patheffects
 
-from mtpret_jax.report import figures
+from mtpret_jax.report import drawing
 
 TRUTH = "#56b4e9"
 PREDICTION = "#e69f00"
@@ -74,7 +74,7 @@ def classification(
     shown = min(count, len(first["image"]))
     names = _names(class_names, first["label"].shape[1])
     lines = 0.3 * len(samples) + 0.1
-    with mpl.rc_context(figures.RC):
+    with mpl.rc_context(drawing.RC):
         figure = mpl_figure.Figure(
             figsize=(_WIDTH * shown, _WIDTH + 0.35 + lines), layout="constrained"
         )
@@ -87,7 +87,7 @@ def classification(
             title = ",\n".join(true[:2]) + (" …" if len(true) > 2 else "")
             panels[0, i].set_title(f"truth: {title or 'none'}", fontsize=7.5)
             _bars(panels[1, i], samples, i, names, exclusive=exclusive, first=i == 0)
-        return figures.png(figure, dpi=DPI)
+        return drawing.png(figure, dpi=DPI)
 
 
 def segmentation(samples: Mapping[str, Samples], *, count: int) -> str:
@@ -197,7 +197,7 @@ def _rows(
     `above` is the room for a title, inches.
     """
     shown = min(count, min(len(arm["image"]) for arm in samples.values()))
-    with mpl.rc_context(figures.RC):
+    with mpl.rc_context(drawing.RC):
         figure = mpl_figure.Figure(
             figsize=(_WIDTH * shown + 0.3, (_WIDTH + above) * len(samples)),
             layout="constrained",
@@ -208,7 +208,7 @@ def _rows(
             for i, ax in enumerate(row):
                 _xray(ax, arm["image"][i])
                 draw(ax, arm, i)
-        return figures.png(figure, dpi=DPI)
+        return drawing.png(figure, dpi=DPI)
 
 
 def _xray(ax: mpl_axes.Axes, image: np.ndarray) -> None:

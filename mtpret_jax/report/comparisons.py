@@ -15,26 +15,25 @@ import numpy as np
 
 from mtpret_jax import config as schema
 from mtpret_jax import types
-from mtpret_jax.config import study_rules
 from mtpret_jax.metrics import classification, comparison, delong
-from mtpret_jax.report import collect
+from mtpret_jax.report import measured
 from mtpret_jax.study import plan
 
 # The measured cells of one task: by arm and fraction, then by seed.
-Cells = Mapping[tuple[str, float], Mapping[int, collect.Measured]]
-_Both = dict[int, tuple[collect.Measured, collect.Measured]]
+Cells = Mapping[tuple[str, float], Mapping[int, measured.Measured]]
+_Both = dict[int, tuple[measured.Measured, measured.Measured]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """A comparison that a study plans.
+    """A comparison that is planned.
 
     Attributes:
-      claim: Of `config.study.claims`.
-      arm: Said to be better.
-      baseline: The other.
-      task: Of `config.study.tasks`.
-      fraction: Of the labels.
+      claim: Its name; see `plan.claims`.
+      arm: The arm said to be better.
+      baseline: The other arm.
+      task: A row of `config.tasks`.
+      fraction: The share of the labels.
       runs: Whose predictions are compared, the arm's and the baseline's, of the first
         seed; the same for claims that come to the same.
     """
@@ -69,7 +68,7 @@ class Compared:
 
 
 def key(fraction: float) -> str:
-    """A fraction as a key of `study.json`."""
+    """A fraction as a key of the report."""
     return f"{fraction:g}"
 
 
@@ -80,26 +79,29 @@ def pairs(config: schema.ExperimentConfig) -> tuple[Pair, ...]:
     control is arm contrastive.
 
     Args:
-      config: With a study.
+      config: Expanded.
     """
-    study = config.study
     runs = {
         (cell.arm, cell.task, cell.fraction): cell.run
         for cell in plan.cells(config)
         if cell.seed == 0
     }
+    fractions = dict.fromkeys(fraction for _, _, fraction in runs)
     found = []
-    for claim, arms in zip(study.claims, study_rules.claims(study), strict=True):
-        for task in study.tasks:
-            for fraction in study.fractions:
-                one, other = (runs.get((arm, task, fraction)) for arm in arms)
+    for claim, arm, baseline in plan.claims(config):
+        for task in config.study.tasks or config.tasks:
+            for fraction in fractions:
+                one, other = (
+                    runs.get((side, task, fraction)) for side in (arm, baseline)
+                )
                 if one and other and one != other:
-                    found.append(Pair(claim, *arms, task, fraction, (one, other)))
+                    both = (one, other)
+                    found.append(Pair(claim, arm, baseline, task, fraction, both))
     return tuple(found)
 
 
 def resamples(config: schema.ExperimentConfig) -> int:
-    """How many resamples a study draws: as asked, or what its claims need if more."""
+    """How many resamples judge the claims: as asked, or what they need if more."""
     count = len({pair.runs for pair in pairs(config)})
     return max(config.report.bootstrap, comparison.resamples_needed(count))
 
@@ -108,25 +110,25 @@ def values(cells: Cells) -> dict[str, dict[str, dict[str, Any]]]:
     """Every value by fraction, arm and name: mean over seeds, interval, spread."""
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for (arm, fraction), by_seed in cells.items():
-        measured = list(by_seed.values())
+        each_seed = list(by_seed.values())
         row = {
             name: {
                 **told(
                     comparison.over_seeds(
-                        [each.values[name] for each in measured],
-                        [each.draws[name] for each in measured],
+                        [each.values[name] for each in each_seed],
+                        [each.draws[name] for each in each_seed],
                     )
                 ),
                 "seeds": list(by_seed),
             }
-            for name in measured[0].values
+            for name in each_seed[0].values
         }
         found.setdefault(key(fraction), {})[arm] = row
     return found
 
 
 def told(estimate: comparison.Estimate) -> dict[str, Any]:
-    """An estimate as `study.json` has it."""
+    """An estimate as the report has it."""
     names = ("value", "low", "high", "by_seed", "spread", "low_retrained")
     return {name: getattr(estimate, name) for name in (*names, "high_retrained")}
 
@@ -168,7 +170,7 @@ def _common(planned: Iterable[Pair], cells: Cells) -> list[tuple[Pair, _Both]]:
     return found
 
 
-def _sides(both: _Both) -> tuple[list[collect.Measured], list[collect.Measured]]:
+def _sides(both: _Both) -> tuple[list[measured.Measured], list[measured.Measured]]:
     """The arm's and the baseline's, one for each seed."""
     return [one for one, _ in both.values()], [other for _, other in both.values()]
 
@@ -206,29 +208,19 @@ def claims(
     """Verdicts, all comparisons corrected together; equal ones count once."""
     differences = {" - ".join(one.pair.runs): one.estimate for one in compared}
     judged = comparison.judge(differences)
+    fractions = dict.fromkeys(cell.fraction for cell in plan.cells(config))
     found = []
-    arms = study_rules.claims(config.study)
-    for name, (arm, baseline) in zip(config.study.claims, arms, strict=True):
+    for name, arm, baseline in plan.claims(config):
         rows = [
             _row(one, judged[" - ".join(one.pair.runs)])
             for one in compared
             if one.pair.claim == name
         ]
-        summary = {
-            key(fraction): dict.fromkeys(_SHORT.values(), 0)
-            for fraction in config.study.fractions
-        }
+        summary = {key(each): dict.fromkeys(_SHORT.values(), 0) for each in fractions}
         for row in rows:
             summary[row["fraction"]][_SHORT[row["verdict"]]] += 1
-        found.append(
-            {
-                "name": name,
-                "arm": arm,
-                "baseline": baseline,
-                "rows": rows,
-                "summary": summary,
-            }
-        )
+        row = {"name": name, "arm": arm, "baseline": baseline}
+        found.append({**row, "rows": rows, "summary": summary})
     return found
 
 

@@ -1,0 +1,48 @@
+"""The page of a report, from templates: one file that needs no other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import jinja2
+from etils import epath
+
+from mtpret_jax.audit import words as audit_words
+from mtpret_jax.report import figures, sentences, view, words
+
+NOT_CLINICAL = (
+    "For research only. Not a medical device, not for clinical use: do not use these "
+    "models or pictures to diagnose or treat anyone."
+)
+_FILTERS = ("number", "signed", "p_value", "share", "percent", "metric")
+
+
+def render(
+    workdir: epath.PathLike, report: Mapping[str, Any], template: str = "page.html"
+) -> str:
+    """The page as text; every name in it is escaped.
+
+    Args:
+      workdir: The work folder; sample pictures are read from its runs.
+      report: What `contents.build` made; None and NaN are undefined.
+      template: Of the folder `templates`: the page, or one of its sections.
+    """
+    shown = view.View(epath.Path(workdir), report)
+    return _environment().get_template(template).render(report=report, view=shown)
+
+
+def _environment() -> jinja2.Environment:
+    made = jinja2.Environment(
+        loader=jinja2.PackageLoader("mtpret_jax.report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,  # A name misspelt is an error.
+    )
+    made.filters |= {name: getattr(words, name) for name in _FILTERS}
+    made.filters["json"] = lambda tree: json.dumps(tree, indent=2, ensure_ascii=False)
+    made.globals |= {"words": words, "sentences": sentences, "mark": figures.mark}
+    made.globals |= {"not_clinical": NOT_CLINICAL, "risk": audit_words.RISK}
+    return made

@@ -1,0 +1,241 @@
+"""What a report says first, and what it cannot say, in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mtpret_jax.audit import exclusions
+from mtpret_jax.report import words
+
+Report = Mapping[str, Any]
+
+PAPER = (
+    "training images that a validation or test split holds again, as copies or by the "
+    "same patient, were not removed. Arms that start from it may have seen test "
+    "images, without their labels, and their figures may be too good."
+)
+_STARTS = {
+    "paper": f"which reproduces the published pool (contrastive.pool: paper): {PAPER}",
+    "clean": "whose pool was kept from the evaluation images of that folder's sets. "
+    "Whether it holds test images of this configuration was not examined.",
+    "unknown": "which did not say what it was pre-trained on. Whether it has seen test "
+    "images of this configuration is not known.",
+}
+_LEARNT = 5  # times as often as by guessing, a view must be picked out by stage 1
+
+
+def opening(report: Report) -> list[str]:
+    """What was compared, and every claim."""
+    if not report["values"]:
+        return ["Nothing to compare yet: no fine-tuning run has finished."]
+    tasks = report["tasks"]
+    lines = [
+        f"{words.counted(len(report['arms']), 'way')} of starting a network (“arms”) "
+        f"compared on {words.counted(len(tasks), 'X-ray task', capital=False)}. Within "
+        f"a task every arm is fine-tuned alike{_budget(report)}. The model of each run "
+        "was chosen on validation images; the test images below were used once, at the "
+        "end."
+    ]
+    external = [name for name, task in tasks.items() if task.get("external")]
+    if external:
+        verb = "is" if len(external) == 1 else "are"
+        lines.append(
+            f"{', '.join(external)} {verb} external: no pre-training read "
+            f"{'its set' if len(external) == 1 else 'their sets'}."
+        )
+    for row in report["claims"]:
+        lines += [claim(row, each, len(tasks)) for each in report["fractions"]]
+    return lines
+
+
+def _budget(report: Report) -> str:
+    """Whether arms were fine-tuned for as many steps, task by task."""
+    steps: dict[tuple[str, float], dict[str, int]] = {}
+    for cell in report["cells"]:
+        run = report["runs"].get(cell["run"])
+        if run and run.get("steps") is not None:
+            place = steps.setdefault((cell["task"], cell["fraction"]), {})
+            place[cell["arm"]] = run["steps"]
+    longer = sorted(
+        {
+            arm
+            for row in steps.values()
+            for arm, n in row.items()
+            if n > min(row.values())
+        }
+    )
+    if not longer:
+        return ", with the same number of steps; what differs is where it starts"
+    names = ", ".join(longer)
+    return f", but not for as many steps: more were given to {names}"
+
+
+def claim(row: Mapping[str, Any], fraction: str, tasks: int) -> str:
+    """On how many tasks an arm was better than another, worse, or neither."""
+    found = row["summary"].get(fraction, {})
+    counts = {key: found.get(key, 0) for key in ("better", "worse")}
+    undecided = found.get("undecided", 0)
+    judged = sum(counts.values()) + undecided
+    arm, baseline, share = row["arm"], row["baseline"], words.percent(fraction)
+    if not judged:
+        return f"{arm} against {baseline} with {share}: nothing to compare."
+    text = (
+        f"{arm} better than {baseline} on {counts['better']} of {judged} "
+        f"task{'' if judged == 1 else 's'} with {share}, worse on "
+        f"{counts['worse']}, not distinguishable on {undecided}."
+    )
+    missing = tasks - judged
+    return text + (f" No comparison on {missing}." if missing > 0 else "")
+
+
+def warnings(report: Report) -> list[str]:
+    """What makes the figures less than they seem: the audit's findings first."""
+    paper = [
+        f"Run {name} reproduces the published pool (contrastive.pool: paper): {PAPER}"
+        for name, run in report["audit"]["pools"].items()
+        if run["pool"] == "paper"
+    ]
+    found = [*paper, *_started(report), *_met_again(report), *crossing(report)]
+    if report["unfinished"]:
+        runs = words.plural(len(report["unfinished"]), "run")
+        found.append(f"Not complete: {runs} not finished when this was written.")
+    return found
+
+
+def _started(report: Report) -> list[str]:
+    """A warning for runs that start from a backbone of another work folder."""
+    found: dict[tuple[str, str, str], list[str]] = {}
+    audit = report["audit"]["findings"] or {}
+    for name, run in report["runs"].items():
+        for pool in run.get("pools", ()):
+            is_same = pool["pool"] == "clean" and pool["audit"] == audit.get("key")
+            if "start" in pool and not is_same:
+                place = (pool["start"], pool["run"], pool["pool"])
+                found.setdefault(place, []).append(name)
+    return [
+        f"{', '.join(names)}: the backbone that "
+        f"{'this run' if len(names) == 1 else 'these runs'} started from ({start}) was "
+        f"made by run {run} of another work folder, {_STARTS[pool]}"
+        for (start, run, pool), names in found.items()
+    ]
+
+
+def _met_again(report: Report) -> list[str]:
+    """A warning for each set whose training images validation or test holds again."""
+    audit = report["audit"]["findings"] or {}
+    found: dict[str, list[str]] = {}
+    for row in audit.get("overlaps", ()):
+        here, there = row["split"], row["other_split"]
+        is_one_set = row["dataset"] == row["other_dataset"]
+        if is_one_set and here != there and row["kind"] != exclusions.SAME_PATIENT:
+            told = f"{words.plural(row['pairs'], 'pair')} of {here} and {there}"
+            found.setdefault(row["dataset"], []).append(f"{told} ({row['kind']})")
+    if (report["config"] or {}).get("exclude_copies"):
+        end = "The training images among them were left out of all stages."
+    else:
+        end = (
+            "Stages 2 and 3 train on such images, so its figures may be too good; "
+            "exclude_copies leaves them out."
+        )
+    return [
+        f"Caution: the audit found copies across splits of {name}: {', '.join(rows)}. "
+        + end
+        for name, rows in found.items()
+    ]
+
+
+def crossing(report: Report) -> list[str]:
+    """A warning for each set of a task that is not tested on unseen patients."""
+    used, lines = splits_in_use(report), []
+    for name in dict.fromkeys(task["dataset"] for task in report["tasks"].values()):
+        count = used.get(name, {}).get("groups_in_several_splits", 0)
+        if count:
+            lines.append(
+                f"Caution: {words.counted(count, 'patient', capital=False)} of {name} "
+                f"{'has' if count == 1 else 'have'} pictures in several splits "
+                f"(“{used[name]['name']}”), so its test is not of unseen patients."
+            )
+    return lines
+
+
+def splits_in_use(report: Report) -> dict[str, Mapping[str, Any]]:
+    """The manifest by which each set was read; sets without one are left out."""
+    found = (report["datasets"] or {}).items()
+    return {n: s["splits_in_use"] for n, s in found if s.get("splits_in_use")}
+
+
+def picked(report: Report, run: str) -> str:
+    """How well a run of stage 1 told views apart at its end; "" if it is not known."""
+    values = report["curves"][run].get("train/accuracy", {}).get("value", [])
+    values = [value for value in values if words.is_known(value)]
+    row = ((report["config"] or {}).get("runs") or {}).get(run)
+    if not values or not row:
+        return ""
+    last = values[-max(1, len(values) // 10) :]  # A batch alone says little.
+    share, chance = sum(last) / len(last), 1 / (1 + row["contrastive"]["queue_size"])
+    text = f"At its end it was picked out {share:.1%} of the time; "
+    text += f"guessing gives {chance:.1%}."
+    if share >= _LEARNT * chance:
+        return text
+    return (
+        f"{text} So little was learnt here: try more steps, or a lower learning rate, "
+        "before anything starts from this run."
+    )
+
+
+def batch_norm(report: Report) -> str:
+    """What was done to BatchNorm before frozen features were measured."""
+    facts = [run.get("frozen") for run in report["runs"].values()]
+    batches = sorted({f["batch_norm"] for f in facts if f and "batch_norm" in f})
+    if not batches:
+        return ""
+    if batches == [0]:
+        return "The statistics of BatchNorm are left as they are, too."
+    return (
+        f"The statistics of BatchNorm are taken from {' or '.join(map(str, batches))} "
+        "training batches of the task before, in every arm."
+    )
+
+
+def trained(report: Report) -> str:
+    """How often each cell was trained."""
+    parts = [
+        f"{words.counted(seeds, 'seed', capital=False)} with {words.percent(fraction)}"
+        for fraction, seeds in zip(report["fractions"], report["seeds"], strict=True)
+    ]
+    return f"Each arm was trained with {', '.join(parts)}."
+
+
+def detectable(report: Report) -> str:
+    """How large a difference has to be, to be found; "" if none was judged."""
+    parts = []
+    for fraction in report["fractions"]:
+        found = [
+            row["detectable"]
+            for one in report["claims"]
+            for row in one["rows"]
+            if row["fraction"] == fraction and words.is_known(row["detectable"])
+        ]
+        if found:
+            ends = f"{words.number(min(found))} to {words.number(max(found))}"
+            parts.append(f"{ends} with {words.percent(fraction)}")
+    return ", ".join(parts)
+
+
+def took(report: Report) -> str:
+    """Hours of training by stage, and what they were done on."""
+    hours: dict[str, float] = {}
+    for run in report["runs"].values():
+        if words.is_known(run.get("seconds")):
+            stage = run["stage"]
+            hours[stage] = hours.get(stage, 0.0) + run["seconds"]
+    made = report["versions"] or {}
+    device = f"{made.get('devices', '?')} × {made.get('device', 'unknown device')}"
+    cores = f", {made['cores']} cores" if made.get("cores") else ""
+    parts = [f"{stage} {words.duration(taken)}" for stage, taken in hours.items()]
+    total = words.duration(sum(hours.values()))
+    return (
+        f"Training took {total} in all ({'; '.join(parts) or 'no finished run'}), "
+        f"without preparation and evaluation, on {device}{cores}."
+    )
