@@ -21,7 +21,6 @@ from mtpret_jax import types
 from mtpret_jax.config import budget
 from mtpret_jax.metrics import intervals
 from mtpret_jax.report import comparisons, grid, measured, transfer
-
 from mtpret_jax.study import arms, plan
 from tfds_builders import whole
 

@@ -133,10 +133,10 @@ def size(task: Mapping[str, Any]) -> str:
         return "not measured"
     text = f"n = {plural(images, 'image')}"
     if task.get("studies"):
-        text += f", {plural(task['studies'], 'study', 'studies')}"
+        text += f", {plural(task['studies'], 'study', 'studies')},"
     if groups not in (None, images):
         text += f" of {plural(groups, 'group')}"
-    positives = task.get("positives")
+    text, positives = text.rstrip(","), task.get("positives")
     if isinstance(positives, Mapping):
         text += "".join(f", {count} {name}" for name, count in positives.items())
     elif positives is not None:

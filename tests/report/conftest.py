@@ -115,17 +115,19 @@ def _write_predictions(folder, task, noise, rng, *, images, groups):
     image, mask, spot = _xrays(np.random.default_rng(0), images)
     outputs, batch, shown = _predict(task, noise, image, mask, spot, rng)
     folder.mkdir(parents=True)
-    np.savez(folder / "test.npz", **METRICS[task].records(outputs, batch))
+    records = METRICS[task].records(outputs, batch)
     few = {
         name: array[:6] for name, array in {**shown, "image": image[..., None]}.items()
     }
     np.savez(folder / "test.samples.npz", **few)
-    with (folder / "test.csv").open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["record", "image_id", "group"])
-        rows.writerows(
-            [i, f"image {i}", f"patient {i % groups}"] for i in range(images)
-        )
+    for split in ("test", "validation"):
+        np.savez(folder / f"{split}.npz", **records)
+        with (folder / f"{split}.csv").open("w", newline="") as file:
+            rows = csv.writer(file)
+            rows.writerow(["record", "image_id", "group"])
+            rows.writerows(
+                [i, f"image {i}", f"patient {i % groups}"] for i in range(images)
+            )
 
 
 def _finetune_lines(primary, noise):
@@ -167,6 +169,7 @@ def folder(tmp_path_factory):
     rng = np.random.default_rng(1)
     common = {"finished": True, "seconds": 312.0, "images_per_second": 41.3}
     common |= {"parameters": 700_000, "arm": None, "task": None, "parent": None}
+    common |= {"labels": {}}
     _write_run(
         tmp_path / "runs" / "stage1",
         {**common, "name": "stage1", "stage": "contrastive", "steps": 300},
@@ -194,6 +197,8 @@ def folder(tmp_path_factory):
             values = {"name": run.name, "stage": "finetune", "arm": arm, "task": task}
             values |= {"parent": parent or None, "steps": 500}
             values |= {"best_step": 450, "best_value": 0.9 - 0.1 * NOISE[arm]}
+            used = {"records": 60, "groups": 40, "positives": 30, "fraction": 1.0}
+            values["labels"] = {task: {"test": {**used, "sha256": "0" * 64}}}
             if task == "lung_seg":
                 values["best_dice_of_grid"] = 0.981
             lines = list(_finetune_lines(primary, NOISE[arm]))

@@ -1,15 +1,13 @@
 """Names that a user gives: no chart breaks, and nothing is taken for markup."""
 
-import html
 import json
 import pathlib
 import re
 
+import markupsafe
 import pytest
 
-from mtpret_jax.report import collect, figures
-from mtpret_jax.report import html as page
-from mtpret_jax.study import plots
+from mtpret_jax.report import contents, drawing, figures, page
 
 TASK = '<x1>$x_{$ & "q"'
 ARM = "<x2>$^$_{"
@@ -29,7 +27,7 @@ def _renamed(value, names):
 
 
 def test_the_report_escapes_every_name(folder, config, metrics):
-    built = collect.without_nan(collect.build(folder, config, metrics))
+    built = contents.without_nan(contents.build(folder, config, metrics, {}))
     told = json.loads(json.dumps(built))
     names = {"chest_cls": TASK, "mtpret": ARM, "scratch": f"{ARM}0", "normal": CLASS}
     told = _renamed(told, {**names, "Phantom": CLASS, "stage2": f"{ARM}2"})
@@ -37,15 +35,15 @@ def test_the_report_escapes_every_name(folder, config, metrics):
     text = page.render(pathlib.Path(folder), told)
 
     for name in (TASK, ARM, CLASS):
-        assert html.escape(name) in text, name
+        assert markupsafe.escape(name) in text, name
         assert name[:3] not in text, name
 
 
 def test_a_legend_leaves_no_arm_out():
     """Matplotlib leaves out labels that begin with an underscore."""
     for name in ("_first", "first"):
-        assert not figures.label(name).startswith("_")
-        assert figures.label(name).endswith(name)
+        assert not drawing.label(name).startswith("_")
+        assert drawing.label(name).endswith(name)
 
 
 @pytest.mark.parametrize("name", [TASK, ARM, CLASS, "$", "\\", "_first", "%d {} ^_"])
@@ -61,17 +59,20 @@ def test_no_name_breaks_a_chart(name):
         "segments": [{"task": name, "round": 0, "values": {name: 0.5}}],
     }
     drawn = [
-        figures.forest([(name, name, 0.1, 0.0, 0.2)], arms=[name], baseline=name),
-        figures.learning_curves(
-            {name: curve}, {name: curve}, arms=[name], metric=name, chosen={}
-        ),
         figures.forgetting(matrix),
         figures.run_curves([(name, curve)]),
-        plots.forest([gap], arm=name, baseline=name, limit=1.0),
-        plots.efficiency([(name, {name: [point]})], arms=[name], fractions=[0.1, 1.0]),
-        plots.learning_curves(
-            {name: [curve]}, {name: [curve]}, arms=[name], metric=name
+        figures.forest([gap], arm=name, baseline=name, limit=1.0),
+        figures.efficiency(
+            [(name, {name: [point]})], arms=[name], fractions=[0.1, 1.0]
         ),
-        plots.lost({name: {name: 0.1}}),
+        figures.learning_curves(
+            {name: [curve]},
+            {name: [curve]},
+            arms=[name],
+            metric=name,
+            kept={name: [(1, 0.5)]},
+        ),
+        figures.lost({name: {name: 0.1}}),
+        figures.reliability([[(name, None)]]),
     ]
     assert all(re.match("data:image/svg", image) for image in drawn)

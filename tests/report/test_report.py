@@ -1,25 +1,28 @@
 """The report says what the work folder holds, in one file that needs no other."""
 
 import copy
+import html
 import json
 import re
+import shlex
 import shutil
 
 import numpy as np
 import pytest
+from etils import epath
 
 from mtpret_jax import report
-from mtpret_jax.report import collect, words
+from mtpret_jax.report import contents, page, sentences, words
 
 
 @pytest.fixture(scope="module")
 def built(folder, config, metrics):
-    return collect.build(folder, config, metrics)
+    return contents.build(folder, config, metrics, {})
 
 
 @pytest.fixture(scope="module")
 def written(folder, built):
-    report.write(folder, built)
+    report.write(epath.Path(folder) / "report.json", built)
     return folder
 
 
@@ -41,15 +44,16 @@ def test_values_are_those_of_the_predictions_on_disk(built, workdir, metrics):
 
 def test_which_class_is_taken_for_which_is_counted(built, written):
     row = built["tasks"]["chest_cls"]["arms"]["mtpret"]
-    page = (written / "report.html").read_text()
+    told = built["confusion"]
+    text = (written / "report.html").read_text()
 
-    counts = np.array(row["confusion"])
+    counts = np.array(told["chest_cls"]["1"]["mtpret"])
     assert counts.sum() == row["images"]
     assert counts.trace() / counts.sum() == row["values"]["accuracy"]["value"]
     cells = "".join(f"<td>{n}</td>" for n in ("normal", *counts[0]))
-    assert f"<tr>{cells}</tr>" in page
-    assert "<th>predicted opacity</th>" in page
-    assert "confusion" not in built["tasks"]["lung_seg"]["arms"]["mtpret"]
+    assert f"<tr>{cells}</tr>" in text
+    assert "<th>predicted opacity</th>" in text
+    assert told["lung_seg"] == {}
 
 
 @pytest.mark.parametrize(("accuracy", "learnt"), [(0.6, True), (0.0, False)])
@@ -57,21 +61,21 @@ def test_a_stage_1_that_learnt_nothing_is_told(built, accuracy, learnt):
     config = {"runs": {"stage1": {"contrastive": {"queue_size": 199}}}}
     curves = {"stage1": {"train/accuracy": {"value": [0.1] * 40 + [accuracy] * 4}}}
 
-    told = words.picked({**built, "config": config, "curves": curves}, "stage1")
+    told = sentences.picked({**built, "config": config, "curves": curves}, "stage1")
 
     assert told.startswith(f"At its end it was picked out {accuracy:.1%} of the time;")
     assert "guessing gives 0.5%" in told
     assert ("little was learnt" in told) != learnt
-    assert words.picked({**built, "curves": curves}, "stage1") == ""
+    assert sentences.picked({**built, "curves": curves}, "stage1") == ""
 
 
 def test_every_table_of_arms_tells_what_they_took(built, written):
-    page = (written / "report.html").read_text()
-    tables = [t for t in re.findall(r"<table>.*?</table>", page) if "mtpret" in t]
+    text = (written / "report.html").read_text()
+    tables = [t for t in re.findall(r"<table>.*?</table>", text, re.S) if "mtpret" in t]
     assert len(tables) > 3
     assert all("updates / images" in table for table in tables)
     row = built["tasks"]["chest_cls"]["arms"]["mtpret"]["compute"]
-    assert f"{row['updates']:,} / {row['images']:,}" in page
+    assert f"{row['updates']:,} / {row['images']:,}" in text
 
 
 def test_differences_are_to_the_baseline_and_paired(built):
@@ -93,10 +97,10 @@ def test_order_of_the_predictions_on_disk_does_not_matter(
         records = {name: array[::-1] for name, array in arrays.items()}
     np.savez(path, **records)
 
-    again = collect.build(workdir, config, metrics)
+    again = contents.build(workdir, config, metrics, {})
 
     found, expected = (
-        collect.without_nan(one["tasks"]["lung_seg"]) for one in (again, built)
+        contents.without_nan(one["tasks"]["lung_seg"]) for one in (again, built)
     )
     assert found == expected
 
@@ -112,16 +116,20 @@ def test_a_run_that_is_not_finished_is_named_and_left_out(workdir, config, metri
     path.write_text(json.dumps({**json.loads(path.read_text()), "finished": False}))
     shutil.rmtree(workdir / "runs/mtpret_lung_seg")
 
-    built = collect.build(workdir, config, metrics)
-    report.write(workdir, {**built, "samples": 0})
+    built = contents.build(workdir, config, metrics, {})
+    report.write(epath.Path(workdir) / "report.json", {**built, "samples": {}})
 
     assert built["unfinished"] == ["mtpret_lung_seg", "mtpret_chest_det"]
     assert set(built["tasks"]["chest_det"]["arms"]) == {"scratch", "contrastive"}
-    assert "not run" in (workdir / "report.html").read_text()
+    text = (workdir / "report.html").read_text()
+    assert "Not complete: 2 runs not finished" in text
+    assert "mtpret_lung_seg, mtpret_chest_det" in text
+    assert "No comparison on 2." in text
 
 
 def test_an_empty_work_folder_gives_a_page_that_says_so(tmp_path, config, metrics):
-    report.write(tmp_path, collect.build(tmp_path, config, metrics))
+    built = contents.build(tmp_path, config, metrics, {})
+    report.write(epath.Path(tmp_path) / "report.json", built)
 
     assert "No fine-tuning run has finished" in (tmp_path / "report.html").read_text()
 
@@ -130,13 +138,13 @@ def test_missing_predictions_and_groups_are_one_clear_error(workdir, config, met
     folder = workdir / "runs/scratch_chest_cls/predictions/chest_cls"
     (folder / "test.csv").write_text("record,image_id,group\n0,a,b\n")
     with pytest.raises(ValueError, match=r"no group for records \[1, 2, 3, 4, 5\]"):
-        collect.build(workdir, config, metrics)
+        contents.build(workdir, config, metrics, {})
 
     (folder / "test.npz").unlink()
     with pytest.raises(
         FileNotFoundError, match=r"is missing\. Run 'scratch_chest_cls'"
     ):
-        collect.build(workdir, config, metrics)
+        contents.build(workdir, config, metrics, {})
 
 
 def test_arms_measured_on_other_images_are_refused(workdir, config, metrics):
@@ -145,8 +153,10 @@ def test_arms_measured_on_other_images_are_refused(workdir, config, metrics):
         records = {name: array[:50] for name, array in arrays.items()}
     np.savez(path, **records)
 
-    with pytest.raises(ValueError, match="'mtpret' of task 'chest_cls' was measured"):
-        collect.build(workdir, config, metrics)
+    with pytest.raises(
+        ValueError, match="'mtpret_chest_cls' was measured on 50 examples"
+    ):
+        contents.build(workdir, config, metrics, {})
 
 
 def test_the_json_is_strict_and_holds_null_for_undefined(written):
@@ -159,70 +169,103 @@ def test_the_json_is_strict_and_holds_null_for_undefined(written):
 
 @pytest.mark.smoke
 def test_the_page_stands_alone_and_has_every_part(written):
-    page = (written / "report.html").read_text()
-    addresses = re.findall(r'(?:src|href)="([^"]{0,30})', page)
+    text = (written / "report.html").read_text()
+    addresses = re.findall(r'(?:src|href)="([^"]{0,30})', text)
     assert addresses
     assert all(address.startswith("data:image/") for address in addresses)
-    assert "<script" not in page
+    assert "<script" not in text
     for part in (
-        "Results on test images",
-        "Against scratch, image by image",
+        "What is better than what",
+        "mtpret against scratch",
+        "after Holm's correction",
+        "Values on test images",
         "Learning curves",
         "Contrastive pre-training",
         "keeps and forgets",
         "Sample predictions",
         "All values",
+        "Which class is taken for which",
+        "Can the probabilities be trusted?",
+        "DeLong's test of areas",
+        "What this does not show",
         "How it was made",
+        "starts from stage2 (continual, 450 steps), which started from stage1",
         "n = 60 images of 40 groups",
         "0.981",
         "not for clinical use",
     ):
-        assert part in page
-    assert page.count("data:image/png") == 3
-    assert page.count("data:image/svg") == 6
+        assert part in text
+    assert text.count("data:image/png") == 3
+    # Two forests, three learning curves, stage 1, what was lost, a matrix, reliability.
+    assert text.count("data:image/svg") == 9
 
 
 def test_the_primary_value_of_every_task_is_marked_among_all(written):
-    page = (written / "report.html").read_text()
-    rows = page.partition("<h2>All values</h2>")[2].split("<tr>")
+    text = (written / "report.html").read_text()
+    rows = text.partition("<h3>All values</h3>")[2].split("<tr>")
 
     marked = [row for row in rows if "primary: steps are chosen" in row]
 
-    assert [row.partition("<small>")[0] for row in marked] == [
-        "<th>AUROC",
-        "<th>Dice",
-        "<th>AP50",
-    ]
+    found = [row.partition("<small>")[0].strip() for row in marked]
+    assert found == ["<th>AUROC", "<th>Dice", "<th>AP50"]
     assert any("HD95" in row for row in rows)
     assert any("FROC" in row for row in rows)
 
 
 def test_names_are_escaped(built, workdir):
-    few = {**built, "tasks": {}, "forgetting": {}, "runs": {}}
+    titled = {**built, "title": "<b>a & b</b>", "samples": {}}
 
-    page = report.html.render(workdir, {**few, "title": "<b>a & b</b>"})
+    text = page.render(workdir, titled)
 
-    assert "<h1>&lt;b&gt;a &amp; b&lt;/b&gt;</h1>" in page
+    assert "<h1>&lt;b&gt;a &amp; b&lt;/b&gt;</h1>" in text
 
 
 def test_the_same_folder_gives_the_same_page(written, built):
-    again = report.html.render(written, built)
+    again = page.render(written, contents.without_nan(built))
 
     assert again == (written / "report.html").read_text()
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "word"),
-    [
-        (0.01, 0.2, "better"),
-        (-0.2, -0.01, "worse"),
-        (-0.1, 0.1, "no clear difference"),
-        (0.0, 0.1, "no clear difference"),
-        (float("nan"), float("nan"), "cannot be told"),
-    ],
-)
-def test_an_interval_is_read_as_a_person_would(low, high, word):
-    assert words.verdict(low, high)[0] == word
+def test_the_page_ends_with_commands_that_name_its_models(built, written):
+    text = (written / "report.html").read_text()
+
+    shown = html.unescape(text.partition("<h2>Use its models</h2>")[2])
+    commands = [shlex.split(x) for x in shown.splitlines() if "mtpret_jax " in x]
+    assert [command[1] for command in commands[:4]] == [
+        *("predict", "embed", "evaluate", "export")
+    ]
+    # On validation mtpret did best in each task.
+    runs = {f"--model={written}/runs/mtpret_{task}" for task in built["tasks"]}
+    assert {word for c in commands for word in c if "--model" in word} == runs
+    exported = [command for command in commands if command[1] == "export"]
+    assert f"--workdir={written}" in exported[0]
+    assert {command[3] for command in exported} == {
+        f"--run=mtpret_{task}" for task in built["tasks"]
+    }
+
+
+def test_a_run_s_name_with_spaces_stays_one_word_of_a_command(built, written):
+    told = json.loads(json.dumps(contents.without_nan(built)).replace("mtpret_", "my "))
+
+    shown = html.unescape(page.render(written, told, "commands.html"))
+
+    commands = [shlex.split(x) for x in shown.splitlines() if "mtpret_jax " in x]
+    assert f"--model={written}/runs/my chest_cls" in commands[0]
+
+
+def test_verdicts_are_corrected_for_all_comparisons(built, config):
+    rows = [row for claim in built["claims"] for row in claim["rows"]]
+
+    assert len(rows) == 6
+    for row in rows:
+        assert row["p_corrected"] >= min(1, row["p"])
+        assert row["verdict"].startswith("better") == (
+            row["p_corrected"] < 0.05 and row["difference"] > 0
+        )
+    # 100 resamples, as the config asks for, could not decide one of six.
+    assert built["interval"]["resamples"] == config.report.bootstrap == 100
+    assert built["interval"]["judged"] == 240
+    assert any(row["p"] < 0.05 < row["p_corrected"] for row in rows)
 
 
 def test_numbers_have_a_true_minus_and_a_dash_for_nothing():
@@ -233,13 +276,10 @@ def test_numbers_have_a_true_minus_and_a_dash_for_nothing():
 
 def test_an_arm_with_more_steps_is_named(built):
     changed = copy.deepcopy(built)
-    arms = next(iter(changed["tasks"].values()))["arms"]
-    for task in changed["tasks"].values():
-        for row in task["arms"].values():
-            row["steps"] = 5
-    assert "with the same number of steps" in words.opening(changed)[0]
+    for run in changed["runs"].values():
+        run["steps"] = 5
+    assert "with the same number of steps" in sentences.opening(changed)[0]
 
-    arm = sorted(arms)[0]
-    arms[arm]["steps"] = 6
+    changed["runs"]["mtpret_lung_seg"]["steps"] = 6
 
-    assert f"more were given to {arm}." in words.opening(changed)[0]
+    assert "more were given to mtpret." in sentences.opening(changed)[0]

@@ -6,8 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from mtpret_jax import report
-from mtpret_jax.report import collect, words
+from mtpret_jax.report import contents, page, sentences
 
 SPLITS = {
     "name": "muscle",
@@ -29,7 +28,7 @@ def studied(workdir):
 
 
 def test_studies_are_measured_with_intervals_and_differences(studied, config, metrics):
-    built = collect.build(studied, config, metrics)
+    built = contents.build(studied, config, metrics, {})
 
     arms = built["tasks"]["chest_cls"]["arms"]
     assert arms["mtpret"]["studies"] == 40
@@ -44,17 +43,18 @@ def test_studies_are_measured_with_intervals_and_differences(studied, config, me
 def test_the_page_shows_studies_only_where_there_are_any(
     studied, folder, config, metrics
 ):
-    built = collect.build(studied, config, metrics)
+    built = contents.build(studied, config, metrics, {})
 
-    page = report.html.render(studied, {**built, "samples": 0})
-    other = collect.build(folder, config, metrics)
-    plain = report.html.render(folder, {**other, "samples": 0})
+    text = page.render(studied, {**built, "samples": {}})
+    other = contents.build(folder, config, metrics, {})
+    plain = page.render(folder, {**other, "samples": {}})
 
-    part = page[page.index("Per image and per study") :].split("<h2>")[0]
-    assert part.count("<tr><td>chest_cls</td>") == 3
+    part = text[text.index("Per image and per study") :].split("<h2>")[0]
+    assert "chest_cls, 100 % of labels: 60 images,\n40 studies" in part
+    assert part.count("<tr><td>") == 3
     assert "lung_seg" not in part
-    assert "n = 60 images, 40 studies, of 40 groups" in page
-    assert "AUROC per study" in page
+    assert "n = 60 images, 40 studies, of 40 groups" in text
+    assert "AUROC per study" in text
     assert "per study" not in plain
     assert "kappa" in plain  # of images
 
@@ -65,10 +65,10 @@ def test_the_splits_in_use_are_named_and_shared_patients_are_a_caution(
     facts = {"chest": {"splits_in_use": SPLITS}, "old": {"splits": {"train": 3}}}
     (workdir / "datasets.json").write_text(json.dumps(facts))
 
-    built = collect.build(workdir, config, metrics)
-    page = report.html.render(workdir, {**built, "samples": 0})
+    built = contents.build(workdir, config, metrics, {})
+    text = page.render(workdir, {**built, "samples": {}})
 
-    table = page[page.index("How images were shared out") :].split("</table>")[0]
+    table = text[text.index("How images were shared out") :].split("</table>")[0]
     cells = re.findall(r"<td>(.*?)</td>", table)
     assert cells == [
         "chest",
@@ -79,13 +79,13 @@ def test_the_splits_in_use_are_named_and_shared_patients_are_a_caution(
         "1",
         SPLITS["sha256"][:12],
     ]
-    assert words.crossing(built) == [
+    assert sentences.crossing(built) == [
         "Caution: one patient of chest has pictures in several splits (“muscle”), so "
         "its test is not of unseen patients."
     ]
-    assert words.crossing(built)[0] in page
+    assert sentences.crossing(built)[0] in text
     whole = {
         **facts,
         "chest": {"splits_in_use": SPLITS | {"groups_in_several_splits": 0}},
     }
-    assert words.crossing({**built, "datasets": whole}) == []
+    assert sentences.crossing({**built, "datasets": whole}) == []
