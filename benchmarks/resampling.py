@@ -22,7 +22,7 @@ from etils import epath
 
 from benchmarks import recording
 from mtpret_jax.metrics import classification, intervals, ratios
-from mtpret_jax.report import collect
+from mtpret_jax.report import measured
 
 _IMAGES = flags.DEFINE_integer("test_images", 25_596, "Images of the split.")
 _PATIENTS = flags.DEFINE_integer("patients", 2797, "Groups that are drawn whole.")
@@ -84,7 +84,7 @@ def _values(
 
 
 def plain(
-    metric: classification.ClassificationMetric, cell: collect.Measured, resamples: int
+    metric: classification.ClassificationMetric, cell: measured.Measured, resamples: int
 ) -> dict[str, np.ndarray]:
     """The first draws of a cell by index arrays, float64 [resamples] each."""
     names, code = np.unique(cell.groups, return_inverse=True)
@@ -118,8 +118,8 @@ def main(arguments: list[str]) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         path = write_predictions(pathlib.Path(temporary) / "predictions")
 
-        def measure() -> collect.Measured:
-            return collect.measure(path, metric, resamples=_DRAWS.value, seed=_SEED)
+        def measure() -> measured.Measured:
+            return measured.measure(path, metric, resamples=_DRAWS.value, seed=_SEED)
 
         cell, first = _timed(measure)
         _, again = _timed(measure)

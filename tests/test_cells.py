@@ -11,7 +11,7 @@ from etils import epath
 from mtpret_jax.audit import exclusions
 from mtpret_jax.experiment import prediction_files
 from mtpret_jax.inference import journal
-from mtpret_jax.report import collect
+from mtpret_jax.report import measured
 from tfds_builders import prepared
 from tfds_builders.sources import cells
 
@@ -39,7 +39,7 @@ def test_groups_of_predictions_come_back_from_a_table_without_formulas(tmp_path)
 
     prediction_files.write_predictions(epath.Path(tmp_path), source, records)
 
-    _, groups = collect.read_predictions(epath.Path(tmp_path) / "test.npz")
+    _, groups = measured.read_predictions(epath.Path(tmp_path) / "test.npz")
     assert groups.tolist() == list(NAMES)
     _check_no_formula(tmp_path / "test.csv")
 

@@ -13,7 +13,7 @@ from etils import epath
 
 from mtpret_jax import config as schema
 from mtpret_jax.experiment import pool, workfolder, workshop
-from mtpret_jax.report import audit as audit_report
+from mtpret_jax.report import sentences
 from tfds_builders import xray_folder
 from tfds_builders.phantom_xray import simulator
 
@@ -88,11 +88,11 @@ def test_the_report_says_first_that_a_set_holds_a_picture_in_two_splits():
         "config": {"exclude_copies": False},
     }
 
-    (line,) = audit_report.opening(report)
+    (line,) = sentences.warnings(report)
 
     assert "copies across splits of a: " in line
     assert "3 pairs of test and train (near copy). Stages 2 and 3 train on" in line
     report["config"]["exclude_copies"] = True
-    assert "were left out of all stages" in audit_report.opening(report)[0]
+    assert "were left out of all stages" in sentences.warnings(report)[0]
     report["audit"]["findings"]["overlaps"] = [elsewhere, same_split]
-    assert not audit_report.opening(report)
+    assert not sentences.warnings(report)

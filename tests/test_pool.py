@@ -19,8 +19,7 @@ from etils import epath
 from mtpret_jax import config as schema
 from mtpret_jax.audit import overlaps
 from mtpret_jax.experiment import pool, workfolder, workshop
-from mtpret_jax.report import audit as audit_report
-from mtpret_jax.report import words
+from mtpret_jax.report import page, sentences
 from mtpret_jax.stages import contrastive
 from tfds_builders import whole, xray_folder
 from tfds_builders.phantom_xray import simulator
@@ -132,9 +131,9 @@ def test_the_published_pool_reads_them_and_the_report_says_so_first(
 
     assert set(COPIED) <= _images_read(shop)
     assert not (tmp_path / "audit" / "exclusions.csv").exists()
-    result = workfolder.report.collect.build(tmp_path, shop.config, {})
-    assert "Run first reproduces the published pool" in words.opening(result)[0]
-    assert "all 27 training images" in audit_report.section(result)
+    result = workfolder.report.contents.build(tmp_path, shop.config, {}, {})
+    assert "Run first reproduces the published pool" in sentences.warnings(result)[0]
+    assert "all 27 training images" in page.render(tmp_path, result, "audit.html")
 
 
 def test_the_report_tells_what_was_removed_and_why(
@@ -142,14 +141,14 @@ def test_the_report_tells_what_was_removed_and_why(
 ):
     shop = _open(_config(), tmp_path, folders)
 
-    result = workfolder.report.collect.build(tmp_path, shop.config, {})
+    result = workfolder.report.contents.build(tmp_path, shop.config, {}, {})
 
-    assert not audit_report.opening(result)
-    page = audit_report.section(result)
-    assert "27 training images. 3 were removed" in page
+    assert not sentences.warnings(result)
+    text = " ".join(page.render(tmp_path, result, "audit.html").split())
+    assert "27 training images. 3 were removed" in text
     row = "<td>a</td><td>near copy</td><td>b</td><td>test</td><td>3</td>"
-    assert row in page
-    assert "What it cannot find: copies that are both turned and cropped" in page
+    assert row in text.replace("> <", "><")
+    assert "What it cannot find: copies that are both turned and cropped" in text
 
 
 def test_a_run_goes_on_with_the_same_list(
@@ -274,8 +273,8 @@ def test_the_pools_of_a_backbone_from_elsewhere_are_handed_on_and_told(
     assert (last["run"], last["pool"], last["audit"]) == ("first", "clean", own)
     assert "start" not in last
     assert all(one["start"].endswith("made/backbone") for one in inherited)
-    report = workfolder.report.collect.build(tmp_path, _config(), {})
-    lines = audit_report.opening(report)
+    report = workfolder.report.contents.build(tmp_path, _config(), {}, {})
+    lines = sentences.warnings(report)
     assert len(lines) == (said is not None)
     if said is not None:
         assert said in lines[0]

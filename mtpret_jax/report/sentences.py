@@ -26,9 +26,12 @@ _LEARNT = 5  # times as often as by guessing, a view must be picked out by stage
 
 
 def opening(report: Report) -> list[str]:
-    """What was compared, and every claim."""
-    if not report["values"]:
-        return ["Nothing to compare yet: no fine-tuning run has finished."]
+    """What was compared, and every claim; what is missing."""
+    unfinished = words.plural(len(report["unfinished"]), "run")
+    missing = [f"Not complete: {unfinished} not finished when this was written."]
+    missing = missing if report["unfinished"] else []
+    if not any(report["values"].values()):
+        return ["Nothing to compare yet: no fine-tuning run has finished.", *missing]
     tasks = report["tasks"]
     lines = [
         f"{words.counted(len(report['arms']), 'way')} of starting a network (“arms”) "
@@ -46,7 +49,7 @@ def opening(report: Report) -> list[str]:
         )
     for row in report["claims"]:
         lines += [claim(row, each, len(tasks)) for each in report["fractions"]]
-    return lines
+    return lines + missing
 
 
 def _budget(report: Report) -> str:
@@ -90,17 +93,13 @@ def claim(row: Mapping[str, Any], fraction: str, tasks: int) -> str:
 
 
 def warnings(report: Report) -> list[str]:
-    """What makes the figures less than they seem: the audit's findings first."""
+    """What the audit says against the figures."""
     paper = [
         f"Run {name} reproduces the published pool (contrastive.pool: paper): {PAPER}"
         for name, run in report["audit"]["pools"].items()
         if run["pool"] == "paper"
     ]
-    found = [*paper, *_started(report), *_met_again(report), *crossing(report)]
-    if report["unfinished"]:
-        runs = words.plural(len(report["unfinished"]), "run")
-        found.append(f"Not complete: {runs} not finished when this was written.")
-    return found
+    return [*paper, *_started(report), *_met_again(report)]
 
 
 def _started(report: Report) -> list[str]:

@@ -14,8 +14,8 @@ import pytest
 
 from mtpret_jax import config as schema
 from mtpret_jax.metrics import classification, segmentation
-from mtpret_jax.report import collect as report_collect
-from mtpret_jax.study import collect, comparing, plan
+from mtpret_jax.report import comparisons, contents
+from mtpret_jax.study import plan
 
 pytestmark = pytest.mark.smoke
 
@@ -101,9 +101,9 @@ def _build(
         for name, row in config.tasks.items()
     }
     indices = dict.fromkeys(config.datasets, INDEX) | index
-    built = collect.build(workdir, config, metrics, indices)
+    built = contents.build(workdir, config, metrics, indices)
     # NaN, which is unequal to itself, as None; tuples as lists.
-    return json.loads(json.dumps(report_collect.without_nan(built), allow_nan=False))
+    return json.loads(json.dumps(contents.without_nan(built), allow_nan=False))
 
 
 def _by_arm(cell: plan.Cell) -> np.ndarray:
@@ -121,7 +121,7 @@ def test_verdicts_on_known_differences(study: Study, tmp_path: pathlib.Path):
     built = _build(tmp_path, config)
 
     # 3 claims and 2 fractions; 50 resamples could not decide one of 6 comparisons.
-    assert built["interval"]["resamples"] == comparing.resamples(config) == 240
+    assert built["interval"]["resamples"] == comparisons.resamples(config) == 240
     found = {claim["name"]: claim["summary"] for claim in built["claims"]}
     better, worse, undecided = (
         {name: int(name == one) for name in ("better", "worse", "undecided")}
@@ -220,7 +220,7 @@ def test_a_control_may_be_another_arm(study: Study, tmp_path: pathlib.Path):
     itself = _claim(built, "control - contrastive")["rows"]
     assert [row["task"] for row in itself] == ["opacity"]
     # Five rows, but four comparisons.
-    assert comparing.resamples(config) == 160
+    assert comparisons.resamples(config) == 160
     values = built["values"]["fracture"]["0.1"]
     assert values["control"] == values["contrastive"]
 

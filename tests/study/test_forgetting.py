@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from mtpret_jax import config as schema
-from mtpret_jax.study import forgetting, plan
+from mtpret_jax.report import transfer
+from mtpret_jax.study import plan
 
 pytestmark = pytest.mark.smoke
 
@@ -36,10 +37,10 @@ ONE_ROUND = _matrix(
 
 
 def test_backward_transfer_is_lopez_paz_of_one_round():
-    found = forgetting.backward(ONE_ROUND)
+    found = transfer.backward(ONE_ROUND)
 
     assert found == pytest.approx({"a": -0.3, "b": 0.05})
-    assert forgetting.mean(found) == pytest.approx(-0.125)
+    assert transfer.mean(found) == pytest.approx(-0.125)
 
 
 def test_backward_transfer_counts_from_the_last_own_segment():
@@ -50,19 +51,19 @@ def test_backward_transfer_counts_from_the_last_own_segment():
         ("b", 1, {"a": 0.6, "b": 0.9}),
     )
 
-    assert forgetting.backward(matrix) == pytest.approx({"a": -0.2})
+    assert transfer.backward(matrix) == pytest.approx({"a": -0.2})
 
 
 def test_backward_transfer_of_what_was_not_measured_is_not_known():
     segments = [ONE_ROUND["segments"][0], ONE_ROUND["segments"][2]]
-    found = forgetting.backward({**ONE_ROUND, "segments": segments})
+    found = transfer.backward({**ONE_ROUND, "segments": segments})
 
     assert found["a"] == pytest.approx(-0.3)
     assert math.isnan(found["b"])
-    assert math.isnan(forgetting.mean(found))
+    assert math.isnan(transfer.mean(found))
     # Of two rounds only the first measured task b right after its own segment.
     late = _matrix(("b", 0, {"a": 0.1, "b": 0.8}), ("a", 1, {"a": 0.8, "b": 0.5}))
-    assert math.isnan(forgetting.backward(late)["b"])
+    assert math.isnan(transfer.backward(late)["b"])
 
 
 def test_what_is_forgotten_is_told_of_the_whole_split_and_of_enough_positives():
@@ -71,13 +72,13 @@ def test_what_is_forgotten_is_told_of_the_whole_split_and_of_enough_positives():
     segments[2]["whole"] = {"a": 0.4, "b": 0.75, "c": 0.5}
     matrix = {**ONE_ROUND, "segments": segments}
 
-    found = forgetting.backward(matrix)
+    found = transfer.backward(matrix)
 
     assert found == pytest.approx({"a": -0.4, "b": 0.05})
     few = {"a": {"is_enough": False}, "b": {"is_enough": True}}
-    told = forgetting._told({**matrix, "measured_on": few}, found)
+    told = transfer._told({**matrix, "measured_on": few}, found)
     assert told == pytest.approx({"b": 0.05})
-    assert math.isnan(forgetting.mean({}))
+    assert math.isnan(transfer.mean({}))
 
 
 def test_forward_transfer_is_what_the_control_learns_in_as_many_steps():
@@ -86,8 +87,8 @@ def test_forward_transfer_is_what_the_control_learns_in_as_many_steps():
         "c": _matrix(("c", 0, {"c": 0.6}), ("c", 1, {"c": 0.7})),
     }
 
-    same = forgetting.forward(ONE_ROUND, alone, 30, 30)
-    twice = forgetting.forward(ONE_ROUND, alone, 60, 30)
+    same = transfer.forward(ONE_ROUND, alone, 30, 30)
+    twice = transfer.forward(ONE_ROUND, alone, 60, 30)
 
     assert same == pytest.approx({"b": 0.05, "c": -0.1})
     assert twice == pytest.approx({"b": -0.1, "c": -0.2})
@@ -95,9 +96,9 @@ def test_forward_transfer_is_what_the_control_learns_in_as_many_steps():
     rounds = [("a", 1, {"a": 0.9, "b": 0.9, "c": 0.9})]
     rounds += [("b", 1, {"a": 0.9, "b": 0.99, "c": 0.9})]
     later = ONE_ROUND["segments"] + _matrix(*rounds)["segments"]
-    again = forgetting.forward({**ONE_ROUND, "segments": later}, alone, 30, 30)
+    again = transfer.forward({**ONE_ROUND, "segments": later}, alone, 30, 30)
     assert again == pytest.approx(same)
-    none = forgetting.forward(ONE_ROUND, {}, 30, 30)
+    none = transfer.forward(ONE_ROUND, {}, 30, 30)
     assert list(none) == ["b", "c"]
     assert all(math.isnan(value) for value in none.values())
 
@@ -122,7 +123,7 @@ def test_arms_with_and_without_memorization(study: Study):
 
     rounds = config.study.continual.continual.rounds
     alone = _matrix(*[("lungs", n, {"lungs": 0.5 + 0.1 * n}) for n in range(rounds)])
-    described = forgetting.describe(
+    described = transfer.describe(
         config,
         {
             "mtpret.f10.s0": forgets(0.1),
@@ -131,7 +132,7 @@ def test_arms_with_and_without_memorization(study: Study):
             "control.lungs.f10.s0.extra": alone,
         },
     )
-    found = forgetting.transfer(described)
+    found = transfer.transfer(described)
 
     assert list(found) == ["mtpret", "continual_plain"]
     behind = found["mtpret"]["0.1"]["backward"]

@@ -12,7 +12,8 @@ import pytest
 
 from mtpret_jax import config as schema
 from mtpret_jax.config import study_rules
-from mtpret_jax.study import collect, plan
+from mtpret_jax.report import contents
+from mtpret_jax.study import plan
 
 pytestmark = pytest.mark.smoke
 
@@ -155,7 +156,7 @@ def test_a_task_held_out_has_the_cells_that_make_sense(study: Study):
 
 def test_the_control_of_equal_updates_has_those_of_stage_2(study: Study):
     config = plan.expand(study(**ALL))
-    spent = collect.compute(config)
+    spent = contents.compute(config)
 
     for task in config.study.tasks:
         found = {arm: row["updates"] for arm, row in spent[task]["0.1"].items()}

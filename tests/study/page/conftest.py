@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from etils import epath
 
 from mtpret_jax import config as schema
 from mtpret_jax.config import budget
 from mtpret_jax.metrics import comparison
-from mtpret_jax.study import collect, comparing, page, plan
+from mtpret_jax.report import comparisons, contents
+from mtpret_jax.study import plan
 
 NASTY = "<b>\"x\"&'y'"  # comes as a class, a title, a level
 PRIMARY = {"classification": "auroc", "segmentation": "dice", "detection": "ap50"}
@@ -50,7 +52,7 @@ def made(finished: dict[str, Any]) -> dict[str, Any]:
 def written(finished: dict[str, Any], tmp_path_factory: Any) -> str:
     """The page of the finished study."""
     folder = tmp_path_factory.mktemp("page")
-    page.write(folder, finished)
+    report.write(epath.Path(folder) / "study.json", finished)
     assert not (folder / "study.html.new").exists()
     return (folder / "study.html").read_text()
 
@@ -58,17 +60,27 @@ def written(finished: dict[str, Any], tmp_path_factory: Any) -> str:
 def _make(config: schema.ExperimentConfig) -> dict[str, Any]:
     study, rng = config.study, np.random.default_rng(0)
     tasks = {name: _task(config, name) for name in study.tasks}
-    fractions = [comparing.key(fraction) for fraction in study.fractions]
+    fractions = [comparisons.key(fraction) for fraction in study.fractions]
     cells = plan.cells(config)
     values: dict[str, Any] = {}
     for cell in cells:
         found = values.setdefault(cell.task, {})
-        arms = found.setdefault(comparing.key(cell.fraction), {})
+        arms = found.setdefault(comparisons.key(cell.fraction), {})
         arms[cell.arm] = _values(cell, tasks[cell.task]["primary"], rng)
     return {
         "title": f"What helps {NASTY}?",
         "split": "test",
-        "interval": {"level": 0.95, "resamples": 1000, "unit": "group"},
+        "seed": config.seed,
+        "baseline": "scratch",
+        "interval": {
+            "level": 0.95,
+            "resamples": 1000,
+            "judged": 1000,
+            "unit": "group",
+        },
+        "shown": {"fraction": fractions[0], "seed": 0, "pictures": 6},
+        "cells": [dataclasses.asdict(cell) for cell in cells],
+        "confusion": {"opacity": {"0.1": {"scratch": [[60, 29], [4, 27]]}}},
         "fractions": fractions,
         "seeds": list(study.seeds),
         "arms": {arm: f"what {arm} starts from {NASTY}" for arm in study.arms},
@@ -90,7 +102,7 @@ def _make(config: schema.ExperimentConfig) -> dict[str, Any]:
         },
         "transfer": {"mtpret": {"0.1": {"backward": _TRANSFER, "forward": _TRANSFER}}},
         "curves": {name: _curves(config, name, rng) for name in config.runs},
-        "compute": collect.compute(config),
+        "compute": contents.compute(config),
         "labels": {cell.run: {cell.task: {"train": _labels(cell)}} for cell in cells},
         "runs": {name: _run(config, name) for name in config.runs},
         "unfinished": [NASTY],
@@ -119,6 +131,10 @@ def _task(config: schema.ExperimentConfig, name: str) -> dict[str, Any]:
         "images": 120,
         "groups": 90,
         "positives": 31,
+        "studies": 0,
+        "exclusive": True,
+        "best_dice_of_grid": None,
+        "same_as": {},
     }
 
 
@@ -229,7 +245,10 @@ def _matrix(
         "segments": segments,
         "summary": summary,
         "arm": name.partition(".")[0],
-        "fraction": comparing.key(row.label_fraction),
+        "fraction": comparisons.key(row.label_fraction),
+        "memorization": True,
+        "order": "in turn",
+        "alone": len(tasks) == 1,
     }
 
 
@@ -256,5 +275,6 @@ def _run(config: schema.ExperimentConfig, name: str) -> dict[str, Any]:
     row = config.runs[name]
     found = {"name": name, "stage": row.stage, "arm": row.arm or None, "steps": 100}
     found |= {"parent": row.init_from or None, "finished": True, "seconds": 61.0}
+    found |= {"task": row.finetune.task}
     found |= {"compute": dataclasses.asdict(budget.compute(config, name))}
     return {**found, "images_per_second": 41.3, "pools": []}
