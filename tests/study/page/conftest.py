@@ -11,6 +11,7 @@ import pytest
 from etils import epath
 
 from mtpret_jax import config as schema
+from mtpret_jax import report
 from mtpret_jax.config import budget
 from mtpret_jax.metrics import comparison
 from mtpret_jax.report import comparisons, contents
