@@ -49,106 +49,62 @@ def write(
       differences: What was read again, less what the run gave, by file.
       files: SHA-256 of each file.
     """
-    kind, parent = facts["kind"], facts["origin"]["parent"] or "random weights"
-    if isinstance(parent, Mapping):  # A file of weights.
-        parent = f"{parent['file']} (SHA-256 {parent['sha256'][:16]})"
-    is_usual = facts["torchvision"]["resnet"]["width"] == _WIDTH
-    measured = _measured(workdir, run, facts.get("task", ""))
-    sets, outside = _sets(workdir, run)
+    kind, task = facts["kind"], facts.get("task", "")
+    with torch_layout.reading(workdir / "config.json") as config:
+        chain = list(lineage(config["runs"], run))
+        read_for = purposes(config, chain)
+        outside = config["runs"][chain[-1]]["init_from"]
+    with torch_layout.reading(workdir / "datasets.json") as sets:
+        made_of = {name: dict(sets.get(name, {})) for name in read_for}
     with torch_layout.reading(workdir / "versions.json") as found:
-        versions = ", ".join(f"{name} {value}" for name, value in found.items())
-    digest = hashlib.sha256((workdir / "config.json").read_bytes()).hexdigest()
+        versions = dict(found)
+    is_usual = facts["torchvision"]["resnet"]["width"] == _WIDTH
+    return _template().render(
+        run=run,
+        facts=facts,
+        tag=_TAGS[kind],
+        what=_WHAT[kind].format(", ".join(map(_name, about["classes"]))),
+        classes=about["classes"],
+        is_torchvision=is_usual and kind in ("backbone", "classification"),
+        measured=_measured(workdir, run) if task else None,
+        read_for=read_for,
+        made_of=made_of,
+        outside=outside,
+        differences=differences,
+        files=files,
+        versions=versions,
+        config_sha256=hashlib.sha256(
+            (workdir / "config.json").read_bytes()
+        ).hexdigest(),
+    )
+
+
+def _template() -> jinja2.Template:
     made = jinja2.Environment(
         loader=jinja2.PackageLoader("mtpret_jax.export"),
         autoescape=False,  # Markdown; names go through these filters.
         trim_blocks=True,
         lstrip_blocks=True,
+        keep_trailing_newline=True,
         undefined=jinja2.StrictUndefined,
     )
-    made.filters |= {"name": _name, "code": _code, "cell": _cell}
-    card = made.get_template("card.md").render(
-        run=run,
-        facts=facts,
-        tag=_TAGS[kind],
-        what=_WHAT[kind].format(", ".join(map(_name, about["classes"]))),
-        parent=parent,
-        classes=about["classes"],
-        is_torchvision=is_usual and kind in ("backbone", "classification"),
-        measured=measured if isinstance(measured, Mapping) else None,
-        why=measured,
-        sets=sets,
-        outside=outside,
-        differences=differences,
-        files=files,
-        versions=versions,
-        digest=digest,
-    )
-    return card + "\n"
+    made.filters |= {"name": _name, "code": _code, "number": _number, "cell": _cell}
+    return made.get_template("card.md")
 
 
-def _measured(workdir: pathlib.Path, run: str, task: str) -> Facts | str:
-    """The values of the run and of its arm over the seeds, or why there are none."""
-    if not task:
-        return "None of its own: a backbone is measured by what starts from it."
-    for file in ("study.json", "report.json"):
-        if (workdir / file).exists():
-            with torch_layout.reading(workdir / file) as report:
-                return _of_report(report, run, file)
-    return "Not measured: the work folder has no report.json."
-
-
-def _of_report(report: Facts, run: str, file: str) -> Facts | str:
-    cell = next((cell for cell in report["cells"] if cell["run"] == run), None)
-    if cell is None or run in report["unfinished"]:
-        return f"Not measured: {file} has no such run."
-    task = report["tasks"][cell["task"]]
-    values = report["values"][cell["task"]][f"{cell['fraction']:g}"][cell["arm"]]
-    return {
-        "rows": [
-            (
-                _name(name),
-                _number(v["by_seed"][v["seeds"].index(cell["seed"])]),
-                _number(v["value"]),
-                f"{_number(v['low'])} to {_number(v['high'])}",
-            )
-            for name, v in values.items()
-        ],
-        "file": file,
-        "split": report["split"],
-        "images": task["images"],
-        "groups": task["groups"],
-        "resamples": report["interval"]["resamples"],
-        "arm": cell["arm"],
-        "share": f"{100 * cell['fraction']:g}",
-        "seeds": max(len(v["seeds"]) for v in values.values()),
-    }
-
-
-def _sets(workdir: pathlib.Path, run: str) -> tuple[list[tuple[str, ...]], str]:
-    """A row for each set that was read, and the weights from elsewhere, if any."""
-    with torch_layout.reading(workdir / "config.json") as config:
-        chain = list(lineage(config["runs"], run))
-        read_for = purposes(config, chain)
-        outside = config["runs"][chain[-1]]["init_from"]
-    with torch_layout.reading(workdir / "datasets.json") as known:
-        rows = [
-            _set(name, known.get(name, {}), reasons)
-            for name, reasons in read_for.items()
-        ]
-    return rows, outside
-
-
-def _set(name: str, made: Facts, reasons: list[str]) -> tuple[str, ...]:
-    """A row of the table of sets; `made` is its `preparation.json`."""
-    in_use = made.get("splits_in_use", {})
-    return (
-        _name(name),
-        made.get("builder", "?"),
-        "; ".join(map(_name, reasons)),
-        str(in_use.get("images", made.get("splits", {})).get("train", "?")),
-        f"{in_use.get('name', '?')} `{in_use.get('sha256', '?')[:12]}`",
-        f"`{made.get('fingerprint', '?')[:16]}`",
-    )
+def _measured(workdir: pathlib.Path, run: str) -> dict[str, Any]:
+    """What the report of the work folder says of a run; only `file` if nothing."""
+    files = [f for f in ("study.json", "report.json") if (workdir / f).exists()]
+    for file in files[:1]:
+        with torch_layout.reading(workdir / file) as report:
+            for cell in report["cells"]:
+                by_share = report["values"].get(cell["task"], {})
+                values = by_share.get(f"{cell['fraction']:g}", {}).get(cell["arm"])
+                if cell["run"] == run and values:
+                    found = {"cell": cell, "values": values, "report": report}
+                    return found | {"file": file}
+            return {"file": file, "values": {}}
+    return {"file": ""}
 
 
 def lineage(runs: Facts, run: str) -> Iterator[str]:
@@ -191,9 +147,9 @@ def _code(text: str) -> str:
     return f"{fence}{space}{text}{space}{fence}"
 
 
-def _cell(value: str) -> str:
+def _cell(value: object) -> str:
     """A text as a cell of a table, which bars and line ends would break."""
-    return value.replace("|", "\\|").replace("\n", " ")
+    return str(value).replace("|", "\\|").replace("\n", " ")
 
 
 def _number(value: float | None) -> str:

@@ -44,12 +44,15 @@ def work_folder(model_folder, tmp_path_factory):
             "splits": {"train": 24},
             "splits_in_use": {"name": "official", "sha256": "e" * 64},
         }
-        values = {"auroc": {"value": 0.75, "low": 0.5, "high": 0.875}}
-        arm = {"run": "run", "images": 12, "groups": 8, "values": values}
+        value = {"value": 0.75, "low": 0.5, "high": 0.875}
+        value |= {"by_seed": [0.75], "seeds": [0]}
+        cell = {"run": "run", "arm": "scratch", "task": "task", "fraction": 1.0}
         report = {
             "split": "test",
             "interval": {"resamples": 50},
-            "tasks": {"task": {"arms": {"scratch": arm}}},
+            "tasks": {"task": {"images": 12, "groups": 8}},
+            "cells": [cell | {"seed": 0}],
+            "values": {"task": {"1": {"scratch": {"auroc": value}}}},
         }
         for name, value in (
             ("config.json", plain),
@@ -95,7 +98,7 @@ def test_the_card_says_where_it_comes_from(work_folder, tmp_path):
     card = (out / hub.CARD).read_text()
 
     assert card.startswith("---\nlibrary_name: mtpret_jax\n")
-    assert "| auroc | 0.750 | 0.500 to 0.875 |" in card
+    assert "| auroc | 0.750 | 0.750 | 0.500 to 0.875 |" in card
     assert "12 images of 8 groups" in card
     assert "| chest | phantom_xray | run: task | 24 | official `eeeeeeeeeeee` |" in card
     assert "not a medical device" in card
@@ -113,13 +116,10 @@ def test_the_card_of_a_study_s_run_quotes_it(work_folder, tmp_path):
         "split": "test",
         "interval": {"resamples": 5000},
         "tasks": {"task": {"images": 195, "groups": 122}},
-        "runs": {
-            "run": {
-                "arm": "mtpret",
-                "seed": 2,
-                "labels": {"task": {"train": {"fraction": 0.1}}},
-            }
-        },
+        "cells": [
+            {"run": "other", "arm": "mtpret", "task": "task", "fraction": 1, "seed": 2},
+            {"run": "run", "arm": "mtpret", "task": "task", "fraction": 0.1, "seed": 2},
+        ],
         "values": {
             "task": {
                 "0.1": {
@@ -141,7 +141,7 @@ def test_the_card_of_a_study_s_run_quotes_it(work_folder, tmp_path):
 
     hub.write(copy, "run", tmp_path / "out")
 
-    told = (tmp_path / "out" / hub.CARD).read_text()
+    told = " ".join((tmp_path / "out" / hub.CARD).read_text().split())
     assert "| auroc | 0.840 | 0.850 | 0.800 to 0.900 |" in told
     assert "Arm `mtpret`, 10 % of the labels" in told
     assert "195 images of 122 groups" in told
