@@ -55,7 +55,7 @@ def write(
         read_for = purposes(config, chain)
         outside = config["runs"][chain[-1]]["init_from"]
     with torch_layout.reading(workdir / "datasets.json") as sets:
-        made_of = {name: dict(sets.get(name, {})) for name in read_for}
+        made_of = {name: {**sets.get(name, {})} for name in read_for}
     with torch_layout.reading(workdir / "versions.json") as found:
         versions = dict(found)
     is_usual = facts["torchvision"]["resnet"]["width"] == _WIDTH
@@ -101,8 +101,12 @@ def _measured(workdir: pathlib.Path, run: str) -> dict[str, Any]:
                 by_share = report["values"].get(cell["task"], {})
                 values = by_share.get(f"{cell['fraction']:g}", {}).get(cell["arm"])
                 if cell["run"] == run and values:
-                    found = {"cell": cell, "values": values, "report": report}
-                    return found | {"file": file}
+                    return {
+                        **{"file": file, "cell": cell, "values": values},
+                        "task": report["tasks"][cell["task"]],
+                        "split": report["split"],
+                        "resamples": report["interval"]["resamples"],
+                    }
             return {"file": file, "values": {}}
     return {"file": ""}
 
