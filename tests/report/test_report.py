@@ -125,6 +125,7 @@ def test_a_run_that_is_not_finished_is_named_and_left_out(workdir, config, metri
     assert "Not complete: 2 runs not finished" in text
     assert "mtpret_lung_seg, mtpret_chest_det" in text
     assert "No comparison on 2." in text
+    assert text.count('<span class="soft">not run</span>') == 2
 
 
 def test_an_empty_work_folder_gives_a_page_that_says_so(tmp_path, config, metrics):
