@@ -13,6 +13,7 @@ import time
 import numpy as np
 import pytest
 
+import mtpret_jax
 from mtpret_jax.cli import evaluate
 from mtpret_jax.experiment import workfolder
 from mtpret_jax.training import checkpoint
@@ -356,9 +357,11 @@ def test_the_best_checkpoint_and_the_newest_are_kept(tmp_path):
 
 
 def test_the_commit_of_the_code_is_known_where_there_is_one(tmp_path, monkeypatch):
+    is_cloned = (pathlib.Path(__file__).parents[1] / ".git").exists()
+    assert (workfolder._commit() is not None) == is_cloned
     package = tmp_path / "project" / "mtpret_jax"
     package.mkdir(parents=True)
-    monkeypatch.setattr(workfolder, "__file__", str(package / "experiment.py"))
+    monkeypatch.setattr(mtpret_jax, "__file__", str(package / "__init__.py"))
     identity = ("-c", "user.name=a", "-c", "user.email=a@b")
 
     def git(*words):

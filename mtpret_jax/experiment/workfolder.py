@@ -194,7 +194,7 @@ def _versions() -> dict[str, Any]:
 
 def _commit() -> str | None:
     """The commit that the code is of, with "+" if files differ; None outside of git."""
-    folder = pathlib.Path(__file__).parent
+    folder = pathlib.Path(mtpret_jax.__file__).parent
     command = ("git", "-C", str(folder), "describe", "--always", "--abbrev=40")
     options = ("--dirty=+", "--exclude=*")
     try:
