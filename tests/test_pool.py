@@ -18,7 +18,7 @@ from etils import epath
 
 from mtpret_jax import config as schema
 from mtpret_jax.audit import overlaps
-from mtpret_jax.experiment import pool, workfolder, workshop
+from mtpret_jax.experiment import assembly, pool, workfolder, workshop
 from mtpret_jax.report import page, sentences
 from mtpret_jax.stages import contrastive
 from tfds_builders import whole, xray_folder
@@ -314,7 +314,7 @@ def test_a_task_that_several_runs_share_is_looked_at_once(
         config.runs[name] = schema.run(stage="finetune", steps=2, finetune=options)
     seen = []
     monkeypatch.setattr(workshop, "build_tasks", lambda *_: {})
-    monkeypatch.setattr(workshop, "build_stage", lambda *_: None)
+    monkeypatch.setattr(assembly, "build_stage", lambda *_: None)
     monkeypatch.setattr(
         workshop, "_check_split", lambda shop, name, split: seen.append((name, split))
     )
