@@ -2,6 +2,7 @@
 
 import ast
 import pathlib
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -52,6 +53,18 @@ def test_modules_and_public_definitions_have_docstrings():
                 bare.append(place)
 
     assert not bare, "\n".join(bare)
+
+
+def test_entries_of_docstrings_are_complete_phrases():
+    clipped = [
+        f"{path.relative_to(REPOSITORY)}: {entry}"
+        for path in _sources("tfds_builders")
+        for entry in re.findall(
+            r"^ +\**\w+: (?:Of|Likewise)\b.*", path.read_text(), re.M
+        )
+    ]
+
+    assert not clipped, "\n".join(clipped)
 
 
 def test_docstrings_of_array_functions_give_shapes():

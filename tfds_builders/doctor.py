@@ -100,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
         "--images",
         choices=_IMAGES,
         default="some",
-        help=f"which pictures to read: some is {diagnosis.SAMPLE} of each set",
+        help=f"which images to read: some is {diagnosis.SAMPLE} of each set",
     )
     parser.add_argument("--seed", type=int, default=0, help="draws which are read")
     return parser

@@ -22,10 +22,10 @@ def write(name: str, folder: epath.Path, *, images: int | None, seed: int = 0) -
     """Writes the made-up release of a set.
 
     Args:
-      name: Of the set.
+      name: Name of the dataset.
       folder: Gets the files; made if it is not there.
       images: About how many; None for the set's own small number.
-      seed: Another seed draws other pictures.
+      seed: Another seed draws other images.
     """
     module = importlib.import_module(f"tfds_builders.{name}.dummy_data")
     folder.mkdir(parents=True, exist_ok=True)

@@ -138,17 +138,17 @@ def _check_classes(path: epath.Path, content: bytes) -> None:
 
 
 def tell_reader(where: str, made: Mapping[str, Any]) -> None:
-    """Says, once, if pictures were read otherwise than they are now.
+    """Says, once, if images were read otherwise than they are now.
 
     Args:
       where: What was made of them, for people.
-      made: What describes it; `reader` is the version of what read the pictures.
+      made: What describes it; `reader` is the version of what read the images.
     """
     then = made.get("reader", "1")
     if then != reader.VERSION and then not in _told:
         _told.add(then)
         _LOG.warning(
-            "%s: made of pictures as reader %s reads them; this version has reader %s, "
+            "%s: made of images as reader %s reads them; this version has reader %s, "
             "which may give other pixels for some files.",
             where,
             then,

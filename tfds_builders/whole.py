@@ -117,7 +117,7 @@ def read(path: PathLike, advice: str = AGAIN) -> bytes:
     """The content of a file, as it was written.
 
     Args:
-      path: Of the file.
+      path: The file.
       advice: What to do if it is missing or damaged: a sentence.
 
     Raises:
@@ -138,7 +138,7 @@ def read_json(
     """A JSON file that holds a table; `read` says the rest.
 
     Args:
-      path: Of the file.
+      path: The file.
       entries: That the table must have.
       advice: What to do if it has not, or is damaged: a sentence.
 
@@ -176,7 +176,7 @@ def compare(
     """Compares a file's digest with what was kept of it, or says that nothing was.
 
     Args:
-      path: Of the file.
+      path: The file.
       digest: Its SHA-256.
       advice: What to do if it is damaged: a sentence.
       old: Whether it may be as it was at any time before.
@@ -308,7 +308,7 @@ def sync(folder: PathLike) -> None:
 
 
 def _sync_all(folder: epath.Path) -> Iterator[epath.Path]:
-    """Yields each file below a folder that is no list of digests, once on disk."""
+    """Yields each file below a folder that is not a list of digests, once on disk."""
     parents = {folder}
     for path in _below(folder):
         parents.update(path.parents[: len(path.relative_to(folder).parts)])
@@ -320,7 +320,7 @@ def _sync_all(folder: epath.Path) -> Iterator[epath.Path]:
 
 
 def _below(folder: epath.Path) -> Iterator[epath.Path]:
-    """Each file below a folder that is no list of digests."""
+    """Each file below a folder that is not a list of digests."""
     for path in sorted(folder.iterdir()):
         if path.is_dir():
             yield from _below(path)

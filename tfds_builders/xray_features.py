@@ -42,7 +42,7 @@ class About:
 
     Attributes:
       view: The release's own word for the projection; "" where unknown.
-      age: Of the patient, years; not a number where unknown.
+      age: Age of the patient, years; not a number where unknown.
       sex: "F", "M", or "" where unknown.
       study_id: Images with the same one were taken together; "" where unknown.
       body_part: The release's own word; "" where unknown.
@@ -128,7 +128,7 @@ class Xray:
 def features(layout: Layout) -> tfds.features.FeaturesDict:
     """Returns the TFDS features of a set with this layout."""
     found: dict[str, Any] = {
-        # Bare pixels: training reads a picture many times, and decoding it would cost
+        # Bare pixels: training reads an image many times, and decoding it would cost
         # more than all that is done to it then.
         "image": tfds.features.Tensor(
             shape=(None, None, 1), dtype=layout.dtype, encoding="bytes"

@@ -97,8 +97,8 @@ def noted() -> Mapping[str, tuple[bytes, str]]:
             "PresentationLUTShape is damaged",
         ),
         "long_table.dcm": (plain(_VOI_LUT, b"SQ", table * (1 << 19)), "no window"),
-        "pages.tif": (pages.getvalue(), "more than one picture"),
-        "frames.png": (animation.getvalue(), "more than one picture"),
+        "pages.tif": (pages.getvalue(), "more than one image"),
+        "frames.png": (animation.getvalue(), "more than one image"),
     }
 
 

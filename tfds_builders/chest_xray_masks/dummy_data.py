@@ -38,7 +38,7 @@ def write(folder: epath.Path, *, images: int = 48, seed: int = 0) -> None:
     Args:
       folder: Gets `Lung Segmentation` and `data/Lung Segmentation`.
       images: How many are readable, at least 24; five in six have a mask.
-      seed: Another seed draws other pictures.
+      seed: Another seed draws other images.
     """
     rng = np.random.default_rng(seed)
     root = folder / "Lung Segmentation"

@@ -26,9 +26,7 @@ QUIRKS: dict[str, str] = {
     "a row that comes twice": "test_what_is_left_out_is_told",
     "a damaged JPEG": "test_what_is_left_out_is_told",
     "PNG content under the name .jpg": "test_pictures_of_all_kinds_have_one_channel",
-    "RGB and RGBA pictures, suffix .PNG": (
-        "test_pictures_of_all_kinds_have_one_channel"
-    ),
+    "RGB and RGBA images, suffix .PNG": ("test_pictures_of_all_kinds_have_one_channel"),
     "lateral views": "test_what_is_told_about_an_image",
     "a day of illness that is a blank": "test_what_is_told_about_an_image",
     "ages that are no numbers": "test_what_is_told_about_an_image",
@@ -62,7 +60,7 @@ def write(folder: epath.Path, *, images: int = 12, seed: int = 0) -> None:
       folder: Made if it is not there.
       images: X-rays that can be read, two a patient; every other patient has COVID-19.
         Ten more rows or files are left out.
-      seed: Another seed gives other pictures.
+      seed: Another seed gives other images.
     """
     rng = np.random.default_rng(seed)
     root = folder / "covid-chestxray-dataset"

@@ -1,4 +1,4 @@
-"""A stand-in for FracAtlas: its tree, names and quirks, with pictures of nothing."""
+"""A stand-in for FracAtlas: its tree, names and quirks, with images of nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ QUIRKS: dict[str, str] = {
     "JPEGs that are cut short": "test_what_is_left_out_is_told",
     "an image in the table but not there": "test_what_is_left_out_is_told",
     "an image that is not in the table": "test_what_is_left_out_is_told",
-    "gray pictures stored as RGB": "test_pictures_have_one_channel",
+    "gray images stored as RGB": "test_pictures_have_one_channel",
     "several polygons an image": "test_everything_is_read_as_released",
     "incomplete polygons of YOLO": "test_all_formats_tell_the_same_boxes",
     "boxes without area, boxes that leave the image": (
@@ -48,7 +48,7 @@ def write(folder: epath.Path, *, images: int = 12, seed: int = 0) -> None:
       folder: Made if it is not there.
       images: X-rays that can be read, every other one with a fracture. Six more are in
         some way odd.
-      seed: Another seed gives other pictures and boxes.
+      seed: Another seed gives other images and boxes.
     """
     rng = np.random.default_rng(seed)
     root = folder / "FracAtlas"

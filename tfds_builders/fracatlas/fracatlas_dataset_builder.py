@@ -134,7 +134,7 @@ class Builder(release.ReleaseBuilder):
         )
 
     def _leave_out_others(self, pictures: Mapping[str, str]) -> None:
-        """Tells of pictures that have the name of one that is taken."""
+        """Tells of images that have the name of one that is taken."""
         for name in self.release.sizes:
             path = pathlib.PurePosixPath(name)
             is_picture = path.suffix.lower() in _SUFFIXES and path.stem in pictures

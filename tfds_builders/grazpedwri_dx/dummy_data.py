@@ -1,4 +1,4 @@
-"""A stand-in for GRAZPEDWRI-DX: its tree, names and quirks, pictures of nothing."""
+"""A stand-in for GRAZPEDWRI-DX: its tree, names and quirks, images of nothing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ QUIRKS: dict[str, str] = {
     "boxes that leave the image": "test_boxes_are_clipped_to_the_image",
     "boxes without area": "test_boxes_are_clipped_to_the_image",
     "images in four parts": "test_a_part_that_is_missing_is_an_error",
-    "pictures again among the annotations": "test_the_copy_nearest_to_the_root_is_read",
+    "images again among the annotations": "test_the_copy_nearest_to_the_root_is_read",
     "an image in the table but not there": "test_what_is_left_out_is_told",
     "an image that is not in the table": "test_what_is_left_out_is_told",
     "a damaged PNG": "test_what_is_left_out_is_told",
@@ -52,7 +52,7 @@ def write(folder: epath.Path, *, images: int = 12, seed: int = 0) -> None:
       folder: Made if it is not there.
       images: X-rays that can be read, two a patient; every other patient has a
         fracture. Three more are odd.
-      seed: Another seed gives other pictures and boxes.
+      seed: Another seed gives other images and boxes.
     """
     rng = np.random.default_rng(seed)
     rows = [_HEADER]

@@ -138,7 +138,7 @@ class Builder(release.ReleaseBuilder):
             if stem in listed:
                 raise ValueError(f"{TABLE}: row {number}: {stem!r} comes twice.")
             listed.add(stem)
-            # Rows are checked even where the picture is missing.
+            # Rows are checked even where the image is missing.
             item = self._item(row, pictures.get(stem, ""), f"{TABLE}: row {number}")
             if item.image:
                 items.append(item)
@@ -204,7 +204,7 @@ class Builder(release.ReleaseBuilder):
 
     @functools.cached_property
     def _pictures(self) -> dict[str, str]:
-        """Path of each picture by its name without suffix, in whatever folder."""
+        """Path of each image by its name without suffix, in whatever folder."""
         return files.by_name(self.release, _SUFFIXES)
 
     @functools.cached_property
@@ -213,7 +213,7 @@ class Builder(release.ReleaseBuilder):
         wanted = self.builder_config.annotations
         for source in [wanted] if wanted else ANNOTATIONS:
             found = files.by_name(self.release, (_FORMAT_SUFFIXES[source],))
-            # Supervisely's files keep the suffix of the picture: name.png.json.
+            # Supervisely's files keep the suffix of the image: name.png.json.
             paths = {stem.removesuffix(".png"): path for stem, path in found.items()}
             # Other files of the same kind, such as lists of classes, say nothing.
             if paths := {k: v for k, v in paths.items() if k in self._pictures}:

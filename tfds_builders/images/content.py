@@ -1,8 +1,8 @@
-"""Tells pictures without content: one grey level, or almost.
+"""Tells images without content: one grey level, or almost.
 
-A window that misses the picture, a wrong depth or an export that failed makes a file
+A window that misses the image, a wrong depth or an export that failed makes a file
 that decodes well and shows nothing. As with polarity, it is reported, never acted upon;
-only where most pictures of a set are so, something is wrong with them all.
+only where most images of a set are so, something is wrong with them all.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ def is_blank(image: np.ndarray) -> bool:
 
 
 def problem(blank: int, images: int, example: str) -> str:
-    """What is wrong with a set whose pictures mostly have no content; "" if they have.
+    """What is wrong with a set whose images mostly have no content; "" if they have.
 
     Args:
       blank: How many have none.
-      images: Of the set.
+      images: Number of images in the dataset.
       example: One of the former.
     """
     if 2 * blank <= images:

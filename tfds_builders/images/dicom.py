@@ -1,4 +1,4 @@
-"""Reads the picture of a DICOM file, and what its header leaves open."""
+"""Reads the image of a DICOM file, and what its header leaves open."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tfds_builders.images import dicom_grey, jpeg_headers, limits
 _RADIOGRAPHY = ("CR", "DX", "DR", "RG", "MG", "IO", "PX", "RF", "XA")
 _LONGEST_CODE = 40  # characters of a code that a note repeats; the standard has 16
 _DAMAGED = "damaged"  # no code: those are upper case
-# Bytes of a data set that is packed as a whole: a picture's, and as much again for the
+# Bytes of a data set that is packed as a whole: an image's, and as much again for the
 # rest as no header needs.
 _MOST_INFLATED = 2 * limits.MOST_PIXELS + (1 << 20)
 _STEP = 1 << 16  # bytes given to the inflater at once
 _MOST_READS = 200_000  # a radiograph has hundreds of elements, each takes two
-_LONGEST_ELEMENT = 1 << 20  # bytes of what is no picture; a table of 16 bits has 2**17
+_LONGEST_ELEMENT = 1 << 20  # bytes of an element; a table of 16 bits has 2**17
 _PIXEL_GROUP = 0x7FE0
 _BYTES = (None, "OB", "OD", "OF", "OV", "OW", "UN")  # kinds that stay bytes
 
@@ -29,10 +29,10 @@ _BYTES = (None, "OB", "OD", "OF", "OV", "OW", "UN")  # kinds that stay bytes
 def read(
     content: bytes, *, dtype: type[np.unsignedinteger[Any]]
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """The picture and notes on its header.
+    """The image and notes on its header.
 
     Args:
-      content: Of the whole file.
+      content: Content of the whole file.
       dtype: `np.uint8` or `np.uint16`, the type wanted.
 
     Returns:
@@ -41,7 +41,7 @@ def read(
 
     Raises:
       ImportError: If pydicom is missing.
-      UnreadableImage: If there is no usable picture.
+      UnreadableImage: If there is no usable image.
     """
     try:
         import pydicom  # noqa: F401 - before the guard, which would hide its absence
@@ -154,7 +154,7 @@ def _inflate(packed: memoryview) -> _Counted:
 def _check_size(data: Any) -> int:
     """The number of values that the header, and that of a JPEG inside, say."""
     if not data.get("Rows") or not data.get("Columns"):
-        raise limits.UnreadableImage("DICOM: it is damaged, or holds no picture")
+        raise limits.UnreadableImage("DICOM: it is damaged, or holds no image")
     width, height = int(data.Columns), int(data.Rows)
     counts = (data.get("SamplesPerPixel"), data.get("NumberOfFrames"))
     count = math.prod(int(count or 1) for count in counts)
@@ -186,7 +186,7 @@ _REQUIRED = (
     "PhotometricInterpretation",
     "PixelRepresentation",
 )
-# What changes how the picture is shown, if it is there.
+# What changes how the image is shown, if it is there.
 _OPTIONAL = (
     "BitsStored",
     "HighBit",
@@ -262,5 +262,5 @@ def _code(data: Any, name: str) -> str:
     """An element's text; "" where there is none."""
     try:
         return limits.printable(str(data.get(name) or ""), _LONGEST_CODE)
-    except Exception:  # As in `read`; the picture itself needs no such element.
+    except Exception:  # As in `read`; the image itself needs no such element.
         return _DAMAGED

@@ -39,7 +39,7 @@ DECODERS = {
 }
 _NEEDS = {OPENJPEG: "pylibjpeg-openjpeg", GDCM: "python-gdcm"}
 _EXTENDED = "1.2.840.10008.1.2.4.51"
-_LONGEST = 120.0  # seconds for one picture
+_LONGEST = 120.0  # seconds for one image
 # What a decoder reads of a header.
 _ELEMENTS = (
     "SamplesPerPixel",
@@ -59,7 +59,7 @@ class DecoderError(ValueError):
 
 
 def decode(data: Any) -> np.ndarray:
-    """The values of a picture as they are in the file, or its colours.
+    """The values of an image as they are in the file, or its colours.
 
     Args:
       data: A pydicom data set of one frame, whose elements of the pixels are all there.

@@ -1,8 +1,8 @@
 """From the stored values of a DICOM file to grey, as PS3.3 has it.
 
 Stored values (C.7.6.3), Modality LUT or rescale (C.11.1), VOI LUT or window (C.11.2),
-then the inversion of MONOCHROME1; padding (C.7.5.1.1.2) is no part of the range. What
-was assumed or left out is said in notes.
+then the inversion of MONOCHROME1; padding (C.7.5.1.1.2) is not a part of the range.
+What was assumed or left out is said in notes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _COLOURS = ("Red", "Green", "Blue")
 def shown(
     data: Any, dtype: type[np.unsignedinteger[Any]]
 ) -> tuple[np.ndarray, list[str]]:
-    """The picture, dtype [H, W], over the full range; and notes.
+    """The image, dtype [H, W], over the full range; and notes.
 
     Args:
       data: A pydicom data set of one frame, whose elements of the pixels are all there.

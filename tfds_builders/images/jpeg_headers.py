@@ -13,8 +13,8 @@ _MARKER = re.compile(rb"\xff([^\xff])", re.DOTALL)  # filled up by more FF befor
 # Start of a frame: all of C0 to CF but for tables and arithmetic, and JPEG-LS.
 _FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
 _ALONE = {0x00, 0x01, *range(0xD0, 0xD9)}  # no length follows
-_ENDS = {0xD9, 0xDA}  # of the picture, of its header
-_MOST_PARTS = 10_000  # markers or boxes before the picture; usual are ten
+_ENDS = {0xD9, 0xDA}  # of the image, of its header
+_MOST_PARTS = 10_000  # markers or boxes before the image; usual are ten
 
 
 def sizes(stream: bytes) -> Iterator[tuple[int, int, int]]:
@@ -72,7 +72,7 @@ def _jpeg_2000_size(stream: bytes) -> tuple[int, int, int]:
 
 
 def _code_stream(stream: bytes) -> int:
-    """Where the picture itself begins, behind the boxes that there may be."""
+    """Where the image itself begins, behind the boxes that there may be."""
     if stream.startswith(b"\xff\x4f"):
         return 0
     at = 0
@@ -87,4 +87,4 @@ def _code_stream(stream: bytes) -> int:
         if length < 8:
             break
         at += length
-    raise limits.UnreadableImage("the JPEG 2000 inside holds no picture")
+    raise limits.UnreadableImage("the JPEG 2000 inside holds no image")

@@ -1,7 +1,7 @@
 """Brings pixel values of any range to those of uint8 or uint16.
 
 Works through a table where values have 16 bits or fewer, and block by block where they
-have more, so that a large picture never exists in a wider type.
+have more, so that a large image never exists in a wider type.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def replace(
     Args:
       values: Any shape, integer or float.
       change: Gives a number within `dtype` for each value that is there.
-      dtype: Of the result.
+      dtype: Type of the result.
     """
     out = np.empty(values.shape, dtype)
     blocks = zip(_blocks(out), _blocks(values), strict=True)

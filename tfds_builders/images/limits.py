@@ -1,4 +1,4 @@
-"""What no picture file may do: fill the memory, garble a terminal, fail unexplained."""
+"""What no image file may do: fill the memory, garble a terminal, fail unexplained."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import warnings
 
 # The largest radiographs have a third of this; a damaged header may say anything.
 MOST_PIXELS = 100_000_000
-# Pictures with more values are decoded one at a time, whatever the number of threads.
+# Images with more values are decoded one at a time, whatever the number of threads.
 LARGE = 25_000_000
 _ONE_LARGE = threading.RLock()
 # Characters of a reason or note.
@@ -23,7 +23,7 @@ def printable(text: str, longest: int = LONGEST_TEXT) -> str:
 
     Args:
       text: Anything; white space is collapsed, unprintable characters are escaped.
-      longest: Of what is returned, characters; the rest is cut off.
+      longest: Length to cut the text to, characters.
     """
     line = " ".join(text[: 4 * longest].split())
     line = "".join(
@@ -34,7 +34,7 @@ def printable(text: str, longest: int = LONGEST_TEXT) -> str:
 
 
 class UnreadableImage(ValueError):
-    """A file that holds no usable picture; the message is the reason, printable."""
+    """A file that holds no usable image; the message is the reason, printable."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(printable(reason))
@@ -56,9 +56,9 @@ def check_size(width: int, height: int, count: int = 1) -> None:
 
 
 def room_for(values: int) -> contextlib.AbstractContextManager[object]:
-    """Waits, to decode so many values, until no other thread decodes a large picture.
+    """Waits, to decode so many values, until no other thread decodes a large image.
 
-    Memory is then bounded by one large picture, and a small one for each thread.
+    Memory is then bounded by one large image, and a small one for each thread.
     """
     return _ONE_LARGE if values > LARGE else contextlib.nullcontext()
 

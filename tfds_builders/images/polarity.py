@@ -1,7 +1,7 @@
-"""Tells pictures that look inverted, dark where rays were stopped.
+"""Tells images that look inverted, dark where rays were stopped.
 
 A guess from brightness alone, made to be reported and never to be acted upon: headers
-lie, and some truthful pictures look odd. Whoever looked at a picture names it in the
+lie, and some truthful images look odd. Whoever looked at an image names it in the
 option `invert` of a builder's configuration, and it is turned around after reading.
 """
 
@@ -24,7 +24,7 @@ _WEIGHTS = (9.2, 6.7, 4.4, 8.2)
 # Scores nearer to 0 are left alone: of the other half 2.7 % are flagged, a seventh of
 # which are inverted indeed, and 95.0 % of their inverted copies.
 MARGIN = 0.5
-# Of a set's pictures: where more look inverted, it shows what the weights never saw.
+# Of a set's images: where more look inverted, it shows what the weights never saw.
 _USUAL = 0.1
 # Words for parts of the body that the weights never saw.
 _OTHER_PARTS = ("skull", "head", "ceph", "spine", "vertebra", "lumbar", "cervical")
@@ -45,7 +45,7 @@ def is_made_for(body_part: str) -> bool:
 
 
 def is_trusted(flagged: int, images: int) -> bool:
-    """Whether so few pictures of a set look inverted that these may well be."""
+    """Whether so few images of a set look inverted that these may well be."""
     return flagged <= _USUAL * images
 
 
@@ -67,7 +67,7 @@ def measures(image: np.ndarray) -> np.ndarray:
 
     In a radiograph the body, in the centre, stops more rays than the air at the
     border and in the lower corners; of a chest, the spine more than the lungs beside
-    it, and the belly, below, more than these. What frames the picture with one value
+    it, and the belly, below, more than these. What frames the image with one value
     (shutters, padding) is cut off first, and contrast is evened out.
 
     Args:
@@ -75,7 +75,7 @@ def measures(image: np.ndarray) -> np.ndarray:
 
     Returns:
       float64 [4], each from -2 to 2: centre minus border, centre minus lower corners,
-      middle minus flanks, bottom minus the rest. Inverting the picture flips the signs.
+      middle minus flanks, bottom minus the rest. Inverting the image flips the signs.
     """
     small = reader.shrink(image, _SIZE, is_mask=False).astype(np.float64)
     if min(small.shape) < _SMALLEST:

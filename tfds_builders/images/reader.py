@@ -1,6 +1,6 @@
 """Reads a radiograph or a mask from a file, and writes the PNG that is stored.
 
-The only place that decodes the picture files of users: PNG of any mode and depth,
+The only place that decodes the image files of users: PNG of any mode and depth,
 JPEG, TIFF, BMP and DICOM. Knows nothing about labels or data sets.
 """
 
@@ -56,7 +56,7 @@ def read_image(
     """Decodes a radiograph into one channel, bright where rays were stopped.
 
     Integer pixels deeper than 8 bits, grey or RGB, are stretched from the smallest of
-    8, 10, 12, 14 and 16 bits that holds the brightest one, so that a 12-bit picture in
+    8, 10, 12, 14 and 16 bits that holds the brightest one, so that a 12-bit image in
     a 16-bit file keeps its detail. Of DICOM, rescale and first window are applied as
     `dicom_grey` says. MONOCHROME1 of DICOM and WhiteIsZero of TIFF are inverted. An
     alpha channel is ignored, and so is an orientation tag, but for that of TIFF, which
@@ -89,7 +89,7 @@ def read_with_notes(
     picture = _open(content)
     notes: tuple[str, ...] = ()
     if getattr(picture, "is_animated", False):
-        notes = ("holds more than one picture: the first is read",)
+        notes = ("holds more than one image: the first is read",)
     with limits.room_for(_count(picture)):
         _load(picture)
         return _stretched(picture, content, dtype), notes
@@ -98,7 +98,7 @@ def read_with_notes(
 def _stretched(
     picture: Image.Image, content: bytes, dtype: type[np.unsignedinteger[Any]]
 ) -> np.ndarray:
-    """The grey values of any picture but DICOM; see `read_image`."""
+    """The grey values of any image but DICOM; see `read_image`."""
     values = _grey(picture, content)
     if values.dtype == np.uint8:
         return values if dtype is np.uint8 else values.astype(np.uint16) * 257
@@ -122,7 +122,7 @@ def read_mask(source: epath.PathLike | bytes) -> np.ndarray:
     """Decodes a mask whose pixel values are codes, so nothing is scaled or mixed.
 
     Args:
-      source: A file's path, or its content. Palette pictures give their indices.
+      source: A file's path, or its content. Palette images give their indices.
 
     Returns:
       Integer [H, W].
@@ -196,9 +196,9 @@ def fit_region(inside: np.ndarray, height: int, width: int, *, name: str) -> np.
 
     Args:
       inside: bool [h, w].
-      height: Of the image, pixels.
-      width: Likewise.
-      name: Of the mask's file, for the error.
+      height: Height of the image, pixels.
+      width: Width of the image, pixels.
+      name: Name of the mask's file, for the error.
 
     Returns:
       bool [height, width].
@@ -261,7 +261,7 @@ def _guarded() -> Iterator[None]:
 
 
 def _open(content: bytes) -> ImageFile.ImageFile:
-    """Reads a picture's header, and refuses what would take much memory or time."""
+    """Reads an image's header, and refuses what would take much memory or time."""
     with _guarded():
         picture = Image.open(io.BytesIO(content), formats=_FORMATS)
         limits.check_size(*picture.size, len(picture.getbands()))
@@ -282,13 +282,13 @@ def _count(picture: Image.Image) -> int:
 
 
 def _load(picture: Image.Image) -> None:
-    """Decodes the whole picture, so that a file cut short is found out here."""
+    """Decodes the whole image, so that a file cut short is found out here."""
     with _guarded():
         picture.load()
 
 
 def _tiff_tag(picture: Image.Image, tag: int) -> Any:
-    """The value of a tag; None where the picture lacks it, or is no TIFF."""
+    """The value of a tag; None where the image lacks it, or is no TIFF."""
     if not isinstance(picture, TiffImagePlugin.TiffImageFile):
         return None
     return picture.tag_v2.get(tag)
@@ -362,4 +362,4 @@ def _grey(picture: Image.Image, content: bytes) -> np.ndarray:
             picture = picture.convert("RGB")
         return np.asarray(picture.convert("L"))
     except (OSError, ValueError) as error:
-        raise UnreadableImage(f"no grey picture in mode {picture.mode}") from error
+        raise UnreadableImage(f"no grey image in mode {picture.mode}") from error

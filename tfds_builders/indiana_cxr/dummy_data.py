@@ -21,7 +21,7 @@ QUIRKS = {
     "a damaged report, or one in an unknown encoding": (
         "test_what_cannot_be_used_is_left_out"
     ),
-    "pictures at the root of their archive": "test_every_layout_gives_the_same",
+    "images at the root of their archive": "test_every_layout_gives_the_same",
     "`._` files and `__MACOSX`": "test_every_layout_gives_the_same",
 }
 LAYOUTS = ("openi", "raddar", "dicom")
@@ -61,7 +61,7 @@ def write(
     Args:
       folder: Becomes the root of the release.
       images: How many.
-      seed: Another seed gives other pictures.
+      seed: Another seed gives other images.
       layout: "openi", "dicom" for its DICOM files, every other one MONOCHROME1, or
         "raddar" for the mirror with tables.
     """

@@ -18,7 +18,7 @@ _NOT_INDEXED = "no indexing"
 # "CXR10_IM-0002-1001.png", "CXR1_1_IM-0001-3001.png" (report 1 alone), the mirror's
 # "10_IM-0002-1001.dcm.png", and the DICOM files.
 _NAME = re.compile(r"(?:CXR)?(\d+)_(?:\1_)?(IM(?:-\d+)+)(?:\.dcm)?(?:\.png)?", re.I)
-# The order of preference where a picture is there twice.
+# The order of preference where an image is there twice.
 _SUFFIXES = (".png", ".dcm")
 
 

@@ -35,7 +35,7 @@ def write(
     Args:
       folder: Gets a folder `chest_xray`.
       images: About how many are readable, at least 24.
-      seed: Another seed draws other pictures.
+      seed: Another seed draws other images.
       mirror: "kaggle" (with val, nested copy and junk) or "mendeley" (without, with
         the names of its third version).
     """
@@ -78,7 +78,7 @@ def _kaggle(images: int) -> list[tuple[str, str]]:
 
 
 def _mendeley(images: int) -> list[tuple[str, str]]:
-    """As `_kaggle`; every child has two pictures."""
+    """As `_kaggle`; every child has two images."""
     names = []
     for index in range(images):
         child = index // 2

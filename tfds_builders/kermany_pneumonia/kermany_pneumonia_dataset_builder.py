@@ -70,11 +70,11 @@ class Builder(release.ReleaseBuilder):
                 continue
             seen.add(folder)
             if pathlib.PurePosixPath(name).suffix.lower() not in _SUFFIXES:
-                self.leave_out(name, "not a picture")
+                self.leave_out(name, "not an image")
                 continue
             item = _item(name, part, label)
             if item.image_id in found:
-                self.leave_out(name, "has the same name as another picture")
+                self.leave_out(name, "has the same name as another image")
                 continue
             found[item.image_id] = item
         for folder, count in inner.items():
@@ -121,7 +121,7 @@ def _item(name: str, part: str, label: str) -> release.Item:
 
 
 def _patient_and_subtype(stem: str) -> tuple[str, str]:
-    """The patient's key and the kind of picture; "" for what a name does not tell.
+    """The patient's key and the kind of image; "" for what a name does not tell.
 
     One number is one patient wherever it stands: numbers start anew in places, so two
     children may share a group, but no child is in two.

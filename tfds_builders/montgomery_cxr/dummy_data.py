@@ -45,7 +45,7 @@ def write(
     Args:
       folder: Becomes the root of the release.
       images: How many.
-      seed: Another seed gives other pictures.
+      seed: Another seed gives other images.
       layout: "nlm", or "raddar" for the mirror with a table and no masks.
     """
     rng = np.random.default_rng(seed)

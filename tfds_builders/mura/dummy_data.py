@@ -33,7 +33,7 @@ def write(folder: epath.Path, *, images: int = 60, seed: int = 0) -> None:
     Args:
       folder: Gets a folder `MURA-v1.1`.
       images: How many are readable, at least 28.
-      seed: Another seed draws other pictures.
+      seed: Another seed draws other images.
     """
     rng = np.random.default_rng(seed)
     root = folder / _WRAPPER

@@ -108,7 +108,7 @@ class Builder(release.ReleaseBuilder):
         """The image of a row; None for a row without one."""
         study, name = match["study"], match["file"]
         if files.is_junk(name):
-            self.leave_out(f"{study}/{name}", "not a picture but what macOS left")
+            self.leave_out(f"{study}/{name}", "not an image but what macOS left")
             return None
         image = self.release.find(f"{study}/{name}")
         if image is None:
@@ -141,7 +141,7 @@ class Builder(release.ReleaseBuilder):
         return label_of
 
     def _note_unlisted(self, listed: set[str]) -> None:
-        """Leaves out pictures that no table names."""
+        """Leaves out images that no table names."""
         elsewhere: dict[str, int] = {}
         for name in self.release.sizes:
             top = name.split("/")[0]
@@ -152,7 +152,7 @@ class Builder(release.ReleaseBuilder):
             else:
                 elsewhere[top] = elsewhere.get(top, 0) + 1
         for top, count in elsewhere.items():
-            self.leave_out(top, f"{count} pictures outside train and valid")
+            self.leave_out(top, f"{count} images outside train and valid")
 
 
 def _stratum(match: re.Match[str]) -> str:

@@ -51,7 +51,7 @@ def write(
     Args:
       folder: Becomes the root of the release.
       images: How many, about; a multiple of three.
-      seed: Another seed gives other pictures and findings.
+      seed: Another seed gives other images and findings.
       layout: "box", "kaggle" or "parts"; see `LAYOUTS`.
       is_2017: Writes the older table, with its trailing comma and impossible ages.
     """

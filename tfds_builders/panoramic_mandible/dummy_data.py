@@ -27,7 +27,7 @@ def write(folder: epath.Path, *, images: int = 40, seed: int = 0) -> None:
     Args:
       folder: Gets a folder `DentalPanoramicXrays`.
       images: How many are readable, at least 10.
-      seed: Another seed draws other pictures.
+      seed: Another seed draws other images.
     """
     rng = np.random.default_rng(seed)
     root = folder / "DentalPanoramicXrays"

@@ -84,15 +84,15 @@ class Builder(release.ReleaseBuilder):
             if folder not in found:
                 continue
             if path.suffix.lower() not in _SUFFIXES:
-                self.leave_out(name, "not a picture")
+                self.leave_out(name, "not an image")
             elif path.stem in found[folder]:
-                self.leave_out(name, "has the same name as another picture")
+                self.leave_out(name, "has the same name as another image")
             else:
                 found[folder][path.stem] = name
         for folder, names in found.items():
             if not names:
                 raise FileNotFoundError(
-                    f"{self.name}: no picture in the folder {folder.title()} of "
+                    f"{self.name}: no image in the folder {folder.title()} of "
                     f"{str(self.release.root)!r}. Unpack DentalPanoramicXrays.zip "
                     "again."
                 )
@@ -147,7 +147,7 @@ class Builder(release.ReleaseBuilder):
         lossy = name.lower().endswith(_LOSSY)
         inside = (values > (_LOSSY_BLACK if lossy else 0)).astype(np.uint8)
         if inside.all() or not inside.any():
-            what = "the whole picture" if inside.any() else "nothing"
+            what = "the whole image" if inside.any() else "nothing"
             raise reader.UnreadableImage(f"mask {name} marks {what}")
         outlines, _ = cv2.findContours(inside, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         filled = cv2.drawContours(inside, outlines, -1, 1, cv2.FILLED)

@@ -1,4 +1,4 @@
-"""Draws examples of every body into one picture.
+"""Draws examples of every body into one image.
 
     python -m tfds_builders.phantom_xray.contact_sheet OUT.png
 
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of the set")
     flags = parser.parse_args(arguments)
     sheet = draw(size=flags.size, columns=flags.columns, seed=flags.seed)
-    # A palette of few greys keeps a noisy picture small.
+    # A palette of few greys keeps a noisy image small.
     greys = np.repeat(np.linspace(0, 255, 56).round().astype(np.uint8), 3)
     colours = np.array([_GREEN, _RED, _YELLOW], np.uint8)[:, ::-1]
     palette = PIL.Image.new("P", (1, 1))

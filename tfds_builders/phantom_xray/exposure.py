@@ -1,4 +1,4 @@
-"""From attenuation to a picture: Beer-Lambert, scatter, noise, window, marker."""
+"""From attenuation to an image: Beer-Lambert, scatter, noise, window, marker."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Exposure:
 def expose(
     attenuation: np.ndarray, exposure: Exposure, rng: np.random.Generator
 ) -> np.ndarray:
-    """Takes the picture of an attenuation map.
+    """Takes the image of an attenuation map.
 
     Args:
       attenuation: Sum of mu * t along each ray, float32 [H, W].

@@ -29,7 +29,7 @@ def write(
       builder: An `xray_builder.XrayBuilder`; workers make theirs from its pickle.
       plan: All shards of the set.
       staging: Where they go.
-      runner: Of the pipeline: a name or an object; None for the one in the options.
+      runner: Runner of the pipeline, a name or an object; None for that of the options.
       options: `PipelineOptions`; None for Beam's defaults.
 
     Raises:

@@ -33,7 +33,7 @@ def refuse_stale(
 
     Raises:
       ValueError: If the folder was prepared with other options, or its source has
-        changed since. A source that is gone is no difference.
+        changed since. A source that is gone is not a difference.
     """
     path = folder / prepared.PREPARATION
     if not path.exists():
@@ -76,7 +76,7 @@ def check_records(
     Args:
       name: The set and its config, for errors.
       found: The records of each split.
-      invert: Patterns of the image_ids of pictures to turn around.
+      invert: Patterns of the image_ids of images to turn around.
 
     Raises:
       ValueError: If there are none, if two have one image_id, or if a pattern names no
@@ -151,8 +151,8 @@ def _check_names(patterns: Sequence[str], image_ids: Iterable[str], place: str) 
     """Refuses patterns that name no image.
 
     Args:
-      patterns: As for `is_named`.
-      image_ids: Of all images.
+      patterns: Patterns as those of `polarity.is_named`.
+      image_ids: The image_ids of all images.
       place: Whose option it is, for errors.
 
     Raises:

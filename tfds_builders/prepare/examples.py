@@ -68,7 +68,7 @@ def index_row(
     nothing is known, "(none)" where it is known that there is none.
 
     Args:
-      layout: Of the set.
+      layout: Features and class names of the dataset.
       split: In which the record is stored.
       record: What was known before it was loaded.
       xray: As it is stored.

@@ -1,6 +1,6 @@
 """Writes the shards of a set on all cores of this machine.
 
-Threads, not processes: reading a file, decoding, shrinking and encoding a picture leave
+Threads, not processes: reading a file, decoding, shrinking and encoding an image leave
 the interpreter to others, and threads need no guard around a user's script.
 """
 
@@ -31,7 +31,7 @@ def write(builder: Any, plan: Sequence[shards.Shard], staging: shards.Staging) -
     done = total - sum(len(shard.records) for shard in todo)
     if done:
         logging.getLogger(__name__).info(
-            "%s: going on; %d of %d images are done.", name, done, total
+            "%s: resuming; %d of %d images are done.", name, done, total
         )
     threads = _cores()
     with (

@@ -36,7 +36,7 @@ class Totals:
       blank: Images that have no content.
       a_blank: The image_id of one of them.
       tally: Counts of the set.
-      records: Of the examples of all shards, in their order, with their splits.
+      records: Digest of the examples of all shards, in their order, with their splits.
     """
 
     lengths: dict[str, list[int]] = dataclasses.field(default_factory=dict)
@@ -79,7 +79,7 @@ def write_tables(
 
     Args:
       folder: Where they go.
-      layout: Of the set.
+      layout: Features and class names of the dataset.
       finished: Split and report of each shard, in order.
       left_out: Files that were left out before any was opened.
     """
@@ -121,8 +121,8 @@ def warn(name: str, totals: Totals) -> None:
     """Points out what somebody should look at.
 
     Args:
-      name: Of the set and its config.
-      totals: Of the set.
+      name: The dataset and its config.
+      totals: Sums over its shards.
     """
     log = logging.getLogger(__name__)
     if totals.left_out:

@@ -43,7 +43,7 @@ class Encoded:
 
     Attributes:
       example: The serialized example.
-      row: Of index.csv, but for its position.
+      row: Row of index.csv, but for its position.
       tally: What it adds to the counts of the set.
     """
 
@@ -108,7 +108,7 @@ class Staging:
     Attributes:
       folder: Holds the shards of the preparation with this key; those with another
         key are deleted.
-      file_format: Of the files with records.
+      file_format: Format of the files with records.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class Staging:
         Args:
           target: Where the finished set is going to be.
           key: Digest of everything that the content of the shards depends on.
-          file_format: Of the files with records.
+          file_format: Format of the files with records.
           keep: Name of TFDS's own unfinished folder for this target.
 
         Raises:
@@ -203,7 +203,7 @@ class Staging:
         _report_path(self.path(shard)).unlink(missing_ok=True)
 
     def release(self) -> None:
-        """Lets another process go on with this preparation."""
+        """Lets another process resume this preparation."""
         if self._lock is not None:
             self._lock.close()
 
@@ -231,7 +231,7 @@ def write(
       path: Where the records go; the report goes beside it.
       shard: What is written.
       encode: Loads and encodes a record; called on the pool.
-      file_format: Of the records.
+      file_format: Format of the records.
       done: Called after each record, written or set aside.
       pool: Threads that encode; None to do so here.
       look_ahead: Records encoded but not yet written, at most.

@@ -23,7 +23,7 @@ def dataset(
     """The records of a split as a `tf.data.Dataset`, in their order.
 
     Args:
-      info: Of a prepared set in ArrayRecord.
+      info: What TFDS knows of a prepared dataset in ArrayRecord.
       split: Name, slice or sum of splits, as TFDS takes them.
       decoders: As `tfds.core.DatasetBuilder.as_dataset` takes them.
       read_config: Its seed, options, parallel calls and input context are heeded.

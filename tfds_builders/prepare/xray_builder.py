@@ -3,7 +3,7 @@
 A set says which records it has and how one is loaded; this class decodes, shrinks and
 encodes on all cores, sets unreadable files aside and writes, beside the ArrayRecord
 files, what later rooms need to know: see `reports`. A preparation that was stopped
-goes on where it was: see `shards`.
+resumes where it was: see `shards`.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ class XrayBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
     DEFAULT_MANIFEST: ClassVar[str] = "official"
 
     def manifests(self) -> Mapping[str, prepared.Manifest]:
-        """The splits that a set can be read in, by name; opens no picture.
+        """The splits that a set can be read in, by name; opens no image.
 
         By default one, `official`: the split in which the records are stored.
         """
@@ -205,7 +205,7 @@ class XrayBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
         return features, example_serializer.ExampleSerializer(specs)
 
     def download_and_prepare(self, **options: Any) -> None:
-        """Prepares the set; goes on where an earlier call was stopped.
+        """Prepares the set; resumes where an earlier call was stopped.
 
         Args:
           **options: Those of `tfds.core.DatasetBuilder.download_and_prepare`.
@@ -214,7 +214,7 @@ class XrayBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
           ValueError: If the set is there, made with other options or from a source
             that has changed since: TFDS would give the old one without a word.
           OSError: If the source has gone, or the disk is full or may not be written,
-            say. What is finished is kept, and the next call goes on from there.
+            say. What is finished is kept, and the next call resumes from there.
         """
         checks.refuse_stale(
             self._full_name, self.data_path, self.options(), self.fingerprint

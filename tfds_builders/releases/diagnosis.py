@@ -1,6 +1,6 @@
 """What can be said about a download folder before anything is prepared.
 
-For each released set: whether it is there, whether it is whole, whether its pictures
+For each released set: whether it is there, whether it is whole, whether its images
 can be read, and what to do next. Nothing is written and nothing is prepared.
 """
 
@@ -25,7 +25,7 @@ from tfds_builders.releases import release
 from tfds_builders.sources import files
 
 FOUND, PARTLY, MISSING = "found", "partly there", "missing"
-SAMPLE = 200  # pictures that are read unless all are asked for
+SAMPLE = 200  # images that are read unless all are asked for
 _DEPTH = 3  # levels below the folder at which a release, or its archive, may lie
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".gz", ".7z", ".rar")
 _COMMON = ("images", "masks", "annotations", "train", "test")  # mark nobody's folder
@@ -64,7 +64,7 @@ class Diagnosis:
     """What is known about one set.
 
     Attributes:
-      name: Of the set.
+      name: Name of the dataset.
       status: "found", "partly there" or "missing".
       would_prepare: Whether preparation would succeed, as far as was looked.
       root: Folder of the release; "" where it is missing.
@@ -72,7 +72,7 @@ class Diagnosis:
       counts: By "images", "patients", "masks", "<column>=<class>", "boxes=<class>".
       labels: Images of each class of each label column, and of "(unknown)".
       left_out: Files that preparation leaves out.
-      read: Pictures that were read, with what belongs to them.
+      read: Images that were read, with what belongs to them.
       unreadable: Those that could not be.
       blank: Those that could, and have no content: one grey level, or almost.
       archives: Files beside or in the release that look as if it is still packed.
@@ -106,9 +106,9 @@ def examine(
     """Looks for a set in a folder.
 
     Args:
-      builder_class: Of the set.
+      builder_class: Builder of the dataset.
       folder: Where downloads lie; those of several sets may lie side by side.
-      images: How many pictures are read, drawn with `seed`; None for all. Of a split
+      images: How many images are read, drawn with `seed`; None for all. Of a split
         of which none of these can be read, more are tried until one can.
       seed: Another seed draws others.
       archives: Packed files in the folder, as `packed` returns them.
@@ -263,7 +263,7 @@ def _by_reason(left_out: Sequence[xray_builder.Quarantined]) -> list[LeftOut]:
 def _read(
     builder: release.ReleaseBuilder, images: int | None, seed: int
 ) -> tuple[int, list[xray_builder.Quarantined], list[str], str]:
-    """Reads pictures as preparation does.
+    """Reads images as preparation does.
 
     Returns:
       How many were read, those that could not be, those without content, and the reason

@@ -14,7 +14,7 @@ from tfds_builders.prepare import digests, xray_builder
 from tfds_builders.sources import files
 
 _TABLES = (".csv", ".json", ".txt", ".xml", ".xlsx")
-_SMALL = 1 << 26  # bytes; of larger tables both ends are read, as of pictures
+_SMALL = 1 << 26  # bytes; of larger tables both ends are read, as of images
 
 
 @dataclasses.dataclass
@@ -26,8 +26,8 @@ class ReleaseConfig(tfds.core.BuilderConfig):
         manual folder.
       image_size: Longest stored side, pixels; 0 as released.
       bit_depth: Bits of a stored pixel, 8 or 16.
-      seed: Of the splits `grouped` and `muscle`.
-      invert: The image_ids, or patterns of them, of pictures that are the wrong way
+      seed: Seed of the splits `grouped` and `muscle`.
+      invert: The image_ids, or patterns of them, of images that are the wrong way
         round in the release, dark where rays were stopped; they are turned around.
     """
 
@@ -116,14 +116,14 @@ class DownloadBuilder(xray_builder.XrayBuilder, skip_registration=True):
     def require_pictures(
         self, table: str, listed: Collection[str], there: Container[str]
     ) -> None:
-        """Refuses a table or list none of whose pictures is there.
+        """Refuses a table or list none of whose images is there.
 
         One may be lost; without any a folder was not fetched, or not unpacked.
 
         Args:
           table: Its name.
-          listed: The pictures that it names, in any form.
-          there: The pictures that are there, in the same form.
+          listed: The images that it names, in any form.
+          there: The images that are there, in the same form.
 
         Raises:
           FileNotFoundError: Says how to get them.

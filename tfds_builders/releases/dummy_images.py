@@ -1,4 +1,4 @@
-"""Small invented pictures for the dummy data of releases; they show nobody."""
+"""Small invented images for the dummy data of releases; they show nobody."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def draw(
     *,
     radius: float = 0.1,
 ) -> np.ndarray:
-    """Draws clouds that differ from picture to picture, with bright spots.
+    """Draws clouds that differ from image to image, with bright spots.
 
     Args:
       rng: Source of the clouds.
       height: Pixels.
       width: Pixels.
       spots: Centres y, x as fractions; what is to be learnt.
-      radius: Of a spot, a fraction of the longest side.
+      radius: Radius of a spot, a fraction of the longest side.
 
     Returns:
       uint8 [height, width], nowhere 0.
@@ -50,14 +50,14 @@ def draw(
 
 
 def box(rng: np.random.Generator, height: int, width: int) -> tuple[int, int, int, int]:
-    """A box inside of a picture, a quarter to a half as large: x0, y0, x1, y1."""
+    """A box inside of an image, a quarter to a half as large: x0, y0, x1, y1."""
     w, h = (int(rng.integers(side // 4, side // 2)) for side in (width, height))
     x, y = int(rng.integers(1, width - w)), int(rng.integers(1, height - h))
     return (x, y, x + w, y + h)
 
 
 def fill(picture: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
-    """The picture, uint8 [H, W], with a bright ellipse in a box: x0, y0, x1, y1."""
+    """The image, uint8 [H, W], with a bright ellipse in a box: x0, y0, x1, y1."""
     height, width = picture.shape
     x0, y0, x1, y1 = box
     centre = ((y0 + y1) / 2 / height, (x0 + x1) / 2 / width)

@@ -1,7 +1,7 @@
 """The base of builders that read a data set as its makers released it.
 
 A set says where its files lie and what its tables tell about each image; finding the
-folder, reading pictures, boxes and splits is done here.
+folder, reading images, boxes and splits is done here.
 """
 
 from __future__ import annotations
@@ -231,7 +231,7 @@ def carve_validation(found: Sequence[Item], name: str) -> Mapping[str, str]:
 
     Args:
       found: Images of a release that has no validation split.
-      name: Of the set.
+      name: Name of the dataset.
 
     Returns:
       Split of each image.

@@ -36,7 +36,7 @@ def write(
     Args:
       folder: Gets the folders and tables.
       images: How many are readable, at least 20.
-      seed: Another seed draws other pictures.
+      seed: Another seed draws other images.
       mirror: "rsna", or "kaggle" with its nesting and without validation.
     """
     rng = np.random.default_rng(seed)

@@ -32,7 +32,7 @@ _NUMBER = re.compile(r"(\d+)(?:\.0+|\.png)?", re.IGNORECASE)
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 _OLDEST = 300.0  # months; the atlas ends at 228
 
-# A folder that tells the split of the pictures in it.
+# A folder that tells the split of the images in it.
 _FOLDER = re.compile(r"bone.?age.?(training|validation|test)|(test).set.images")
 # Archives that hold a folder of their own name.
 _PART = re.compile(r"boneage-")
@@ -101,7 +101,7 @@ class Builder(release.ReleaseBuilder):
         return release.carve_validation(found, self.name)
 
     def _pictures(self) -> dict[str, dict[str, str]]:
-        """Path of each picture by split and number.
+        """Path of each image by split and number.
 
         Numbers may come again in another split, so the folders must tell it.
         """
@@ -116,7 +116,7 @@ class Builder(release.ReleaseBuilder):
             if not homes or path.suffix.lower() not in _SUFFIXES:
                 continue
             if not path.stem.isdecimal():
-                self.leave_out(name, "its name is no number")
+                self.leave_out(name, "its name is not a number")
                 continue
             split = _SPLIT_OF[homes[-1][1] or homes[-1][2]]
             number = str(int(path.stem))

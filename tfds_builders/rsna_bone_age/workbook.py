@@ -24,10 +24,10 @@ def to_csv(content: bytes, name: str) -> bytes:
 
     Args:
       content: The file.
-      name: Of the file, for errors.
+      name: Name of the file, for errors.
 
     Raises:
-      ValueError: If it is no workbook, or a damaged one.
+      ValueError: If it is not a workbook, or a damaged one.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:

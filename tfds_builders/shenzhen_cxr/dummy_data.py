@@ -60,7 +60,7 @@ def write(
     Args:
       folder: Becomes the root of the release.
       images: How many.
-      seed: Another seed gives other pictures.
+      seed: Another seed gives other images.
       layout: "nlm", or "raddar" for the mirror with a table.
     """
     rng = np.random.default_rng(seed)
@@ -97,7 +97,7 @@ def write(
 def _picture(
     rng: np.random.Generator, height: int, width: int, *, is_ill: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A picture with a black border, and where its lungs are."""
+    """An image with a black border, and where its lungs are."""
     spots = [(rng.uniform(0.25, 0.4), rng.choice([0.3, 0.7]))] if is_ill else []
     pixels = dummy_images.draw(rng, height, width, spots, radius=0.12)
     pixels[:2] = 1

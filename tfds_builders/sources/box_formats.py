@@ -1,7 +1,7 @@
 """Boxes as releases write them down: COCO, Pascal VOC, YOLO and Supervisely.
 
-Opens no picture and no file: content in, corners and names of classes out. A box may be
-degenerate or leave the image; what is kept is decided where the picture is read.
+Opens no image and no file: content in, corners and names of classes out. A box may be
+degenerate or leave the image; what is kept is decided where the image is read.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def coco(content: bytes, name: str) -> dict[str, Boxes]:
 
     Args:
       content: The file.
-      name: Of the file, for errors.
+      name: Name of the file, for errors.
 
     Returns:
       The boxes of each image it lists, by `file_name`; crowds are left out.
@@ -160,7 +160,7 @@ def yolo(content: bytes, name: str, classes: Sequence[str]) -> Boxes:
 
     Args:
       content: The file.
-      name: Of the file, for errors.
+      name: Name of the file, for errors.
       classes: Name of each class, by its number.
 
     Raises:

@@ -36,7 +36,7 @@ def rows(text: str) -> Iterator[dict[str, str]]:
     """Rows of a table that `Writer` wrote, in a third of the time of `csv.DictReader`.
 
     Raises:
-      csv.Error: If it is no table.
+      csv.Error: If it is not a table.
     """
     lines = csv.reader(io.StringIO(text, newline=""))
     if _MARK in text:

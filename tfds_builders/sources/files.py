@@ -138,8 +138,8 @@ def find_root(
 def folders(folder: epath.Path, depth: int) -> Iterator[epath.Path]:
     """Yields a folder and those below it, at most `depth` levels down, highest first.
 
-    What has the suffix of a picture is no folder. Below a folder of very many folders,
-    which hold studies, nothing is looked for.
+    What has the suffix of an image is not a folder. Below a folder of very many
+    folders, which hold studies, nothing is looked for.
     """
     level = [folder]
     for remaining in range(depth, -1, -1):
@@ -302,7 +302,7 @@ def by_name(
     root, then the first by path is taken: mirrors nest copies.
 
     Args:
-      listing: Of the release.
+      listing: Files of the release.
       suffixes: Lower case, with the dot; case of the files does not matter.
       under: Start of the paths to look at, as "images/"; case does not matter.
       holders: Names, lower case, of the folder in which the file lies; empty for any.

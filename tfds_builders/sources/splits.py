@@ -27,7 +27,7 @@ def muscle(
       ids: Unique identifier of each image.
       strata: Stratum of each image; one for all if there is only one.
       seed: Another seed gives another split.
-      name: Of the set.
+      name: Name of the dataset.
 
     Returns:
       Identifiers of train, validation and test, each sorted.
@@ -66,7 +66,8 @@ def grouped(
       groups: Patient, or group of near copies, of each image.
       strata: Label of each image, "" for unknown.
       seed: Another seed gives another split.
-      name: Of the set, so that sets with equal group names are shared out differently.
+      name: Name of the dataset, so that datasets with equal group names are split
+        differently.
 
     Returns:
       Identifiers of train, validation and test, each sorted; empty lists where there

@@ -26,7 +26,7 @@ def parse(
 
     Args:
       content: The file, UTF-8 with or without a byte order mark.
-      name: Of the file, for errors.
+      name: Name of the file, for errors.
       fallback: Encoding to take where it is not UTF-8, as "latin-1"; "" for none.
       is_ragged: Whether rows may have more cells than the header; these are dropped.
 
@@ -62,12 +62,12 @@ def positional(
 
     Args:
       content: The file, as in `parse`.
-      name: Of the file, for errors.
+      name: Name of the file, for errors.
       columns: Our names of the first cells of a row; those that follow are dropped.
       fallback: As in `parse`.
 
     Raises:
-      ValueError: If it is no table, or a row lacks one of the cells.
+      ValueError: If it is not a table, or a row lacks one of the cells.
     """
     result = []
     for number, row in enumerate(_cells(content, name, fallback)[1:], start=2):
@@ -112,11 +112,11 @@ def number(cell: str, where: str) -> float:
     """The number in a cell.
 
     Args:
-      cell: Of a table.
+      cell: Text of a cell.
       where: File, row and column, for errors.
 
     Raises:
-      ValueError: If it is no finite number.
+      ValueError: If it is not a finite number.
     """
     try:
         value = float(cell)
@@ -131,7 +131,7 @@ def flag(cell: str, where: str) -> bool | None:
     """The truth in a cell: true, yes or 1, in any case; None where it is empty.
 
     Args:
-      cell: Of a table.
+      cell: Text of a cell.
       where: File, row and column, for errors.
 
     Raises:

@@ -1,4 +1,4 @@
-"""A stand-in for TBX11K: its tree, names and quirks, with pictures of nothing."""
+"""A stand-in for TBX11K: its tree, names and quirks, with images of nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ QUIRKS: dict[str, str] = {
     "nested copy TBX11K/TBX11K": "test_it_is_found_however_it_was_unpacked",
     "leftovers ._*, __MACOSX": "test_what_is_left_out_is_told",
     "folders in another case": "test_the_case_of_folders_does_not_matter",
-    "gray pictures stored as RGB": "test_pictures_have_one_channel",
+    "gray images stored as RGB": "test_pictures_have_one_channel",
     "lists trainval beside train and val": "test_lists_are_matched_by_their_whole_name",
     "boxes of XML in pixels of the larger original": (
         "test_boxes_come_from_xml_without_json"
@@ -59,7 +59,7 @@ def write(folder: epath.Path, *, images: int = 16, seed: int = 0) -> None:
       folder: Made if it is not there.
       images: Healthy, sick and TB images of train and val that can be read; half of
         them have TB. Nine more are test, `extra/` or in some way odd.
-      seed: Another seed gives other pictures and boxes.
+      seed: Another seed gives other images and boxes.
     """
     rng = np.random.default_rng(seed)
     root = folder / "TBX11K"

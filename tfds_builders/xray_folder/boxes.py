@@ -1,4 +1,4 @@
-"""Boxes of a folder of X-rays, from COCO's JSON; opens no picture."""
+"""Boxes of a folder of X-rays, from COCO's JSON; opens no image."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tfds_builders.images import reader
 from tfds_builders.sources import files
 from tfds_builders.xray_folder import configuration
 
-_ASPECT_TOLERANCE = 0.02  # relative; rounding of a small picture's side
+_ASPECT_TOLERANCE = 0.02  # relative; rounding of a small image's side
 _REACH = 1.0  # pixels beyond the image that rounding explains
 # Of the boxes, reaching beyond their images, that make corners of widths and heights.
 _SHARE_OF_CORNERS = 0.1
@@ -29,7 +29,7 @@ class ImageBoxes:
     Attributes:
       corners: x, y, width, height in pixels, float64 [M, 4].
       labels: Class index, int64 [M].
-      size: Height and width of the picture in which they are measured; None if the
+      size: Height and width of the image in which they are measured; None if the
         JSON does not say.
       dropped: Boxes left out: crowds, and those that repeat another.
     """
@@ -147,25 +147,25 @@ def _tell_not_read(annotations: Sequence[Mapping[str, Any]], name: str) -> None:
 def to_fractions(
     boxes: ImageBoxes, height: int, width: int
 ) -> tuple[np.ndarray, np.ndarray, int]:
-    """Clips boxes to the picture and drops those without area.
+    """Clips boxes to the image and drops those without area.
 
     Args:
-      boxes: Of one image.
-      height: Of the picture as it was read, pixels.
-      width: Likewise.
+      boxes: The boxes of one image.
+      height: Height of the image as it was read, pixels.
+      width: Width of the image as it was read, pixels.
 
     Returns:
       y0, x0, y1, x1 as fractions, float32 [M, 4]; class index, int64 [M]; how many
       boxes were left out in all.
 
     Raises:
-      reader.UnreadableImage: If the JSON was made for a picture of another shape.
+      reader.UnreadableImage: If the JSON was made for an image of another shape.
     """
     full_height, full_width = boxes.size or (height, width)
     aspect = (full_width / full_height) / (width / height)
     if abs(aspect - 1) > _ASPECT_TOLERANCE:
         raise reader.UnreadableImage(
-            f"the picture is {width}x{height} pixels but its boxes are for "
+            f"the image is {width}x{height} pixels but its boxes are for "
             f"{full_width:g}x{full_height:g}"
         )
     x, y, w, h = boxes.corners.T

@@ -73,7 +73,7 @@ class XrayFolderConfig(tfds.core.BuilderConfig):
       about: What else is told of an image, and the column that holds it: `{"age":
         "age", "sex": "Patient Sex"}`; of view, age, sex, study_id and body_part. A
         study reports its values for each sex, view and band of ages.
-      invert: The image_ids, or patterns of them such as `knee/*`, of pictures that are
+      invert: The image_ids, or patterns of them such as `knee/*`, of images that are
         the wrong way round, dark where rays were stopped; they are turned around.
     """
 

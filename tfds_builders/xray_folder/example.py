@@ -3,8 +3,8 @@
     python -m tfds_builders.xray_folder.example FOLDER [--images N] [--size PIXELS]
 
 It holds `images/`, `labels.csv`, `masks/` and `boxes.json`. Two entries are wrong on
-purpose, to show what preparation does with such: a picture that is cut short, and a row
-of the table without a picture.
+purpose, to show what preparation does with such: an image that is cut short, and a row
+of the table without an image.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def write(
 
     Args:
       folder: Must be empty or not there.
-      images: Good pictures; every second patient has two.
-      size: Longest side of a picture, pixels.
+      images: Good images; every second patient has two.
+      size: Longest side of an image, pixels.
       seed: Another seed simulates other patients.
 
     Raises:
@@ -75,7 +75,7 @@ def _save(path: pathlib.Path, pixels: Any) -> None:
 def _add_boxes(
     coco: dict[str, list[Any]], name: str, shot: simulator.Radiograph
 ) -> None:
-    """Adds a picture and its boxes, x, y, width, height in pixels, as COCO has them."""
+    """Adds an image and its boxes, x, y, width, height in pixels, as COCO has them."""
     height, width = shot.image.shape
     number = len(coco["images"])
     coco["images"].append(

@@ -13,7 +13,7 @@ from tfds_builders.images import reader
 from tfds_builders.sources import files
 from tfds_builders.xray_folder import configuration
 
-_ASPECT_TOLERANCE = 0.02  # relative; rounding of a small picture's side
+_ASPECT_TOLERANCE = 0.02  # relative; rounding of a small image's side
 _THRESHOLD = 127  # of masks="threshold": half of the range of 8 bits
 
 
@@ -25,8 +25,8 @@ def read(
     Args:
       config: Says what the pixels mean.
       path: The mask's file.
-      height: Of the image, pixels.
-      width: Likewise.
+      height: Height of the image, pixels.
+      width: Width of the image, pixels.
 
     Returns:
       Class index, 0 for background and 255 for not annotated, uint8 [height, width].
@@ -95,7 +95,7 @@ def decode_labels(
     if strangers:
         raise ValueError(
             f"the mask holds values that are in no class: {strangers[:12]}. Put them "
-            "into `mask_classes` or `mask_unknown`; if the mask is a grey picture with "
+            "into `mask_classes` or `mask_unknown`; if the mask is a grey image with "
             'blurred edges, use masks="threshold".'
         )
     codes = np.array([index[int(value)] for value in present], np.uint8)

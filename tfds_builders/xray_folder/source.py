@@ -1,4 +1,4 @@
-"""What a folder of X-rays holds, before any picture is opened."""
+"""What a folder of X-rays holds, before any image is opened."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MASKS = "masks"
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """What is read from a folder before any picture is opened.
+    """What is read from a folder before any image is opened.
 
     Attributes:
       folder: The folder itself.
@@ -33,7 +33,7 @@ class Source:
     annotations: bytes | None
 
     def fingerprint(self) -> str:
-        """A digest of the pictures, see `digests.of_files`, and of the other files.
+        """A digest of the images, see `digests.of_files`, and of the other files.
 
         Table and annotations count with their whole content.
         """
@@ -46,7 +46,7 @@ class Source:
         return digest.hexdigest()
 
     def state(self) -> str:
-        """As `fingerprint`, of names, sizes and times instead of pictures."""
+        """As `fingerprint`, of names, sizes and times instead of images."""
         parts = [digests.of_state(part) for part in (self.images, self.masks)]
         if not parts[0]:
             return ""

@@ -1,4 +1,4 @@
-"""The table of a folder of X-rays: rows, labels, splits, groups; opens no picture."""
+"""The table of a folder of X-rays: rows, labels, splits, groups; opens no image."""
 
 from __future__ import annotations
 

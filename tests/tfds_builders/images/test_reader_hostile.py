@@ -142,7 +142,7 @@ def test_the_size_in_a_jpeg_2000_is_found(is_bare):
     [
         (b"\xff\xd8" + b"\xff\xd0" * 20_000, "markers"),
         (b"\xff\x4f\xff\x52" + bytes(60), "does not begin with a size"),
-        (b"\0\0\0\x0cjP  " + bytes(60), "holds no picture"),
+        (b"\0\0\0\x0cjP  " + bytes(60), "holds no image"),
     ],
 )
 def test_a_jpeg_that_hides_its_size_is_refused(stream, reason):
