@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 
 from etils import epath
 
-from tfds_builders.releases import catalogue, diagnosis
+from tfds_builders.releases import catalogue, diagnosis, search
 from tfds_builders.sources import files
 
 _IMAGES = {"all": None, "some": diagnosis.SAMPLE, "none": 0}
@@ -39,8 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not folder.is_dir():
         parser.error(f"There is no folder {str(folder)!r}.")
     try:
-        archives = diagnosis.packed(folder)
-        taken = diagnosis.roots(known.values(), folder)
+        archives = search.packed(folder)
+        taken = search.roots(known.values(), folder)
     except (ValueError, OSError) as error:
         sys.stderr.write(f"{parser.prog}: {error}\n")
         return 1
@@ -137,9 +137,6 @@ def _lines(entry: diagnosis.Diagnosis) -> list[str]:
     for key, count in entry.counts.items():
         of = "" if count.expected is None else f" of {count.expected:,} published"
         lines.append(f"  {key}: {count.found:,}{of}")
-    for column, names in entry.labels.items():
-        if names["(unknown)"]:
-            lines.append(f"  {column} unknown: {names['(unknown)']:,}")
     for group in entry.left_out:
         names = files.brief(group.examples, 3)
         lines += _wrapped(f"left out: {group.count:,} ({names}): {group.reason}")

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
+import functools
 import os
-import pathlib
 import random
 import tempfile
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import tqdm
@@ -21,14 +21,11 @@ from etils import epath
 from tfds_builders import xray_features
 from tfds_builders.images import content, reader
 from tfds_builders.prepare import examples, xray_builder
-from tfds_builders.releases import release
+from tfds_builders.releases import release, search
 from tfds_builders.sources import files
 
 FOUND, PARTLY, MISSING = "found", "partly there", "missing"
 SAMPLE = 200  # images that are read unless all are asked for
-_DEPTH = 3  # levels below the folder at which a release, or its archive, may lie
-_ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".gz", ".7z", ".rar")
-_COMMON = ("images", "masks", "annotations", "train", "test")  # mark nobody's folder
 _EXAMPLES = 5
 # Start of the reason of files that are there, and counted where the set was published,
 # but about which the makers had not decided.
@@ -69,8 +66,8 @@ class Diagnosis:
       would_prepare: Whether preparation would succeed, as far as was looked.
       root: Folder of the release; "" where it is missing.
       problem: Why preparation would fail; "" where it would not.
-      counts: By "images", "patients", "masks", "<column>=<class>", "boxes=<class>".
-      labels: Images of each class of each label column, and of "(unknown)".
+      counts: Numbers of "images", "patients", "masks", "<column>=<class>", of
+        "<column>=(unknown)" and of "boxes=<class>".
       left_out: Files that preparation leaves out.
       read: Images that were read, with what belongs to them.
       unreadable: Those that could not be.
@@ -85,7 +82,6 @@ class Diagnosis:
     root: str = ""
     problem: str = ""
     counts: Mapping[str, Count] = dataclasses.field(default_factory=dict)
-    labels: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
     left_out: Sequence[LeftOut] = ()
     read: int = 0
     unreadable: Sequence[xray_builder.Quarantined] = ()
@@ -111,91 +107,62 @@ def examine(
       images: How many images are read, drawn with `seed`; None for all. Of a split
         of which none of these can be read, more are tried until one can.
       seed: Another seed draws others.
-      archives: Packed files in the folder, as `packed` returns them.
-      taken: Folders that belong to other sets, as `roots` returns them.
+      archives: Packed files in the folder, as `search.packed` returns them.
+      taken: Folders that belong to other sets, as `search.roots` returns them.
     """
-    name = builder_class.name
-    config = dataclasses.replace(
-        builder_class.BUILDER_CONFIGS[0], name="doctor", folder=str(folder)
-    )
-    instructions = " ".join((builder_class.MANUAL_DOWNLOAD_INSTRUCTIONS or "").split())
-    with tempfile.TemporaryDirectory() as nowhere:
-        builder = builder_class(data_dir=nowhere, config=config)
-    mine = [archive for archive in archives if _belongs(archive, name, instructions)]
+    builder = _builder(builder_class, folder)
+    name, instructions = builder.name, builder.how_to_get
+    mine = [one for one in archives if search.belongs(one, name, instructions)]
     unpack = f"Unpack {files.brief(mine, 5)}. " if mine else ""
-    root = files.find_root(folder, builder.MARKERS, depth=_DEPTH)
+    diagnosis = functools.partial(Diagnosis, name=name, archives=mine)
+    root = files.find_root(folder, builder.MARKERS, depth=search.DEPTH)
     if root is None:
-        partial = _partial(folder, builder.MARKERS, taken)
-        return Diagnosis(
-            name=name,
+        partial = search.partial(folder, builder.MARKERS, taken)
+        return diagnosis(
             status=PARTLY if partial else MISSING,
             would_prepare=False,
             problem=partial,
-            archives=mine,
             next_step=unpack + instructions,
         )
     try:
         found, left_out = builder.found, builder.left_out()
         builder.fingerprint()
         builder.manifests()
-        read, unreadable, blank, problem = _read(builder, images, seed)
+        tried = _try_to_read(builder, images, seed)
     # What builders promise to raise about a release, and missing optional libraries.
     except (OSError, ValueError, ImportError) as error:
-        return Diagnosis(
-            name=name,
+        return diagnosis(
             status=PARTLY if isinstance(error, OSError) else FOUND,
             would_prepare=False,
             root=str(root),
             problem=str(error),
-            archives=mine,
             next_step=unpack + (str(error) if not mine else instructions),
         )
-    counts = _counts(builder, found)
-    undecided = sum(entry.reason.startswith(UNDECIDED) for entry in left_out)
-    lacking = [
-        key
-        for key, count in counts.items()
-        if count.expected
-        and count.found + undecided * (key == "images") < count.expected
-        and (count.found or key not in builder.OPTIONAL)
-    ]
-    return Diagnosis(
-        name=name,
+    problem, counts = _problem(tried), _counts(builder, found)
+    lacking = _lacking(builder, counts, left_out)
+    return diagnosis(
         status=PARTLY if lacking else FOUND,
         would_prepare=not problem,
         root=str(root),
         problem=problem,
         counts=counts,
-        labels=_labels(builder.layout(), found),
         left_out=_by_reason(left_out),
-        read=read,
-        unreadable=unreadable,
-        blank=blank,
-        archives=mine,
+        read=len(tried),
+        unreadable=_unreadable(tried),
+        blank=[record.image_id for _, record, _, is_blank in tried if is_blank],
         next_step=_next_step(name, folder, lacking, problem, unpack, instructions),
     )
 
 
-def roots(
-    builders: Iterable[type[release.ReleaseBuilder]], folder: epath.Path
-) -> set[epath.Path]:
-    """Folders of the sets that lie in a folder with all that marks them."""
-    found = (files.find_root(folder, b.MARKERS, depth=_DEPTH) for b in builders)
-    return {root for root in found if root is not None}
-
-
-def packed(folder: epath.Path) -> list[str]:
-    """Archives in a folder and up to three levels below, as paths below it.
-
-    Those beside a folder of the same name are taken to be unpacked.
-    """
-    found = []
-    for place in files.folders(folder, _DEPTH):
-        there = {path.name for path in files.entries(place)}
-        for name in sorted(there):
-            if name.lower().endswith(_ARCHIVES) and _stem(name) not in there:
-                found.append((place / name).relative_to(folder).as_posix())
-    return sorted(found)
+def _builder(
+    builder_class: type[release.ReleaseBuilder], folder: epath.Path
+) -> release.ReleaseBuilder:
+    """A builder that reads a release as it is and has nowhere to write to."""
+    config = dataclasses.replace(
+        builder_class.BUILDER_CONFIGS[0], name="doctor", folder=str(folder)
+    )
+    with tempfile.TemporaryDirectory() as nowhere:
+        return builder_class(data_dir=nowhere, config=config)
 
 
 def tally(
@@ -220,34 +187,34 @@ def tally(
     return counts
 
 
-def _stem(archive: str) -> str:
-    """The name of an archive without folders and suffixes."""
-    name = pathlib.PurePosixPath(archive).name
-    suffixes = [suffix for suffix in _ARCHIVES if name.lower().endswith(suffix)]
-    return name[: -len(max(suffixes, key=len))]
-
-
 def _counts(
     builder: release.ReleaseBuilder, found: Sequence[release.Item]
 ) -> dict[str, Count]:
     there = tally(builder.layout(), found)
+    for column in builder.layout().label_names:
+        there[f"{column}=(unknown)"] = sum(
+            bool((item.labels[column] == xray_features.UNKNOWN_LABEL).all())
+            for item in found
+        )
     keys = [*there, *(key for key in builder.EXPECTED if key not in there)]
     counts = {k: Count(there.get(k, 0), builder.EXPECTED.get(k)) for k in keys}
     return {k: c for k, c in counts.items() if c.found or c.expected is not None}
 
 
-def _labels(
-    layout: xray_features.Layout, found: Sequence[release.Item]
-) -> dict[str, dict[str, int]]:
-    counts = tally(layout, found)
-    result: dict[str, dict[str, int]] = {}
-    for column, names in layout.label_names.items():
-        result[column] = {name: counts[f"{column}={name}"] for name in names}
-        result[column]["(unknown)"] = sum(
-            bool((item.labels[column] == xray_features.UNKNOWN_LABEL).all())
-            for item in found
-        )
-    return result
+def _lacking(
+    builder: release.ReleaseBuilder,
+    counts: Mapping[str, Count],
+    left_out: Sequence[xray_builder.Quarantined],
+) -> list[str]:
+    """The counts that are below those published."""
+    undecided = sum(entry.reason.startswith(UNDECIDED) for entry in left_out)
+    return [
+        key
+        for key, count in counts.items()
+        if count.expected
+        and count.found + undecided * (key == "images") < count.expected
+        and (count.found or key not in builder.OPTIONAL)
+    ]
 
 
 def _by_reason(left_out: Sequence[xray_builder.Quarantined]) -> list[LeftOut]:
@@ -260,72 +227,78 @@ def _by_reason(left_out: Sequence[xray_builder.Quarantined]) -> list[LeftOut]:
     ]
 
 
-def _read(
+Tried = tuple[str, xray_builder.Record, str, bool]
+
+
+def _try_to_read(
     builder: release.ReleaseBuilder, images: int | None, seed: int
-) -> tuple[int, list[xray_builder.Quarantined], list[str], str]:
+) -> list[Tried]:
     """Reads images as preparation does.
 
     Returns:
-      How many were read, those that could not be, those without content, and the reason
-      why preparation would fail, "" where it would not.
+      Split and record of each image that was tried; why it can't be read, "" if it can;
+      and whether it has no content.
     """
     by_split = builder.records()
-    everything = [(split, r) for split, part in by_split.items() for r in part]
-    if images is not None and images < len(everything):
-        everything = random.Random(seed).sample(everything, images)
-    unreadable: list[xray_builder.Quarantined] = []
-    blank: list[str] = []
-    looked: dict[str, set[str]] = {}
-    last: dict[str, xray_builder.Quarantined] = {}
-    good: set[str] = set()
+    chosen = [(split, r) for split, part in by_split.items() for r in part]
+    if images is not None and images < len(chosen):
+        chosen = random.Random(seed).sample(chosen, images)
 
-    def attempt(entry: tuple[str, xray_builder.Record]) -> tuple[str, bool]:
+    def attempt(entry: tuple[str, xray_builder.Record]) -> Tried:
         try:
             xray = builder.load(entry[1])
         except reader.UnreadableImage as error:
-            return str(error), False
+            return (*entry, str(error), False)
         xray = examples.shrink(xray, builder.builder_config.image_size)
-        return "", content.is_blank(xray.image)
-
-    def note(
-        split: str, record: xray_builder.Record, reason: str, is_blank: bool
-    ) -> None:
-        looked.setdefault(split, set()).add(record.image_id)
-        if is_blank:
-            blank.append(record.image_id)
-        if reason:
-            last[split] = xray_builder.Quarantined(record.image_id, reason)
-            unreadable.append(last[split])
-        else:
-            good.add(split)
+        return (*entry, "", content.is_blank(xray.image))
 
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
-        seen = tqdm.tqdm(
-            pool.map(attempt, everything),
-            total=len(everything),
+        progress = tqdm.tqdm(
+            pool.map(attempt, chosen),
+            total=len(chosen),
             desc=builder.name,
             unit=" images",
             disable=None,
             leave=False,
         )
-        for (split, record), (reason, is_blank) in zip(everything, seen, strict=True):
-            note(split, record, reason, is_blank)
+        tried = list(progress)
     # One good image saves a split, and the sample may have missed it.
-    for split in sorted(looked):
+    for split in _hopeless(tried):
+        looked = {record.image_id for _, record, *_ in tried}
         for record in by_split[split]:
-            if split in good:
-                break
-            if record.image_id not in looked[split]:
-                note(split, record, *attempt((split, record)))
-    read = sum(map(len, looked.values()))
-    problem = content.problem(len(blank), read - len(unreadable), (blank or [""])[-1])
-    if hopeless := sorted(set(looked) - good):
-        failure = last[hopeless[0]]
-        problem = (
-            f"None of the {len(looked[hopeless[0]])} images of split {hopeless[0]!r} "
-            f"can be read; the last one: {failure.file}: {failure.reason}."
+            if record.image_id not in looked:
+                tried.append(attempt((split, record)))
+                if not tried[-1][2]:
+                    break
+    return tried
+
+
+def _unreadable(tried: Sequence[Tried]) -> list[xray_builder.Quarantined]:
+    return [
+        xray_builder.Quarantined(record.image_id, reason)
+        for _, record, reason, _ in tried
+        if reason
+    ]
+
+
+def _hopeless(tried: Sequence[Tried]) -> list[str]:
+    """Splits of which no image that was tried can be read."""
+    good = {split for split, _, reason, _ in tried if not reason}
+    return sorted({split for split, *_ in tried} - good)
+
+
+def _problem(tried: Sequence[Tried]) -> str:
+    """Why preparation would fail with these images; "" where it would not."""
+    if hopeless := _hopeless(tried):
+        part = [entry for entry in tried if entry[0] == hopeless[0]]
+        _, record, reason, _ = part[-1]
+        return (
+            f"None of the {len(part)} images of split {hopeless[0]!r} can be read; the "
+            f"last one: {record.image_id}: {reason}."
         )
-    return read, unreadable, blank, problem
+    readable = sum(not reason for _, _, reason, _ in tried)
+    blank = ["", *(r.image_id for _, r, _, is_blank in tried if is_blank)]
+    return content.problem(len(blank) - 1, readable, blank[-1])
 
 
 def _next_step(
@@ -348,35 +321,3 @@ def _next_step(
             f"rest: {instructions} Or go on with what is there. {prepare}"
         )
     return prepare
-
-
-def _partial(
-    folder: epath.Path, markers: Sequence[str], taken: Collection[epath.Path]
-) -> str:
-    """Where most of several markers lie, and which lack; "" where few do."""
-    forbidden = [marker for marker in markers if marker.startswith("!")]
-    markers = [marker for marker in markers if marker not in forbidden]
-    telling = [
-        "|".join(other for other in marker.split("|") if other not in _COMMON)
-        for marker in markers
-    ]
-    telling = [marker for marker in telling if marker]
-    best: tuple[list[str], str] = (list(markers), "")
-    for place in files.folders(folder, _DEPTH):
-        if any(root == place or root in place.parents for root in taken):
-            continue
-        if files.lacking(place, forbidden):
-            continue
-        lacking = files.lacking(place, markers)
-        if len(lacking) < len(best[0]) and files.lacking(place, telling) != telling:
-            best = (lacking, str(place))
-    lacking, place = best
-    if 2 * len(lacking) > len(markers) or len(lacking) == len(markers):
-        return ""
-    return f"{place!r} lacks {', '.join(lacking)}."
-
-
-def _belongs(archive: str, name: str, instructions: str) -> bool:
-    """Whether the instructions, or the name of the set, speak of an archive."""
-    stem = _stem(archive).lower()
-    return f"{stem}." in instructions.lower() or stem == name
