@@ -13,7 +13,7 @@ import numpy as np
 from tfds_builders import xray_features
 from tfds_builders.prepare import xray_builder
 from tfds_builders.releases import release
-from tfds_builders.sources import box_formats, files, tables
+from tfds_builders.sources import box_formats, coco, files, tables
 
 TABLE = "dataset.csv"
 LABELS = ("normal", "fractured")
@@ -150,7 +150,7 @@ class Builder(release.ReleaseBuilder):
         result: dict[str, box_formats.Boxes] = {}
         for stem, path in paths.items():
             if source == "coco":
-                found = box_formats.coco(self.content(path), path)
+                found = coco.boxes(self.content(path), path)
                 for name, boxes in found.items():
                     result[pathlib.PurePosixPath(name).stem] = boxes
             elif stem in stems and source == "yolo":

@@ -1,4 +1,4 @@
-"""Boxes as releases write them down: COCO, Pascal VOC, YOLO and Supervisely.
+"""Boxes as releases write them down: Pascal VOC, YOLO and Supervisely; COCO's: `coco`.
 
 Opens no image and no file: content in, corners and names of classes out. A box may be
 degenerate or leave the image; what is kept is decided where the image is read.
@@ -6,7 +6,6 @@ degenerate or leave the image; what is kept is decided where the image is read.
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import json
 import math
@@ -74,59 +73,6 @@ def boxes(
     return Boxes(array, tuple(names), frame)
 
 
-def coco(content: bytes, name: str) -> dict[str, Boxes]:
-    """Reads COCO's JSON, in which one file lists all images.
-
-    Args:
-      content: The file.
-      name: Name of the file, for errors.
-
-    Returns:
-      The boxes of each image it lists, by `file_name`; crowds are left out.
-
-    Raises:
-      ValueError: If it is not in COCO's format, or an image comes twice.
-    """
-    data = _json(content, name)
-    images = _entries(data, "images", ("id", "file_name"), name)
-    categories = {
-        str(entry["id"]): str(entry["name"]).strip()
-        for entry in _entries(data, "categories", ("id", "name"), name)
-    }
-    keys = ("image_id", "category_id", "bbox")
-    # A list of images whose labels are withheld holds no annotations.
-    entries = _entries(data, "annotations", keys, name, may_be_absent=True)
-    by_image: dict[str, list[dict[str, Any]]] = collections.defaultdict(list)
-    for place, entry in enumerate(entries):
-        where = f"{name}: annotations[{place}]"
-        if str(entry["category_id"]) not in categories:
-            raise ValueError(
-                f"{where} has category_id {entry['category_id']!r}; the categories are "
-                f"{files.brief(f'{k} {v}' for k, v in categories.items())}."
-            )
-        if not entry.get("iscrowd"):
-            by_image[str(entry["image_id"])].append({**entry, "where": where})
-    strangers = by_image.keys() - {str(image["id"]) for image in images}
-    if strangers:
-        raise ValueError(
-            f"{name}: {len(strangers)} image_id of annotations are not among the "
-            f"images, for example {min(strangers)}."
-        )
-    found: dict[str, Boxes] = {}
-    for place, image in enumerate(images):
-        file_name = str(image["file_name"])
-        if file_name in found:
-            raise ValueError(f"{name} lists the image {file_name!r} twice.")
-        own = by_image[str(image["id"])]
-        frame = _frame(image.get("height"), image.get("width"), f"{name}: [{place}]")
-        found[file_name] = boxes(
-            [_from_sides(entry["bbox"], entry["where"]) for entry in own],
-            [categories[str(entry["category_id"])] for entry in own],
-            frame,
-        )
-    return found
-
-
 def voc(content: bytes, name: str) -> Boxes:
     """Reads Pascal VOC's XML, in which one file tells about one image.
 
@@ -146,10 +92,10 @@ def voc(content: bytes, name: str) -> Boxes:
             raise ValueError(f"{where} has no name.")
         sides = ("xmin", "ymin", "xmax", "ymax")
         corners.append(
-            [_number(item.findtext(f"bndbox/{s}"), f"{where}, {s}") for s in sides]
+            [number(item.findtext(f"bndbox/{s}"), f"{where}, {s}") for s in sides]
         )
     height, width = root.findtext("size/height"), root.findtext("size/width")
-    return boxes(corners, names, _frame(height, width, f"{name}: size"))
+    return boxes(corners, names, frame(height, width, f"{name}: size"))
 
 
 def yolo(content: bytes, name: str, classes: Sequence[str]) -> Boxes:
@@ -177,13 +123,13 @@ def yolo(content: bytes, name: str, classes: Sequence[str]) -> Boxes:
                 f"{where} must be `class x y width height`, or a class and the x and "
                 f"y of at least three corners; it is {line[:80]!r}."
             )
-        number, *values = (_number(cell, where) for cell in cells)
-        if number not in range(len(classes)):
+        index, *values = (number(cell, where) for cell in cells)
+        if index not in range(len(classes)):
             raise ValueError(
                 f"{where}: class {cells[0]}; expected 0 to {len(classes) - 1}: "
                 f"{files.brief(classes)}."
             )
-        names.append(classes[int(number)])
+        names.append(classes[int(index)])
         if len(values) == 4:
             x, y, w, h = values
             corners.append([x - w / 2, y - h / 2, x + w / 2, y + h / 2])
@@ -198,10 +144,10 @@ def supervisely(content: bytes, name: str) -> Boxes:
     Raises:
       ValueError: If an object has no class or no points.
     """
-    data = _json(content, name)
+    data = json_object(content, name)
     corners, names = [], []
     keys = ("classTitle", "points")
-    for place, entry in enumerate(_entries(data, "objects", keys, name)):
+    for place, entry in enumerate(entries(data, "objects", keys, name)):
         where = f"{name}: objects[{place}]"
         points = entry["points"]
         outline = points.get("exterior") if isinstance(points, dict) else None
@@ -211,13 +157,13 @@ def supervisely(content: bytes, name: str) -> Boxes:
                 f"{where}: points.exterior must be at least two [x, y], got "
                 f"{str(outline)[:80]}."
             )
-        xs, ys = ([_number(p[i], where) for p in pairs] for i in (0, 1))
+        xs, ys = ([number(p[i], where) for p in pairs] for i in (0, 1))
         names.append(str(entry["classTitle"]).strip())
         corners.append(_around(xs, ys))
     size = data.get("size")
     size = size if isinstance(size, dict) else {}
-    frame = _frame(size.get("height"), size.get("width"), f"{name}: size")
-    return boxes(corners, names, frame)
+    size = frame(size.get("height"), size.get("width"), f"{name}: size")
+    return boxes(corners, names, size)
 
 
 def clip(
@@ -241,7 +187,12 @@ def clip(
     return clipped[kept], kept
 
 
-def _json(content: bytes, name: str) -> dict[str, Any]:
+def json_object(content: bytes, name: str) -> dict[str, Any]:
+    """The object that a JSON file holds.
+
+    Raises:
+      ValueError: If it holds something else.
+    """
     try:
         data = json.loads(content)
     # Text that is nested too deeply ends in a RecursionError.
@@ -252,48 +203,47 @@ def _json(content: bytes, name: str) -> dict[str, Any]:
     return data
 
 
-def _entries(
+def entries(
     data: Mapping[str, Any],
     part: str,
     keys: Sequence[str],
     name: str,
-    *,
-    may_be_absent: bool = False,
 ) -> list[dict[str, Any]]:
-    """A list of objects that all have these keys."""
-    entries = data.get(part, [] if may_be_absent else None)
-    if not isinstance(entries, list):
+    """A list of objects that all have these keys.
+
+    Raises:
+      ValueError: If there is no such list, or an object lacks a key.
+    """
+    found = data.get(part)
+    if not isinstance(found, list):
         raise ValueError(
             f"{name} needs a list {part!r}; it holds {files.brief(map(repr, data))}."
         )
-    for place, entry in enumerate(entries):
+    for place, entry in enumerate(found):
         absent = [k for k in keys if not isinstance(entry, dict) or k not in entry]
         if absent:
             raise ValueError(f"{name}: {part}[{place}] has no {', '.join(absent)}.")
-    return entries
-
-
-def _from_sides(box: Any, where: str) -> list[float]:
-    """Corners of a box that is given as x, y, width and height."""
-    if not isinstance(box, list) or len(box) != 4:
-        raise ValueError(f"{where}: bbox must be [x, y, width, height], got {box!r}.")
-    x, y, w, h = (_number(value, f"{where}, bbox") for value in box)
-    return [x, y, x + w, y + h]
+    return found
 
 
 def _around(xs: Sequence[float], ys: Sequence[float]) -> list[float]:
     return [min(xs), min(ys), max(xs), max(ys)]
 
 
-def _frame(height: Any, width: Any, where: str) -> Frame | None:
+def frame(height: Any, width: Any, where: str) -> Frame | None:
     """Height and width; None where either is not told or 0."""
     if not height or not width:
         return None
-    sides = (_number(height, f"{where}, height"), _number(width, f"{where}, width"))
+    sides = (number(height, f"{where}, height"), number(width, f"{where}, width"))
     return sides if min(sides) > 0 else None
 
 
-def _number(value: Any, where: str) -> float:
+def number(value: Any, where: str) -> float:
+    """A finite number.
+
+    Raises:
+      ValueError: If it is not one; says where.
+    """
     try:
         result = float(value)
     except (TypeError, ValueError, OverflowError):

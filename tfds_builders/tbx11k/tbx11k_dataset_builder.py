@@ -13,7 +13,7 @@ import numpy as np
 
 from tfds_builders import xray_features
 from tfds_builders.releases import release
-from tfds_builders.sources import box_formats, tables
+from tfds_builders.sources import box_formats, coco, tables
 
 LABELS = ("health", "sick", "tb")
 TUBERCULOSIS = ("absent", "present")
@@ -186,7 +186,7 @@ class Builder(release.ReleaseBuilder):
         for stem in _WITH_BOXES:
             name = self._names.get(f"annotations/json/{stem}.json".lower(), "")
             if name:
-                found = box_formats.coco(self.content(name), name)
+                found = coco.boxes(self.content(name), name)
                 result = {**{_plain(k): v for k, v in found.items()}, **result}
         return result
 
@@ -244,7 +244,7 @@ class Builder(release.ReleaseBuilder):
             return name, [_plain(line) for line in lines]
         name = self._names.get(f"annotations/json/{stem}.json".lower(), "")
         if name:
-            found = box_formats.coco(self.content(name), name)
+            found = coco.boxes(self.content(name), name)
             return name, [_plain(file_name) for file_name in found]
         return name, []
 

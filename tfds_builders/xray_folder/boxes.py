@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import json
 import logging
-import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from tfds_builders.images import reader
-from tfds_builders.sources import files
+from tfds_builders.sources import coco, files
 from tfds_builders.xray_folder import configuration
 
 _ASPECT_TOLERANCE = 0.02  # relative; rounding of a small image's side
@@ -53,37 +50,23 @@ def parse(
       ValueError: If it is not COCO's format, or a category is in no class.
     """
     name = config.annotations
-    listed, annotations, categories = _lists(content, name)
-    label_of = _classes(config, annotations, categories)
-    by_image: dict[str, list[dict[str, Any]]] = collections.defaultdict(list)
-    for annotation in annotations:
-        by_image[_key(annotation["image_id"])].append(annotation)
-    strangers = by_image.keys() - {_key(image["id"]) for image in listed}
-    if strangers:
-        raise ValueError(
-            f"{name}: {len(strangers)} image_id of annotations are not among the "
-            f"images, for example {next(iter(strangers))!r}."
-        )
+    data = coco.parse(content, name)
+    label_of = _classes(config, data)
     found: dict[str, ImageBoxes] = {}
     missing = []
-    for image in listed:
+    for image in data.images:
         path = images.find(str(image["file_name"]))
         if path is None:
             missing.append(str(image["file_name"]))
             continue
         if path in found:
             raise ValueError(f"{name} lists the image {path!r} twice.")
-        found[path] = _of_image(image, by_image[_key(image["id"])], label_of, name)
+        found[path] = _of_image(
+            image, data.by_image[coco.key(image["id"])], label_of, name
+        )
     _check_form(list(found.values()), name)
-    _tell_not_read(annotations, name)
+    _tell_not_read(data.annotations, name)
     return found, missing
-
-
-def _key(identifier: Any) -> str:
-    """An id as text: 1, 1.0 and "1" are one, as programs write them."""
-    if isinstance(identifier, float) and identifier.is_integer():
-        identifier = int(identifier)
-    return str(identifier).strip()
 
 
 def _check_form(found: Sequence[ImageBoxes], name: str) -> None:
@@ -128,7 +111,7 @@ def _check_form(found: Sequence[ImageBoxes], name: str) -> None:
     )
 
 
-def _tell_not_read(annotations: Sequence[Mapping[str, Any]], name: str) -> None:
+def _tell_not_read(annotations: Sequence[coco.Entry], name: str) -> None:
     """Says what annotations hold that is not learnt from."""
     counts = {
         "keypoints": sum(bool(entry.get("keypoints")) for entry in annotations),
@@ -182,78 +165,13 @@ def to_fractions(
     return fractions[keep], boxes.labels[keep], boxes.dropped + int((~keep).sum())
 
 
-def _lists(
-    content: bytes, name: str
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, str]]:
-    """Returns images, annotations and category names, checked for what is needed."""
-    try:
-        data = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{name} is not JSON: {error}.") from error
-    needed = {
-        "images": ("id", "file_name"),
-        "annotations": ("image_id", "category_id", "bbox"),
-        "categories": ("id", "name"),
-    }
-    for part, keys in needed.items():
-        entries = data.get(part) if isinstance(data, dict) else None
-        if not isinstance(entries, list):
-            raise ValueError(
-                f"{name} is not in COCO's format: it needs the lists {list(needed)}, "
-                f"and {part!r} is not one."
-            )
-        for place, entry in enumerate(entries):
-            is_object = isinstance(entry, dict)
-            absent = [key for key in keys if not is_object or key not in entry]
-            if absent:
-                raise ValueError(f"{name}: {part}[{place}] has no {absent}.")
-            wrong = [key for key in keys if key != "bbox" and not _may_name(entry[key])]
-            if wrong:
-                raise ValueError(
-                    f"{name}: {part}[{place}] holds {entry[wrong[0]]!r} as "
-                    f"{wrong[0]!r}; expected a number or text."
-                )
-    for part, label in (("images", "file_name"), ("categories", "name")):
-        _refuse_twins(data[part], label, f"{name}: {part}")
-    categories = {_key(entry["id"]): str(entry["name"]) for entry in data["categories"]}
-    return data["images"], data["annotations"], categories
-
-
-def _may_name(value: Any) -> bool:
-    """Whether a value can be an id or a name: text, or a finite number."""
-    return isinstance(value, int | str) or (
-        isinstance(value, float) and math.isfinite(value)
-    )
-
-
-def _refuse_twins(entries: Sequence[Mapping[str, Any]], label: str, where: str) -> None:
-    """Refuses ids that two entries have: boxes could be of either.
-
-    Raises:
-      ValueError: If there are any; names them with what has them.
-    """
-    owners: dict[str, list[str]] = collections.defaultdict(list)
-    for entry in entries:
-        owners[_key(entry["id"])].append(str(entry[label]))
-    twins = {key: names for key, names in owners.items() if len(names) > 1}
-    if twins:
-        told = files.brief(
-            (f"{key} ({files.brief(map(repr, n), 3)})" for key, n in twins.items()), 3
-        )
-        raise ValueError(
-            f"{where} give {len(twins)} ids more than once: {told}. Give each its own "
-            "id; if files were merged, renumber one of them first."
-        )
-
-
 def _classes(
-    config: configuration.XrayFolderConfig,
-    annotations: list[dict[str, Any]],
-    categories: dict[str, str],
+    config: configuration.XrayFolderConfig, data: coco.Coco
 ) -> dict[str, int | None]:
     """Returns the class index of each category's id; None for ignored ones."""
     classes = config.classes_of_boxes()
     index = {v: i for i, values in enumerate(classes.values()) for v in values}
+    categories = data.categories
     known = set(categories.values())
     for option, names in (
         ("box_classes", index),
@@ -267,8 +185,8 @@ def _classes(
                     f"{files.nearest(category, known)}"
                 )
     used = collections.Counter(
-        categories.get(_key(annotation["category_id"]), annotation["category_id"])
-        for annotation in annotations
+        categories.get(coco.key(annotation["category_id"]), annotation["category_id"])
+        for annotation in data.annotations
     )
     strangers = {
         category: n
@@ -286,15 +204,15 @@ def _classes(
 
 
 def _of_image(
-    image: dict[str, Any],
-    annotations: list[dict[str, Any]],
+    image: coco.Entry,
+    annotations: Sequence[coco.Entry],
     label_of: dict[str, int | None],
     name: str,
 ) -> ImageBoxes:
     seen: dict[tuple[int, tuple[float, ...]], None] = {}  # a set that keeps its order
     dropped = 0
     for annotation in annotations:
-        label = label_of[_key(annotation["category_id"])]
+        label = label_of[coco.key(annotation["category_id"])]
         box = annotation["bbox"]
         if not isinstance(box, list) or len(box) != 4:
             raise ValueError(

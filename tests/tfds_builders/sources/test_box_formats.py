@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from tfds_builders.sources import box_formats
+from tfds_builders.sources import box_formats, coco
 
 COCO = {
     "categories": [{"id": 1, "name": "spot"}, {"id": 2, "name": "line"}],
@@ -33,7 +33,7 @@ def _coco(**parts: object) -> bytes:
 
 def test_all_formats_tell_the_same_box():
     found = [
-        box_formats.coco(_coco(), "a.json")["a/b.png"],
+        coco.boxes(_coco(), "a.json")["a/b.png"],
         box_formats.voc(VOC.encode(), "a.xml"),
         box_formats.supervisely(json.dumps(SUPERVISELY).encode(), "a.json"),
     ]
@@ -59,7 +59,7 @@ def test_an_empty_file_of_yolo_says_that_there_is_nothing():
 def test_a_list_without_annotations_is_no_error():
     content = json.dumps({k: v for k, v in COCO.items() if k != "annotations"})
 
-    assert box_formats.coco(content.encode(), "a.json")["a/b.png"].names == ()
+    assert coco.boxes(content.encode(), "a.json")["a/b.png"].names == ()
 
 
 def test_classes_are_chosen_by_name():
@@ -79,22 +79,27 @@ BOX = {"image_id": 7, "category_id": 1, "bbox": [0, 0, 1, 1]}
 @pytest.mark.parametrize(
     ("read", "content", "message"),
     [
-        (box_formats.coco, b"{", "not JSON"),
-        (box_formats.coco, b"[" * 100_000, "not JSON"),
-        (box_formats.coco, b"[]", "must hold an object"),
-        (box_formats.coco, b"{}", "needs a list 'images'"),
-        (box_formats.coco, _coco(images=[3]), r"images\[0\] has no id"),
-        (box_formats.coco, _coco(images=COCO["images"] * 2), "twice"),
-        (box_formats.coco, _coco(annotations=[{}]), r"annotations\[0\] has no"),
+        (coco.boxes, b"{", "not JSON"),
+        (coco.boxes, b"[" * 100_000, "not JSON"),
+        (coco.boxes, b"[]", "must hold an object"),
+        (coco.boxes, b"{}", "needs a list 'images'"),
+        (coco.boxes, _coco(images=[3]), r"images\[0\] has no id"),
+        (coco.boxes, _coco(images=COCO["images"] * 2), "images give 1 ids"),
         (
-            box_formats.coco,
+            coco.boxes,
+            _coco(images=[*COCO["images"], {**COCO["images"][0], "id": 70}]),
+            "lists the image 'a/b.png' twice",
+        ),
+        (coco.boxes, _coco(annotations=[{}]), r"annotations\[0\] has no"),
+        (
+            coco.boxes,
             _coco(annotations=[{**BOX, "category_id": 9}]),
             "category_id 9; the categories are 1 spot, 2 line",
         ),
-        (box_formats.coco, _coco(annotations=[{**BOX, "image_id": 8}]), "example 8"),
-        (box_formats.coco, _coco(annotations=[{**BOX, "bbox": [1]}]), "bbox must be"),
+        (coco.boxes, _coco(annotations=[{**BOX, "image_id": 8}]), "example '8'"),
+        (coco.boxes, _coco(annotations=[{**BOX, "bbox": [1]}]), "bbox must be"),
         (
-            box_formats.coco,
+            coco.boxes,
             _coco(annotations=[{**BOX, "bbox": [0, 0, 10**400, 1]}]),
             "expected a number",
         ),

@@ -88,8 +88,9 @@ def test_boxes_without_area_or_numbers_are_dropped():
     ("content", "message"),
     [
         (b"no json", "b.json is not JSON"),
-        (b"[]", "not in COCO's format"),
-        (_content({"category_id": 7}), r"annotations\[0\] has no \['bbox'\]"),
+        (b"[]", "must hold an object"),
+        (b'{"images": [], "categories": []}', "needs a list 'annotations'"),
+        (_content({"category_id": 7}), r"annotations\[0\] has no bbox"),
         (_content({"category_id": 7, "bbox": [1, 2]}), "must be .x, y, width, height"),
     ],
 )
