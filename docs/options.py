@@ -156,7 +156,7 @@ def _type(hint: Any) -> str:
 def _values(one: type, name: str, hint: Any) -> str:
     known = schema.CHOICES.get((one, name)) or _TABLES.get((one, name))
     if (one, name) == (schema.StudyConfig, "arms"):
-        known = arms.MEANING
+        known = arms.ARMS
     if known:
         return "one of " + ", ".join(f'`"{value}"`' for value in known)
     if hint is bool:
@@ -217,4 +217,4 @@ def presets() -> str:
 
 def study_arms() -> str:
     """A list of the arms of a study."""
-    return "\n".join(f"- `{name}`: {text}." for name, text in arms.MEANING.items())
+    return "\n".join(f"- `{name}`: {arm.meaning}." for name, arm in arms.ARMS.items())

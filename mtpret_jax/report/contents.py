@@ -199,7 +199,7 @@ def _arms(config: schema.ExperimentConfig, facts: Mapping[str, Any]) -> dict[str
     Those of a config of runs in the order of their tasks, the baseline first.
     """
     if config.study.tasks:
-        return {arm: arms.MEANING[arm] for arm in config.study.arms}
+        return {arm: arms.ARMS[arm].meaning for arm in config.study.arms}
     ended, found = _ended(config, facts), {}
     for task in _tasks(config, facts):
         for cell in ended:

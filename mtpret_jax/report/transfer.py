@@ -28,12 +28,11 @@ import numpy as np
 from etils import epath
 
 from mtpret_jax import config as schema
-from mtpret_jax.study import plan
+from mtpret_jax.study import arms, plan
 from tfds_builders import whole
 
 Matrix = Mapping[str, Any]
 NAN = float("nan")
-_CONTROL = "control"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +87,7 @@ def describe(
         controls = {
             other.task: name
             for name, other in origins.items()
-            if other.arm == _CONTROL
+            if other.arm == arms.CONTROL
             and (other.fraction, other.seed) == (this.fraction, this.seed)
             and name in matrices
         }
@@ -104,7 +103,7 @@ def describe(
             "arm": this.arm,
             "fraction": f"{this.fraction:g}",
             "seed": this.seed,
-            "alone": this.arm in plan.CONTROLS,
+            "alone": bool(this.task) and arms.ARMS[this.arm].trains != "all",
             **_way(config.runs[run].continual),
             "backward_by_task": behind,
             "backward_transfer": mean(_told(matrix, behind)),
@@ -128,7 +127,7 @@ def transfer(
     """
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for run in described.values():
-        if run["arm"] in plan.CONTROLS:  # They train one task.
+        if run["alone"]:
             continue
         row = found.setdefault(run["arm"], {}).setdefault(run["fraction"], {})
         for name in ("backward", "forward"):

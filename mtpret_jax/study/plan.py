@@ -7,31 +7,14 @@ one after the other, and a pre-training where it is first needed.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
 
 from mtpret_jax import config as schema
 from mtpret_jax.config import rules, study_rules
+from mtpret_jax.study import arms as table
 
 # Longest segment of interleaved tasks, steps.
 INTERLEAVED = 10
-_FORGETFUL = dict(anchor_previous=0.0, anchor_pretrained=0.0, feature_memory=0.0)
-_UNSCHEDULED = dict(reshuffle=False, cyclic=False)
-# Or the last task would learn at the end of a curve that the first one began.
-_ONE_PASS = dict(reshuffle=False, cyclic=True)
-# What stage 2 of an arm changes of the study's own; see `_continual` for the steps.
-_CHANGES: Mapping[str, Mapping[str, Any]] = {
-    "mtpret": {},
-    "control": _FORGETFUL,
-    "control_updates": _FORGETFUL,
-    "joint_supervised": {**_FORGETFUL, **_UNSCHEDULED},
-    "continual_plain": {**_FORGETFUL, **_ONE_PASS},
-    "memorization_only": _ONE_PASS,
-    "schedule_only": _FORGETFUL,
-    "anchor_previous_only": dict(anchor_pretrained=0.0, feature_memory=0.0),
-    "anchor_pretrained_only": dict(anchor_previous=0.0, feature_memory=0.0),
-}
-CONTROLS = ("control", "control_updates")
+_STAGE_1 = "contrastive"  # the runs of stage 1 on all sets
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,15 +50,14 @@ def expand(config: schema.ExperimentConfig) -> schema.ExperimentConfig:
     if not study.tasks:
         return config
     tasks = dict(config.tasks)
-    if "unetplusplus" in study.arms:
-        for name in study.tasks:
-            if config.tasks[name].kind == "segmentation":
-                tasks[_variant(name)] = dataclasses.replace(
-                    config.tasks[name], segmentation=study.unetplusplus
-                )
     runs: dict[str, schema.RunConfig] = {}
     planned = cells(config)
     for cell in planned:
+        if table.ARMS[cell.arm].is_network:
+            network = getattr(study, cell.arm)
+            tasks[f"{cell.task}.{cell.arm}"] = dataclasses.replace(
+                config.tasks[cell.task], segmentation=network
+            )
         _add(runs, config, cell)
     idle = sorted(set(study.arms) - {cell.arm for cell in planned})
     if idle:
@@ -149,30 +131,26 @@ def claims(config: schema.ExperimentConfig) -> tuple[tuple[str, str, str], ...]:
 
 def _has_cell(config: schema.ExperimentConfig, arm: str, task: str) -> bool:
     """Whether an arm can be had for a task."""
-    if arm == "unetplusplus":
-        return config.tasks[task].kind == "segmentation"
-    if arm == "contrastive_single":  # It would be pre-trained on a set held out.
-        return task not in config.study.hold_out
-    if arm == "head_carried":
-        return task in _continual_tasks(config)
-    return True
+    needs = table.ARMS[arm].needs
+    return (
+        not needs
+        or (needs == "masks" and config.tasks[task].kind == "segmentation")
+        or (needs == "not held out" and task not in config.study.hold_out)
+        or (needs == "trained" and task in _continual_tasks(config))
+    )
 
 
 def _run_name(
     config: schema.ExperimentConfig, arm: str, task: str, fraction: float, seed: int
 ) -> str:
-    # A task that stage 2 does not train gets no steps more.
-    if arm == "control" and task not in _continual_tasks(config):
-        arm = "contrastive"
+    other = table.ARMS[arm].untrained
+    if other in table.ARMS and task not in _continual_tasks(config):
+        arm = other
     return f"{arm}.{task}.{_suffix(fraction, seed)}"
 
 
 def _suffix(fraction: float, seed: int) -> str:
     return f"f{100 * fraction:g}.s{seed}"
-
-
-def _variant(task: str) -> str:
-    return f"{task}.unetplusplus"
 
 
 def _add(
@@ -181,7 +159,7 @@ def _add(
     """Adds the run of a cell, after those that it descends from."""
     study, template = config.study, config.study.finetune
     arm = cell.run.partition(".")[0]
-    task = _variant(cell.task) if arm == "unetplusplus" else cell.task
+    task = f"{cell.task}.{arm}" if table.ARMS[arm].is_network else cell.task
     rate = study.learning_rates.get(cell.task, template.optimizer.learning_rate)
     start = _start(runs, config, dataclasses.replace(cell, arm=arm))
     runs[cell.run] = dataclasses.replace(
@@ -195,7 +173,7 @@ def _add(
         finetune=dataclasses.replace(
             template.finetune,
             task=task,
-            head="carried" if arm == "head_carried" else "new",
+            head=table.ARMS[arm].head,
             frozen=study.frozen and config.tasks[cell.task].kind == "classification",
         ),
     )
@@ -205,34 +183,32 @@ def _start(
     runs: dict[str, schema.RunConfig], config: schema.ExperimentConfig, cell: Cell
 ) -> str:
     """What a cell's run starts from; adds the runs that make it."""
-    arm, suffix = cell.arm, _suffix(cell.fraction, cell.seed)
-    if arm in ("scratch", "unetplusplus"):
+    row, suffix = table.ARMS[cell.arm], _suffix(cell.fraction, cell.seed)
+    if row.start == "random":
         return ""
-    if arm == "imagenet":
+    if row.start == "file":
         return config.study.imagenet
-    if arm == "contrastive_single":
+    if row.start == "own set":
         dataset = config.tasks[cell.task].dataset
-        name = f"{arm}.{dataset}.s{cell.seed}"
+        name = f"{cell.arm}.{dataset}.s{cell.seed}"
         runs.setdefault(name, _contrastive(config, cell.seed, dataset))
         return name
-    parent = f"contrastive.s{cell.seed}"
-    if arm == "joint_supervised":
-        parent = ""
-    else:
+    parent = ""
+    if row.start != "stage 2 alone":
+        parent = f"{_STAGE_1}.s{cell.seed}"
         runs.setdefault(parent, _contrastive(config, cell.seed))
-    if arm == "contrastive":
+    if row.start == "stage 1":
         return parent
-    name = f"{arm}.{suffix}"
-    if arm == "control_updates" and cell.task not in _continual_tasks(config):
-        name = f"{arm}.s{cell.seed}"
+    if row.untrained and cell.task not in _continual_tasks(config):
+        name = f"{cell.arm}.s{cell.seed}"
         runs.setdefault(name, _longer(config, runs[parent], parent))
         return name
-    if arm in CONTROLS:
+    arm = row.stage_2_of or cell.arm
+    name = f"{arm}.{suffix}"
+    if row.trains != "all":
         name = f"{arm}.{cell.task}.{suffix}.extra"
-    if arm == "head_carried":
-        arm, name = "mtpret", f"mtpret.{suffix}"
-    row = _continual(config, dataclasses.replace(cell, arm=arm))
-    runs.setdefault(name, dataclasses.replace(row, init_from=parent))
+    stage_2 = _continual(config, dataclasses.replace(cell, arm=arm))
+    runs.setdefault(name, dataclasses.replace(stage_2, init_from=parent))
     return name
 
 
@@ -282,19 +258,16 @@ def _continual_tasks(config: schema.ExperimentConfig) -> tuple[str, ...]:
 
 
 def _continual(config: schema.ExperimentConfig, cell: Cell) -> schema.RunConfig:
-    """Stage 2 of an arm: as many steps of each task, whatever their order.
-
-    But of `control_updates`: as many in all.
-    """
-    template = config.study.continual
+    """Stage 2 of an arm: as many steps of each task, whatever their order."""
+    template, arm = config.study.continual, table.ARMS[cell.arm]
     steps, rounds = template.steps, template.continual.rounds
     tasks, every = _continual_tasks(config), template.evaluate_every
-    if cell.arm in CONTROLS:
-        rounds *= len(tasks) if cell.arm == "control_updates" else 1
+    if arm.trains != "all":
+        rounds *= len(tasks) if arm.trains == "own for all" else 1
         tasks = (cell.task,)
-    elif cell.arm in ("continual_plain", "memorization_only"):
+    if arm.segments == "whole":
         steps, rounds = rounds * steps, 1
-    elif cell.arm == "joint_supervised":
+    elif arm.segments == "interleaved":
         # Measured as often as if segments were as long as elsewhere.
         every = max(every, steps)
         short = max(n for n in range(1, INTERLEAVED + 1) if steps % n == 0)
@@ -309,6 +282,6 @@ def _continual(config: schema.ExperimentConfig, cell: Cell) -> schema.RunConfig:
             template.continual,
             tasks=tasks,
             rounds=rounds,
-            **_CHANGES[cell.arm],
+            **arm.changes,
         ),
     )

@@ -13,7 +13,7 @@ import pytest
 from mtpret_jax import config as schema
 from mtpret_jax.config import study_rules
 from mtpret_jax.report import contents
-from mtpret_jax.study import plan
+from mtpret_jax.study import arms, plan
 
 pytestmark = pytest.mark.smoke
 
@@ -31,6 +31,12 @@ def _ancestors(config: schema.ExperimentConfig, run: str) -> list[str]:
 
 def _stage_2_steps(row: schema.RunConfig) -> dict[str, int]:
     return dict.fromkeys(row.continual.tasks, row.steps * row.continual.rounds)
+
+
+def test_the_table_of_arms_has_what_a_config_may_name():
+    assert tuple(arms.ARMS) == study_rules.ARMS
+    others = {row.untrained for row in arms.ARMS.values()} - {"", "longer"}
+    assert others | {"mtpret"} <= set(arms.ARMS)
 
 
 def test_every_arm_has_the_chain_that_its_name_says(study: Study):
