@@ -73,7 +73,7 @@ def build(
         "compute": compute(config),
         "forgetting": remembered,
         "transfer": transfer.transfer(remembered),
-        "labels": {name: run.get("labels") for name, run in facts["runs"].items()},
+        "labels": {name: run.get("labels", {}) for name, run in facts["runs"].items()},
     }
 
 

@@ -188,25 +188,25 @@ def reliability(rows: Sequence[Sequence[tuple[str, Mapping[str, Any] | None]]]) 
         return drawing.svg(figure)
 
 
-def lost(found: Mapping[str, Mapping[str, float]]) -> str:
+def lost(ways: Sequence[Mapping[str, Any]]) -> str:
     """What each way of pre-training forgot of each task, a line for each way.
 
     Args:
-      found: Best value less the last, by way and task.
+      ways: The `title` of each, and what it `lost`: best value less the last, by task.
     """
-    tasks = list(dict.fromkeys(task for row in found.values() for task in row))
+    tasks = list(dict.fromkeys(task for way in ways for task in way["lost"]))
     with mpl.rc_context(drawing.RC):
-        figure = drawing.empty(drawing.WIDTH, 1.1 + 0.4 * len(found))
+        figure = drawing.empty(drawing.WIDTH, 1.1 + 0.4 * len(ways))
         ax = figure.add_subplot()
         ax.axvline(0, color=drawing.INK, linewidth=1)
-        for place, row in enumerate(found.values()):
+        for place, row in enumerate(way["lost"] for way in ways):
             for task, value in row.items():
                 looks = {**drawing.style(tasks.index(task)), "linestyle": ""}
                 ax.plot([value], [place], markersize=6.5, alpha=0.85, **looks)
             mean = float(np.mean([v for v in row.values() if words.is_known(v)] or 0))
             ax.plot([mean] * 2, [place - 0.32, place + 0.32], color="black")
-        ax.set_yticks(range(len(found)), list(found))
-        ax.set_ylim(len(found) - 0.5, -0.5)
+        ax.set_yticks(range(len(ways)), [way["title"] for way in ways])
+        ax.set_ylim(len(ways) - 0.5, -0.5)
         ax.set_xlabel("lost: best value less the last (bar: mean of the tasks)")
         drawing.legend(figure, tasks, tasks, line=False)
         return drawing.svg(figure)

@@ -43,6 +43,6 @@ def _environment() -> jinja2.Environment:
     )
     made.filters |= {name: getattr(words, name) for name in _FILTERS}
     made.filters["json"] = lambda tree: json.dumps(tree, indent=2, ensure_ascii=False)
-    made.globals |= {"words": words, "sentences": sentences, "mark": figures.mark}
+    made.globals |= {"words": words, "sentences": sentences, "figures": figures}
     made.globals |= {"not_clinical": NOT_CLINICAL, "risk": audit_words.RISK}
     return made

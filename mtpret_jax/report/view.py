@@ -19,7 +19,6 @@ from tfds_builders import whole
 
 Part = Mapping[str, Any]
 _MOST_ARMS = 7  # in one chart; colours repeat beyond
-_NARROW = 8  # columns of forgetting matrices that fit side by side
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,10 +62,6 @@ class View:
         found = [self.cell("compute", task, fraction, arm) for task in tasks]
         return words.cost(one.get("start") if start else one for one in found)
 
-    def metrics(self, found: Part) -> list[str]:
-        """The values that any arm of a task has."""
-        return list(dict.fromkeys(name for row in found.values() for name in row))
-
     def kept(self, task: str, fraction: str, arm: str) -> str:
         """Which step of each seed was chosen, and its value on validation."""
         told = []
@@ -108,16 +103,6 @@ class View:
     def claim(self, name: str) -> Part:
         """The claim of that name."""
         return next(one for one in self.report["claims"] if one["name"] == name)
-
-    def forests(self, claim: Part) -> Iterator[tuple[str, str]]:
-        """A title and a chart of a claim's differences for each share of labels."""
-        limit = figures.reach(claim["rows"])
-        for fraction in self.report["fractions"]:
-            rows = [row for row in claim["rows"] if row["fraction"] == fraction]
-            if rows:
-                sides = {"arm": claim["arm"], "baseline": claim["baseline"]}
-                title = f"{claim['name']}, {words.percent(fraction)}"
-                yield title, figures.forest(rows, **sides, limit=limit)
 
     def efficiency(self) -> str:
         """The chart of values by share of labels; "" without several shares."""
@@ -166,63 +151,43 @@ class View:
         value = values.get(step)
         return None if value is None or not words.is_known(value) else (step, value)
 
-    def contrastive(self) -> Iterator[tuple[str, str]]:
-        """Each run of stage 1 that has curves, and their chart."""
+    def contrastive(self) -> dict[str, list[tuple[str, Part]]]:
+        """The named curves of each run of stage 1 that has any."""
+        found = {}
         for name, run in self.report["runs"].items():
             curves = self.report["curves"].get(name, {})
-            wanted = ("train/loss", "train/accuracy")
-            shown = [
-                (k.removeprefix("train/"), curves[k]) for k in wanted if k in curves
-            ]
+            wanted = (key for key in ("train/loss", "train/accuracy") if key in curves)
+            shown = [(key.removeprefix("train/"), curves[key]) for key in wanted]
             if run["stage"] == "contrastive" and shown:
-                yield name, figures.run_curves(shown)
+                found[name] = shown
+        return found
 
     def ways(self) -> list[dict[str, Any]]:
         """Each way of stage 2, by share of labels and arm: what its seeds forgot.
 
         Those that train a single task for another's comparison are left out.
         """
-        found: dict[tuple[float, str], list[Part]] = {}
-        for matrix in self.report["forgetting"].values():
+        found: dict[tuple[float, str], dict[str, Part]] = {}
+        for name, matrix in self.report["forgetting"].items():
             if matrix["segments"] and not matrix["alone"]:
                 place = (float(matrix["fraction"]), matrix["arm"])
-                found.setdefault(place, []).append(matrix)
+                found.setdefault(place, {})[name] = matrix
         ways = []
-        for (fraction, arm), matrices in sorted(found.items(), key=lambda x: x[0]):
-            first = matrices[0]
+        for (fraction, arm), by_run in sorted(found.items(), key=lambda x: x[0]):
+            matrices = list(by_run.values())
+            first, runs = matrices[0], self.report["runs"]
             lost = {
                 task: _mean(one["summary"][task]["forgotten"] for one in matrices)
                 for task in first["tasks"]
             }
-            runs = [n for n, m in self.report["forgetting"].items() if m in matrices]
-            compute = [self.report["runs"][name]["compute"] for name in runs]
+            moved = self.report["transfer"].get(arm, {}).get(first["fraction"], {})
+            way = {"arm": arm, "share": words.share(fraction), "matrix": first}
+            way |= {"title": f"{arm}, {words.percent(fraction)}", "transfer": moved}
+            way |= {"lost": lost, "mean": _mean(lost.values())}
             ways.append(
-                {
-                    "title": f"{arm}, {words.percent(fraction)}",
-                    "arm": arm,
-                    "share": words.share(fraction),
-                    "matrix": first,
-                    "lost": lost,
-                    "mean": _mean(lost.values()),
-                    "transfer": self.report["transfer"]
-                    .get(arm, {})
-                    .get(first["fraction"], {}),
-                    "cost": words.cost(compute),
-                }
+                way | {"cost": words.cost(runs[name]["compute"] for name in by_run)}
             )
         return ways
-
-    def lost(self, ways: Iterable[Part]) -> str:
-        """The chart of what each way forgot, task by task."""
-        return figures.lost({way["title"]: way["lost"] for way in ways})
-
-    def matrix(self, way: Part) -> str:
-        """The chart of a way's first matrix."""
-        return figures.forgetting(way["matrix"])
-
-    def is_narrow(self, ways: Iterable[Part]) -> bool:
-        """Whether the matrices fit side by side."""
-        return all(len(way["matrix"]["segments"]) <= _NARROW for way in ways)
 
     def probed(self) -> dict[str, list[str]]:
         """The tasks whose frozen features were measured, by share of labels."""
@@ -236,28 +201,10 @@ class View:
         }
         return {fraction: names for fraction, names in found.items() if names}
 
-    def subgroups(self) -> list[tuple[str, str, list[Part]]]:
-        """Task, column of the index and levels of each table of subgroups."""
-        return [
-            (name, column, levels)
-            for name, columns in (self.report["subgroups"] or {}).items()
-            for column, levels in columns.items()
-            if levels
-        ]
-
     def measured_in(self, levels: Iterable[Part]) -> list[str]:
         """The arms that have a value at any of the levels."""
         found = {arm for row in levels for arm in row["values"]}
         return [arm for arm in self.arms if arm in found]
-
-    def labels(self) -> list[tuple[str, str, str, Part]]:
-        """Run, task, split and the labels that were used."""
-        return [
-            (run, task, split, used)
-            for run, tasks in (self.report["labels"] or {}).items()
-            for task, splits in (tasks or {}).items()
-            for split, used in splits.items()
-        ]
 
     def reliability(self) -> Iterator[dict[str, Any]]:
         """Each task and share of labels that has probabilities, with their chart."""
@@ -313,10 +260,8 @@ class View:
     def attention(self, task: str, shown: Part) -> str:
         """The picture of where each arm looks; "" where none was kept."""
         found = {arm: arrays for arm, arrays in shown.items() if "attention" in arrays}
-        names, count = (
-            self.report["tasks"][task]["class_names"],
-            self.report["shown"]["pictures"],
-        )
+        names = self.report["tasks"][task]["class_names"]
+        count = self.report["shown"]["pictures"]
         return images.attention(found, class_names=names, count=count) if found else ""
 
     def models(self) -> Iterator[dict[str, str]]:

@@ -72,7 +72,7 @@ def test_no_name_breaks_a_chart(name):
             metric=name,
             kept={name: [(1, 0.5)]},
         ),
-        figures.lost({name: {name: 0.1}}),
+        figures.lost([{"title": name, "lost": {name: 0.1}}]),
         figures.reliability([[(name, None)]]),
     ]
     assert all(re.match("data:image/svg", image) for image in drawn)
