@@ -18,7 +18,7 @@ PAGES = sorted(
         REPOSITORY / "CONTRIBUTING.md",
     ]
 )
-VERBS = REPOSITORY / "mtpret_jax" / "verbs"
+VERBS = REPOSITORY / "mtpret_jax" / "cli"
 _FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.M | re.S)
 _INCLUDE = re.compile(r"^```\{include\} (\S+)\n(.*?)^```", re.M | re.S)
 

@@ -3,6 +3,7 @@
 import copy
 import html
 import json
+import pathlib
 import re
 import shlex
 import shutil
@@ -12,6 +13,7 @@ import pytest
 from etils import epath
 
 from mtpret_jax import report
+from mtpret_jax.cli import embed, evaluate, export, predict
 from mtpret_jax.report import contents, page, sentences, words
 
 
@@ -245,6 +247,20 @@ def test_the_page_ends_with_commands_that_name_its_models(built, written):
     }
 
 
+@pytest.mark.parametrize("verb", [predict, embed, evaluate, export])
+def test_the_commands_of_the_page_have_options_that_there_are(verb, written, capsys):
+    name = verb.__name__.rpartition(".")[2]
+    shown = html.unescape((written / "report.html").read_text())
+    (line, *_) = re.findall(rf"^mtpret_jax {name} .*$", shown, re.M)
+
+    with pytest.raises(SystemExit, match="0"):
+        verb.run(name, ["--help"])
+
+    told = capsys.readouterr().out
+    for option in re.findall(r"--\w+", line):
+        assert f"{option} " in told or f"{option}=" in told, option
+
+
 def test_a_run_s_name_with_spaces_stays_one_word_of_a_command(built, written):
     told = json.loads(json.dumps(contents.without_nan(built)).replace("mtpret_", "my "))
 
@@ -284,3 +300,14 @@ def test_an_arm_with_more_steps_is_named(built):
     changed["runs"]["mtpret_lung_seg"]["steps"] = 6
 
     assert "more were given to mtpret." in sentences.opening(changed)[0]
+
+
+def test_templates_can_be_read_as_a_page():
+    """As long as a file of code may be, no line beyond its 88 columns."""
+    folder = pathlib.Path(report.__file__).parents[1]
+    found = sorted(folder.glob("*/templates/*"))
+    lines = {path.name: path.read_text().splitlines() for path in found}
+
+    assert len(found) > 10
+    assert [f"{n}: {x}" for n, y in lines.items() for x in y if len(x) > 88] == []
+    assert max(map(len, lines.values())) <= 350
