@@ -6,23 +6,23 @@ from collections.abc import Sequence
 
 from mtpret_jax.config import rules, schema
 
-# Arms, and what they start from.
+# What each means, changes and needs: `study.arms`.
 ARMS = (
-    "scratch",  # random weights
-    "imagenet",  # a file of weights
-    "contrastive_single",  # stage 1 on the task's own set
-    "contrastive",  # stage 1
-    "joint_supervised",  # every task interleaved, without stage 1 and memorization
-    "continual_plain",  # stages 1 and 2 without memorization and schedule
-    "mtpret",  # stages 1 and 2
-    "control",  # stage 1, then as many steps of the task itself as stage 2 had of it
-    "control_updates",  # the same, as many as stage 2 had of all tasks
-    "memorization_only",  # mtpret, its tasks once each in a fixed order
-    "schedule_only",  # mtpret without memorization
-    "anchor_previous_only",  # mtpret, of its memorization one anchor
-    "anchor_pretrained_only",  # mtpret, of its memorization the other
-    "head_carried",  # mtpret, with its head too
-    "unetplusplus",  # random weights, UNet++ in place of the task's own head
+    "scratch",
+    "imagenet",
+    "contrastive_single",
+    "contrastive",
+    "joint_supervised",
+    "continual_plain",
+    "mtpret",
+    "control",
+    "control_updates",
+    "memorization_only",
+    "schedule_only",
+    "anchor_previous_only",
+    "anchor_pretrained_only",
+    "head_carried",
+    "unetplusplus",
 )
 # Anchors without which an arm would be another one.
 _NEEDED = {

@@ -53,7 +53,7 @@ class Compared:
     Attributes:
       pair: What was compared.
       metric: The task's primary value.
-      seeds: Those that both arms have finished.
+      seeds: The seeds that both arms have finished.
       estimate: The difference, arm less baseline.
       images: Test examples.
       groups: Groups of these.
@@ -141,7 +141,7 @@ def compare(
     Args:
       planned: Comparisons of this task.
       cells: All that are measured.
-      metric: Of the task.
+      metric: The metric of the task.
     """
     name, found = metric.primary, []
     for pair, both in _common(planned, cells):

@@ -110,7 +110,7 @@ def _measured(
 
 
 def without_nan(value: Any) -> Any:
-    """The same tree with None for NaN and infinity, and plain numbers for NumPy's."""
+    """A tree with None for NaN and infinity, and plain numbers for NumPy's."""
     if isinstance(value, Mapping):
         return {str(name): without_nan(part) for name, part in value.items()}
     if isinstance(value, list | tuple | np.ndarray):
@@ -188,7 +188,7 @@ def _ended(
 def _tasks(
     config: schema.ExperimentConfig, facts: Mapping[str, Any]
 ) -> tuple[str, ...]:
-    """Of a study, all its tasks; else those of which a run has ended."""
+    """All tasks of a study; of a config of runs, those of which a run has ended."""
     found = {cell.task for cell in _ended(config, facts)}
     return config.study.tasks or tuple(task for task in config.tasks if task in found)
 

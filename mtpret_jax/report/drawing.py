@@ -101,7 +101,7 @@ def signed(value: float, _: int | None = None) -> str:
 
 
 def floats(values: Sequence[float | None]) -> np.ndarray:
-    """As float64, NaN for None."""
+    """Values as float64, NaN for None."""
     return np.array(values, dtype=object).astype(float)
 
 

@@ -26,18 +26,18 @@ def draws(
     resamples: int,
     seed: int,
 ) -> dict[str, np.ndarray]:
-    """As `intervals.draws`, from `<folder>/draws` where they were made before.
+    """Draws of `intervals.draws`, from `<folder>/draws` where they were made before.
 
     A file's name is the SHA-256 of all that its draws depend on; one that is damaged
     is made again.
 
     Args:
-      folder: Of the predictions that `summary` was made of.
+      folder: The folder of the predictions that `summary` was made of.
       metric: Turns a summary into values.
       summary: What `metric.summarise` made.
       groups: The group of each example, [N].
       resamples: Number of draws.
-      seed: Of the draws.
+      seed: The seed of the draws.
     """
     groups = np.asarray(groups, str)
     facts = [_METHOD, repr(metric), resamples, seed]

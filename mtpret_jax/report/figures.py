@@ -133,7 +133,7 @@ def learning_curves(
 
     Args:
       loss: `step` and `value` of each seed, by arm.
-      validation: The same for the metric.
+      validation: `step` and value of the metric of each seed, by arm.
       arms: All arms in order, for their looks.
       metric: Name of the metric.
       kept: Step and validation value of the model of each seed, by arm.

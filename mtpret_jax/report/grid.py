@@ -32,7 +32,7 @@ class Grid:
       folder: The work folder.
       config: Expanded.
       metric: The metric of the task.
-      cells: Those that have ended.
+      cells: The cells of the task that have ended.
     """
 
     folder: epath.Path
@@ -112,7 +112,7 @@ class Grid:
         }
 
     def _decisions(self, cells: comparisons.Cells) -> dict[str, Any]:
-        """Of the first seed by fraction and arm; empty unless classes are told apart.
+        """Decisions of the first seed, by fraction and arm; none but of classification.
 
         `calibration`, and `confusion` where one class excludes the others: images by
         true and likeliest class.
@@ -146,7 +146,7 @@ def one_by_one(
     """Each arm of a config of runs, with all its values less the baseline's.
 
     Args:
-      cells: Of one task, one fraction and one seed.
+      cells: The cells of one task, with one fraction and one seed.
       baseline: The arm that the others are compared with.
       runs: The `run.json` of each run, with `compute`.
     """

@@ -36,7 +36,7 @@ def of_task(
 
     Args:
       task: Its `kind`, `class_names` and `exclusive`.
-      samples: Of each arm `image`, uint8 or uint16 [n, H, W, 1], and what its kind has:
+      samples: `image` of each arm, uint8 or uint16 [n, H, W, 1], and what its kind has:
         `label`, `label_known` and `probability` [n, L];
         or `segmentation_true` and `segmentation`, int [n, H, W];
         or `box_true` [n, M, 4], `box_valid`, `box_class` [n, M], `box` [n, D, 4],
@@ -66,7 +66,7 @@ def attention(
     """One row for each arm: what spoke for its likeliest class, laid on the X-ray.
 
     Args:
-      samples: Of each arm: `image` uint8 or uint16 [n, H, W, 1], `probability` [n, L],
+      samples: `image` of each arm, uint8 or uint16 [n, H, W, 1], `probability` [n, L],
         `attention` float [n, h, w, L], at least 0.
       class_names: Names of the L classes.
       count: Pictures at most.

@@ -29,7 +29,7 @@ class Measured:
       groups: The group of each example, [N].
       summary: What the metric's `summarise` made of the records.
       values: The metric's values on all examples.
-      draws: The same values on every resample, float64 [R].
+      draws: The values on every resample, float64 [R].
     """
 
     folder: epath.Path

@@ -27,7 +27,7 @@ def render(
     Args:
       workdir: The work folder; sample pictures are read from its runs.
       report: What `contents.build` made; None and NaN are undefined.
-      template: Of the folder `templates`: the page, or one of its sections.
+      template: A file of `templates/`: the page, or one of its sections.
     """
     shown = view.View(epath.Path(workdir), report)
     return _environment().get_template(template).render(report=report, view=shown)

@@ -24,12 +24,12 @@ def calibration(
     test: measured.Measured,
     validation: epath.Path,
 ) -> dict[str, dict[str, Any]]:
-    """Of each class on test, with decisions at the threshold validation likes best.
+    """Calibration of each class on test; decisions at the best threshold of validation.
 
     Where one of two classes excludes the other, the last speaks for both.
 
     Args:
-      metric: Of the task.
+      metric: The metric of the task.
       test: The cell.
       validation: Its predictions of that split, a file as
         `measured.read_predictions` takes it.
@@ -74,11 +74,11 @@ def levels(
     """The primary value of each arm for each level of the columns that are known.
 
     Args:
-      metric: Of the task.
-      cells: By arm, all of the same examples.
+      metric: The metric of the task.
+      cells: The cell of each arm, all of the same examples.
       index: Rows of the set's index, by record of the test split; none if unknown.
       resamples: Number of draws of an interval.
-      seed: Of the draws.
+      seed: The seed of the draws.
     """
     found: dict[str, list[dict[str, Any]]] = {}
     for column in COLUMNS if index else ():

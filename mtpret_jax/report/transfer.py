@@ -73,7 +73,7 @@ def describe(
 
     Args:
       config: Expanded.
-      matrices: Those that are there, by run, as `read` gives them.
+      matrices: The matrices that are there, by run, as `read` gives them.
 
     Returns:
       Each matrix with `arm`, `fraction`, `seed`, whether it trains one task `alone` for
@@ -196,10 +196,10 @@ def forward(
     NaN where there is no control, or one of the two was not measured in time.
 
     Args:
-      matrix: Of the run.
-      alone: Of the stage 2 of each task's control, from the same start.
-      steps: Of a segment of the run.
-      steps_alone: Of a segment of the controls.
+      matrix: The matrix of the run.
+      alone: The matrix of each task's control, from the same start.
+      steps: Steps of a segment of the run.
+      steps_alone: Steps of a segment of the controls.
     """
     own = _own(matrix)
     found = {}
@@ -218,7 +218,7 @@ def forward(
 
 
 def _told(matrix: Matrix, transfer: Mapping[str, float]) -> dict[str, float]:
-    """Of the tasks that have enough positives, the same in every arm."""
+    """Transfers of the tasks with enough positives, which are alike in every arm."""
     return {t: v for t, v in transfer.items() if is_enough(matrix, t)}
 
 

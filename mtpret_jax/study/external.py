@@ -13,7 +13,7 @@ def check(config: schema.ExperimentConfig, findings: overlaps.Findings | None) -
 
     Args:
       config: Expanded.
-      findings: Of an audit of all its sets; needed where a task is held out.
+      findings: What an audit of all its sets found; needed where a task is held out.
 
     Raises:
       ValueError: If stage 1 or 2 of any run reads the set of a task held out, or an

@@ -22,10 +22,10 @@ class Cell:
     """One arm on one task, with part of the labels and one seed.
 
     Attributes:
-      arm: Of `config.study.arms`.
-      task: Of `config.study.tasks`; the run's own may be a variant of it.
-      fraction: Of the labels, (0, 1].
-      seed: From 0; the run's own is that of the config and this.
+      arm: An arm of `config.study.arms`.
+      task: A task of `config.study.tasks`; the run's own may be a variant of it.
+      fraction: The share of the labels, (0, 1].
+      seed: Number of the seed, from 0; the run's own is that of the config and this.
       run: Whose predictions are the cell's. Of another arm where the two come to the
         same: the control of a task that stage 2 did not train is arm contrastive.
     """
