@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from tfds_builders.images import content, polarity, reader
+from tfds_builders.images import content, polarity, reader, sizes
 
 FOLDERS = (
     "chest_cls",
@@ -43,7 +43,7 @@ def scores(xray: pathlib.Path) -> dict[str, dict[str, tuple[float, float]]]:
         found[folder] = {}
         for path in _pictures(xray / folder):
             image = reader.read_image(path, dtype=np.uint8)
-            small = reader.shrink(image, 128, is_mask=False)
+            small = sizes.shrink(image, 128, is_mask=False)
             pair = polarity.score(small), polarity.score(polarity.invert(small))
             found[folder][path.name] = pair
     return found

@@ -9,7 +9,7 @@ import stat
 import numpy as np
 
 from mtpret_jax.inference import predictor
-from tfds_builders.images import content, polarity, reader
+from tfds_builders.images import content, polarity, reader, sizes
 
 LONGEST_SIDE = 32_766  # pixels; OpenCV warps no longer ones
 LARGEST_FILE = 512 << 20  # bytes; the largest radiographs have a quarter
@@ -59,7 +59,7 @@ def read(picture: Picture, preparation: predictor.Preparation) -> Radiograph:
             f"a side of {max(pixels.shape)} pixels; expected at most {LONGEST_SIDE}"
         )
     height, width = pixels.shape
-    stored = reader.shrink(pixels, preparation.longest_side, is_mask=False)
+    stored = sizes.shrink(pixels, preparation.longest_side, is_mask=False)
     is_blank = content.is_blank(stored)
     if is_blank:
         warnings += (BLANK,)

@@ -10,7 +10,7 @@ import pytest
 
 import mtpret_jax
 from mtpret_jax.inference import answers, golden, loader, predictor, reading
-from tfds_builders.images import reader
+from tfds_builders.images import reader, sizes
 from tfds_builders.phantom_xray import simulator
 
 KINDS = ("classification", "segmentation", "detection", "backbone")
@@ -87,7 +87,7 @@ def test_what_training_does_to_a_picture_is_done_here(load, chest):
     """Shrunk to the stored size, fitted, normalised: by the functions of training."""
     model = load("classification")
     deep = chest.astype(np.uint16) * 257
-    stored = reader.shrink(deep, 96, is_mask=False)
+    stored = sizes.shrink(deep, 96, is_mask=False)
 
     expected, _ = model.preparation(stored)
 

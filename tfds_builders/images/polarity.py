@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tfds_builders.images import reader
+from tfds_builders.images import sizes
 
 _SIZE = 64  # longest side at which brightness is compared, pixels
 _SMALLEST = 8  # shortest side below which there is nothing to compare, pixels
@@ -77,7 +77,7 @@ def measures(image: np.ndarray) -> np.ndarray:
       float64 [4], each from -2 to 2: centre minus border, centre minus lower corners,
       middle minus flanks, bottom minus the rest. Inverting the image flips the signs.
     """
-    small = reader.shrink(image, _SIZE, is_mask=False).astype(np.float64)
+    small = sizes.shrink(image, _SIZE, is_mask=False).astype(np.float64)
     if min(small.shape) < _SMALLEST:
         return np.zeros(4)
     small = _without_frame(small)

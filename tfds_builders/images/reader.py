@@ -168,57 +168,6 @@ def encode_png(array: np.ndarray) -> bytes:
     return encoded.tobytes()
 
 
-def shrink(array: np.ndarray, longest_side: int, *, is_mask: bool) -> np.ndarray:
-    """Makes an array smaller, never larger, keeping its aspect.
-
-    Args:
-      array: uint8 or uint16 [H, W].
-      longest_side: Longest side of the result, pixels; 0 keeps the array as it is.
-      is_mask: Takes the pixel at the centre (masks) rather than the mean over the area.
-
-    Returns:
-      The same type, [h, w] with max(h, w) at most `longest_side` and at least 1.
-    """
-    height, width = array.shape
-    longest = max(height, width)
-    if longest_side <= 0 or longest <= longest_side:
-        return array
-    size = (
-        max(1, round(width * longest_side / longest)),
-        max(1, round(height * longest_side / longest)),
-    )
-    how = cv2.INTER_NEAREST_EXACT if is_mask else cv2.INTER_AREA
-    return np.asarray(cv2.resize(array, size, interpolation=how))
-
-
-def fit_region(inside: np.ndarray, height: int, width: int, *, name: str) -> np.ndarray:
-    """Brings a region to the size of its image, pixel by nearest pixel.
-
-    Args:
-      inside: bool [h, w].
-      height: Height of the image, pixels.
-      width: Width of the image, pixels.
-      name: Name of the mask's file, for the error.
-
-    Returns:
-      bool [height, width].
-
-    Raises:
-      UnreadableImage: If the aspects differ by more than a fiftieth.
-    """
-    if inside.shape == (height, width):
-        return inside
-    aspect = inside.shape[0] * width / (inside.shape[1] * height)
-    if not 0.98 < aspect < 1.02:
-        raise UnreadableImage(
-            f"the mask {name} has {inside.shape[0]} x {inside.shape[1]} pixels, "
-            f"the image {height} x {width}"
-        )
-    how = cv2.INTER_NEAREST_EXACT
-    resized = cv2.resize(inside.astype(np.uint8), (width, height), interpolation=how)
-    return np.asarray(resized) > 0
-
-
 def _content(source: epath.PathLike | bytes) -> tuple[bytes, str]:
     """Returns the bytes and the lower-case name of a file."""
     if isinstance(source, bytes):

@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 
 from tfds_builders import xray_features
-from tfds_builders.images import reader
+from tfds_builders.images import reader, sizes
+from tfds_builders.prepare import records
 from tfds_builders.releases import release
 
 _IMAGES = "images"
@@ -136,31 +137,18 @@ class Builder(release.ReleaseBuilder):
         The masks are not binary: they hold the radiograph itself, black outside the
         mandible. What is black inside is filled.
         """
-        try:
+        with records.reading(self.release, name, what="mask"):
             values = reader.read_image(self.release.root / name, dtype=np.uint16)
-        except FileNotFoundError as error:
-            if self.release.holds(name):
-                raise
-            raise reader.UnreadableImage(f"mask {name}: a dead link") from error
-        except reader.UnreadableImage as error:
-            raise reader.UnreadableImage(f"mask {name}: {error}") from error
-        lossy = name.lower().endswith(_LOSSY)
-        inside = (values > (_LOSSY_BLACK if lossy else 0)).astype(np.uint8)
-        if inside.all() or not inside.any():
-            what = "the whole image" if inside.any() else "nothing"
-            raise reader.UnreadableImage(f"mask {name} marks {what}")
-        outlines, _ = cv2.findContours(inside, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        filled = cv2.drawContours(inside, outlines, -1, 1, cv2.FILLED)
-        if filled.shape == (height, width):
-            return filled > 0
-        aspect = filled.shape[0] * width / (filled.shape[1] * height)
-        if not 0.98 < aspect < 1.02:
-            raise reader.UnreadableImage(
-                f"mask {name} has {filled.shape[0]} x {filled.shape[1]} pixels, the "
-                f"image {height} x {width}"
+            lossy = name.lower().endswith(_LOSSY)
+            inside = (values > (_LOSSY_BLACK if lossy else 0)).astype(np.uint8)
+            if inside.all() or not inside.any():
+                what = "the whole image" if inside.any() else "nothing"
+                raise reader.UnreadableImage(f"it marks {what}")
+            outlines, _ = cv2.findContours(
+                inside, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
             )
-        how = cv2.INTER_NEAREST_EXACT
-        return np.asarray(cv2.resize(filled, (width, height), interpolation=how)) > 0
+            filled = cv2.drawContours(inside, outlines, -1, 1, cv2.FILLED)
+            return sizes.fit_mask(filled > 0, height, width)
 
 
 def _natural(stem: str) -> tuple[tuple[int, int, str], ...]:

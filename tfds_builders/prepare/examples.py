@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from tfds_builders import xray_features
-from tfds_builders.images import content, reader
+from tfds_builders.images import content, reader, sizes
 from tfds_builders.prepare import records
 
 
@@ -22,8 +22,8 @@ def shrink(xray: xray_features.Xray, longest_side: int) -> xray_features.Xray:
     """
     mask = xray.mask
     if mask is not None:
-        mask = reader.shrink(mask, longest_side, is_mask=True)
-    image = reader.shrink(xray.image, longest_side, is_mask=False)
+        mask = sizes.shrink(mask, longest_side, is_mask=True)
+    image = sizes.shrink(xray.image, longest_side, is_mask=False)
     return dataclasses.replace(xray, image=image, mask=mask)
 
 

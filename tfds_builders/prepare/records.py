@@ -1,11 +1,15 @@
-"""What a set says about an image before it is loaded."""
+"""What a set says about an image before it is loaded, and how its files are read."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 from tfds_builders import xray_features
+from tfds_builders.images import reader
+from tfds_builders.sources import files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,3 +38,27 @@ class Quarantined:
 
     file: str
     reason: str
+
+
+@contextlib.contextmanager
+def reading(listing: files.Listing, name: str, *, what: str = "") -> Iterator[None]:
+    """Within, a file of a listing is read and used.
+
+    Args:
+      listing: The files that there were.
+      name: Path of the file below the folder.
+      what: What the file is, where it is not the image itself; for reasons.
+
+    Raises:
+      reader.UnreadableImage: If the file can't be read, or is a dangling link.
+      FileNotFoundError: If it has vanished since it was listed.
+    """
+    start = f"{what} {name}: " if what else ""
+    try:
+        yield
+    except FileNotFoundError as error:
+        if listing.holds(name):
+            raise
+        raise reader.UnreadableImage(f"{start}a link that leads nowhere") from error
+    except reader.UnreadableImage as error:
+        raise reader.UnreadableImage(f"{start}{error}") from error

@@ -16,8 +16,8 @@ from typing import ClassVar
 import numpy as np
 
 from tfds_builders import prepared, xray_features
-from tfds_builders.images import reader
-from tfds_builders.prepare import xray_builder
+from tfds_builders.images import reader, sizes
+from tfds_builders.prepare import records, xray_builder
 from tfds_builders.releases import download
 from tfds_builders.sources import box_formats, splits
 
@@ -172,7 +172,9 @@ class ReleaseBuilder(download.DownloadBuilder, skip_registration=True):
     def load(self, record: xray_builder.Record) -> xray_features.Xray:
         """See base class."""
         item: Item = record.source
-        image = self._read(item.image)
+        with records.reading(self.release, item.image):
+            path = self.release.root / item.image
+            image = reader.read_image(path, dtype=self.layout().dtype)
         mask = None
         if item.masks:
             mask = self.read_mask(item, *image.shape)
@@ -203,25 +205,9 @@ class ReleaseBuilder(download.DownloadBuilder, skip_registration=True):
           reader.UnreadableImage: If it can't be read, or has another aspect.
           OSError: If it has vanished since it was listed.
         """
-        try:
+        with records.reading(self.release, name, what="the mask"):
             inside = reader.read_mask(self.release.root / name) > 0
-        except FileNotFoundError as error:
-            if self.release.holds(name):
-                raise
-            raise reader.UnreadableImage(f"the mask {name} is not there") from error
-        except reader.UnreadableImage as error:
-            raise reader.UnreadableImage(f"the mask {name}: {error}") from error
-        return reader.fit_region(inside, height, width, name=name)
-
-    def _read(self, name: str) -> np.ndarray:
-        try:
-            return reader.read_image(
-                self.release.root / name, dtype=self.layout().dtype
-            )
-        except FileNotFoundError as error:
-            if self.release.holds(name):
-                raise
-            raise reader.UnreadableImage("a link that leads nowhere") from error
+            return sizes.fit_mask(inside, height, width)
 
 
 def carve_validation(found: Sequence[Item], name: str) -> Mapping[str, str]:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import cv2
 import numpy as np
 from etils import epath
 
 from tfds_builders import xray_features
-from tfds_builders.images import reader
+from tfds_builders.images import reader, sizes
 from tfds_builders.sources import files
 from tfds_builders.xray_folder import configuration
 
-_ASPECT_TOLERANCE = 0.02  # relative; rounding of a small image's side
 _THRESHOLD = 127  # of masks="threshold": half of the range of 8 bits
 
 
@@ -51,16 +49,7 @@ def read(
             mask = decode_labels(values, config.classes_of_masks(), config.mask_unknown)
         except ValueError as error:
             raise ValueError(f"{path.name}: {error}") from error
-    if mask.shape == (height, width):
-        return mask
-    aspect = (mask.shape[1] / mask.shape[0]) / (width / height)
-    if abs(aspect - 1) > _ASPECT_TOLERANCE:
-        raise reader.UnreadableImage(
-            f"the image is {width}x{height} pixels, its mask "
-            f"{mask.shape[1]}x{mask.shape[0]}"
-        )
-    fitted = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
-    return np.asarray(fitted)
+    return sizes.fit_mask(mask, height, width)
 
 
 def about(config: configuration.XrayFolderConfig, path: epath.Path) -> str:

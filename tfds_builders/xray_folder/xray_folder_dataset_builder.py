@@ -16,7 +16,7 @@ from etils import epath
 
 from tfds_builders import xray_features
 from tfds_builders.images import reader
-from tfds_builders.prepare import xray_builder
+from tfds_builders.prepare import records, xray_builder
 from tfds_builders.sources import files, tables
 from tfds_builders.xray_folder import boxes, configuration, masks, source, table
 
@@ -115,27 +115,14 @@ class Builder(xray_builder.XrayBuilder):
         """See base class."""
         config, found_in = self.builder_config, self._source
         details: _Files = record.source
-        try:
-            image = reader.read_image(
-                found_in.images.root / details.path, dtype=self.layout().dtype
-            )
-        except FileNotFoundError as error:
-            if found_in.images.holds(details.path):
-                raise
-            raise reader.UnreadableImage("a link that leads nowhere") from error
+        with records.reading(found_in.images, details.path):
+            path = found_in.images.root / details.path
+            image = reader.read_image(path, dtype=self.layout().dtype)
         mask = None
         if details.mask is not None:
-            path = found_in.masks.root / details.mask
-            try:
+            with records.reading(found_in.masks, details.mask, what="mask"):
+                path = found_in.masks.root / details.mask
                 mask = masks.read(config, path, *image.shape)
-            except FileNotFoundError as error:
-                if found_in.masks.holds(details.mask):
-                    raise
-                raise reader.UnreadableImage(
-                    f"mask {details.mask}: a link that leads nowhere"
-                ) from error
-            except reader.UnreadableImage as error:
-                raise reader.UnreadableImage(f"mask {details.mask}: {error}") from error
         if details.boxes is None:
             return xray_features.Xray(image, details.labels, mask)
         fractions, box_labels, dropped = boxes.to_fractions(details.boxes, *image.shape)

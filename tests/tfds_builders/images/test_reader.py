@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tfds_builders.images import reader
+from tfds_builders.images import reader, sizes
 
 RAMP = np.arange(12 * 16, dtype=np.uint8).reshape(12, 16)
 
@@ -152,19 +152,19 @@ def test_shrink_takes_means_of_areas_for_images_and_one_pixel_for_masks():
     image = np.array([[0, 100, 10, 10], [100, 200, 10, 10]], np.uint8)
 
     np.testing.assert_array_equal(
-        reader.shrink(image, 2, is_mask=False), np.array([[100, 10]])
+        sizes.shrink(image, 2, is_mask=False), np.array([[100, 10]])
     )
-    assert set(reader.shrink(image, 2, is_mask=True).ravel()) <= {0, 100, 200, 10}
+    assert set(sizes.shrink(image, 2, is_mask=True).ravel()) <= {0, 100, 200, 10}
 
 
 def test_shrink_keeps_the_aspect_and_never_enlarges():
-    assert reader.shrink(np.zeros((50, 100), np.uint8), 20, is_mask=False).shape == (
+    assert sizes.shrink(np.zeros((50, 100), np.uint8), 20, is_mask=False).shape == (
         10,
         20,
     )
-    assert reader.shrink(RAMP, 100, is_mask=False).shape == RAMP.shape
-    assert reader.shrink(RAMP, 0, is_mask=False).shape == RAMP.shape
-    assert reader.shrink(np.zeros((1, 99), np.uint8), 9, is_mask=False).shape == (1, 9)
+    assert sizes.shrink(RAMP, 100, is_mask=False).shape == RAMP.shape
+    assert sizes.shrink(RAMP, 0, is_mask=False).shape == RAMP.shape
+    assert sizes.shrink(np.zeros((1, 99), np.uint8), 9, is_mask=False).shape == (1, 9)
 
 
 @pytest.mark.parametrize(
@@ -202,6 +202,6 @@ def test_every_real_dicom_looks_like_its_preview(xray: pathlib.Path):
         file = xray / "dicom" / "files" / f"{preview.stem}.dcm"
         image = reader.read_image(file, dtype=np.uint8)
         shown = reader.read_image(preview, dtype=np.uint8)
-        small = reader.shrink(image, max(shown.shape), is_mask=False)
+        small = sizes.shrink(image, max(shown.shape), is_mask=False)
         similarity = np.corrcoef(small.ravel(), shown.ravel())[0, 1]
         assert similarity > 0.9, preview.name

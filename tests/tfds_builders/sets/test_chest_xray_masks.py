@@ -133,7 +133,7 @@ def test_bad_files_go_to_quarantine(prepared) -> None:
     assert "damaged" in reasons["MCUCXR_0901_0"]
     assert reasons["MCUCXR_0902_0"] == "the file is empty"
     assert "masks/MCUCXR_0903_1.png: damaged" in reasons["MCUCXR_0903_1"]
-    assert "24 x 44 pixels, the image 48 x 44" in reasons["MCUCXR_0904_1"]
+    assert "44 x 24 pixels, its image 44 x 48" in reasons["MCUCXR_0904_1"]
     assert not any("._" in name or "Thumbs" in name for name in reasons)
     assert len(reasons) == 4 + 1 + 8
 

@@ -134,8 +134,8 @@ def test_a_mask_that_does_not_fit_is_quarantined(
     made = release_check.prepare(montgomery_cxr.Builder, mine, tmp_path / "data")
 
     assert made.left_out[NAMES[1]] == (
-        f"the mask ManualMask/leftMask/{NAMES[1]}.png has 40 x 48 pixels, the image "
-        "48 x 40"
+        f"the mask ManualMask/leftMask/{NAMES[1]}.png: it has 48 x 40 pixels, "
+        "its image 40 x 48"
     )
     assert len(made.examples) == IMAGES - 1
 

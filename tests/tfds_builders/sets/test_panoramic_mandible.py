@@ -136,7 +136,7 @@ def test_bad_files_go_to_quarantine(prepared) -> None:
     assert reasons.pop("902") == "the file is empty"
     assert "marks nothing" in reasons.pop("903")
     assert "Segmentation1/904.png: damaged" in reasons.pop("904")
-    assert "has 44 x 22 pixels, the image 44 x 96" in reasons.pop("905")
+    assert "22 x 44 pixels, its image 96 x 44" in reasons.pop("905")
     assert "marks the whole image" in reasons.pop("906")
     assert set(reasons) == {"Segmentation1/990.png"}
 

@@ -61,7 +61,7 @@ def test_a_mask_of_another_size_is_fitted_and_of_another_shape_refused(
     found = masks.read(config, path, 4, 4)
 
     np.testing.assert_array_equal(found, np.kron([[0, 1], [1, 0]], np.ones((2, 2))))
-    with pytest.raises(reader.UnreadableImage, match="is 8x4 pixels, its mask 2x2"):
+    with pytest.raises(reader.UnreadableImage, match="2 x 2 pixels, its image 8 x 4"):
         masks.read(config, path, 4, 8)
 
 
