@@ -28,7 +28,7 @@ from typing import Any
 import tqdm
 
 from tfds_builders import whole
-from tfds_builders.sources import files
+from tfds_builders.sources import folders
 
 ARCHIVES = ".archives"  # holds archives until they are unpacked; builders skip it
 _BLOCK = 1 << 20  # bytes read at once
@@ -322,7 +322,7 @@ def _files(folder: pathlib.Path) -> list[pathlib.Path]:
         path
         for path in sorted(folder.rglob("*"))
         if path.is_file()
-        and not any(files.is_junk(part) for part in path.relative_to(folder).parts)
+        and not any(folders.is_junk(part) for part in path.relative_to(folder).parts)
     ]
 
 

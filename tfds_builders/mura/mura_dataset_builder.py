@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from tfds_builders import xray_features
 from tfds_builders.releases import release
-from tfds_builders.sources import files, tables
+from tfds_builders.sources import folders, tables
 
 _LABELS = ("normal", "abnormal")
 _OF_WORD = {"negative": "normal", "positive": "abnormal"}
@@ -107,7 +107,7 @@ class Builder(release.ReleaseBuilder):
     def _item(self, match: re.Match[str], table: str) -> release.Item | None:
         """The image of a row; None for a row without one."""
         study, name = match["study"], match["file"]
-        if files.is_junk(name):
+        if folders.is_junk(name):
             self.leave_out(f"{study}/{name}", "not an image but what macOS left")
             return None
         image = self.release.find(f"{study}/{name}")

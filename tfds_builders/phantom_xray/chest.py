@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from tfds_builders.phantom_xray import canvas as canvas_lib
+from tfds_builders.phantom_xray import vessels
 
 _SOFT = 2.9  # attenuation of the trunk's full depth of soft tissue
 _AIR = 0.86  # part of the depth that a full lung takes away
@@ -49,7 +50,7 @@ class Anatomy:
             fat=rng.uniform(0.03, 0.075),
             breast=float(rng.random() < 0.45) * rng.uniform(0.3, 1.0),
             gas=float(rng.random() < 0.6) * rng.uniform(0.025, 0.05),
-            vessels=_vessels(rng),
+            vessels=vessels.draw(rng),
             texture=int(rng.integers(2**31)),
         )
 
@@ -331,31 +332,3 @@ def _gases(anatomy: Anatomy, canvas: canvas_lib.Canvas) -> np.ndarray:
         )
         total += 0.9 * canvas_lib.soften(canvas.fill(bubble), 0.01 * canvas.scale)
     return total
-
-
-def _vessels(rng: np.random.Generator) -> tuple[list[np.ndarray], list[float]]:
-    """Branching lung vessels: polylines [N, 2] and their widths, units."""
-    count = 11
-    side = np.repeat([-1.0, 1.0], count)
-    angle = np.tile(np.linspace(-1.3, 1.25, count), 2) + rng.normal(0, 0.12, 2 * count)
-    reach = rng.uniform(0.15, 0.27, 2 * count)
-    way = np.stack([side * np.cos(angle), np.sin(angle)], 1)
-    across = np.stack([-way[:, 1], way[:, 0]], 1)
-    u = np.linspace(0, 1, 7)[None, :, None]
-    root = np.stack([side * 0.1, np.full(2 * count, -0.03)], 1)
-    root += rng.normal(0, 0.012, root.shape)
-    bow = rng.normal(0, 0.03, (2 * count, 1, 1))
-    lines = root[:, None] + way[:, None] * reach[:, None, None] * u
-    lines = lines + across[:, None] * (bow * u**2 + 0.004 * np.sin(9 * u + 50 * bow))
-    width = rng.uniform(0.005, 0.011, 2 * count)
-    found = [lines[:, :3], lines[:, 2:5], lines[:, 4:]]
-    sizes = [width, 0.7 * width, 0.45 * width]
-    for k in (2, 3, 4, 5):
-        turn = rng.choice([-1, 1], 2 * count) * rng.uniform(0.4, 0.9, 2 * count)
-        cos, sin = np.cos(turn)[:, None], np.sin(turn)[:, None]
-        fork = way * cos + across * sin
-        length = rng.uniform(0.04, 0.1, 2 * count)[:, None, None]
-        found.append(lines[:, k, None] + fork[:, None] * u[:, ::2] * length)
-        sizes.append(0.4 * width)
-    flat = [line for group in found for line in group]
-    return flat, np.concatenate(sizes).tolist()

@@ -10,12 +10,13 @@ from etils import epath
 from tensorflow_datasets.core import file_adapters
 
 from tfds_builders.prepare import shards
+from tfds_builders.prepare import staging as staging_lib
 
 
 def write(
     builder: Any,
     plan: Sequence[shards.Shard],
-    staging: shards.Staging,
+    staging: staging_lib.Staging,
     *,
     runner: Any = None,
     options: Any = None,
@@ -44,7 +45,7 @@ def write(
         ) from error
     todo = [shard for shard in plan if not staging.is_finished(shard.number)]
     for shard in todo:
-        staging.save_plan(shard)
+        shards.save_plan(staging.path(shard.number), shard)
     if not todo:
         return
     write_one = functools.partial(

@@ -14,6 +14,7 @@ from etils import epath
 from tfds_builders import prepared, xray_features
 from tfds_builders.images import content
 from tfds_builders.prepare import records, reports, shards
+from tfds_builders.prepare import staging as staging_lib
 from tfds_builders.sources import files
 
 
@@ -66,6 +67,16 @@ def changes(then: Mapping[str, Any], options: Mapping[str, Any]) -> str:
     )
 
 
+def check_columns(layout: xray_features.Layout) -> None:
+    """Raises ValueError if a label column is called as another of index.csv."""
+    reserved = {*prepared.INDEX_START, *prepared.INDEX_END} & {*layout.label_names}
+    if reserved:
+        raise ValueError(
+            f"Label columns may not be called {sorted(reserved)}: these are columns of "
+            f"{prepared.INDEX}. Rename them."
+        )
+
+
 def check_records(
     name: str,
     found: Mapping[str, Sequence[records.Record]],
@@ -96,7 +107,7 @@ def check_records(
 def check_splits(
     name: str,
     plan: Sequence[shards.Shard],
-    staging: shards.Staging,
+    staging: staging_lib.Staging,
     totals: reports.Totals,
 ) -> None:
     """Refuses splits of which no image can be read; they will be read again.

@@ -15,9 +15,12 @@ from typing import Any
 import tqdm
 
 from tfds_builders.prepare import shards
+from tfds_builders.prepare import staging as staging_lib
 
 
-def write(builder: Any, plan: Sequence[shards.Shard], staging: shards.Staging) -> None:
+def write(
+    builder: Any, plan: Sequence[shards.Shard], staging: staging_lib.Staging
+) -> None:
     """Writes the shards that are not finished, one after the other.
 
     Args:

@@ -11,7 +11,6 @@ import collections
 import concurrent.futures
 import contextlib
 import dataclasses
-import errno
 import functools
 import hashlib
 import json
@@ -20,18 +19,17 @@ import pickle
 import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import IO, Any
+from typing import Any
 
 from array_record.python import (
     array_record_module,  # pyright: ignore[reportAttributeAccessIssue]
 )
 from etils import epath
-from tensorflow_datasets.core import constants, file_adapters
+from tensorflow_datasets.core import file_adapters
 
 from tfds_builders.prepare import records, statistics
 
-_LOCK = "lock"
-_TEMPORARY = ".tmp"
+TEMPORARY = ".tmp"
 # Pixels of X-rays are noise to a compressor: it would save a seventh of the disk and
 # make a record four times as dear to read.
 _ARRAY_RECORD = "group_size:1,uncompressed"
@@ -89,6 +87,19 @@ class Report:
     quarantined: Sequence[records.Quarantined]
     tally: statistics.Tally
 
+    def as_json(self) -> dict[str, Any]:
+        """The report as values that JSON can hold."""
+        quarantined = [[item.file, item.reason] for item in self.quarantined]
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {**values, "quarantined": quarantined, "tally": self.tally.as_json()}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Report:
+        """Undoes `as_json`."""
+        quarantined = [records.Quarantined(*pair) for pair in values["quarantined"]]
+        tally = statistics.Tally.from_json(values["tally"])
+        return cls(**{**values, "quarantined": quarantined, "tally": tally})
+
 
 def plan(
     found: Mapping[str, Sequence[records.Record]], *, size: int
@@ -100,117 +111,6 @@ def plan(
         for start in range(0, len(list_), size)
     ]
     return [Shard(number, split, part) for number, (split, part) in enumerate(parts)]
-
-
-class Staging:
-    """The folder in which a preparation grows, until it is finished.
-
-    Attributes:
-      folder: Holds the shards of the preparation with this key; those with another
-        key are deleted.
-      file_format: Format of the files with records.
-    """
-
-    def __init__(
-        self,
-        target: epath.Path,
-        *,
-        key: str,
-        file_format: file_adapters.FileFormat,
-        keep: str = "",
-    ) -> None:
-        """Locks the folder; what is left of other preparations is thrown away.
-
-        Args:
-          target: Where the finished set is going to be.
-          key: Digest of everything that the content of the shards depends on.
-          file_format: Format of the files with records.
-          keep: Name of TFDS's own unfinished folder for this target.
-
-        Raises:
-          BlockingIOError: If another process is preparing the same set.
-        """
-        self._root = target.parent / f"{target.name}.partial"
-        self.file_format = file_format
-        self.folder = self._root / key[:32]
-        self._root.mkdir(parents=True, exist_ok=True)
-        self._lock = _lock(self._root)
-        if self._lock is not None and keep and _is_overtaken(target, keep):
-            self._root.rmtree()
-            self._lock.close()
-            raise BlockingIOError(
-                errno.EAGAIN,
-                "another process has just prepared this set; run the same again",
-                os.fspath(target),
-            )
-        for path in self._root.iterdir():
-            if path.name not in (self.folder.name, _LOCK):
-                path.rmtree()
-        if self._lock is not None:
-            # TFDS leaves folders behind when it is killed; nobody else is at work here.
-            name = f"{constants.INCOMPLETE_PREFIX}*_{target.name}"
-            for path in target.parent.glob(name):
-                if path.name != keep:
-                    path.rmtree()
-        self.folder.mkdir(exist_ok=True)
-        for path in self.folder.glob(f"*{_TEMPORARY}"):
-            path.unlink()
-
-    def path(self, shard: int) -> epath.Path:
-        """The file with the records of a shard."""
-        return self.folder / f"{shard:05d}.{self.file_format.file_suffix}"
-
-    def is_finished(self, shard: int) -> bool:
-        """Whether the shard and its report are there, and whole."""
-        if not _report_path(self.path(shard)).exists():
-            return False
-        try:
-            size, file = self.report(shard).bytes, self.path(shard)
-        except (ValueError, LookupError, TypeError, AttributeError):
-            return False  # Empty or cut short, by a crash of the machine, say.
-        return not size or (file.exists() and file.stat().length == size)
-
-    def report(self, shard: int) -> Report:
-        """What became of a finished shard."""
-        values = json.loads(_report_path(self.path(shard)).read_text())
-        return Report(
-            bytes=values["bytes"],
-            sha256=values["sha256"],
-            rows=values["rows"],
-            quarantined=[records.Quarantined(*pair) for pair in values["quarantined"]],
-            tally=statistics.Tally.from_json(values["tally"]),
-        )
-
-    def save_plan(self, shard: Shard) -> None:
-        """Puts a shard's records beside it, for another machine to write it."""
-        with _whole_file(_plan_path(self.path(shard.number))) as unfinished:
-            unfinished.write_bytes(pickle.dumps(shard))
-
-    def place(self, shard: int, target: epath.Path) -> None:
-        """Puts the records of a finished shard where they belong.
-
-        They stay here as well, as a link where the disk knows links, so that nothing
-        is lost if what comes after fails.
-        """
-        path = self.path(shard)
-        try:
-            os.link(path, target)
-        except OSError:  # In a bucket, on another disk, on one without links.
-            path.copy(target)
-
-    def forget(self, shard: int) -> None:
-        """Makes a shard unfinished."""
-        _report_path(self.path(shard)).unlink(missing_ok=True)
-
-    def release(self) -> None:
-        """Lets another process resume this preparation."""
-        if self._lock is not None:
-            self._lock.close()
-
-    def remove(self) -> None:
-        """Deletes the folder and all it holds."""
-        self._root.rmtree(missing_ok=True)
-        self.release()
 
 
 def write(
@@ -258,7 +158,7 @@ def write(
                 tally.merge(result.tally)
             done()
 
-    with _whole_file(path) as unfinished:
+    with whole_file(path) as unfinished:
         try:
             write_records(unfinished, examples(), file_format)
         except RuntimeError as error:  # So ArrayRecord tells of a full disk.
@@ -267,15 +167,9 @@ def write(
     if not rows:
         path.unlink()
         size = 0
-    content = {
-        "bytes": size,
-        "sha256": digest.hexdigest(),
-        "rows": rows,
-        "quarantined": [[item.file, item.reason] for item in quarantined],
-        "tally": tally.as_json(),
-    }
-    with _whole_file(_report_path(path)) as unfinished:
-        unfinished.write_text(json.dumps(content))
+    report = Report(size, digest.hexdigest(), rows, quarantined, tally)
+    with whole_file(report_path(path)) as unfinished:
+        unfinished.write_text(json.dumps(report.as_json()))
 
 
 def write_records(
@@ -294,20 +188,33 @@ def write_records(
     writer.close()
 
 
+def save_plan(path: epath.Path, shard: Shard) -> None:
+    """Puts a shard's records beside it, for another machine to write it.
+
+    Args:
+      path: Where the records of the shard go.
+      shard: The shard.
+    """
+    with whole_file(plan_path(path)) as unfinished:
+        unfinished.write_bytes(pickle.dumps(shard))
+
+
 def load_plan(path: epath.Path) -> Shard:
     """Reads what `save_plan` wrote.
 
     Args:
       path: Where the records of the shard go.
     """
-    return pickle.loads(_plan_path(path).read_bytes())
+    return pickle.loads(plan_path(path).read_bytes())
 
 
-def _report_path(path: epath.Path) -> epath.Path:
+def report_path(path: epath.Path) -> epath.Path:
+    """Where the report on a shard goes; `path` is that of its records."""
     return path.with_suffix(".json")
 
 
-def _plan_path(path: epath.Path) -> epath.Path:
+def plan_path(path: epath.Path) -> epath.Path:
+    """Where the plan of a shard goes; `path` is that of its records."""
     return path.with_suffix(".pickle")
 
 
@@ -340,9 +247,9 @@ def _in_order(
 
 
 @contextlib.contextmanager
-def _whole_file(path: epath.Path) -> Iterator[epath.Path]:
+def whole_file(path: epath.Path) -> Iterator[epath.Path]:
     """Yields a name to write to, which becomes `path` if all goes well."""
-    unfinished = path.parent / f"{path.name}.{uuid.uuid4().hex}{_TEMPORARY}"
+    unfinished = path.parent / f"{path.name}.{uuid.uuid4().hex}{TEMPORARY}"
     try:
         if "://" in os.fspath(path):  # Libraries that write records know no buckets.
             with tempfile.TemporaryDirectory() as folder:
@@ -357,36 +264,3 @@ def _whole_file(path: epath.Path) -> Iterator[epath.Path]:
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
-
-
-def _is_overtaken(target: epath.Path, keep: str) -> bool:
-    """Whether another process made a set after this one had begun to."""
-    mine = target.parent / keep
-    if not mine.exists():  # Who had the lock took it for one of the dead.
-        return True
-    return target.exists() and os.stat(target).st_mtime_ns > os.stat(mine).st_mtime_ns
-
-
-def _lock(folder: epath.Path) -> IO[Any] | None:
-    """Holds a lock on a folder until the file is closed or the process ends.
-
-    Returns:
-      None where there is no such thing: buckets, and systems without POSIX locks.
-    """
-    try:
-        import fcntl
-    except ImportError:
-        return None
-    if "://" in os.fspath(folder):
-        return None
-    file = (folder / _LOCK).open("w")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        file.close()
-        raise BlockingIOError(
-            error.errno,
-            "another process is preparing this set; wait until it is done",
-            os.fspath(folder),
-        ) from error
-    return file

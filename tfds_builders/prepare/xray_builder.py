@@ -21,7 +21,6 @@ from tensorflow_datasets.core import (
     example_serializer,
     file_adapters,
 )
-from tensorflow_datasets.core import splits as tfds_splits
 
 from tfds_builders import prepared, storage, xray_features
 from tfds_builders.images import polarity, reader
@@ -37,6 +36,7 @@ from tfds_builders.prepare import (
     statistics,
     tf_data,
 )
+from tfds_builders.prepare import staging as staging_lib
 from tfds_builders.sources import files
 
 Record = records.Record
@@ -72,7 +72,7 @@ class XrayBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
         """Passes `data_dir` and `config` on to TFDS; see `tfds.core.DatasetBuilder`."""
         options.setdefault("file_format", "array_record")
         super().__init__(**options)
-        self._staging: shards.Staging | None = None
+        self._staging: staging_lib.Staging | None = None
 
     @abc.abstractmethod
     def layout(self) -> xray_features.Layout:
@@ -148,12 +148,7 @@ class XrayBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
 
     def _info(self) -> tfds.core.DatasetInfo:
         layout = self.layout()
-        reserved = {*prepared.INDEX_START, *prepared.INDEX_END} & {*layout.label_names}
-        if reserved:
-            raise ValueError(
-                f"Label columns may not be called {sorted(reserved)}: these are "
-                f"columns of {prepared.INDEX}. Rename them."
-            )
+        checks.check_columns(layout)
         return storage.Info(
             self,
             features=xray_features.features(layout),
@@ -213,8 +208,8 @@ class XrayBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
         Raises:
           ValueError: If the set is there, made with other options or from a source
             that has changed since: TFDS would give the old one without a word.
-          OSError: If the source has gone, or the disk is full or may not be written,
-            say. What is finished is kept, and the next call resumes from there.
+          OSError: If the source has gone, the disk is full or may not be written, say;
+            finished parts are kept.
         """
         checks.refuse_stale(
             self._full_name, self.data_path, self.options(), self.fingerprint
@@ -258,7 +253,7 @@ class XrayBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
             self._full_name, found, getattr(self.builder_config, "invert", ())
         )
         fingerprint = self.fingerprint()
-        self._staging = shards.Staging(
+        self._staging = staging_lib.Staging(
             self.data_path.parent / str(self.version),
             key=self._key(fingerprint, found),
             file_format=self.info.file_format or file_adapters.DEFAULT_FILE_FORMAT,
@@ -302,7 +297,10 @@ class XrayBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
         )
 
     def _finish(
-        self, plan: Sequence[shards.Shard], staging: shards.Staging, fingerprint: str
+        self,
+        plan: Sequence[shards.Shard],
+        staging: staging_lib.Staging,
+        fingerprint: str,
     ) -> None:
         """Makes the finished shards and their reports a prepared set."""
         totals = reports.write_tables(
@@ -330,7 +328,7 @@ class XrayBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
     def _place(
         self,
         plan: Sequence[shards.Shard],
-        staging: shards.Staging,
+        staging: staging_lib.Staging,
         totals: reports.Totals,
     ) -> None:
         """Puts the shards where TFDS looks for them."""
@@ -350,4 +348,4 @@ class XrayBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
             targets = template.sharded_filepaths(num_shards=len(lengths))
             for number, target in zip(there, targets, strict=True):
                 staging.place(number, target)
-        self.info.set_splits(tfds_splits.SplitDict(infos))
+        self.info.set_splits(tfds.core.SplitDict(infos))

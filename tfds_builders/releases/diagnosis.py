@@ -22,7 +22,7 @@ from tfds_builders import xray_features
 from tfds_builders.images import content, reader
 from tfds_builders.prepare import examples, xray_builder
 from tfds_builders.releases import release, search
-from tfds_builders.sources import files
+from tfds_builders.sources import files, folders
 
 FOUND, PARTLY, MISSING = "found", "partly there", "missing"
 SAMPLE = 200  # images that are read unless all are asked for
@@ -115,7 +115,7 @@ def examine(
     mine = [one for one in archives if search.belongs(one, name, instructions)]
     unpack = f"Unpack {files.brief(mine, 5)}. " if mine else ""
     diagnosis = functools.partial(Diagnosis, name=name, archives=mine)
-    root = files.find_root(folder, builder.MARKERS, depth=search.DEPTH)
+    root = folders.find_root(folder, builder.MARKERS, depth=search.DEPTH)
     if root is None:
         partial = search.partial(folder, builder.MARKERS, taken)
         return diagnosis(

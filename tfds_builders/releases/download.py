@@ -11,7 +11,7 @@ import tensorflow_datasets as tfds
 from etils import epath
 
 from tfds_builders.prepare import digests, xray_builder
-from tfds_builders.sources import files
+from tfds_builders.sources import files, folders
 
 _TABLES = (".csv", ".json", ".txt", ".xml", ".xlsx")
 _SMALL = 1 << 26  # bytes; of larger tables both ends are read, as of images
@@ -59,7 +59,7 @@ class DownloadBuilder(xray_builder.XrayBuilder, skip_registration=True):
     RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First release."}
     BUILDER_CONFIGS: ClassVar[Sequence[ReleaseConfig]] = standard_configs(ReleaseConfig)
 
-    # Patterns of names that lie in the root; see `files.find_root`.
+    # Patterns of names that lie in the root; see `folders.find_root`.
     MARKERS: ClassVar[tuple[str, ...]]
     # Patterns of what in the root belongs to the set, where other sets may lie beside
     # it; empty for all. The rest is neither listed nor part of the fingerprint.
@@ -100,11 +100,11 @@ class DownloadBuilder(xray_builder.XrayBuilder, skip_registration=True):
           FileNotFoundError: If it is not found; says how to get it.
         """
         is_there = self.folder.is_dir()
-        root = files.find_root(self.folder, self.MARKERS) if is_there else None
+        root = folders.find_root(self.folder, self.MARKERS) if is_there else None
         if root is None:
             raise FileNotFoundError(
                 f"{self.name}: not found in {str(self.folder)!r}, nor up to three "
-                f"levels below it: {files.told(self.MARKERS)}. {self.how_to_get}"
+                f"levels below it: {folders.told(self.MARKERS)}. {self.how_to_get}"
             )
         return files.list_files(root, self.OWN)
 

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 from etils import epath
 
 from tfds_builders.releases import release
-from tfds_builders.sources import files
+from tfds_builders.sources import folders
 
 DEPTH = 3  # levels below the folder at which a release, or its archive, may lie
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".gz", ".7z", ".rar")
@@ -19,7 +19,7 @@ def roots(
     builders: Iterable[type[release.ReleaseBuilder]], folder: epath.Path
 ) -> set[epath.Path]:
     """Folders of the sets that lie in a folder with all that marks them."""
-    found = (files.find_root(folder, b.MARKERS, depth=DEPTH) for b in builders)
+    found = (folders.find_root(folder, b.MARKERS, depth=DEPTH) for b in builders)
     return {root for root in found if root is not None}
 
 
@@ -29,8 +29,8 @@ def packed(folder: epath.Path) -> list[str]:
     Those beside a folder of the same name are taken to be unpacked.
     """
     found = []
-    for place in files.folders(folder, DEPTH):
-        there = {path.name for path in files.entries(place)}
+    for place in folders.walk(folder, DEPTH):
+        there = {path.name for path in folders.entries(place)}
         for name in sorted(there):
             if name.lower().endswith(_ARCHIVES) and _stem(name) not in there:
                 found.append((place / name).relative_to(folder).as_posix())
@@ -49,13 +49,13 @@ def partial(
     ]
     telling = [marker for marker in telling if marker]
     best: tuple[list[str], str] = (list(markers), "")
-    for place in files.folders(folder, DEPTH):
+    for place in folders.walk(folder, DEPTH):
         if any(root == place or root in place.parents for root in taken):
             continue
-        if files.lacking(place, forbidden):
+        if folders.lacking(place, forbidden):
             continue
-        lacking = files.lacking(place, markers)
-        if len(lacking) < len(best[0]) and files.lacking(place, telling) != telling:
+        lacking = folders.lacking(place, markers)
+        if len(lacking) < len(best[0]) and folders.lacking(place, telling) != telling:
             best = (lacking, str(place))
     lacking, place = best
     if 2 * len(lacking) > len(markers) or len(lacking) == len(markers):

@@ -11,7 +11,7 @@ from typing import ClassVar
 from tfds_builders import xray_features
 from tfds_builders.releases import release
 from tfds_builders.rsna_bone_age import workbook
-from tfds_builders.sources import files, tables
+from tfds_builders.sources import files, folders, tables
 
 # Patterns of the names of each split's table, the best first.
 _TABLES = {
@@ -159,11 +159,11 @@ class Builder(release.ReleaseBuilder):
         root = self.release.root
         if root == self.folder:
             return
-        for place in files.entries(root.parent):
+        for place in folders.entries(root.parent):
             if place == root:
                 continue
-            there = [place, *(files.entries(place) if place.is_dir() else [])]
-            is_copy = place.is_dir() and not files.lacking(place, self.MARKERS)
+            there = [place, *(folders.entries(place) if place.is_dir() else [])]
+            is_copy = place.is_dir() and not folders.lacking(place, self.MARKERS)
             if is_copy or not any(_split(path.stem) == split for path in there):
                 continue
             raise FileNotFoundError(

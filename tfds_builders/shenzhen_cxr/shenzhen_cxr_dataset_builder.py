@@ -13,7 +13,7 @@ from etils import epath
 
 from tfds_builders import xray_features
 from tfds_builders.releases import release, tuberculosis
-from tfds_builders.sources import files
+from tfds_builders.sources import files, folders
 
 _LUNG = "lung"
 _MASK_SUFFIX = "_mask"
@@ -87,14 +87,14 @@ class Builder(tuberculosis.TuberculosisBuilder):
 
     def _beside(self, root: epath.Path) -> Iterator[epath.Path]:
         """Yields files of masks below the folder given that are in no other release."""
-        for place in files.folders(self.folder, _DEPTH):
+        for place in folders.walk(self.folder, _DEPTH):
             if place in (self.folder, root) or root in place.parents:
                 continue
-            near = [*files.entries(place), *files.entries(place.parent)]
+            near = [*folders.entries(place), *folders.entries(place.parent)]
             # The set chest_xray_masks has its own.
             if any(path.name.lower() == "cxr_png" for path in near):
                 continue
-            for path in files.entries(place):
+            for path in folders.entries(place):
                 if _MASK.fullmatch(path.name) and path.exists():
                     yield path
 

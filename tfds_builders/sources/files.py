@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import difflib
 import errno
@@ -17,12 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from etils import epath
 
 from tfds_builders import whole
-from tfds_builders.sources import identities
-
-_MANY = 1000  # folders in one that holds patients or studies, not releases
-_PICTURES = (".png", ".jpg", ".jpeg", ".dcm", ".tif", ".tiff", ".bmp")
-_JUNK = ("__MACOSX", "Thumbs.db", "desktop.ini")
-
+from tfds_builders.sources import folders, identities
 
 NOT_REGULAR = -2  # in place of the size of a pipe, a device or a socket
 
@@ -112,106 +106,6 @@ class Listing:
             if found:
                 return sorted(found, key=lambda name: (name.count("/"), name))
         return []
-
-
-def find_root(
-    folder: epath.Path, markers: Sequence[str], *, depth: int = 3
-) -> epath.Path | None:
-    """The folder, at most `depth` levels down, in which every marker lies.
-
-    Archives are unpacked with one, two or no folders around their content. Of several
-    such folders the highest is taken, then the first by name: mirrors nest copies.
-
-    Args:
-      folder: Where to look; it may be the root itself.
-      markers: Patterns (`*`, `?`; case does not matter) of names of files or folders,
-        or of paths such as "train/normal"; alternatives are separated by "|". One that
-        starts with "!" must not lie there.
-      depth: Levels to go down.
-    """
-    for candidate in folders(folder, depth):
-        if not lacking(candidate, markers):
-            return candidate
-    return None
-
-
-def folders(folder: epath.Path, depth: int) -> Iterator[epath.Path]:
-    """Yields a folder and those below it, at most `depth` levels down, highest first.
-
-    What has the suffix of an image is not a folder. Below a folder of very many
-    folders, which hold studies, nothing is looked for.
-    """
-    level = [folder]
-    for remaining in range(depth, -1, -1):
-        below: list[epath.Path] = []
-        for candidate in level:
-            yield candidate
-            there = [
-                path
-                for path in (entries(candidate) if remaining else [])
-                if path.suffix.lower() not in _PICTURES and path.is_dir()
-            ]
-            if len(there) <= _MANY:
-                below.extend(there)
-        level = below
-
-
-def lacking(folder: epath.Path, markers: Sequence[str]) -> list[str]:
-    """The markers, as those of `find_root`, that do not lie in a folder."""
-    there = entries(folder)
-    return [
-        marker
-        for marker in markers
-        if marker.startswith("!")
-        == any(
-            _holds(there, pattern)
-            for pattern in marker.removeprefix("!").lower().split("|")
-        )
-    ]
-
-
-def told(markers: Iterable[str]) -> str:
-    """Markers, as those of `find_root`, for people to read."""
-    return ", ".join(
-        f"no {marker[1:]}" if marker.startswith("!") else marker for marker in markers
-    )
-
-
-def entries(folder: epath.Path) -> list[epath.Path]:
-    """What lies in a folder, by name, without what systems leave behind.
-
-    Raises:
-      ValueError: If the folder may not be read.
-    """
-    with _readable(folder):
-        there = sorted(folder.iterdir())
-    return [path for path in there if not is_junk(path.name)]
-
-
-@contextlib.contextmanager
-def _readable(folder: epath.Path) -> Iterator[None]:
-    """Says whose permission is missing."""
-    try:
-        yield
-    except PermissionError as error:
-        raise ValueError(
-            f"The folder {str(folder)!r} may not be read: {error.strerror}. Change who "
-            "may, or move it away."
-        ) from error
-
-
-def _holds(there: Sequence[epath.Path], pattern: str) -> bool:
-    """Whether one of the paths, or what lies below it, fits a pattern."""
-    first, _, rest = pattern.partition("/")
-    fitting = [path for path in there if fnmatch.fnmatch(path.name.lower(), first)]
-    if not rest:
-        return bool(fitting)
-    return any(path.is_dir() and _holds(entries(path), rest) for path in fitting)
-
-
-def is_junk(name: str) -> bool:
-    """Whether systems leave such a file or folder behind."""
-    return name.startswith(".") or name in _JUNK
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -342,13 +236,13 @@ def _there(
 ) -> Iterator[tuple[str, bool, Callable[[], int]]]:
     """Yields name, whether it is a folder, and size of what lies in a folder."""
     if "://" in os.fspath(folder):
-        for path in entries(folder):
+        for path in folders.entries(folder):
             yield path.name, path.is_dir(), functools.partial(_size, path)
         return
     # A path object for each of a hundred thousand files would take ten seconds.
-    with _readable(folder), os.scandir(folder) as found:
+    with folders.readable(folder), os.scandir(folder) as found:
         for entry in found:
-            if not is_junk(entry.name):
+            if not folders.is_junk(entry.name):
                 size = functools.partial(_local_size, entry)
                 yield entry.name, _is_folder(entry), size
 

@@ -21,7 +21,7 @@ from tensorflow_datasets.core import file_adapters
 
 from tfds_builders import prepared, xray_features
 from tfds_builders.images import reader
-from tfds_builders.prepare import shards, xray_builder
+from tfds_builders.prepare import shards, staging, xray_builder
 
 REPOSITORY = pathlib.Path(__file__).parents[3]
 SHARD = 4
@@ -299,7 +299,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: pathlib.Path):
 
 
 def test_two_processes_cannot_prepare_the_same_set(tmp_path: pathlib.Path):
-    other = shards.Staging(
+    other = staging.Staging(
         epath.Path(tmp_path) / "toy" / "t" / "1.0.0",
         key="0" * 64,
         file_format=file_adapters.FileFormat.ARRAY_RECORD,

@@ -8,7 +8,7 @@ import pytest
 from etils import epath
 
 from tfds_builders.images import reader
-from tfds_builders.sources import files
+from tfds_builders.sources import files, folders
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def test_many_pictures_hide_no_release(folder: epath.Path):
         (folder / f"{number}.png").touch()
     _fill(folder, "release/table.csv")
 
-    assert files.find_root(folder, ["table.csv"]) == folder / "release"
+    assert folders.find_root(folder, ["table.csv"]) == folder / "release"
 
 
 def test_many_folders_are_not_searched(folder: epath.Path):
@@ -35,16 +35,16 @@ def test_many_folders_are_not_searched(folder: epath.Path):
         (folder / f"patient{number}").mkdir()
     _fill(folder, "patient7/table.csv")
 
-    assert files.find_root(folder, ["table.csv"]) is None
+    assert folders.find_root(folder, ["table.csv"]) is None
 
 
 def test_a_marker_may_forbid(folder: epath.Path):
     _fill(folder, "a/Images/one.png", "a/Images/Other.png", "b/Images/one.png")
     markers = ["images/one*", "!images/other*|never"]
 
-    assert files.find_root(folder, markers) == folder / "b"
-    assert files.lacking(folder / "a", markers) == [markers[1]]
-    assert files.told(markers) == "images/one*, no images/other*|never"
+    assert folders.find_root(folder, markers) == folder / "b"
+    assert folders.lacking(folder / "a", markers) == [markers[1]]
+    assert folders.told(markers) == "images/one*, no images/other*|never"
 
 
 def test_only_what_is_own_is_listed(folder: epath.Path):
