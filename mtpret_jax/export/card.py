@@ -97,13 +97,14 @@ def _measured(workdir: pathlib.Path, run: str) -> dict[str, Any]:
     files = [f for f in ("study.json", "report.json") if (workdir / f).exists()]
     for file in files[:1]:
         with torch_layout.reading(workdir / file) as report:
-            for cell in report["cells"]:
+            tasks = report["tasks"]
+            for cell in report.get("cells", ()):  # None in those of earlier versions.
                 by_share = report["values"].get(cell["task"], {})
                 values = by_share.get(f"{cell['fraction']:g}", {}).get(cell["arm"])
                 if cell["run"] == run and values:
                     return {
                         **{"file": file, "cell": cell, "values": values},
-                        "task": report["tasks"][cell["task"]],
+                        "task": tasks[cell["task"]],
                         "split": report["split"],
                         "resamples": report["interval"]["resamples"],
                     }

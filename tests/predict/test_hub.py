@@ -147,6 +147,20 @@ def test_the_card_of_a_study_s_run_quotes_it(work_folder, tmp_path):
     assert "195 images of 122 groups" in told
 
 
+def test_the_card_says_that_a_report_of_an_earlier_version_is_not_read(
+    work_folder, tmp_path
+):
+    copy = shutil.copytree(work_folder("classification"), tmp_path / "work")
+    arm = {"run": "run", "values": {"auroc": {"value": 0.75}}}
+    old = {"split": "test", "tasks": {"task": {"arms": {"scratch": arm}}}}
+    (copy / "report.json").write_text(json.dumps(old))
+
+    hub.write(copy, "run", tmp_path / "out")
+
+    told = (tmp_path / "out" / hub.CARD).read_text()
+    assert "Not measured: report.json has no such run, or is of an earlier" in told
+
+
 def test_the_card_of_a_narrow_network_names_the_script_that_builds_it(
     work_folder, tmp_path
 ):
