@@ -41,7 +41,6 @@ from tfds_builders.sources import files
 
 Record = records.Record
 Quarantined = records.Quarantined
-
 RECORDS_PER_SHARD = 1000
 
 

@@ -126,8 +126,6 @@ def examine(
         )
     try:
         found, left_out = builder.found, builder.left_out()
-        builder.fingerprint()
-        builder.manifests()
         tried = _try_to_read(builder, images, seed)
     # What builders promise to raise about a release, and missing optional libraries.
     except (OSError, ValueError, ImportError) as error:
@@ -233,12 +231,14 @@ Tried = tuple[str, xray_builder.Record, str, bool]
 def _try_to_read(
     builder: release.ReleaseBuilder, images: int | None, seed: int
 ) -> list[Tried]:
-    """Reads images as preparation does.
+    """Does what preparation does, and reads images.
 
     Returns:
       Split and record of each image that was tried; why it can't be read, "" if it can;
       and whether it has no content.
     """
+    builder.fingerprint()
+    builder.manifests()
     by_split = builder.records()
     chosen = [(split, r) for split, part in by_split.items() for r in part]
     if images is not None and images < len(chosen):
