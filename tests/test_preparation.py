@@ -247,7 +247,8 @@ def test_a_damaged_set_is_made_anew_when_asked(folder: pathlib.Path, pattern: st
 def test_two_who_need_one_new_set_wait_for_each_other(folder: pathlib.Path):
     program = (
         "import sys, time\n"
-        "from mtpret_jax import config, preparation\n"
+        "from mtpret_jax import config\n"
+        "from mtpret_jax.experiment import preparation\n"
         "from tfds_builders.prepare import pool\n"
         "write = pool.write\n"
         "pool.write = lambda *given: (time.sleep(1), write(*given))\n"
