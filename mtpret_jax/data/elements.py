@@ -6,13 +6,13 @@ The arrays are those of the table in `mtpret_jax.types`, without the leading axi
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from mtpret_jax import config
-from mtpret_jax.data import augment, boxes, sources, transforms
+from mtpret_jax.data import augment, kinds, sources, transforms
 
 if TYPE_CHECKING:  # It imports JAX, Flax and Optax: worker processes need none.
     from mtpret_jax import types
@@ -38,7 +38,7 @@ class TaskElement:
         self._task = task
         self._mode = settings.fit
         self._statistics = statistics or _statistics(source, settings)
-        self._study = _studies(source) if task.kind == "classification" else None
+        self._study = _studies(source) if kinds.KINDS[task.kind].has_studies else None
 
     def __call__(self, record: int) -> types.Example:
         """The element of evaluation."""
@@ -83,8 +83,10 @@ class TaskElement:
             "record": example["record"],
             "example_valid": np.asarray(True),
         }
-        make_targets = _TARGETS[self._task.kind]
-        return element | make_targets(example, self._task, view.matrix, shape, whole)
+        kind = kinds.KINDS[self._task.kind]
+        return element | kind.targets(
+            example, self._task, view.matrix, shape, whole=whole
+        )
 
 
 class View:
@@ -167,64 +169,3 @@ def _read(source: sources.Source, read: Callable[[int], T], record: int) -> T:
             f"{source.name!r}."
         )
         raise
-
-
-def _classification(
-    example: types.Example,
-    task: config.TaskConfig,
-    matrix: np.ndarray,
-    shape: tuple[int, int],
-    whole: bool,
-) -> types.Example:
-    del matrix, shape, whole  # A label does not move with the picture.
-    return transforms.classification_targets(example[f"labels/{task.target}"])
-
-
-def _segmentation(
-    example: types.Example,
-    task: config.TaskConfig,
-    matrix: np.ndarray,
-    shape: tuple[int, int],
-    whole: bool,
-) -> types.Example:
-    mask = transforms.decode(example["mask"])
-    if mask.shape != shape:
-        raise ValueError(
-            f"The mask of record {example['record']} has {mask.shape} pixels, its "
-            f"image {shape}. Prepare the set again with --rebuild."
-        )
-    warped = transforms.warp_mask(mask, matrix, size=task.image_size)
-    targets = transforms.segmentation_targets(warped)
-    if whole:
-        width, height = 1 / np.diag(matrix)[:2]  # Nothing is turned here.
-        targets["pixel_size"] = np.array([height, width], np.float32)
-        targets["outside"] = transforms.count_outside(
-            mask, matrix, size=task.image_size
-        )
-    return targets
-
-
-def _detection(
-    example: types.Example,
-    task: config.TaskConfig,
-    matrix: np.ndarray,
-    shape: tuple[int, int],
-    whole: bool,
-) -> types.Example:
-    height, width = shape
-    box = boxes.warp(
-        example["box"], matrix, height=height, width=width, size=task.image_size
-    )
-    keep = boxes.area(box) > 0
-    if not whole:
-        box, keep = boxes.clip(box)
-    return boxes.pad(
-        box[keep], example["box_class"][keep], max_boxes=task.detection.max_boxes
-    )
-
-
-_TARGETS: Mapping[str, Callable[..., types.Example]] = {
-    "classification": _classification,
-    "segmentation": _segmentation,
-    "detection": _detection,
-}

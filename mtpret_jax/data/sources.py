@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import difflib
 import math
 import os
 from collections.abc import Mapping
@@ -232,59 +231,6 @@ def _pixels(stored: Any) -> np.ndarray:
     is_deep = len(content) > height * width
     dtype = np.uint16 if is_deep else np.uint8
     return np.frombuffer(content, dtype).reshape(height, width)
-
-
-def usable_records(source: Source, task: config.TaskConfig) -> np.ndarray:
-    """Records of a split that the task can learn from, int32 [records], rising.
-
-    Left out are, for classification, records whose label is wholly unknown; for
-    segmentation, those without a mask; for detection, those with unknown boxes.
-
-    Raises:
-      ValueError: If none is left, or the set has nothing for this kind of task.
-    """
-    _check_annotated(source, task)
-    is_usable = _USABLE[task.kind]
-    records = [i for i, row in enumerate(source.index) if is_usable(row, task.target)]
-    if not records:
-        raise ValueError(
-            f"Split {source.split!r} of dataset {source.name!r} has no example with "
-            f"{_WANTED[task.kind]} for a {task.kind} task "
-            f"({len(source)} records without). Give the task another dataset, or "
-            "prepare the set with these annotations."
-        )
-    return np.asarray(records, np.int32)
-
-
-_USABLE = {
-    "classification": lambda row, target: row[target] != "",
-    "segmentation": lambda row, target: row["has_mask"] in ("1", "True"),
-    "detection": lambda row, target: row["n_boxes"] != "",
-}
-_WANTED = {
-    "classification": "a known label",
-    "segmentation": "a mask",
-    "detection": "known boxes",
-}
-
-
-def _check_annotated(source: Source, task: config.TaskConfig) -> None:
-    """Raises unless the set has what this kind of task learns."""
-    if task.kind not in _USABLE:
-        raise ValueError(f"Unknown task kind {task.kind!r}. Known: {sorted(_USABLE)}.")
-    names = source.metadata
-    if task.kind == "classification" and task.target not in names.label_names:
-        known = sorted(names.label_names)
-        near = difflib.get_close_matches(task.target, known, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(
-            f"Dataset {source.name!r} has no label column {task.target!r} (a task's "
-            f"`target`); it has {known}.{hint}"
-        )
-    if task.kind == "segmentation" and not names.mask_names:
-        raise ValueError(f"Dataset {source.name!r} has no masks to segment.")
-    if task.kind == "detection" and not names.object_names:
-        raise ValueError(f"Dataset {source.name!r} has no boxes to detect.")
 
 
 def read_metadata(folder: PathLike) -> Metadata:

@@ -10,13 +10,13 @@ import collections
 import dataclasses
 import hashlib
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from mtpret_jax import config
-from mtpret_jax.data import sources
+from mtpret_jax.data import kinds, sources
 
 Row = Mapping[str, str]
 
@@ -50,9 +50,9 @@ def usable_records(
       int32 [records], rising; not empty.
 
     Raises:
-      ValueError: As `sources.usable_records`, or if all are excluded.
+      ValueError: As `kinds.usable_records`, or if all are excluded.
     """
-    records = sources.usable_records(source, task)
+    records = kinds.usable_records(source, task)
     ids = [source.index[record]["image_id"] for record in records]
     records = records[[name not in subset.excluded for name in ids]]
     if not len(records):
@@ -134,8 +134,9 @@ def _strata(
     seed: int,
 ) -> list[list[str]]:
     """The groups of each stratum, in the order that `choose` takes them."""
+    kind = kinds.KINDS[task.kind]
     labels = {
-        group: {label for record in held for label in _labels(rows[record], task)}
+        group: {label for record in held for label in kind.labels(rows[record], task)}
         for group, held in groups.items()
     }
     holders = collections.Counter(label for found in labels.values() for label in found)
@@ -153,39 +154,8 @@ def group_of(row: Row) -> str:
     return f"group {row['group']}" if row["group"] else f"image {row['image_id']}"
 
 
-def _labels(row: Row, task: config.TaskConfig) -> Iterable[str]:
-    if task.kind == "classification":
-        return row[task.target].split("|")
-    return (str(_has_boxes(row)),) if task.kind == "detection" else ("mask",)
-
-
-def _has_boxes(row: Row) -> bool:
-    return int(row["n_boxes"]) > 0
-
-
 def _rank(seed: int, dataset: str, group: str) -> str:
     return hashlib.sha256(f"{seed}|{dataset}|{group}".encode()).hexdigest()
-
-
-def positives(
-    rows: Sequence[Row],
-    records: np.ndarray,
-    task: config.TaskConfig,
-    class_names: Sequence[str],
-) -> int:
-    """How many images there are of what is rarest.
-
-    For classification those of the rarest class of `class_names`, for detection those
-    with a box, for segmentation all.
-    """
-    if task.kind == "segmentation":
-        return len(records)
-    if task.kind == "detection":
-        return sum(_has_boxes(rows[record]) for record in records)
-    images = collections.Counter(
-        label for record in records for label in _labels(rows[record], task)
-    )
-    return min(images[name] for name in class_names)
 
 
 def describe(
@@ -194,17 +164,19 @@ def describe(
     """What a report says of the labels that were used.
 
     Returns:
-      `fraction`; how many `records` and `groups`, and `positives` (as the function of
-      that name); `sha256` of the images' identifiers, a line each, in order.
+      `fraction`; how many `records` and `groups`, and `positives`, those of what is
+      rarest; `sha256` of the images' identifiers, a line each, in order.
     """
     records = usable_records(source, task, subset)
     rows = source.index
-    names = source.metadata.label_names.get(task.target, ())
+    kind = kinds.KINDS[task.kind]
+    _, names = kind.headings(task, source.metadata)
+    used = [rows[record] for record in records]
     lines = "".join(f"{rows[record]['image_id']}\n" for record in records)
     return {
         "fraction": subset.fraction,
         "records": len(records),
         "groups": len({group_of(rows[record]) for record in records}),
-        "positives": positives(rows, records, task, names),
+        "positives": kind.positives(used, task, names),
         "sha256": hashlib.sha256(lines.encode()).hexdigest(),
     }

@@ -19,6 +19,7 @@ import numpy as np
 from mtpret_jax import config as schema
 from mtpret_jax import types
 from mtpret_jax.config import rules
+from mtpret_jax.data import kinds
 from mtpret_jax.experiment import assembly, precision, workshop
 from mtpret_jax.training import sharding
 
@@ -304,24 +305,4 @@ def blank(
             arrays |= {name: image, f"{name}_statistics": statistics}
         return types.Batch(arrays, task)
     arrays |= {"image": image, "image_statistics": statistics}
-    return types.Batch(arrays | _targets(part, classes), task)
-
-
-def _targets(part: schema.TaskConfig, classes: int) -> types.Example:
-    """The targets of a batch; see `types`."""
-    batch, size = part.batch_size, part.image_size
-    if part.kind == "classification":
-        label = np.zeros((batch, classes), np.float32)
-        return {"label": label, "label_known": np.ones(label.shape, bool)}
-    if part.kind == "segmentation":
-        shape = (batch, size, size)
-        return {
-            "segmentation": np.zeros(shape, np.uint8),
-            "pixel_known": np.ones(shape, bool),
-        }
-    shape = (batch, part.detection.max_boxes)
-    return {
-        "box": np.zeros((*shape, 4), np.float32),
-        "box_class": np.zeros(shape, np.int32),
-        "box_valid": np.zeros(shape, bool),
-    }
+    return types.Batch(arrays | kinds.KINDS[part.kind].blank(part, classes), task)

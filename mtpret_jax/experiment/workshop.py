@@ -16,7 +16,7 @@ from mtpret_jax import config as schema
 from mtpret_jax import tasks, types
 from mtpret_jax.audit import exclusions, overlaps
 from mtpret_jax.config import rules
-from mtpret_jax.data import pipeline, sources, subsets
+from mtpret_jax.data import kinds, pipeline, sources, subsets
 from mtpret_jax.experiment import assembly, origin, pool, precision
 from mtpret_jax.stages import contrastive
 from mtpret_jax.training import sharding
@@ -207,26 +207,9 @@ def _check_split(shop: Workshop, name: str, split: str) -> None:
     """Refuses a split that is empty, has one class to learn, or too many boxes."""
     task = shop.config.tasks[name]
     source = shop.open_set(task.dataset, split)
-    rows = [source.index[record] for record in sources.usable_records(source, task)]
-    if task.kind == "classification" and split == "train":
-        found = {row[task.target] for row in rows}
-        if len(found) < 2:
-            raise ValueError(
-                f"config.tasks.{name}: every image of split 'train' is of class "
-                f"{sorted(found)}; at least two classes are needed to tell apart."
-            )
-    if task.kind == "detection":
-        most = max(int(row["n_boxes"]) for row in rows)
-        if most > task.detection.max_boxes:
-            raise ValueError(
-                f"config.tasks.{name}.detection.max_boxes: expected at least {most}, "
-                f"the boxes of a picture of split '{split}'; got "
-                f"{task.detection.max_boxes}."
-            )
-        if split == "train" and most == 0:
-            raise ValueError(
-                f"config.tasks.{name}: no picture of split 'train' has a box."
-            )
+    rows = [source.index[record] for record in kinds.usable_records(source, task)]
+    if refused := kinds.KINDS[task.kind].refuse(rows, task, split):
+        raise ValueError(f"config.tasks.{name}{refused}")
 
 
 def build_tasks(

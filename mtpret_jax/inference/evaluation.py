@@ -13,7 +13,7 @@ from etils import epath
 
 from mtpret_jax import config as schema
 from mtpret_jax import types
-from mtpret_jax.data import pipeline, sources
+from mtpret_jax.data import kinds, pipeline, sources
 from mtpret_jax.inference import model as model_lib
 from mtpret_jax.inference import predictor
 from mtpret_jax.metrics import intervals
@@ -63,7 +63,7 @@ def evaluate(
     _check_classes(model, settings, folder)
     made = sources.describe(folder, splits)
     source = sources.open_prepared(folder, split, splits)
-    total = len(sources.usable_records(source, settings))
+    total = len(kinds.usable_records(source, settings))
     metric = task.metric()
     mesh = sharding.make_mesh()
     batch_size = batch_size or settings.batch_size
@@ -126,15 +126,10 @@ def _check_classes(
 ) -> None:
     """Refuses a set whose numbers mean other things than the model's."""
     known = sources.read_metadata(folder)
-    found = {
-        "classification": known.label_names.get(settings.target, ()),
-        "segmentation": known.mask_names,
-        "detection": known.object_names,
-    }[settings.kind]
+    what, found = kinds.KINDS[settings.kind].headings(settings, known)
     if list(found) != model.classes:
-        of = f"label '{settings.target}'" if settings.kind == "classification" else ""
         raise ValueError(
-            f"{os.fspath(folder)}: {of or settings.kind} has the classes "
+            f"{os.fspath(folder)}: {what} has the classes "
             f"{list(found)}, the model {model.classes}; they must be the same, in the "
             "same order."
         )

@@ -7,7 +7,7 @@ the network again, without the config or the data it was trained with.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -17,7 +17,7 @@ import numpy as np
 from mtpret_jax import config as schema
 from mtpret_jax import models, tasks, types
 from mtpret_jax.config import parser, rules
-from mtpret_jax.data import transforms
+from mtpret_jax.data import kinds, transforms
 from mtpret_jax.ops import views
 from tfds_builders.images import polarity
 
@@ -270,7 +270,7 @@ def build(described: Mapping[str, Any], task: str) -> Network:
     if not task:
         return Network(body, None)
     row = task_settings(described, task)
-    names = _names(row, described["class_names"][task])
+    names = kinds.KINDS[row.kind].metadata(row, described["class_names"][task])
     dtype = jnp.dtype(settings.dtype)
     built = tasks.build_tasks({task: row}, {row.dataset: names}, dtype=dtype)
     return Network(body, built[task])
@@ -322,16 +322,6 @@ def part(tree: types.Tree, task: str) -> types.Tree:
 
 def _settings(values: Mapping[str, Any], kind: Any, path: str) -> Any:
     return parser.parse(values, kind, path, schema.CHOICES)
-
-
-def _names(row: schema.TaskConfig, found: Sequence[str]) -> dict[str, Any]:
-    """Class names under the heading by which a task of this kind asks for them."""
-    headings = {
-        "classification": {"label_names": {row.target: found}},
-        "segmentation": {"mask_names": found},
-        "detection": {"object_names": found},
-    }
-    return headings[row.kind]
 
 
 def _variables(tree: types.Tree) -> types.Variables:

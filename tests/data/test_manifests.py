@@ -11,7 +11,7 @@ import pytest
 from etils import epath
 
 from mtpret_jax import config
-from mtpret_jax.data import pipeline, sources
+from mtpret_jax.data import kinds, pipeline, sources
 from tfds_builders import prepared
 
 # Stored: train-0 to train-11, validation-0 to -6, test-0 to -3.
@@ -166,7 +166,7 @@ def test_streams_read_the_split_that_is_asked_for(folder):
     usable = {"": [0, 2, 3], "official": [i for i in range(12) if i % 4 != 2]}
 
     for manifest, expected in usable.items():
-        records = sources.usable_records(
+        records = kinds.usable_records(
             sources.open_prepared(folder, "train", manifest), task
         )
         with pipeline.eval_batches(

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from mtpret_jax import config
-from mtpret_jax.data import elements, pipeline, sources, transforms
+from mtpret_jax.data import elements, kinds, pipeline, sources, transforms
 from mtpret_jax.ops import views
 
 INPUT = config.InputConfig(threads=2, buffer=2)
@@ -164,7 +164,7 @@ def test_set_smaller_than_a_batch_is_repeated(tiny):
     (batch,) = take(stream, 1)
     assert len(batch["record"]) == 32
     assert batch["example_valid"].all()
-    usable = sources.usable_records(sources.open_prepared(tiny.folder, "train"), task)
+    usable = kinds.usable_records(sources.open_prepared(tiny.folder, "train"), task)
     assert set(batch["record"].tolist()) == set(usable.tolist())
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mtpret_jax import config
-from mtpret_jax.data import sources, transforms
+from mtpret_jax.data import kinds, sources, transforms
 
 CLASSIFICATION = config.TaskConfig(kind="classification", dataset="tiny")
 
@@ -110,7 +110,7 @@ def test_locate_finds_the_newest_version(tmp_path):
 
 def test_records_without_annotation_are_left_out(tiny):
     def usable(**task):
-        records = sources.usable_records(
+        records = kinds.usable_records(
             sources.open_prepared(tiny.folder, "train"), config.TaskConfig(**task)
         )
         assert records.dtype == np.int32
@@ -127,13 +127,13 @@ def test_records_without_annotation_are_left_out(tiny):
 def test_split_with_nothing_to_learn_is_an_error(tiny):
     task = config.TaskConfig(kind="segmentation")
     with pytest.raises(ValueError, match="'test' of dataset 'tiny_xray' has no exam"):
-        sources.usable_records(sources.open_prepared(tiny.folder, "test"), task)
+        kinds.usable_records(sources.open_prepared(tiny.folder, "test"), task)
 
 
 def test_unknown_target_suggests_the_nearest(tiny):
     task = config.TaskConfig(kind="classification", target="findings")
     with pytest.raises(ValueError, match="Did you mean 'finding'"):
-        sources.usable_records(sources.open_prepared(tiny.folder, "train"), task)
+        kinds.usable_records(sources.open_prepared(tiny.folder, "train"), task)
 
 
 @pytest.mark.parametrize("kind", ["segmentation", "detection"])
@@ -142,6 +142,6 @@ def test_set_without_this_annotation_is_an_error(tiny, tmp_path, kind):
     shutil.copytree(tiny.folder, folder)
     (folder / "metadata.json").write_text(json.dumps({"label_names": {"label": ["a"]}}))
     with pytest.raises(ValueError, match=r"has no (masks|boxes)"):
-        sources.usable_records(
+        kinds.usable_records(
             sources.open_prepared(folder, "train"), config.TaskConfig(kind=kind)
         )

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from mtpret_jax import config
-from mtpret_jax.data import pipeline, subsets
+from mtpret_jax.data import kinds, pipeline, subsets
 
 pytestmark = pytest.mark.smoke
 
@@ -209,12 +209,11 @@ def test_every_process_finds_the_same_part():
 
 def test_positives_are_the_images_of_what_is_rarest():
     rows = rows_of_patients()
-    everything = np.arange(len(rows))
     ill = sum(row["finding"] == "ill" for row in rows)
     names = ("normal", "ill")
 
     def count(kind, names=names):
-        return subsets.positives(rows, everything, make_task(kind), names)
+        return kinds.KINDS[kind].positives(rows, make_task(kind), names)
 
     assert count("classification") == ill
     assert count("classification", ("normal", "ill", "never")) == 0
