@@ -109,7 +109,7 @@ def test_a_set_that_is_not_prepared_is_named_with_its_folder(tmp_path):
     gone = {"hand": tmp_path / "gone"}
     found = message(FileNotFoundError, workshop.open_workshop, config, tmp_path, gone)
     assert f"in {tmp_path / 'gone'}: expected a prepared folder" in found
-    assert "Prepare the set first" in found
+    assert "Prepare the set, or prepare it again" in found
 
 
 def without(config: Any, *kinds: str) -> schema.ExperimentConfig:
