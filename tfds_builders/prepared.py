@@ -1,10 +1,8 @@
 """The tables of a prepared folder: its index, its splits, and what it was made from.
 
-| file               | holds                                                         |
-|--------------------|---------------------------------------------------------------|
-| `index.csv`        | a row for each record: split, place in it, labels in words    |
-| `splits/<name>.csv`| which image is in which split, in each way to split the set   |
-| `preparation.json` | what the set was made from, its counts, digests of the tables |
+- `index.csv`: a row for each record: split, place in it, labels in words.
+- `splits/<name>.csv`: which image is in which split, in each way to split the set.
+- `preparation.json`: what the set was made from, its counts, digests of the tables.
 
 All are written and read here alone. A manifest, `splits/<name>.csv`, may differ from
 the split in which an image is stored.
