@@ -43,7 +43,7 @@ def write_lock(folder: epath.Path, number: int, **changes) -> epath.Path:
 HOLDER = """
 import sys, time
 from etils import epath
-from mtpret_jax import claims
+from mtpret_jax.experiment import claims
 claim = claims.take(epath.Path(sys.argv[1]), claims.Watch())
 print("holds" if claim else "refused", flush=True)
 time.sleep(600)

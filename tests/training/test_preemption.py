@@ -79,7 +79,7 @@ with preemption.held():
 COMPILING = """
 import atexit, sys
 import jax, jax.numpy as jnp
-from mtpret_jax import command
+from mtpret_jax.cli import command
 from mtpret_jax.training import preemption
 
 def body():
