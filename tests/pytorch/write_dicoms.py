@@ -12,7 +12,7 @@ import sys
 import numpy as np
 from pydicom import uid
 
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "tfds_builders"))
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "tfds_builders/images"))
 import test_dicom_matrix as matrix  # pyright: ignore[reportMissingImports]
 
 from tfds_builders.images import reader
