@@ -309,6 +309,10 @@ def _extract(archive: pathlib.Path, folder: pathlib.Path) -> None:
         with zipfile.ZipFile(archive) as content:
             content.extractall(folder)  # which takes ".." out of names
         return
+    if not hasattr(tarfile, "data_filter"):
+        raise FetchError(
+            f"{archive} can't be unpacked safely by this Python: use 3.11.4 or newer."
+        )
     with tarfile.open(archive) as content:
         content.extractall(folder, filter="data")
         # The checksum of a compressed tar lies behind the last member.

@@ -7,6 +7,7 @@ import errno
 import hashlib
 import http.server
 import pathlib
+import tarfile
 import threading
 from collections.abc import Iterator
 
@@ -313,6 +314,18 @@ def test_no_path_leads_out(tmp_path: pathlib.Path, make):
 
     outside = set(_there(tmp_path)) - {"there/x"}
     assert all(name.startswith("there/out/") for name in outside)
+
+
+def test_a_python_that_cannot_unpack_safely_says_so(tmp_path, monkeypatch):
+    archive = tmp_path / "a.tgz"
+    with tarfile.open(archive, "w:gz"):
+        pass
+    monkeypatch.delattr(tarfile, "data_filter")
+
+    with pytest.raises(fetch.FetchError, match=r"a\.tgz can't be unpacked .* 3\.11\.4"):
+        fetch.unpack(archive, tmp_path / "out")
+
+    assert archive.exists()
 
 
 @pytest.mark.parametrize("make", [archives.zipped, archives.tarred])
