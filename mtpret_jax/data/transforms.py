@@ -88,8 +88,11 @@ def to_intensity(picture: np.ndarray) -> np.ndarray:
     return np.multiply(picture, 1.0 / RANGE[picture.dtype], dtype=np.float32)
 
 
+@functools.lru_cache(maxsize=1024)  # A set has few sizes; its views are many.
 def fit(height: int, width: int, *, size: int, mode: str) -> Fit:
     """Lays a picture of `height` by `width` pixels into a square of `size` pixels.
+
+    The matrix is shared by all who ask for the same, and not to be written to.
 
     Args:
       height: Of the stored picture, pixels.
@@ -120,6 +123,7 @@ def fit(height: int, width: int, *, size: int, mode: str) -> Fit:
             [0.0, 0.0, 1.0],
         ]
     )
+    matrix.setflags(write=False)
     content = (
         max(left, 0),
         max(top, 0),
