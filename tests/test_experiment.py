@@ -12,10 +12,11 @@ import time
 
 import numpy as np
 import pytest
+from etils import epath
 
 import mtpret_jax
 from mtpret_jax.cli import evaluate
-from mtpret_jax.experiment import workfolder
+from mtpret_jax.experiment import locks, workfolder
 from mtpret_jax.training import checkpoint
 
 REPOSITORY = pathlib.Path(__file__).parent.parent
@@ -104,8 +105,7 @@ def stop_and_find_saved(
     assert said in log.splitlines()[-1]
     saved = [path.name for path in (folder / "checkpoints").iterdir()]
     assert str(done) in saved
-    (lock,) = folder.glob("lock.*")
-    assert json.loads(lock.read_text())["released"]
+    assert not locks.is_held(epath.Path(folder))
 
 
 def assert_same_files(one: pathlib.Path, other: pathlib.Path, names: list[str]):

@@ -21,7 +21,7 @@ from ml_collections import config_flags
 
 from mtpret_jax import config as schema
 from mtpret_jax.cli import command, devices
-from mtpret_jax.experiment import claims, origin, preparation, workfolder
+from mtpret_jax.experiment import locks, origin, preparation, workfolder
 from mtpret_jax.study import plan
 from mtpret_jax.training import preemption, tracing
 
@@ -101,7 +101,7 @@ def main(arguments: list[str]) -> None:
     origin.check(config)  # Before sets are prepared, which may take hours.
     data_dir = epath.Path(str(_DATA_DIR.value)).expanduser()
     if jax.process_index() == 0:  # The others find the sets ready.
-        with claims.alone(workdir / "locks" / "preparation"):
+        with locks.alone(workdir / "locks" / "preparation"):
             folders = preparation.prepare(
                 config.datasets, data_dir, rebuild=_REBUILD.value
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -41,15 +41,12 @@ from tfds_builders import prepared, whole
 _LOG = logging.getLogger(__name__)
 
 
-def run_one(
-    shop: workshop.Workshop, name: str, go_on: Callable[[], None] = lambda: None
-) -> None:
+def run_one(shop: workshop.Workshop, name: str) -> None:
     """Takes one run from its start, or its newest checkpoint, to `run.json`.
 
     Args:
       shop: What all runs share.
       name: Of the run.
-      go_on: Called before anything is written; raises where it must not be.
 
     Raises:
       preemption.Preempted: If asked to stop; the next call goes on.
@@ -63,16 +60,11 @@ def run_one(
     try:
         state, start = _start(shop, name, stage, batches, checkpoints)
         if row.stage == "finetune" and row.finetune.frozen:
-            _measure_start(shop, name, stage, batches, None if start else state, go_on)
+            _measure_start(shop, name, stage, batches, None if start else state)
         segments = stage.segments()
         consumed = loop.batches_before(segments, start)
         streams = workshop.open_streams(shop, row, consumed)
-        go_on()
         recorder = recording.Recorder(shop, name, segments, checkpoints, start)
-
-        def hook(*step: Any) -> None:
-            go_on()
-            recorder(*step)
 
         begin, step = sharding.compile_stage(stage, shop.mesh)
         timed, step = recorder.watch(streams, step)
@@ -86,7 +78,7 @@ def run_one(
                 begin=begin,
                 step=step,
                 put=lambda batch: sharding.put(batch, shop.mesh),
-                hook=hook,
+                hook=recorder,
             )
         facts = {"seconds": time.monotonic() - began, "resumed_at": start}
         facts |= recorder.speed()
@@ -97,7 +89,6 @@ def run_one(
                 facts["frozen"] = frozen.read(_predictions(shop, name))
         if row.stage == "continual":
             state = recorder.estimator.of_all(state)
-        go_on()
         _end(shop, name, stage, state, facts)
     finally:
         if recorder is not None:
@@ -171,7 +162,6 @@ def _measure_start(
     stage: types.Stage,
     batches: Mapping[str, types.Batch],
     state: types.TrainState | None,
-    go_on: Callable[[], None],
 ) -> None:
     """Measures the run's start as it is; see `frozen`. Once, however often it stops.
 
@@ -184,7 +174,6 @@ def _measure_start(
     if state is None:
         state = _begin(shop, name, stage, batches)
     found, facts = frozen.evaluate(shop, row, state)
-    go_on()
     frozen.write(folder, found, facts)
 
 

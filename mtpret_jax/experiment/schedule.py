@@ -1,7 +1,7 @@
-"""Which run a process does next, where several share a work folder; and how long to go.
+"""Which run a process does next, where several share a work folder, and time to go.
 
-It takes the first run that has not ended, whose start is there and that nobody else
-does; waits where there is none; and takes over the run of one that died.
+It takes the first run that has not ended, whose start is there and that no other
+process does, and waits where there is none. The run of a killed process is free.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ import time
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import filelock
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
 from mtpret_jax import config as schema
 from mtpret_jax.config import budget
-from mtpret_jax.experiment import claims, one_run, workshop
+from mtpret_jax.experiment import locks, one_run, workshop
 from mtpret_jax.training import preemption
 from tfds_builders import whole
 
@@ -38,14 +39,14 @@ def do_all(shop: workshop.Workshop) -> bool:
       Exception: What the first of the runs that failed here raised, at the end.
       preemption.Preempted: If asked to stop.
     """
-    names, watch = list(shop.config.runs), claims.Watch()
+    names = list(shop.config.runs)
     failures: dict[str, Exception] = {}
     waited = False
     while True:
         preemption.check()
-        index, claim = _WAIT, None
+        index, lock = _WAIT, None
         if jax.process_index() == 0:
-            index, claim = _next(shop, failures, watch)
+            index, lock = _next(shop, failures)
         index = _agreed(index)
         if index == _DONE:
             return waited
@@ -56,9 +57,9 @@ def do_all(shop: workshop.Workshop) -> bool:
             raise failures[first]
         waited = index == _WAIT
         if waited:
-            time.sleep(claims.POLL)
+            time.sleep(locks.POLL)
             continue
-        _do(shop, names[index], claim, failures)
+        _do(shop, names[index], lock, failures)
 
 
 def tidy(shop: workshop.Workshop) -> None:
@@ -67,26 +68,22 @@ def tidy(shop: workshop.Workshop) -> None:
         folder = shop.run_folder(name)
         if not _has_ended(shop, name) or not (folder / "checkpoints").exists():
             continue
-        if jax.process_index() == 0 and (claim := claims.take(folder, claims.Watch())):
-            with claim:
+        if jax.process_index() == 0 and (lock := locks.take(folder)):
+            with lock:
                 one_run.give_back(shop, name)
 
 
 def _do(
     shop: workshop.Workshop,
     name: str,
-    claim: claims.Claim | None,
+    lock: filelock.AcquireReturnProxy | None,
     failures: dict[str, Exception],
 ) -> None:
-    """Does a run that this process has claimed, or keeps what it raised."""
-    with claim or contextlib.nullcontext():
+    """Does a run that this process has locked, or keeps what it raised."""
+    with lock or contextlib.nullcontext():
         _LOG.info("%s; next: %s", progress(shop), name)
         try:
-            one_run.run_one(shop, name, claim.check if claim else lambda: None)
-        except claims.LostError as error:
-            if jax.process_count() > 1:
-                raise
-            _LOG.warning("Run '%s' is left to another process: %s", name, error)
+            one_run.run_one(shop, name)
         except Exception as error:
             if jax.process_count() > 1:  # The others are not where this one is.
                 raise
@@ -105,9 +102,9 @@ def _agreed(index: int) -> int:
 
 
 def _next(
-    shop: workshop.Workshop, failures: Collection[str], watch: claims.Watch
-) -> tuple[int, claims.Claim | None]:
-    """The index of a run and the claim to it, or what to do instead."""
+    shop: workshop.Workshop, failures: Collection[str]
+) -> tuple[int, filelock.AcquireReturnProxy | None]:
+    """The index of a run and its lock, or what to do instead."""
     lost, left = set(failures), False
     for index, (name, row) in enumerate(shop.config.runs.items()):
         if _has_ended(shop, name):
@@ -118,12 +115,12 @@ def _next(
         left = True
         if row.init_from in shop.config.runs and not _has_ended(shop, row.init_from):
             continue
-        claim = claims.take(shop.run_folder(name), watch)
-        if claim is None:
+        lock = locks.take(shop.run_folder(name))
+        if lock is None:
             continue
         if not _has_ended(shop, name):
-            return index, claim
-        claim.release()  # It ended between the two looks.
+            return index, lock
+        lock.lock.release()  # It ended between the two looks.
     if left:
         return _WAIT, None
     return (_FAILED if lost else _DONE), None
@@ -145,7 +142,7 @@ def progress(shop: workshop.Workshop) -> str:
         if path.exists():
             ended[name] = whole.read_json(path)
     left = [name for name in runs if name not in ended]
-    workers = sum(claims.is_held(shop.run_folder(name)) for name in left)
+    workers = sum(locks.is_held(shop.run_folder(name)) for name in left)
     line = f"{shop.workdir.name}: {len(ended)} of {len(runs)} runs"
     seconds = remaining_seconds(runs, ended)
     if seconds is None:

@@ -26,7 +26,7 @@ from mtpret_jax import config as schema
 from mtpret_jax import report
 from mtpret_jax.config import budget
 from mtpret_jax.data import sources
-from mtpret_jax.experiment import claims, pool, precision, schedule, workshop
+from mtpret_jax.experiment import locks, pool, precision, schedule, workshop
 from mtpret_jax.study import external, plan
 from mtpret_jax.training import files
 from tfds_builders import whole
@@ -61,7 +61,7 @@ def run(
       FileNotFoundError: If a set is not prepared, or a start is missing.
     """
     workdir = epath.Path(workdir)
-    with claims.alone(workdir / "locks" / "start"):
+    with locks.alone(workdir / "locks" / "start"):
         findings = pool.find(config, workdir, folders)
         external.check(config, findings)
         shop = workshop.open_workshop(config, workdir, folders, findings)
@@ -74,7 +74,7 @@ def run(
         schedule.tidy(shop)
     shop = dataclasses.replace(shop, profile=profile)
     waited = not report_only and schedule.do_all(shop)
-    with claims.alone(workdir / "locks" / "report"):
+    with locks.alone(workdir / "locks" / "report"):
         if waited and _is_reported(shop):
             return whole.read_json(report_path(config, workdir))
         return _report(shop)
