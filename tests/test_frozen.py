@@ -147,12 +147,11 @@ def test_of_penalties_that_validation_likes_alike_the_largest_is_taken(monkeypat
     # Probability of the second class: right, right, wrong.
     said = {0.01: [0, 0, 1, 1], 0.1: [0.4, 0.4, 0.6, 0.6], 1.0: [1, 1, 0, 0]}
 
-    def fit(train: Any, strength: float) -> Any:
+    def fit(train: Any, feature: Any, *, strength: float) -> np.ndarray:
         second = np.asarray(said[strength], np.float32)
-        probability = np.stack([1 - second, second], axis=1)
-        return types.SimpleNamespace(predict=lambda feature: probability)
+        return np.stack([1 - second, second], axis=1)
 
-    monkeypatch.setattr(probes, "fit_linear", fit)
+    monkeypatch.setattr(probes, "linear", fit)
     monkeypatch.setattr(probes, "STRENGTHS", tuple(said))
     metric = classification.ClassificationMetric(("no", "yes"), exclusive=True)
     extractor = types.SimpleNamespace(metric=metric, records=lambda split: records)

@@ -85,7 +85,7 @@ def evaluate(
     test = extractor.records("test")
     feature = test.pop("feature")
     found = {
-        "linear": probes.fit_linear(train, strength).predict(feature),
+        "linear": probes.linear(train, feature, strength=strength),
         "knn": probes.vote(train, feature),
     }
     facts = {
@@ -154,7 +154,7 @@ def _strength(extractor: _Extractor, train: probes.Examples) -> tuple[float, str
     records = extractor.records("validation")
     scores = []
     for strength in probes.STRENGTHS:
-        probability = probes.fit_linear(train, strength).predict(records["feature"])
+        probability = probes.linear(train, records["feature"], strength=strength)
         predicted = {**records, "probability": probability}
         score = operating_points.choice(extractor.metric, predicted)
         if np.isnan(score):

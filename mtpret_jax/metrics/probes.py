@@ -6,13 +6,9 @@ Both are fitted on the host, from the same features and labels, without chance.
 from __future__ import annotations
 
 import dataclasses
-import logging
-from typing import Any
 
 import numpy as np
-from scipy import optimize, special
 
-_LOG = logging.getLogger(__name__)
 STRENGTHS = (0.001, 0.01, 0.1, 1.0)  # of the linear probe's penalty, to choose from
 STRENGTH = 0.1  # ours: where validation is too small to choose
 NEIGHBOURS = 20
@@ -73,97 +69,49 @@ class Examples:
         return self.counted.any(axis=0) & (share > 0) & (share < 1)
 
 
-@dataclasses.dataclass(frozen=True)
-class Linear:
-    """A fitted linear probe.
-
-    Attributes:
-      mean: Of the training features, float64 [D].
-      scale: Their standard deviation, 1 where it is 0, float64 [D].
-      weight: Of standardised features, the bias in the last row, float64 [D + 1, F].
-      fitted: Which F of the L labels, bool [L].
-      share: Predicted for the others, float64 [L].
-      exclusive: Whether probabilities of a row sum to 1.
-    """
-
-    mean: np.ndarray
-    scale: np.ndarray
-    weight: np.ndarray
-    fitted: np.ndarray
-    share: np.ndarray
-    exclusive: bool
-
-    def predict(self, feature: np.ndarray) -> np.ndarray:
-        """Probabilities, float32 [N, L], of features [N, D]."""
-        logits = _logits((feature - self.mean) / self.scale, self.weight)
-        squash = special.softmax if self.exclusive else _sigmoid
-        result = np.tile(self.share, (len(feature), 1))
-        result[:, self.fitted] = squash(logits, axis=1)
-        return result.astype(np.float32)
-
-
-def fit_linear(train: Examples, strength: float) -> Linear:
-    """Logistic regression on standardised features.
+def linear(train: Examples, feature: np.ndarray, *, strength: float) -> np.ndarray:
+    """Probabilities by logistic regression on standardised features.
 
     It makes least the mean cross-entropy in nats (multinomial where classes exclude
-    each other; else that of each label over the images of which it is known, summed)
-    plus `strength / 2` times the squared weights, without the bias. A label that all
-    images have, or none, is predicted by its share.
+    each other; else of each label alone, over the images of which it is known) plus
+    `strength / 2` times the squared weights, without the bias.
 
     Args:
-      train: Where some label is true of some images and false of others.
-      strength: Of the penalty, above 0.
+      train: What it is fitted on.
+      feature: Features of the images to predict, [M, D].
+      strength: Weight of the penalty, above 0.
+
+    Returns:
+      float32 [M, L]; the share in `train` of a label that all images have, or none.
     """
-    counted, fitted = train.counted, train.told_apart
+    # A second to import, and few runs need it.
+    from sklearn import linear_model, preprocessing
+
+    counted, fitted = train.counted, np.flatnonzero(train.told_apart)
     rows = counted.any(axis=1)
-    feature = np.asarray(train.feature, np.float64)[rows]
-    mean, scale = feature.mean(axis=0), feature.std(axis=0)
-    scale = np.where(scale > 0, scale, 1.0)
-    feature = (feature - mean) / scale
-    label = np.asarray(train.label, np.float64)[rows][:, fitted]
-    part = counted[rows][:, fitted]
-    part = part / part.sum(axis=0)
-    shape = (feature.shape[1] + 1, label.shape[1])
-
-    def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        weight = flat.reshape(shape)
-        logits = _logits(feature, weight)
-        if train.exclusive:
-            normal = special.logsumexp(logits, axis=1, keepdims=True)
-            loss = (part * label * (normal - logits)).sum()
-            slope = part * (np.exp(logits - normal) - label)
-        else:
-            loss = (part * (np.logaddexp(0, logits) - label * logits)).sum()
-            slope = part * (special.expit(logits) - label)
-        penalty = strength * weight
-        penalty[-1] = 0.0
-        gradient = np.vstack([feature.T @ slope, slope.sum(axis=0)]) + penalty
-        return float(loss + 0.5 * (penalty * weight).sum()), gradient.ravel()
-
-    options = {"maxiter": _LONGEST, "ftol": 1e-12, "gtol": 1e-6}
-    found: Any = optimize.minimize(
-        objective, np.zeros(shape).ravel(), jac=True, method="L-BFGS-B", options=options
+    scaler = preprocessing.StandardScaler().fit(train.feature[rows].astype(float))
+    learnt, asked = (
+        scaler.transform(np.asarray(x, float)) for x in (train.feature, feature)
     )
-    if not found.success:
-        _LOG.warning(
-            "Linear probe of strength %g: %s after %d iterations; its gradient is up "
-            "to %.1e.",
-            strength,
-            found.message,
-            found.nit,
-            np.abs(found.jac).max(),
+    result = np.tile(train.share, (len(feature), 1))
+
+    def fit(rows: np.ndarray, label: np.ndarray, strength: float) -> np.ndarray:
+        model = linear_model.LogisticRegression(
+            C=1 / (strength * rows.sum()), tol=1e-6, max_iter=_LONGEST
         )
-    weight = found.x.reshape(shape)
-    return Linear(mean, scale, weight, fitted, train.share, train.exclusive)
+        return model.fit(learnt[rows], label[rows]).predict_proba(asked)
 
-
-def _logits(feature: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    return feature @ weight[:-1] + weight[-1]
-
-
-def _sigmoid(logits: np.ndarray, axis: int) -> np.ndarray:
-    del axis  # Each label stands alone.
-    return special.expit(logits)
+    if train.exclusive:
+        # Of two classes scikit-learn has one weight, the difference of our two, whose
+        # square is twice the sum of theirs.
+        penalty = strength / 2 if len(fitted) == 2 else strength
+        label = train.label[:, fitted].argmax(axis=1)
+        result[:, fitted] = fit(rows, label, penalty)
+    else:
+        for column in fitted:
+            label = train.label[:, column] > 0
+            result[:, column] = fit(counted[:, column], label, strength)[:, 1]
+    return result.astype(np.float32)
 
 
 def vote(train: Examples, feature: np.ndarray) -> np.ndarray:
