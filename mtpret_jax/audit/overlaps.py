@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import dataclasses
 import hashlib
-import io
 import json
 import logging
 from collections.abc import Collection, Mapping, Sequence
@@ -14,9 +13,9 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from mtpret_jax.audit import copies, exclusions, nestings, relations, signatures
+from mtpret_jax.audit import copies, exclusions, findings, relations, signatures
 from tfds_builders import prepared, whole
-from tfds_builders.sources import cells, identities
+from tfds_builders.sources import identities
 
 REPORT, COPIES = "audit.json", "copies.csv"
 TRAIN = "train"
@@ -49,14 +48,14 @@ class Findings:
     """What the audit found.
 
     Attributes:
-      report: Of plain values, as `audit.json` holds it.
+      report: Counts, as `audit.json` holds them.
       excluded: Training images that are met again in evaluation.
       copies: Rows of `copies.csv`.
     """
 
-    report: dict[str, Any]
+    report: findings.Report
     excluded: list[exclusions.Exclusion]
-    copies: list[dict[str, Any]]
+    copies: list[relations.Copy]
 
 
 def key(sets: Mapping[str, Set]) -> str:
@@ -88,23 +87,20 @@ def audit(sets: Mapping[str, Set]) -> Findings:
         for name, one in sets.items()
     }
     overlapping = relations.count(records, everything)
-    report = {
-        "key": key(sets),
-        "rule": copies.RULE,
-        "sets": _describe(sets, records, builders),
-        "overlaps": overlapping,
-        "nestings": [
-            {
-                "outer": outer,
-                "inner": inner,
-                "extent": nesting.extent,
-                "copies_found": _pairs_between(overlapping, outer, inner),
-            }
-            for outer, inner, nesting in nestings.present(builders)
+    report = findings.Report(
+        key=key(sets),
+        rule=copies.RULE,
+        sets=_describe(sets, records, builders),
+        overlaps=overlapping,
+        nestings=[
+            findings.Nesting(
+                outer, inner, extent, _pairs_between(overlapping, outer, inner)
+            )
+            for outer, inner, extent in exclusions.nestings(builders)
         ],
-        "excluded": _summarise(excluded),
-        "exclusions_sha256": exclusions.digest(excluded),
-    }
+        excluded=_summarise(excluded),
+        exclusions_sha256=exclusions.digest(excluded),
+    )
     return Findings(report, excluded, relations.listed(records, twins))
 
 
@@ -117,9 +113,9 @@ def read(folder: epath.Path) -> Findings | None:
     path = folder / exclusions.FILE
     if not (folder / REPORT).exists():
         return None
-    report = whole.read_json(folder / REPORT)
+    report = findings.Report.of_json(whole.read_json(folder / REPORT))
     excluded = exclusions.parse(whole.read(path).decode()) if path.exists() else []
-    if exclusions.digest(excluded) != report["exclusions_sha256"]:
+    if exclusions.digest(excluded) != report.exclusions_sha256:
         raise ValueError(
             f"{path} was changed after the audit; its sha256 is not the one in "
             f"{REPORT}. Restore it, or use another --workdir."
@@ -127,19 +123,12 @@ def read(folder: epath.Path) -> Findings | None:
     return Findings(report, excluded, [])
 
 
-def write(folder: epath.Path, findings: Findings) -> None:
+def write(folder: epath.Path, found: Findings) -> None:
     """Writes the list, all copies and, last, the report into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    whole.write(folder / exclusions.FILE, exclusions.text(findings.excluded))
-    lines = io.StringIO()
-    columns = ["dataset", "split", "image_id"]
-    columns += [f"other_{name}" for name in columns]
-    columns += ["kind", "distance", "agreement"]
-    writer = cells.Writer(lines)
-    writer.writerow(columns)
-    writer.writerows([row[name] for name in columns] for row in findings.copies)
-    whole.write(folder / COPIES, lines.getvalue())
-    whole.write_json(folder / REPORT, findings.report)
+    whole.write(folder / exclusions.FILE, exclusions.text(found.excluded))
+    whole.write(folder / COPIES, exclusions.table(relations.Copy, found.copies))
+    whole.write_json(folder / REPORT, dataclasses.asdict(found.report))
 
 
 def _read(sets: Mapping[str, Set]) -> tuple[relations.Records, signatures.Signatures]:
@@ -233,38 +222,36 @@ def _related(
     return {image: row for image, (_, row) in best.items()}
 
 
-def _pairs_between(overlapping: list[dict[str, Any]], one: str, other: str) -> int:
+def _pairs_between(found: Sequence[findings.Overlap], one: str, other: str) -> int:
     return sum(
-        row["pairs"]
-        for row in overlapping
-        if row["kind"] != exclusions.SAME_PATIENT
-        and {row["dataset"], row["other_dataset"]} == {one, other}
+        row.pairs
+        for row in found
+        if row.kind != exclusions.SAME_PATIENT
+        and {row.dataset, row.other_dataset} == {one, other}
     )
 
 
 def _describe(
     sets: Mapping[str, Set], records: relations.Records, builders: Mapping[str, str]
-) -> dict[str, Any]:
+) -> dict[str, findings.SetCounts]:
     counts = collections.Counter(zip(records.dataset, records.split, strict=True))
-    found: dict[str, Any] = {}
+    found = {}
     for name, one in sets.items():
         manifest = prepared.read_manifest(epath.Path(one.folder), one.splits)
-        found[name] = {
-            "builder": builders[name],
-            "splits": "stored" if manifest is None else manifest.name,
-            "images": {s: n for (dataset, s), n in counts.items() if dataset == name},
-        }
+        found[name] = findings.SetCounts(
+            builder=builders[name],
+            splits="stored" if manifest is None else manifest.name,
+            images={s: n for (dataset, s), n in counts.items() if dataset == name},
+        )
     return found
 
 
-def _summarise(excluded: list[exclusions.Exclusion]) -> list[dict[str, Any]]:
+def _summarise(excluded: list[exclusions.Exclusion]) -> list[findings.Excluded]:
     """Excluded images of each set, by reason and by the set and split they copy."""
     counts = collections.Counter(
         (row.dataset, row.reason, row.other_dataset, row.other_split)
         for row in excluded
     )
-    names = ("dataset", "reason", "other_dataset", "other_split")
     return [
-        {**dict(zip(names, place, strict=True)), "images": count}
-        for place, count in sorted(counts.items())
+        findings.Excluded(*place, images) for place, images in sorted(counts.items())
     ]

@@ -9,9 +9,8 @@ import collections
 import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import Any
 
-from mtpret_jax.audit import copies, exclusions
+from mtpret_jax.audit import copies, exclusions, findings
 
 _Cell = tuple[str, str]  # set and split
 
@@ -21,10 +20,10 @@ class Records:
     """Every image of every set that is in a split, one after the other.
 
     Attributes:
-      dataset: Name of the set, of each image.
-      split: Likewise.
-      image_id: Likewise.
-      patient: Likewise, comparable between sets; "" where not known.
+      dataset: Set of each image.
+      split: Split of each image.
+      image_id: Identifier of each image.
+      patient: Patient of each image, comparable between sets; "" where not known.
     """
 
     dataset: list[str]
@@ -62,6 +61,21 @@ class Relation:
         return self.one == self.other
 
 
+@dataclasses.dataclass(frozen=True)
+class Copy:
+    """A row of `copies.csv`: two images that are copies, and how alike they are."""
+
+    dataset: str
+    split: str
+    image_id: str
+    other_dataset: str
+    other_split: str
+    other_image_id: str
+    kind: str
+    distance: int | None
+    agreement: float
+
+
 def of_copies(twins: copies.Copies) -> list[Relation]:
     """Groups of images with equal pixels, then pairs of groups that are copies."""
     members: list[list[int]] = [[] for _ in twins.first]
@@ -97,13 +111,13 @@ def of_patients(records: Records) -> list[Relation]:
     ]
 
 
-def count(records: Records, relations: Sequence[Relation]) -> list[dict[str, Any]]:
+def count(records: Records, relations: Sequence[Relation]) -> list[findings.Overlap]:
     """How many pairs of images each two splits of sets share, by kind.
 
     Images of one patient in one split of one set are not counted.
     """
-    pairs: collections.Counter[Any] = collections.Counter()
-    images: dict[Any, tuple[set[int], set[int]]] = {}
+    pairs: collections.Counter[tuple[str, _Cell, _Cell]] = collections.Counter()
+    images: dict[tuple[str, _Cell, _Cell], tuple[set[int], set[int]]] = {}
     for relation in relations:
         for a, b, ours, theirs in _between(records, relation):
             if a != b or not relation.together:
@@ -120,16 +134,7 @@ def count(records: Records, relations: Sequence[Relation]) -> list[dict[str, Any
                 left.update(ours, theirs if a == b else ())
                 right.update(theirs, ours if a == b else ())
     return [
-        {
-            "kind": kind,
-            "dataset": a[0],
-            "split": a[1],
-            "other_dataset": b[0],
-            "other_split": b[1],
-            "pairs": number,
-            "images": len(images[kind, a, b][0]),
-            "other_images": len(images[kind, a, b][1]),
-        }
+        findings.Overlap(kind, *a, *b, number, *map(len, images[kind, a, b]))
         for (kind, a, b), number in sorted(pairs.items())
     ]
 
@@ -157,17 +162,17 @@ def _by_cell(records: Records, images: Sequence[int]) -> dict[_Cell, list[int]]:
     return found
 
 
-def listed(records: Records, relations: Sequence[Relation]) -> list[dict[str, Any]]:
+def listed(records: Records, relations: Sequence[Relation]) -> list[Copy]:
     """One row for each relation; equal pictures are each listed with the first."""
     rows = []
     for relation in relations:
         partners = relation.one[1:] if relation.together else relation.other[:1]
         for image in partners:
-            row: dict[str, Any] = {}
-            for prefix, index in (("", relation.one[0]), ("other_", image)):
-                row[f"{prefix}dataset"] = records.dataset[index]
-                row[f"{prefix}split"] = records.split[index]
-                row[f"{prefix}image_id"] = records.image_id[index]
-            row["kind"], row["distance"] = relation.kind, relation.distance
-            rows.append({**row, "agreement": round(relation.agreement, 4)})
+            sides = (
+                (records.dataset[i], records.split[i], records.image_id[i])
+                for i in (relation.one[0], image)
+            )
+            agreement = round(relation.agreement, 4)
+            one, other = sides
+            rows.append(Copy(*one, *other, relation.kind, relation.distance, agreement))
     return rows

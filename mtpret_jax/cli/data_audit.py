@@ -16,7 +16,7 @@ from etils import epath
 from ml_collections import config_flags
 
 from mtpret_jax import config as schema
-from mtpret_jax.audit import overlaps, words
+from mtpret_jax.audit import overlaps
 from mtpret_jax.cli import command
 from mtpret_jax.data import sources
 
@@ -38,7 +38,7 @@ def audit(folders: Sequence[str], config: Any, data_dir: str, out: str) -> list[
     findings = overlaps.audit(sets)
     folder = epath.Path(out).expanduser()
     overlaps.write(folder, findings)
-    return [*words.lines(findings.report), f"Written to {folder}."]
+    return [*findings.report.lines(), f"Written to {folder}."]
 
 
 def _of_config(config: Any, data_dir: str) -> dict[str, overlaps.Set]:

@@ -15,7 +15,7 @@ import jax
 from etils import epath
 
 from mtpret_jax import config as schema
-from mtpret_jax.audit import exclusions, overlaps, words
+from mtpret_jax.audit import exclusions, overlaps
 from mtpret_jax.config import rules
 from mtpret_jax.data import sources
 from mtpret_jax.training import checkpoint, files
@@ -63,7 +63,7 @@ def _find(
 ) -> overlaps.Findings | None:
     kept = overlaps.read(folder)
     _check_began(folder, kept)
-    if kept is not None and kept.report["key"] == overlaps.key(sets):
+    if kept is not None and kept.report.key == overlaps.key(sets):
         return kept
     found = overlaps.audit(sets)
     if kept is not None and found.excluded != kept.excluded:
@@ -82,7 +82,7 @@ def _check_began(folder: epath.Path, kept: overlaps.Findings | None) -> None:
     path = folder / COUNTS
     if not path.exists():
         return
-    digest = None if kept is None else kept.report[_DIGEST]
+    digest = None if kept is None else kept.report.exclusions_sha256
     for name, row in whole.read_json(path).items():
         began = row.get(_DIGEST, digest)
         if row["pool"] == CLEAN and (kept is None or began != digest):
@@ -106,7 +106,7 @@ def write(
     if (findings is None and not pools) or (folder / COUNTS).exists():
         return
     if findings is not None:
-        for line in words.excluded(findings.report):
+        for line in findings.report.exclusions():
             _LOG.info("Audit: %s", line.strip())
     if jax.process_index() == 0:
         folder.mkdir(parents=True, exist_ok=True)
@@ -153,7 +153,7 @@ def _kind(
     pool = row.contrastive.pool
     if pool != CLEAN or findings is None:
         return {"pool": pool, _DIGEST: None}
-    return {"pool": pool, _DIGEST: findings.report[_DIGEST]}
+    return {"pool": pool, _DIGEST: findings.report.exclusions_sha256}
 
 
 def lineage(
@@ -185,7 +185,7 @@ def lineage(
             pools = [{**pool, "start": row.init_from} for pool in pools]
     if row.stage == "contrastive":
         kind = _kind(row, findings)
-        audit = findings.report["key"] if findings is not None else None
+        audit = findings.report.key if findings is not None else None
         pools.append({"run": run, **kind, "audit": audit})
     return pools
 

@@ -9,7 +9,7 @@ from typing import Any
 import jinja2
 from etils import epath
 
-from mtpret_jax.audit import words as audit_words
+from mtpret_jax.audit import findings
 from mtpret_jax.report import figures, sentences, view, words
 
 NOT_CLINICAL = (
@@ -44,5 +44,5 @@ def _environment() -> jinja2.Environment:
     made.filters |= {name: getattr(words, name) for name in _FILTERS}
     made.filters["json"] = lambda tree: json.dumps(tree, indent=2, ensure_ascii=False)
     made.globals |= {"words": words, "sentences": sentences, "figures": figures}
-    made.globals |= {"not_clinical": NOT_CLINICAL, "risk": audit_words.RISK}
+    made.globals |= {"not_clinical": NOT_CLINICAL, "risk": findings.RISK}
     return made

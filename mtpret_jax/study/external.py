@@ -61,15 +61,15 @@ def pretraining_sets(config: schema.ExperimentConfig) -> dict[str, str]:
 def _met_again(findings: overlaps.Findings, dataset: str, read: list[str]) -> list[str]:
     """What of a set, in any split, the training images of others hold again."""
     found = []
-    for row in findings.report["overlaps"]:
+    for row in findings.report.overlaps:
         sides = [
-            (row["dataset"], row["split"], row["images"]),
-            (row["other_dataset"], row["other_split"], row["other_images"]),
+            (row.dataset, row.split, row.images),
+            (row.other_dataset, row.other_split, row.other_images),
         ]
         for (ours, split, images), (theirs, their_split, _) in (sides, sides[::-1]):
             if ours == dataset and theirs in read and their_split == overlaps.TRAIN:
                 found.append(
-                    f"{images} of split '{split}' ({row['kind']}) in split "
+                    f"{images} of split '{split}' ({row.kind}) in split "
                     f"'{their_split}' of '{theirs}'"
                 )
     return found

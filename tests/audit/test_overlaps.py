@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import hashlib
 import json
 import os
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 from etils import epath
 
-from mtpret_jax.audit import exclusions, nestings, overlaps, signatures, words
+from mtpret_jax.audit import exclusions, overlaps, signatures
 from tfds_builders import whole
 
 Prepare = Callable[..., pathlib.Path]
@@ -85,8 +86,8 @@ def test_overlaps_are_counted_by_split_and_listed(leaky: dict[str, overlaps.Set]
     findings = overlaps.audit(leaky)
 
     counted = {
-        (row["kind"], row["split"], row["other_split"]): row["pairs"]
-        for row in findings.report["overlaps"]
+        (row.kind, row.split, row.other_split): row.pairs
+        for row in findings.report.overlaps
     }
     assert counted == {
         ("near copy", "train", "validation"): 1,
@@ -96,8 +97,8 @@ def test_overlaps_are_counted_by_split_and_listed(leaky: dict[str, overlaps.Set]
         ("same pixels", "train", "train"): 1,
     }
     assert len(findings.copies) == 5
-    assert {row["kind"] for row in findings.copies} == {"near copy", "same pixels"}
-    images = findings.report["sets"]["one"]["images"]
+    assert {row.kind for row in findings.copies} == {"near copy", "same pixels"}
+    images = findings.report.sets["one"].images
     assert images == {"train": 6, "validation": 1}
 
 
@@ -113,7 +114,7 @@ def test_copies_within_a_set_count_too(prepare: Prepare, pictures: list[np.ndarr
     findings = overlaps.audit(sets)
 
     assert [row.image_id for row in findings.excluded] == ["a.png"]
-    assert findings.report["overlaps"][0] == {
+    assert dataclasses.asdict(findings.report.overlaps[0]) == {
         "kind": "near copy",
         "dataset": "only",
         "split": "train",
@@ -171,7 +172,7 @@ def test_what_copies_an_excluded_image_is_excluded_too(
         "visit.png": ("same patient", "two", "smaller.png", "train"),
         "again.png": ("near copy", "two", "visit.png", "train"),
     }
-    lines = words.excluded(findings.report)
+    lines = findings.report.exclusions()
     assert "  two: 1, same pixels as in one train, itself excluded" in lines
 
 
@@ -363,7 +364,7 @@ def test_what_is_written_is_read_again_unless_it_was_changed(
 def test_documented_nestings_are_named_where_both_sets_are_there():
     builders = {"masks": "chest_xray_masks", "china": "shenzhen_cxr", "mine": "mura"}
 
-    found = nestings.present(builders)
+    found = exclusions.nestings(builders)
 
     assert [(outer, inner) for outer, inner, _ in found] == [("masks", "china")]
 
