@@ -46,14 +46,15 @@ ROOMS: dict[str, set[str]] = {
     "main": {"cli"},
 }
 # The same within tfds_builders; a released set is one of `sets`, a file a room.
-WRITTEN = {"xray_features", "storage", "prepared"}
+WRITTEN = {"xray_features", "storage", "prepared", "prepared_types"}
 BUILDERS_ROOMS: dict[str, set[str]] = {
     "whole": set(),
     "xray_features": set(),
+    "prepared_types": set(),
     "images": {"whole"},
     "sources": {"whole", "xray_features"},
     "storage": {"whole", "images"},
-    "prepared": {"whole", "xray_features", "images", "sources", "storage"},
+    "prepared": WRITTEN - {"prepared"} | {"whole", "images", "sources"},
     "prepare": WRITTEN | {"images", "sources"},
     "releases": WRITTEN | {"images", "sources", "prepare"},
     "sets": {"xray_features", "images", "sources", "prepare", "releases"},
@@ -101,6 +102,7 @@ BUILDERS_MAY = {
     "cv2",
     "PIL",
     "etils",
+    "filelock",
     "tqdm",
     "absl",
 }

@@ -18,12 +18,11 @@ import io
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, SupportsIndex
+from typing import Any, cast
 
-import numpy as np
 from etils import epath
 
-from tfds_builders import storage, whole, xray_features
+from tfds_builders import prepared_types, storage, whole, xray_features
 from tfds_builders.images import reader
 from tfds_builders.sources import cells
 
@@ -36,6 +35,7 @@ INDEX_START = ("split", "record", "image_id", "group")
 INDEX_END = ("has_mask", "n_boxes", *xray_features.ABOUT, "looks_inverted", "is_blank")
 
 Row = dict[str, str]
+NewRow = dict[str, str | int | float]  # before it is written
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +59,13 @@ class Manifest:
         digest = self.sha256 or hashlib.sha256(self.text().encode()).hexdigest()
         object.__setattr__(self, "sha256", digest)
 
+    @classmethod
+    def of_lists(
+        cls, name: str, version: int, shares: Mapping[str, Sequence[str]]
+    ) -> Manifest:
+        """A manifest from the identifiers of each split, as `splits` returns them."""
+        return cls(name, version, {i: s for s, ids in shares.items() for i in ids})
+
     def text(self) -> str:
         """The manifest as CSV, sorted, so that equal manifests are equal files."""
         text = io.StringIO()
@@ -73,12 +80,6 @@ class Manifest:
         return {split: counts[split] for split in SPLITS}
 
 
-def manifest(name: str, version: int, shares: Mapping[str, Sequence[str]]) -> Manifest:
-    """A manifest from lists of identifiers, as the rules of `splits` return them."""
-    split_of = {i: split for split, found in shares.items() for i in found}
-    return Manifest(name, version, split_of)
-
-
 class IndexWriter:
     """Writes index.csv to an open file of text, one shard after the other."""
 
@@ -88,7 +89,7 @@ class IndexWriter:
         self._rows.writerow(self._columns)
         self._counts: collections.Counter[str] = collections.Counter()
 
-    def add(self, split: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    def add(self, split: str, rows: Sequence[NewRow]) -> None:
         """Writes the next rows of a split; their records are numbered from 0 on."""
         for record, row in enumerate(rows, start=self._counts[split]):
             numbered = {**row, "record": record}
@@ -97,17 +98,19 @@ class IndexWriter:
 
 
 def write_preparation(
-    folder: epath.Path, content: Mapping[str, Any], manifests: Mapping[str, Manifest]
+    folder: epath.Path,
+    content: prepared_types.Content,
+    manifests: Mapping[str, Manifest],
 ) -> None:
     """Writes all but the index, which must be there, and the digests of them.
 
     Args:
       folder: The folder being prepared.
-      content: What `preparation.json` says of the source and of the images.
+      content: Entries but for those of the tables and the reader.
       manifests: The manifests by name.
     """
     (folder / MANIFESTS).mkdir(exist_ok=True)
-    known = {}
+    known: dict[str, prepared_types.ManifestEntry] = {}
     for name, one in manifests.items():
         (folder / MANIFESTS / f"{name}.csv").write_text(one.text())
         known[name] = {
@@ -116,14 +119,18 @@ def write_preparation(
             "images": one.counts(),
         }
     digest = hashlib.sha256((folder / INDEX).read_bytes()).hexdigest()
-    tables = {"index_sha256": digest, "manifests": known}
-    content = {**content, **tables, "reader": reader.VERSION}
-    (folder / PREPARATION).write_text(json.dumps(content, indent=2) + "\n")
+    whole_content: prepared_types.Preparation = {
+        **content,
+        "index_sha256": digest,
+        "manifests": known,
+        "reader": reader.VERSION,
+    }
+    (folder / PREPARATION).write_text(json.dumps(whole_content, indent=2) + "\n")
 
 
-def read_preparation(folder: whole.PathLike) -> dict[str, Any]:
+def read_preparation(folder: whole.PathLike) -> prepared_types.Preparation:
     """What `preparation.json` of a folder holds; see `read_json`."""
-    return read_json(epath.Path(folder) / PREPARATION)
+    return cast(prepared_types.Preparation, read_json(epath.Path(folder) / PREPARATION))
 
 
 def read_json(path: epath.Path) -> dict[str, Any]:
@@ -150,8 +157,7 @@ def read_manifest(folder: epath.Path, name: str = "") -> Manifest | None:
       FileNotFoundError: If the manifest's file is missing.
       ValueError: If the folder has no such manifest, or the file was changed.
     """
-    path = folder / PREPARATION
-    preparation = read_preparation(folder) if path.exists() else {}
+    preparation = _told(folder)
     known = preparation.get("manifests", {})
     if not known and not name:
         return None
@@ -179,23 +185,21 @@ def read_index(folder: epath.Path) -> list[Row]:
       ValueError: If it was changed after preparation, or the records of a stored split
         do not count up from 0.
     """
-    path = folder / PREPARATION
-    preparation = read_preparation(folder) if path.exists() else {}
-    wanted = preparation.get("index_sha256", "")  # older folders do not say it
+    wanted = _told(folder).get("index_sha256", "")  # older folders do not say it
     return list(_index(folder / INDEX, _digest(folder / INDEX, wanted)))
 
 
-def damage(folder: epath.Path, preparation: Mapping[str, Any]) -> str:
+def damage(folder: epath.Path, preparation: prepared_types.Preparation) -> str:
     """Says which table of a prepared folder is not as prepared; "" if all are."""
     known = preparation.get("manifests", {})
     digests = {f"{MANIFESTS}/{name}.csv": row["sha256"] for name, row in known.items()}
-    digests[INDEX] = preparation.get("index_sha256", "")
-    for name, digest in digests.items():
-        try:
-            if digest:
-                _digest(folder / name, digest)
-        except (FileNotFoundError, ValueError) as error:
-            return str(error).strip(". ")
+    if "index_sha256" in preparation:
+        digests[INDEX] = preparation["index_sha256"]
+    try:
+        for name, digest in digests.items():
+            _digest(folder / name, digest)
+    except (FileNotFoundError, ValueError) as error:
+        return str(error).strip(". ")
     return ""
 
 
@@ -217,13 +221,8 @@ def members(manifest: Manifest | None, rows: Sequence[Row]) -> dict[str, list[Ro
     return {split: found[split] for split in in_order(found)}
 
 
-def describe(manifest: Manifest, rows: Sequence[Row]) -> dict[str, Any]:
-    """What a report says of a manifest in use, as plain values.
-
-    Returns:
-      `name`, `version` and `sha256`; `images`: those there are of each split;
-      `groups_in_several_splits`: patients whose images are not all in one.
-    """
+def describe(manifest: Manifest, rows: Sequence[Row]) -> prepared_types.SplitsInUse:
+    """What a report says of a manifest in use."""
     found = members(manifest, rows)
     places = collections.Counter(
         group for part in found.values() for group in {row["group"] for row in part}
@@ -239,7 +238,7 @@ def describe(manifest: Manifest, rows: Sequence[Row]) -> dict[str, Any]:
 
 def data_sources(
     prepared_folder: str | os.PathLike[str], name: str = ""
-) -> dict[str, Sequence[dict[str, Any]]]:
+) -> dict[str, storage.Records]:
     """Random access to a prepared set in one of its splits; needs TFDS alone.
 
         from tfds_builders import prepared
@@ -268,35 +267,23 @@ def data_sources(
     stored = in_order(builder.info.splits)
     if chosen is None:
         return {split: storage.Records(builder, [split]) for split in stored}
-    everything = storage.Records(builder, stored)
     positions: dict[str, list[int]] = {}
     for position, row in enumerate(read_index(folder)):
         split = chosen.split_of.get(row["image_id"])
         if split is not None:
             positions.setdefault(split, []).append(position)
     return {
-        split: Part(everything, np.asarray(positions[split], np.int64))
+        split: storage.Records(builder, stored, positions=positions[split])
         for split in in_order(positions)
     }
 
 
-class Part(Sequence[dict[str, Any]]):
-    """Some examples of a source, by their positions in it, int64 [N]."""
-
-    def __init__(self, source: Sequence[Any], positions: np.ndarray) -> None:
-        self._source = source
-        self._positions = positions
-
-    def __len__(self) -> int:
-        return len(self._positions)
-
-    def __getitem__(self, record: SupportsIndex) -> Any:
-        """One example; see `tfds_builders.xray_features` for what it holds."""
-        return self._source[int(self._positions[record])]
-
-    def __getitems__(self, records: Sequence[int]) -> list[dict[str, Any]]:
-        """Many examples at once, as PyTorch's DataLoader asks for them."""
-        return [self[record] for record in records]
+def _told(folder: epath.Path) -> prepared_types.Preparation:
+    """What `preparation.json` holds; nothing where there is none."""
+    is_there = (folder / PREPARATION).exists()
+    return (
+        read_preparation(folder) if is_there else cast(prepared_types.Preparation, {})
+    )
 
 
 def _there(path: epath.Path) -> epath.Path:

@@ -46,14 +46,22 @@ class Info(tfds.core.DatasetInfo):
 
 
 class Records(Sequence[Any]):
-    """The examples of some splits, one split after the other."""
+    """The examples of some splits, one split after the other; it can be pickled."""
 
-    def __init__(self, builder: Any, splits: Sequence[str], **options: Any) -> None:
+    def __init__(
+        self,
+        builder: Any,
+        splits: Sequence[str],
+        *,
+        positions: Sequence[int] | None = None,
+        **options: Any,
+    ) -> None:
         """Opens no file yet.
 
         Args:
           builder: As `open_folder` gives it.
           splits: Their names.
+          positions: Those of the examples to keep, in this order; None for all.
           **options: Those of `as_data_source` of TFDS.
         """
         self._source = builder.as_data_source("+".join(splits), **options)
@@ -61,23 +69,29 @@ class Records(Sequence[Any]):
         lengths = (length for split in found for length in split.shard_lengths)
         self._ends = list(itertools.accumulate(lengths))
         self._paths = [os.fspath(path) for split in found for path in split.filepaths]
+        count = self._ends[-1] if self._ends else 0
+        self._positions = range(count) if positions is None else positions
 
     def __len__(self) -> int:
-        return self._ends[-1] if self._ends else 0
+        return len(self._positions)
 
     def __getitem__(self, index: SupportsIndex) -> Any:
-        """One example.
+        """One example; see `tfds_builders.xray_features` for what it holds.
 
         Raises:
           DamagedError: If it can't be read.
         """
+        place = int(self._positions[int(index)])
         try:
-            return self._source[int(index)]
+            return self._source[place]
         except Exception as error:  # Readers and decoders raise almost anything.
-            place = int(index) % max(len(self), 1)
             path = self._paths[bisect.bisect_right(self._ends, place)]
             told = f"{type(error).__name__}: {error}".partition("\n")[0][:200]
             raise whole.DamagedError(f"{path}: damaged ({told}). {AGAIN}") from error
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Any]:
+        """Many examples at once, as PyTorch's DataLoader asks for them."""
+        return [self[index] for index in indices]
 
 
 def open_folder(folder: whole.PathLike) -> Any:

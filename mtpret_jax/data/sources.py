@@ -19,7 +19,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from mtpret_jax import config
 from mtpret_jax.data import transforms
-from tfds_builders import prepared, storage
+from tfds_builders import prepared, prepared_types, storage
 
 if TYPE_CHECKING:  # It imports JAX, Flax and Optax: worker processes need none.
     from mtpret_jax import types
@@ -89,7 +89,7 @@ def open_prepared(folder: PathLike, split: str, manifest: str = "") -> Source:
     return Source(folder, split, manifest)
 
 
-def describe(folder: PathLike, manifest: str = "") -> dict[str, Any]:
+def describe(folder: PathLike, manifest: str = "") -> prepared_types.Preparation:
     """What a work folder must keep to know its data again.
 
     Returns:
@@ -126,7 +126,7 @@ class Source:
         self.split = split
         self.name = self.folder.parent.name
         self.metadata = read_metadata(self.folder)
-        self.preparation: dict[str, Any] = prepared.read_preparation(self.folder)
+        self.preparation = prepared.read_preparation(self.folder)
         storage.tell_reader(f"Dataset {self.name!r}", self.preparation)
         builder = storage.open_folder(self.folder)
         features = builder.info.features

@@ -20,7 +20,7 @@ PLAN = {
     "validation": ["train-5", "validation-6", "test-3"],
     "test": ["train-11", "validation-0"],
 }
-MIXED = prepared.manifest("mixed", 2, PLAN)
+MIXED = prepared.Manifest.of_lists("mixed", 2, PLAN)
 STORED = prepared.Manifest(
     "official",
     1,
@@ -104,7 +104,9 @@ def test_both_readers_of_manifests_agree(folder):
 def test_images_set_aside_in_preparation_are_absent(tiny, tmp_path):
     copy = tmp_path / "tiny" / "1.0.0"
     shutil.copytree(tiny.folder, copy)
-    more = prepared.manifest("more", 1, {**PLAN, "test": ["unreadable", "train-11"]})
+    more = prepared.Manifest.of_lists(
+        "more", 1, {**PLAN, "test": ["unreadable", "train-11"]}
+    )
     _write(copy, more)
 
     assert _ids(sources.open_prepared(copy, "test")) == ["train-11"]

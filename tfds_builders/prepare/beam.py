@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import functools
+import pickle
 from collections.abc import Sequence
 from typing import Any
 
 from etils import epath
-from tensorflow_datasets.core import file_adapters
 
 from tfds_builders.prepare import shards
 from tfds_builders.prepare import staging as staging_lib
@@ -23,8 +23,9 @@ def write(
 ) -> None:
     """Writes the shards that are not finished; returns when all are.
 
-    The pipeline holds names of files only: the records of a shard are read by the
-    worker that writes it. Workers must reach the source and the folder of the set.
+    The pipeline holds numbers of shards only: workers read the plan, which for a large
+    set is more than a pipeline may hold, from the folder of the set. They must reach
+    that and the source.
 
     Args:
       builder: An `xray_builder.XrayBuilder`; workers make theirs from its pickle.
@@ -43,25 +44,35 @@ def write(
             "beam_runner and beam_options need Apache Beam. Install it with: "
             "pip install '.[beam]' in a clone."
         ) from error
-    todo = [shard for shard in plan if not staging.is_finished(shard.number)]
-    for shard in todo:
-        shards.save_plan(staging.path(shard.number), shard)
+    todo = [shard.number for shard in plan if not staging.is_finished(shard.number)]
     if not todo:
         return
+    path = staging.folder / "plan.pickle"
+    path.write_bytes(pickle.dumps(plan))
+    targets = [(number, str(staging.path(number))) for number in todo]
     write_one = functools.partial(
-        _write_one, builder=builder, file_format=staging.file_format
+        _write_one,
+        plan=str(path),
+        builder=builder,
+        file_format=staging.file_format,
     )
-    paths = [str(staging.path(shard.number)) for shard in todo]
     with apache_beam.Pipeline(runner=runner, options=options) as pipeline:
         _ = (
             pipeline
-            | "Shards" >> apache_beam.Create(paths)
+            | "Shards" >> apache_beam.Create(targets)
             | "Spread" >> apache_beam.Reshuffle()
             | "Write" >> apache_beam.Map(write_one)
         )
 
 
-def _write_one(path: str, builder: Any, file_format: file_adapters.FileFormat) -> None:
+def _write_one(
+    target: tuple[int, str], plan: str, builder: Any, **options: Any
+) -> None:
     """Writes one shard; runs on a worker, which may try a shard twice."""
-    shard = shards.load_plan(epath.Path(path))
-    shards.write(epath.Path(path), shard, builder.encode, file_format=file_format)
+    number, path = target
+    shards.write(epath.Path(path), _read(plan)[number], builder.encode, **options)
+
+
+@functools.lru_cache(maxsize=1)
+def _read(plan: str) -> Sequence[shards.Shard]:
+    return pickle.loads(epath.Path(plan).read_bytes())

@@ -6,14 +6,13 @@ import collections
 import contextlib
 import fnmatch
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 from etils import epath
 
-from tfds_builders import prepared, xray_features
+from tfds_builders import prepared, prepared_types, xray_features
 from tfds_builders.images import content
-from tfds_builders.prepare import records, reports, shards
+from tfds_builders.prepare import records, reports, shards, statistics
 from tfds_builders.prepare import staging as staging_lib
 from tfds_builders.sources import files
 
@@ -21,7 +20,7 @@ from tfds_builders.sources import files
 def refuse_stale(
     name: str,
     folder: epath.Path,
-    options: Mapping[str, Any],
+    options: Mapping[str, prepared_types.Json],
     fingerprint: Callable[[], str],
 ) -> None:
     """Refuses to take a prepared set for one that it is not.
@@ -36,8 +35,7 @@ def refuse_stale(
       ValueError: If the folder was prepared with other options, or its source has
         changed since. A source that is gone is not a difference.
     """
-    path = folder / prepared.PREPARATION
-    if not path.exists():
+    if not (folder / prepared.PREPARATION).exists():
         return
     then = prepared.read_preparation(folder)
     difference = changes(then, options)
@@ -51,7 +49,9 @@ def refuse_stale(
         )
 
 
-def changes(then: Mapping[str, Any], options: Mapping[str, Any]) -> str:
+def changes(
+    then: prepared_types.Preparation, options: Mapping[str, prepared_types.Json]
+) -> str:
     """How options differ from those that a set was prepared with; "" if they do not.
 
     Args:
@@ -90,13 +90,23 @@ def check_records(
       invert: Patterns of the image_ids of images to turn around.
 
     Raises:
-      ValueError: If there are none, if two have one image_id, or if a pattern names no
-        image.
+      ValueError: If there are none, if two have one image_id, if a pattern names no
+        image, or if the option is a lone string.
     """
     if not found:
         raise ValueError(f"{name}: no images.")
     ids = collections.Counter(r.image_id for part in found.values() for r in part)
-    _check_names(invert, ids, name)
+    if isinstance(invert, str):
+        raise ValueError(
+            f"{name}: option `invert` must be a list of image_ids, got {invert!r}."
+        )
+    for pattern in invert:
+        if not fnmatch.filter(ids, pattern):
+            raise ValueError(
+                f"{name}: no image is called {pattern!r}, which option `invert` "
+                f"names. There are: {files.brief(ids, 3)}."
+                f"{files.nearest(pattern, ids)}"
+            )
     (image_id, count), *_ = ids.most_common(1)
     if count > 1:
         raise ValueError(
@@ -150,7 +160,7 @@ def check_content(
     images = sum(totals.counts().values())
     if problem := content.problem(totals.blank, images, totals.a_blank):
         raise ValueError(f"{name}: {problem}")
-    if totals.tally.is_only_background():
+    if statistics.is_only_background(totals.tally):
         classes = " or ".join(map(repr, layout.mask_names))
         raise ValueError(
             f"{name}: no mask of the training split has a pixel of {classes}. "
@@ -158,31 +168,6 @@ def check_content(
         )
 
 
-def _check_names(patterns: Sequence[str], image_ids: Iterable[str], place: str) -> None:
-    """Refuses patterns that name no image.
-
-    Args:
-      patterns: Patterns as those of `polarity.is_named`.
-      image_ids: The image_ids of all images.
-      place: Whose option it is, for errors.
-
-    Raises:
-      ValueError: If a pattern names no image, or the option is a lone string.
-    """
-    if isinstance(patterns, str):
-        raise ValueError(
-            f"{place}: option `invert` must be a list of image_ids, got {patterns!r}."
-        )
-    names = list(image_ids) if patterns else []
-    for pattern in patterns:
-        if not fnmatch.filter(names, pattern):
-            raise ValueError(
-                f"{place}: no image is called {pattern!r}, which option `invert` "
-                f"names. There are: {files.brief(names, 3)}."
-                f"{files.nearest(pattern, names)}"
-            )
-
-
-def _short(value: Any, limit: int = 80) -> str:
+def _short(value: prepared_types.Json, limit: int = 80) -> str:
     text = json.dumps(value)
     return text if len(text) <= limit else f"{text[:limit]}…"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from tfds_builders import xray_features
+from tfds_builders import prepared, xray_features
 from tfds_builders.images import content, reader, sizes
 from tfds_builders.prepare import records
 
@@ -61,7 +61,7 @@ def index_row(
     xray: xray_features.Xray,
     *,
     looks_inverted: bool,
-) -> dict[str, Any]:
+) -> prepared.NewRow:
     """A row of index.csv, but for the position of the record.
 
     A label column names the classes that are present, joined by "|": empty where
@@ -74,7 +74,7 @@ def index_row(
       xray: As it is stored.
       looks_inverted: Whether it seems to be dark where rays were stopped.
     """
-    row: dict[str, Any] = {
+    row: prepared.NewRow = {
         "split": split,
         "image_id": record.image_id,
         "group": record.group,

@@ -31,7 +31,7 @@ class Totals:
       bytes: Size of the files of each split.
       left_out: Number of files that were left out.
       last_left_out: One of them for each split, and the last of all under "".
-      look_inverted: Images that seem to be dark where rays were stopped.
+      inverted: Images that seem to be dark where rays were stopped.
       an_inverted: The image_id of one of them.
       blank: Images that have no content.
       a_blank: The image_id of one of them.
@@ -47,7 +47,7 @@ class Totals:
     last_left_out: dict[str, records.Quarantined] = dataclasses.field(
         default_factory=dict
     )
-    look_inverted: int = 0
+    inverted: int = 0
     an_inverted: str = ""
     blank: int = 0
     a_blank: str = ""
@@ -58,15 +58,29 @@ class Totals:
         """Examples of each split."""
         return {split: sum(lengths) for split, lengths in self.lengths.items()}
 
-    def summary(self, layout: xray_features.Layout) -> dict[str, Any]:
-        """What `preparation.json` says of the images."""
-        return {
-            "splits": self.counts(),
-            **self.tally.summary(layout),
-            "quarantined": self.left_out,
-            "polarity_warnings": self.look_inverted,
-            "blank": self.blank,
-        }
+    def leave_out(self, split: str, found: Sequence[records.Quarantined]) -> None:
+        """Counts files that were left out."""
+        self.left_out += len(found)
+        if found:
+            self.last_left_out.update({split: found[-1], "": found[-1]})
+
+    def add(self, split: str, report: shards.Report) -> None:
+        """Counts a shard of a split."""
+        lengths = self.lengths.setdefault(split, [])
+        if report.rows:
+            lengths.append(len(report.rows))
+        self.bytes[split] += report.bytes
+        self.records.update(f"{split}\0{report.sha256}\n".encode())
+        self.tally.update(report.tally)
+        for row in report.rows:
+            if row["looks_inverted"]:
+                self.inverted, self.an_inverted = (
+                    self.inverted + 1,
+                    str(row["image_id"]),
+                )
+            if row["is_blank"]:
+                self.blank, self.a_blank = self.blank + 1, str(row["image_id"])
+        self.leave_out(split, report.quarantined)
 
 
 def write_tables(
@@ -84,6 +98,7 @@ def write_tables(
       left_out: Files that were left out before any was opened.
     """
     totals = Totals()
+    totals.leave_out("", left_out)
     with (
         (folder / prepared.INDEX).open("w") as table,
         (folder / QUARANTINE).open("w") as files,
@@ -91,29 +106,11 @@ def write_tables(
         index = prepared.IndexWriter(table, layout.label_names)
         reasons = cells.Writer(files)
         reasons.writerow(["file", "reason"])
-
-        def leave_out(split: str, found: Sequence[records.Quarantined]) -> None:
-            reasons.writerows([item.file, item.reason] for item in found)
-            totals.left_out += len(found)
-            if found:
-                totals.last_left_out.update({split: found[-1], "": found[-1]})
-
-        leave_out("", left_out)
+        reasons.writerows([item.file, item.reason] for item in left_out)
         for split, report in finished:
-            lengths = totals.lengths.setdefault(split, [])
             index.add(split, report.rows)
-            if report.rows:
-                lengths.append(len(report.rows))
-            totals.bytes[split] += report.bytes
-            totals.records.update(f"{split}\0{report.sha256}\n".encode())
-            totals.tally.merge(report.tally)
-            flagged = [r["image_id"] for r in report.rows if r["looks_inverted"]]
-            totals.look_inverted += len(flagged)
-            totals.an_inverted = (flagged or [totals.an_inverted])[-1]
-            blank = [r["image_id"] for r in report.rows if r["is_blank"]]
-            totals.blank += len(blank)
-            totals.a_blank = (blank or [totals.a_blank])[-1]
-            leave_out(split, report.quarantined)
+            reasons.writerows([item.file, item.reason] for item in report.quarantined)
+            totals.add(split, report)
     return totals
 
 
@@ -135,12 +132,12 @@ def warn(name: str, totals: Totals) -> None:
             totals.last_left_out[""].reason,
             QUARANTINE,
         )
-    if totals.tally.dropped_boxes:
+    if totals.tally["dropped_boxes"]:
         log.warning(
             "%s: %d boxes of the source were left out: crowds, without area, or the "
             "same box of the same image and class again.",
             name,
-            totals.tally.dropped_boxes,
+            totals.tally["dropped_boxes"],
         )
     if totals.blank:
         log.warning(
@@ -153,8 +150,8 @@ def warn(name: str, totals: Totals) -> None:
             totals.a_blank,
             prepared.INDEX,
         )
-    if totals.look_inverted:
-        flagged, images = totals.look_inverted, sum(totals.counts().values())
+    if totals.inverted:
+        flagged, images = totals.inverted, sum(totals.counts().values())
         advice = "Look at them, and name those that are in the option `invert`."
         if not polarity.is_trusted(flagged, images):
             advice = (

@@ -1,8 +1,8 @@
 """One file of examples: written whole or not at all, and found again after a stop.
 
-A set is prepared shard by shard in a folder beside its target, `<version>.partial`. A
-shard is two files there: the records, and beside them what the reports say about them.
-The second is written last, so a shard that has both is finished.
+A set is prepared shard by shard in a folder beside its target, see `staging`. A shard
+is two files there: the records, and beside them what the reports say about them. The
+second is written last, so a shard that has both is finished.
 """
 
 from __future__ import annotations
@@ -15,11 +15,9 @@ import functools
 import hashlib
 import json
 import os
-import pickle
 import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 from array_record.python import (
     array_record_module,  # pyright: ignore[reportAttributeAccessIssue]
@@ -27,6 +25,7 @@ from array_record.python import (
 from etils import epath
 from tensorflow_datasets.core import file_adapters
 
+from tfds_builders import prepared
 from tfds_builders.prepare import records, statistics
 
 TEMPORARY = ".tmp"
@@ -46,11 +45,11 @@ class Encoded:
     """
 
     example: bytes
-    row: Mapping[str, Any]
+    row: prepared.NewRow
     tally: statistics.Tally
 
 
-# Of the split's name and a record.
+# Loads and encodes a record of a split with this name.
 Encode = Callable[[str, records.Record], Encoded | records.Quarantined]
 
 
@@ -83,21 +82,20 @@ class Report:
 
     bytes: int
     sha256: str
-    rows: Sequence[Mapping[str, Any]]
+    rows: Sequence[prepared.NewRow]
     quarantined: Sequence[records.Quarantined]
     tally: statistics.Tally
 
-    def as_json(self) -> dict[str, Any]:
-        """The report as values that JSON can hold."""
-        quarantined = [[item.file, item.reason] for item in self.quarantined]
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return {**values, "quarantined": quarantined, "tally": self.tally.as_json()}
+    def to_json(self) -> str:
+        """The report as text."""
+        return json.dumps(vars(self), default=vars)
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Report:
-        """Undoes `as_json`."""
-        quarantined = [records.Quarantined(*pair) for pair in values["quarantined"]]
-        tally = statistics.Tally.from_json(values["tally"])
+    def from_json(cls, text: str) -> Report:
+        """Undoes `to_json`."""
+        values = json.loads(text)
+        quarantined = [records.Quarantined(**one) for one in values["quarantined"]]
+        tally = statistics.Tally(values["tally"])
         return cls(**{**values, "quarantined": quarantined, "tally": tally})
 
 
@@ -119,7 +117,7 @@ def write(
     encode: Encode,
     *,
     file_format: file_adapters.FileFormat,
-    done: Callable[[], Any] = lambda: None,
+    done: Callable[[], object] = lambda: None,
     pool: concurrent.futures.Executor | None = None,
     look_ahead: int = 1,
 ) -> None:
@@ -139,15 +137,13 @@ def write(
     Raises:
       OSError: If the disk is full or the source has gone, say.
     """
-    rows: list[Mapping[str, Any]] = []
+    rows: list[prepared.NewRow] = []
     quarantined: list[records.Quarantined] = []
-    tally = statistics.Tally()
-    digest = hashlib.sha256()
+    tally, digest = statistics.Tally(), hashlib.sha256()
+    encode_one = functools.partial(encode, shard.split)
 
     def examples() -> Iterator[tuple[int, bytes]]:
-        for result in _in_order(
-            functools.partial(encode, shard.split), shard.records, pool, look_ahead
-        ):
+        for result in _in_order(encode_one, shard.records, pool, look_ahead):
             if isinstance(result, records.Quarantined):
                 quarantined.append(result)
             else:
@@ -155,7 +151,7 @@ def write(
                 digest.update(len(result.example).to_bytes(8, "little"))
                 digest.update(result.example)
                 rows.append(result.row)
-                tally.merge(result.tally)
+                tally.update(result.tally)
             done()
 
     with whole_file(path) as unfinished:
@@ -169,7 +165,7 @@ def write(
         size = 0
     report = Report(size, digest.hexdigest(), rows, quarantined, tally)
     with whole_file(report_path(path)) as unfinished:
-        unfinished.write_text(json.dumps(report.as_json()))
+        unfinished.write_text(report.to_json())
 
 
 def write_records(
@@ -188,34 +184,9 @@ def write_records(
     writer.close()
 
 
-def save_plan(path: epath.Path, shard: Shard) -> None:
-    """Puts a shard's records beside it, for another machine to write it.
-
-    Args:
-      path: Where the records of the shard go.
-      shard: The shard.
-    """
-    with whole_file(plan_path(path)) as unfinished:
-        unfinished.write_bytes(pickle.dumps(shard))
-
-
-def load_plan(path: epath.Path) -> Shard:
-    """Reads what `save_plan` wrote.
-
-    Args:
-      path: Where the records of the shard go.
-    """
-    return pickle.loads(plan_path(path).read_bytes())
-
-
 def report_path(path: epath.Path) -> epath.Path:
     """Where the report on a shard goes; `path` is that of its records."""
     return path.with_suffix(".json")
-
-
-def plan_path(path: epath.Path) -> epath.Path:
-    """Where the plan of a shard goes; `path` is that of its records."""
-    return path.with_suffix(".pickle")
 
 
 def _in_order(
@@ -231,15 +202,12 @@ def _in_order(
     waiting: collections.deque[
         concurrent.futures.Future[Encoded | records.Quarantined]
     ] = collections.deque()
-    upcoming = iter(found)
     try:
-        while True:
-            for record in upcoming:
-                waiting.append(pool.submit(encode, record))
-                if len(waiting) >= look_ahead:
-                    break
-            if not waiting:
-                return
+        for record in found:
+            waiting.append(pool.submit(encode, record))
+            if len(waiting) >= look_ahead:
+                yield waiting.popleft().result()
+        while waiting:
             yield waiting.popleft().result()
     finally:
         for future in waiting:
@@ -249,6 +217,7 @@ def _in_order(
 @contextlib.contextmanager
 def whole_file(path: epath.Path) -> Iterator[epath.Path]:
     """Yields a name to write to, which becomes `path` if all goes well."""
+    # Another name each time: Beam may write one shard twice at once.
     unfinished = path.parent / f"{path.name}.{uuid.uuid4().hex}{TEMPORARY}"
     try:
         if "://" in os.fspath(path):  # Libraries that write records know no buckets.

@@ -7,10 +7,9 @@ its lock; what is finished in it is found again after a stop.
 from __future__ import annotations
 
 import errno
-import json
 import os
-from typing import IO, Any
 
+import filelock
 from etils import epath
 from tensorflow_datasets.core import constants, file_adapters
 
@@ -47,28 +46,27 @@ class Staging:
         Raises:
           BlockingIOError: If another process is preparing the same set.
         """
-        self._root = target.parent / f"{target.name}.partial"
         self.file_format = file_format
+        self._root = target.parent / f"{target.name}.partial"
         self.folder = self._root / key[:32]
         self._root.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(self._root)
-        if self._lock is not None and keep and _is_overtaken(target, keep):
-            self._root.rmtree()
-            self._lock.close()
-            raise BlockingIOError(
-                errno.EAGAIN,
-                "another process has just prepared this set; run the same again",
-                os.fspath(target),
-            )
-        for path in self._root.iterdir():
-            if path.name not in (self.folder.name, _LOCK):
-                path.rmtree()
+        left = [
+            path
+            for path in self._root.iterdir()
+            if path.name not in (self.folder.name, _LOCK)
+        ]
         if self._lock is not None:
+            # The set is there now, or who made it took mine for one of the dead.
+            is_late = target.exists() or not (target.parent / keep).exists()
+            if keep and is_late:
+                self.remove()
+                raise _busy("another process has just prepared this set", target)
             # TFDS leaves folders behind when it is killed; nobody else is at work here.
             name = f"{constants.INCOMPLETE_PREFIX}*_{target.name}"
-            for path in target.parent.glob(name):
-                if path.name != keep:
-                    path.rmtree()
+            left += [path for path in target.parent.glob(name) if path.name != keep]
+        for path in left:
+            path.rmtree()
         self.folder.mkdir(exist_ok=True)
         for path in self.folder.glob(f"*{shards.TEMPORARY}"):
             path.unlink()
@@ -79,18 +77,15 @@ class Staging:
 
     def is_finished(self, shard: int) -> bool:
         """Whether the shard and its report are there, and whole."""
-        if not shards.report_path(self.path(shard)).exists():
-            return False
         try:
             size, file = self.report(shard).bytes, self.path(shard)
-        except (ValueError, LookupError, TypeError, AttributeError):
-            return False  # Empty or cut short, by a crash of the machine, say.
+        except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError):
+            return False  # Absent, empty or cut short, by a crash of the machine, say.
         return not size or (file.exists() and file.stat().length == size)
 
     def report(self, shard: int) -> shards.Report:
         """What became of a finished shard."""
-        content = shards.report_path(self.path(shard)).read_text()
-        return shards.Report.from_json(json.loads(content))
+        return shards.Report.from_json(shards.report_path(self.path(shard)).read_text())
 
     def place(self, shard: int, target: epath.Path) -> None:
         """Puts the records of a finished shard where they belong.
@@ -111,7 +106,7 @@ class Staging:
     def release(self) -> None:
         """Lets another process resume this preparation."""
         if self._lock is not None:
-            self._lock.close()
+            self._lock.release()
 
     def remove(self) -> None:
         """Deletes the folder and all it holds."""
@@ -119,34 +114,18 @@ class Staging:
         self.release()
 
 
-def _is_overtaken(target: epath.Path, keep: str) -> bool:
-    """Whether another process made a set after this one had begun to."""
-    mine = target.parent / keep
-    if not mine.exists():  # Who had the lock took it for one of the dead.
-        return True
-    return target.exists() and os.stat(target).st_mtime_ns > os.stat(mine).st_mtime_ns
+def _busy(reason: str, path: epath.Path) -> BlockingIOError:
+    said = f"{reason}; wait until it is done, then run the same again"
+    return BlockingIOError(errno.EAGAIN, said, os.fspath(path))
 
 
-def _lock(folder: epath.Path) -> IO[Any] | None:
-    """Holds a lock on a folder until the file is closed or the process ends.
-
-    Returns:
-      None where there is no such thing: buckets, and systems without POSIX locks.
-    """
-    try:
-        import fcntl
-    except ImportError:
-        return None
+def _lock(folder: epath.Path) -> filelock.FileLock | None:
+    """Locks a folder until the process ends; buckets have no such thing."""
     if "://" in os.fspath(folder):
         return None
-    file = (folder / _LOCK).open("w")
+    lock = filelock.FileLock(os.fspath(folder / _LOCK))
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        file.close()
-        raise BlockingIOError(
-            error.errno,
-            "another process is preparing this set; wait until it is done",
-            os.fspath(folder),
-        ) from error
-    return file
+        lock.acquire(blocking=False)
+    except filelock.Timeout as error:
+        raise _busy("another process is preparing this set", folder) from error
+    return lock

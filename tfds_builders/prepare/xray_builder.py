@@ -22,7 +22,7 @@ from tensorflow_datasets.core import (
     file_adapters,
 )
 
-from tfds_builders import prepared, storage, xray_features
+from tfds_builders import prepared, prepared_types, storage, xray_features
 from tfds_builders.images import polarity, reader
 from tfds_builders.prepare import (
     beam,
@@ -134,7 +134,7 @@ class XrayBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
         }
         return {"official": prepared.Manifest("official", 1, stored)}
 
-    def options(self) -> dict[str, Any]:
+    def options(self) -> dict[str, prepared_types.Json]:
         """The configuration's own fields, as JSON gives them back."""
         config = self.builder_config
         chosen = {name: getattr(config, name) for name in option_names(type(config))}
@@ -178,8 +178,6 @@ class XrayBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
         is_checked = invert is not None and not is_named
         is_checked &= polarity.is_made_for(record.about.body_part)
         flag = is_checked and polarity.looks_inverted(xray.image)
-        tally = statistics.Tally()
-        tally.add(xray, is_train=split == "train")
         features, serializer = self._serializer
         example = features.encode_example(examples.example(layout, record, xray))
         proto: Any = serializer.get_tf_example(example)
@@ -187,7 +185,7 @@ class XrayBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
             # Else the order of features differs between processes.
             proto.SerializeToString(deterministic=True),
             examples.index_row(layout, split, record, xray, looks_inverted=flag),
-            tally,
+            statistics.tally(xray, is_train=split == "train"),
         )
 
     @functools.cached_property
@@ -302,15 +300,12 @@ class XrayBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
         fingerprint: str,
     ) -> None:
         """Makes the finished shards and their reports a prepared set."""
-        totals = reports.write_tables(
-            self.data_path,
-            self.layout(),
-            ((shard.split, staging.report(shard.number)) for shard in plan),
-            self.left_out(),
-        )
+        layout = self.layout()
+        finished = [(shard.split, staging.report(shard.number)) for shard in plan]
+        totals = reports.write_tables(self.data_path, layout, finished, self.left_out())
         checks.check_splits(self._full_name, plan, staging, totals)
-        checks.check_content(self._full_name, totals, self.layout(), self.about_masks)
-        content = {
+        checks.check_content(self._full_name, totals, layout, self.about_masks)
+        content: prepared_types.Content = {
             "builder": self.name,
             "version": str(self.version),
             "fingerprint": fingerprint,
@@ -318,19 +313,14 @@ class XrayBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
             "records_sha256": totals.records.hexdigest(),
             "has_patient_namespace": self.has_patient_namespace,
             "default_manifest": self.DEFAULT_MANIFEST,
-            **totals.summary(self.layout()),
+            "splits": totals.counts(),
+            **statistics.summary(totals.tally, layout),
+            "quarantined": totals.left_out,
+            "polarity_warnings": totals.inverted,
+            "blank": totals.blank,
         }
         prepared.write_preparation(self.data_path, content, self.manifests())
         reports.warn(self._full_name, totals)
-        self._place(plan, staging, totals)
-
-    def _place(
-        self,
-        plan: Sequence[shards.Shard],
-        staging: staging_lib.Staging,
-        totals: reports.Totals,
-    ) -> None:
-        """Puts the shards where TFDS looks for them."""
         infos = []
         for split, lengths in totals.lengths.items():
             template = self._get_filename_template(split)

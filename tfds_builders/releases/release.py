@@ -165,8 +165,8 @@ class ReleaseBuilder(download.DownloadBuilder, skip_registration=True):
         if self.HAS_OFFICIAL_SPLIT:
             official = self.official(self.found)
             result["official"] = prepared.Manifest("official", 1, official)
-        result["muscle"] = prepared.manifest("muscle", 1, muscle)
-        result["grouped"] = prepared.manifest("grouped", 1, grouped)
+        result["muscle"] = prepared.Manifest.of_lists("muscle", 1, muscle)
+        result["grouped"] = prepared.Manifest.of_lists("grouped", 1, grouped)
         return result
 
     def load(self, record: xray_builder.Record) -> xray_features.Xray:

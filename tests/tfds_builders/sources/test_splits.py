@@ -153,7 +153,7 @@ def test_whatever_the_groups_none_crosses_and_the_order_does_not_matter(seed):
 
     found = splits.grouped(ids, groups, strata, seed=seed, name="x")
 
-    split_of = prepared.manifest("grouped", 1, found).split_of
+    split_of = prepared.Manifest.of_lists("grouped", 1, found).split_of
     assert set(split_of) == set(ids)
     where: dict[str, set[str]] = {}
     for identifier, group in zip(ids, groups, strict=True):
@@ -171,7 +171,7 @@ def test_a_manifest_is_the_same_file_on_every_machine():
     muscle = splits.muscle(ids, strata, seed=0, name="x")
     grouped = splits.grouped(ids, groups, strata, seed=0, name="x")
 
-    both = [prepared.manifest("a", 1, found) for found in (muscle, grouped)]
+    both = [prepared.Manifest.of_lists("a", 1, found) for found in (muscle, grouped)]
 
     assert [found.sha256 for found in both] == PINNED
     assert both[0].counts() == {"train": 80, "validation": 10, "test": 10}
