@@ -5,7 +5,6 @@ Run:     python docs/set_tables.py
 
 from __future__ import annotations
 
-import importlib
 import pathlib
 import re
 import tempfile
@@ -32,30 +31,6 @@ _FACTS: Mapping[str, tuple[str, str]] = {
     "shenzhen_cxr": ("chest", "cite, do not pass on"),
     "tbx11k": ("chest", "CC BY-NC-SA: non-commercial research"),
 }
-# Quirks that no set has alone, and where they are tested.
-SHARED: Mapping[str, tuple[str, str]] = {
-    "DICOM, MONOCHROME1 and MONOCHROME2": (
-        "tests/test_polarity_real.py",
-        "test_twins_of_both_photometric_interpretations_are_equal",
-    ),
-    "a header that lies about the photometric interpretation": (
-        "tests/test_polarity_real.py",
-        "test_a_lying_header_is_flagged_and_truthful_ones_are_not",
-    ),
-    "a header that asks for too much memory": (
-        "tests/tfds_builders/images/test_reader_limits.py",
-        "test_a_header_that_says_too_much_is_refused",
-    ),
-    "anything else that is damaged": (
-        "tests/tfds_builders/test_fuzz.py",
-        "test_a_damaged_file_ends_in_quarantine_or_a_clear_error",
-    ),
-}
-
-
-def quirks(name: str) -> Mapping[str, str]:
-    """What is odd about the release of a set, and the test that proves it is read."""
-    return importlib.import_module(f"tfds_builders.{name}.dummy_data").QUIRKS
 
 
 def filled(text: str) -> str:
@@ -111,14 +86,6 @@ def _labels(layout: xray_features.Layout) -> str:
     return "; ".join([*parts, ", ".join(layout.about)]).strip("; ")
 
 
-def _quirks() -> str:
-    rows = [["set", "quirk", "test"]]
-    for name in catalogue.released():
-        rows += [[name, quirk, f"`{test}`"] for quirk, test in quirks(name).items()]
-    rows += [["all", quirk, f"`{test}`"] for quirk, (_, test) in SHARED.items()]
-    return _table(rows)
-
-
 def _features() -> str:
     lines = (xray_features.__doc__ or "").splitlines()
     return "\n".join(line for line in lines if line.startswith("|"))
@@ -127,7 +94,6 @@ def _features() -> str:
 _TABLES: Mapping[str, Callable[[], str]] = {
     "features": _features,
     "sets": _sets,
-    "quirks": _quirks,
 }
 
 

@@ -27,6 +27,12 @@ COMMON = {
     "the suffix _mask": "_mask",
     "damaged JPEGs": "cut short",
 }
+# Where the quirks are tested that no set has alone.
+SHARED = (
+    "tests/test_polarity_real.py",
+    "tests/tfds_builders/images/test_reader_limits.py",
+    "tests/tfds_builders/test_fuzz.py",
+)
 
 
 @pytest.fixture(scope="module")
@@ -45,28 +51,27 @@ def test_the_tables_are_those_of_the_builders(tables):
     assert tables.filled(text) == text, "run: python docs/set_tables.py"
 
 
-@pytest.mark.parametrize("name", catalogue.released())
-def test_every_quirk_of_a_set_names_a_test_of_its_builder(tables, name: str):
-    there = _tests(REPOSITORY / f"tests/tfds_builders/sets/test_{name}.py")
-
-    named = set(tables.quirks(name).values())
-
-    assert named
-    assert named <= there
+def _quirks(tables) -> list[tuple[str, str, str]]:
+    """Set (or "all"), quirk and test of each row of the table."""
+    text = tables.README.read_text().partition("| set | quirk | test |")[2]
+    return re.findall(r"^\| (\w+) \| (.+) \| `(\w+)` \|$", text, re.M)
 
 
-def test_every_shared_quirk_names_a_test(tables):
-    for file, test in tables.SHARED.values():
-        assert test in _tests(REPOSITORY / file)
+def test_every_quirk_names_a_test_of_its_set(tables):
+    rows = _quirks(tables)
+    for name in catalogue.released():
+        there = _tests(REPOSITORY / f"tests/tfds_builders/sets/test_{name}.py")
+        named = {test for one, _, test in rows if one == name}
+        assert named
+        assert named <= there
+    shared = {test for one, _, test in rows if one == "all"}
+    assert shared <= {test for path in SHARED for test in _tests(REPOSITORY / path)}
+    assert {name for name, *_ in rows} == {"all", *catalogue.released()}
 
 
 @pytest.mark.parametrize("quirk", COMMON)
 def test_common_quirks_are_in_the_table(tables, quirk: str):
-    said = [*tables.SHARED]
-    for name in catalogue.released():
-        said += tables.quirks(name)
-
-    assert any(COMMON[quirk] in line.lower() for line in said)
+    assert any(COMMON[quirk] in line.lower() for _, line, _ in _quirks(tables))
 
 
 def test_the_code_of_the_readme_runs(tables, tmp_path, monkeypatch):

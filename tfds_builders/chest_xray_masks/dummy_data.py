@@ -7,19 +7,6 @@ from etils import epath
 
 from tfds_builders.releases import dummy_images
 
-QUIRKS: dict[str, str] = {
-    "_mask in the names of Shenzhen's masks alone": "test_masks_find_their_images",
-    "images without a mask": "test_images_without_a_mask_say_so",
-    "folder test repeats images of CXR_png": "test_the_folder_test_is_not_read_twice",
-    "second copy in data/Lung Segmentation": "test_only_one_root_is_read",
-    "readings of two kinds, with slips": "test_readings_give_sex_and_age",
-    "one patient under two numbers": "test_patients_are_those_of_the_two_sets",
-    "masks of 1 bit, grey and RGB": "test_masks_of_any_kind_are_read",
-    "grey, RGB, RGBA and 16-bit images": "test_pictures_become_one_channel",
-    "mask without an image": "test_partners_may_be_missing",
-    "damaged files, mask of another shape": "test_bad_files_go_to_quarantine",
-    "Thumbs.db and ._ files": "test_bad_files_go_to_quarantine",
-}
 HEIGHT, WIDTH = 48, 44
 _SHENZHEN = (
     "male 45yrs\nnormal",

@@ -12,27 +12,6 @@ from tfds_builders.releases import dummy_images
 
 SIDE = 48  # pixels; any size in the release
 
-QUIRKS: dict[str, str] = {
-    "a column without a name at the end": "test_everything_is_read_as_released",
-    "rows longer than the header": "test_everything_is_read_as_released",
-    "notes with commas, quotes and line ends": "test_everything_is_read_as_released",
-    "findings are paths": "test_findings_are_read_as_paths",
-    "findings todo and Unknown": "test_what_is_left_out_is_told",
-    "CT slices and volumes": "test_what_is_left_out_is_told",
-    "X-rays of another folder": "test_what_is_left_out_is_told",
-    "germs without the path to them": "test_germs_alone_tell_nothing_of_what_is_above",
-    "a listed image that is not there": "test_what_is_left_out_is_told",
-    "an image that is not in the table": "test_what_is_left_out_is_told",
-    "a row that comes twice": "test_what_is_left_out_is_told",
-    "a damaged JPEG": "test_what_is_left_out_is_told",
-    "PNG content under the name .jpg": "test_pictures_of_all_kinds_have_one_channel",
-    "RGB and RGBA images, suffix .PNG": ("test_pictures_of_all_kinds_have_one_channel"),
-    "lateral views": "test_what_is_told_about_an_image",
-    "a day of illness that is a blank": "test_what_is_told_about_an_image",
-    "ages that are no numbers": "test_what_is_told_about_an_image",
-    "masks among the annotations": "test_what_is_left_out_is_told",
-    "early tables with other columns": "test_an_early_table_is_read",
-}
 
 HEADER = (
     "patientid,offset,sex,age,finding,RT_PCR_positive,survival,intubated,"

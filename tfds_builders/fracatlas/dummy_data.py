@@ -12,26 +12,6 @@ from tfds_builders.releases import dummy_images
 
 HEIGHT, WIDTH = 48, 64  # pixels; 454x373 to 2880x2304 in the release
 
-QUIRKS: dict[str, str] = {
-    "byte order mark before the header": "test_everything_is_read_as_released",
-    "names of folders with spaces": "test_everything_is_read_as_released",
-    "JPEGs that are cut short": "test_what_is_left_out_is_told",
-    "an image in the table but not there": "test_what_is_left_out_is_told",
-    "an image that is not in the table": "test_what_is_left_out_is_told",
-    "gray images stored as RGB": "test_pictures_have_one_channel",
-    "several polygons an image": "test_everything_is_read_as_released",
-    "incomplete polygons of YOLO": "test_all_formats_tell_the_same_boxes",
-    "boxes without area, boxes that leave the image": (
-        "test_boxes_are_clipped_to_the_image"
-    ),
-    "a fractured image without a box": "test_objects_are_known_where_somebody_looked",
-    "folder and table that disagree": "test_folder_and_table_may_disagree",
-    "a table without the column mixed": "test_cells_that_say_nothing_are_unknown",
-    "lists of splits that name fractured images alone": (
-        "test_the_lists_of_splits_are_not_used"
-    ),
-    "leftovers ._*": "test_what_is_left_out_is_told",
-}
 
 _HEADER = (
     "image_id,hand,leg,hip,shoulder,mixed,hardware,multiscan,fractured,fracture_count,"

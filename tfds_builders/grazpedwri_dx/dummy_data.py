@@ -12,24 +12,6 @@ from tfds_builders.releases import dummy_images
 
 HEIGHT, WIDTH = 64, 48  # pixels; around 1000 x 500 in the release
 
-QUIRKS: dict[str, str] = {
-    "byte order mark before the header": "test_everything_is_read_as_released",
-    "flags that are 1 or blank": "test_blank_flags_mean_no",
-    "16-bit PNG": "test_sixteen_bits_are_kept_where_asked_for",
-    "8-bit PNG of mirrors": "test_sixteen_bits_are_kept_where_asked_for",
-    "sex O, blank codes": "test_what_is_told_about_an_image",
-    "three formats of annotations": "test_all_formats_tell_the_same_boxes",
-    "images without a file of boxes": "test_objects_are_known_where_somebody_looked",
-    "an empty file of boxes": "test_objects_are_known_where_somebody_looked",
-    "a marker in nearly every image": "test_kinds_that_are_not_asked_for_are_ignored",
-    "boxes that leave the image": "test_boxes_are_clipped_to_the_image",
-    "boxes without area": "test_boxes_are_clipped_to_the_image",
-    "images in four parts": "test_a_part_that_is_missing_is_an_error",
-    "images again among the annotations": "test_the_copy_nearest_to_the_root_is_read",
-    "an image in the table but not there": "test_what_is_left_out_is_told",
-    "an image that is not in the table": "test_what_is_left_out_is_told",
-    "a damaged PNG": "test_what_is_left_out_is_told",
-}
 
 _HEADER = (
     "filestem,patient_id,study_number,timehash,gender,age,laterality,projection,"

@@ -9,21 +9,6 @@ from etils import epath
 
 from tfds_builders.releases import dummy_images
 
-QUIRKS = {
-    "numbers of reports with gaps, reports without images": (
-        "test_labels_come_from_the_major_terms"
-    ),
-    "terms with spaces around, No Indexing": "test_labels_come_from_the_major_terms",
-    "ids of three shapes": "test_every_shape_of_an_id_is_read",
-    "a mirror has other names and tables": "test_the_mirror_gives_the_same",
-    "grey stored as RGB": "test_images_become_one_channel",
-    "DICOM, MONOCHROME1 and MONOCHROME2": "test_dicom_gives_the_same",
-    "a damaged report, or one in an unknown encoding": (
-        "test_what_cannot_be_used_is_left_out"
-    ),
-    "images at the root of their archive": "test_every_layout_gives_the_same",
-    "`._` files and `__MACOSX`": "test_every_layout_gives_the_same",
-}
 LAYOUTS = ("openi", "raddar", "dicom")
 
 # Major terms of reports in turn, and the label that they mean.

@@ -7,18 +7,6 @@ from etils import epath
 
 from tfds_builders.releases import dummy_images
 
-QUIRKS: dict[str, str] = {
-    "nested second copy chest_xray/chest_xray": "test_a_nested_copy_is_not_read_twice",
-    "__MACOSX folder, ._ and .DS_Store files": "test_junk_of_macos_is_passed_over",
-    "names of three kinds": "test_names_tell_subtype_and_patient",
-    "numbers of persons that start anew": "test_a_number_is_one_patient_everywhere",
-    "same name in train and test": "test_images_of_the_same_name_are_told_apart",
-    "colour among grey JPEGs": "test_pictures_become_one_channel",
-    "cut short and empty JPEGs": "test_bad_pictures_go_to_quarantine",
-    "name that tells neither kind nor patient": "test_an_unknown_name_leaves_gaps",
-    "no val (Mendeley)": "test_without_val_validation_is_carved_by_patient",
-}
-
 # Classes look different, so that there is something to learn.
 _SPOTS = {
     "normal": [],

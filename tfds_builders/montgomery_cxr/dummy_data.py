@@ -7,22 +7,6 @@ from etils import epath
 
 from tfds_builders.releases import dummy_images
 
-QUIRKS = {
-    "numbers with gaps": "test_labels_and_readings_are_read",
-    "readings of three parts, spaces at the end, sex O": (
-        "test_labels_and_readings_are_read"
-    ),
-    "a reading that refers to another image of the same patient": (
-        "test_one_patient_may_have_two_images"
-    ),
-    "one mask for each lung, of 1 or 8 bits": "test_masks_are_those_of_the_files",
-    "the mask of one lung is missing": "test_one_lung_alone_is_no_mask",
-    "a mirror has a table in place of readings and masks": "test_the_mirror_is_read",
-    "unpacked once, twice, one folder deeper": (
-        "test_every_layout_of_the_archive_gives_the_same"
-    ),
-    "`._` files and `__MACOSX`": "test_every_layout_of_the_archive_gives_the_same",
-}
 LAYOUTS = ("nlm", "raddar")
 SIDES = {"leftMask": 0.7, "rightMask": 0.3}  # and x of the lung's centre
 # Positions of the image without left mask, and of the one that repeats a patient.

@@ -7,22 +7,6 @@ from etils import epath
 
 from tfds_builders.releases import dummy_images
 
-QUIRKS: dict[str, str] = {
-    "paths in the tables start with a wrapper folder": (
-        "test_folders_around_the_release_do_not_matter"
-    ),
-    "tables without header, CRLF, no newline at the end": (
-        "test_every_image_is_read_back_with_its_labels"
-    ),
-    "._ files on disk and in a table": "test_junk_of_macos_is_passed_over",
-    "JPEG content in .png": "test_a_wrong_suffix_does_not_matter",
-    "grey, RGB and RGBA": "test_pictures_become_one_channel",
-    "patients with several body parts": "test_patients_keep_all_their_body_parts",
-    "several images in a study": "test_images_know_their_study_and_body_part",
-    "in a table but not there": "test_tables_and_disk_may_differ",
-    "there but in no table": "test_tables_and_disk_may_differ",
-    "damaged and empty files": "test_bad_pictures_go_to_quarantine",
-}
 BODY_PARTS = ("ELBOW", "FINGER", "FOREARM", "HAND", "HUMERUS", "SHOULDER", "WRIST")
 _WRAPPER = "MURA-v1.1"
 

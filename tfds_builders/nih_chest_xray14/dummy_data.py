@@ -10,22 +10,6 @@ from etils import epath
 from tfds_builders.nih_chest_xray14 import nih_chest_xray14_dataset_builder as builder
 from tfds_builders.releases import dummy_images
 
-QUIRKS = {
-    "images in 1 folder, or in 12 with or without a folder inside": (
-        "test_every_layout_of_the_mirrors_gives_the_same"
-    ),
-    "two column names hold commas": "test_findings_and_what_is_told_are_read",
-    "the table of 2017: trailing comma, ages 058Y and 414": (
-        "test_the_older_table_is_read"
-    ),
-    "nine header cells above boxes of six": "test_boxes_are_those_of_the_table",
-    "Infiltrate means Infiltration": "test_boxes_are_those_of_the_table",
-    "boxes refer to 1024 pixels": "test_boxes_are_those_of_the_table",
-    "only some images were searched for boxes": "test_boxes_are_those_of_the_table",
-    "lists without an end of the last line": "test_splits_are_those_of_the_lists",
-    "RGBA files": "test_rgba_becomes_one_channel",
-    "`._` files and `__MACOSX`": "test_every_layout_of_the_mirrors_gives_the_same",
-}
 LAYOUTS = ("box", "kaggle", "parts")
 
 _SIDE = 48  # pixels

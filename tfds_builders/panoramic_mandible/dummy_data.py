@@ -8,16 +8,6 @@ from etils import epath
 
 from tfds_builders.releases import dummy_images
 
-QUIRKS: dict[str, str] = {
-    "masks hold the radiograph, not 0 and 1": "test_masks_are_the_mandible",
-    "black pixels inside the mandible": "test_black_pixels_inside_are_filled",
-    "two experts who differ": "test_the_expert_can_be_chosen",
-    "grey, colour and 16-bit images": "test_pictures_become_one_channel",
-    "masks in colour, as JPEG, or of another size": "test_masks_of_any_kind_are_read",
-    "numbers without zeros in front": "test_images_come_in_the_order_of_their_numbers",
-    "image without a mask, mask without an image": "test_partners_may_be_missing",
-    "damaged and empty files, ._ files": "test_bad_files_go_to_quarantine",
-}
 HEIGHT, WIDTH = 44, 96
 
 

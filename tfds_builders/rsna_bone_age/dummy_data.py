@@ -10,19 +10,6 @@ from etils import epath
 
 from tfds_builders.releases import dummy_images
 
-QUIRKS: dict[str, str] = {
-    "other columns and words in every table": "test_tables_tell_bone_age_and_sex",
-    "workbook with shared strings and gaps": "test_the_workbook_is_read",
-    "byte order mark and CRLF": "test_tables_tell_bone_age_and_sex",
-    "the same number in train and test": "test_numbers_may_come_again_in_another_split",
-    "validation in two folders, one nested": "test_every_image_is_read_back",
-    "archives inside the validation set": "test_an_archive_still_packed_is_named",
-    "folders nested twice, no validation (Kaggle)": "test_the_mirror_of_kaggle_is_read",
-    "RGB and 16-bit images": "test_pictures_become_one_channel",
-    "in a table but not there, and the reverse": "test_tables_and_disk_may_differ",
-    "damaged and empty files": "test_bad_pictures_go_to_quarantine",
-    "._ files and __MACOSX": "test_bad_pictures_go_to_quarantine",
-}
 _TRAIN = "boneage-training-dataset"
 _VALIDATION = "Bone Age Validation Set"
 _TEST = "Bone Age Test Set"

@@ -7,27 +7,6 @@ from etils import epath
 
 from tfds_builders.releases import dummy_images
 
-QUIRKS = {
-    "readings in every spelling, female before male": (
-        "test_sex_and_age_in_every_spelling"
-    ),
-    "a mirror has a table in place of the readings": "test_the_mirror_gives_the_same",
-    "masks named _mask, for some images, in a nested folder": (
-        "test_masks_are_those_of_the_files"
-    ),
-    "a mask of another size than its image": "test_masks_are_those_of_the_files",
-    "masks beside the root": "test_masks_beside_the_root_are_found",
-    "lesion masks beside": "test_lesions_are_not_read",
-    "grey stored as RGB, sizes differ, suffix in capitals": (
-        "test_images_become_one_channel"
-    ),
-    "unpacked once, twice, one folder deeper": (
-        "test_every_layout_of_the_archive_gives_the_same"
-    ),
-    "Thumbs.db, `._` files and `__MACOSX`": (
-        "test_every_layout_of_the_archive_gives_the_same"
-    ),
-}
 LAYOUTS = ("nlm", "raddar")
 FIRST_ILL = 327
 

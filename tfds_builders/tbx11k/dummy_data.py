@@ -14,25 +14,6 @@ from tfds_builders.releases import dummy_images
 SIDE = 48  # pixels; 512 in the release
 _LARGE = 6  # how many times larger the images were when the XML was written
 
-QUIRKS: dict[str, str] = {
-    "nested copy TBX11K/TBX11K": "test_it_is_found_however_it_was_unpacked",
-    "leftovers ._*, __MACOSX": "test_what_is_left_out_is_told",
-    "folders in another case": "test_the_case_of_folders_does_not_matter",
-    "gray images stored as RGB": "test_pictures_have_one_channel",
-    "lists trainval beside train and val": "test_lists_are_matched_by_their_whole_name",
-    "boxes of XML in pixels of the larger original": (
-        "test_boxes_come_from_xml_without_json"
-    ),
-    "image ids that repeat over JSON files": "test_everything_is_read_as_released",
-    "category ids in another order": "test_categories_are_matched_by_name",
-    "a TB image without a box": "test_objects_are_known_where_somebody_looked",
-    "a box of an uncertain kind": "test_objects_are_known_where_somebody_looked",
-    "test labels withheld": "test_what_is_withheld_is_unknown",
-    "extra/ holds Montgomery, Shenzhen, DA and DB": "test_extra_keeps_its_patients",
-    "a listed image that is not there": "test_what_is_left_out_is_told",
-    "an image in no list": "test_what_is_left_out_is_told",
-    "a damaged PNG": "test_what_is_left_out_is_told",
-}
 
 _CATEGORIES = [
     {"id": 1, "name": "ActiveTuberculosis", "supercategory": "Tuberculosis"},

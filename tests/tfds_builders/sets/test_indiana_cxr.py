@@ -225,7 +225,3 @@ def test_missing_files_say_how_to_get_them(
     (tmp_path / "raddar" / "indiana_projections.csv").unlink()
     with pytest.raises(FileNotFoundError, match=r"no file indiana_projections\.csv"):
         _ = _builder(epath.Path(tmp_path / "raddar"), tmp_path).found
-
-
-def test_each_quirk_has_its_test():
-    assert set(dummy_data.QUIRKS.values()) <= set(globals())

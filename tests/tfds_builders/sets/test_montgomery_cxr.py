@@ -149,7 +149,3 @@ def test_missing_folders_say_how_to_get_them(
     shutil.rmtree(mine / folder)
     with pytest.raises(FileNotFoundError, match=r"no file .*NLM-MontgomeryCXRSet"):
         _ = _builder(mine, tmp_path).found
-
-
-def test_each_quirk_has_its_test():
-    assert set(dummy_data.QUIRKS.values()) <= set(globals())

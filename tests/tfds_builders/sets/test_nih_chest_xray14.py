@@ -323,7 +323,3 @@ def test_a_table_without_any_image_is_refused(mine: epath.Path, tmp_path: pathli
 
     with pytest.raises(FileNotFoundError, match=r"none of the 42 images.*nihcc\.app"):
         _ = _builder(mine, tmp_path).found
-
-
-def test_each_quirk_has_its_test():
-    assert set(dummy_data.QUIRKS.values()) <= set(globals())

@@ -244,7 +244,3 @@ def test_the_set_that_repacks_it_is_not_taken_for_it(
     else:
         with pytest.raises(FileNotFoundError, match=r"not found.*no cxr_png/mcucxr_"):
             _ = made.found
-
-
-def test_each_quirk_has_its_test():
-    assert set(dummy_data.QUIRKS.values()) <= set(globals())
