@@ -107,7 +107,19 @@ class TrainState(flax.struct.PyTreeNode):
 
 
 class Backbone(Protocol):
-    """Images to features."""
+    """Images to features.
+
+    Attributes:
+      channels: Channels of the stem and of C2 to C5, finest first.
+      output_strides: Strides that the last level can have, in pixels, the backbone's
+        own first; the others need dilation.
+    """
+
+    @property
+    def channels(self) -> tuple[int, ...]: ...
+
+    @property
+    def output_strides(self) -> tuple[int, ...]: ...
 
     def init(self, key: Array, image: Array) -> Variables:
         """Draws parameters. `image` is float [B, H, W, 1]; only its shape counts."""
@@ -119,14 +131,18 @@ class Backbone(Protocol):
         image: Array,
         *,
         train: bool,
-        output_stride: int,
+        output_stride: int = 0,
         batch_norm_rows: int = 0,
     ) -> tuple[Features, Tree]:
         """Returns features and the batch statistics after this call.
 
         `train` uses (and updates) statistics of the batch, those of each group of
-        `batch_norm_rows` examples (0: of the whole). `output_stride` is the stride of
-        the last level in pixels: 32, or 16 or 8 with dilation.
+        `batch_norm_rows` examples (0: of the whole); a backbone without BatchNorm has
+        none, `{}`. `output_stride` is the last level's, in pixels; 0: the backbone's
+        own.
+
+        Raises:
+          ValueError: If the last level cannot have that stride.
         """
         ...
 
@@ -178,7 +194,7 @@ class Task(Protocol):
     """A head, its loss, its prediction and its metric, which belong together.
 
     Attributes:
-      output_stride: The backbone stride that the head needs, in pixels.
+      output_stride: The backbone stride that the head needs, in pixels; 0: any.
       batch_norm_rows: Examples of a group that BatchNorm normalises by itself in
         training; 0: the whole batch.
     """

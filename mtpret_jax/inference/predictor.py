@@ -21,8 +21,6 @@ from mtpret_jax.data import kinds, transforms
 from mtpret_jax.ops import views
 from tfds_builders.images import polarity
 
-BACKBONE_STRIDE = 32  # pixels, where no task asks for another
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Network:
@@ -47,7 +45,7 @@ class Network:
           `embedding`, float32 [B, D], the mean of the last level, and the outputs of
           `types.Task.predict`.
         """
-        stride = self.task.output_stride if self.task else BACKBONE_STRIDE
+        stride = self.task.output_stride if self.task else 0
         features, _ = self.backbone.apply(
             _variables(tree["backbone"]), image, train=False, output_stride=stride
         )
@@ -61,7 +59,7 @@ class Network:
 
         def init(key: jax.Array) -> types.Tree:
             image = jnp.zeros((1, image_size, image_size, 1))
-            stride = self.task.output_stride if self.task else BACKBONE_STRIDE
+            stride = self.task.output_stride if self.task else 0
             body = self.backbone.init(key, image)
             tree = {"backbone": _parts(body)}
             if self.task is not None:

@@ -2,35 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 
-import jax.numpy as jnp
-
 from mtpret_jax import config as schema
+from mtpret_jax import types
 from mtpret_jax.config import rules
 from mtpret_jax.models import resnet
 
-
-def _resnet(depth: int) -> Callable[[schema.BackboneConfig], resnet.ResNetBackbone]:
-    def build(config: schema.BackboneConfig) -> resnet.ResNetBackbone:
-        return resnet.ResNetBackbone(
-            depth=depth,
-            width=config.width,
-            in_channels=config.in_channels,
-            dtype=jnp.dtype(config.dtype),
-            remat=config.remat,
-        )
-
-    return build
-
-
-BACKBONES: Mapping[str, Callable[[schema.BackboneConfig], resnet.ResNetBackbone]] = {
-    "resnet18": _resnet(18),
-    "resnet50": _resnet(50),
+BACKBONES: Mapping[str, Callable[[schema.BackboneConfig], types.Backbone]] = {
+    "resnet18": functools.partial(resnet.build, depth=18),
+    "resnet50": functools.partial(resnet.build, depth=50),
 }
 
 
-def build_backbone(config: schema.BackboneConfig) -> resnet.ResNetBackbone:
+def build_backbone(config: schema.BackboneConfig) -> types.Backbone:
     """The backbone that the config names.
 
     Raises:

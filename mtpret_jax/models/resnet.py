@@ -14,6 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from mtpret_jax import config as schema
 from mtpret_jax import types
 from mtpret_jax.models import convolution, normalisation
 from mtpret_jax.ops import pooling
@@ -197,6 +198,21 @@ class ResNetBackbone:
     dtype: jnp.dtype = jnp.float32
     remat: bool = False
 
+    @property
+    def _block(self) -> type[BasicBlock] | type[Bottleneck]:
+        return BasicBlock if self.depth == 18 else Bottleneck
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Of the stem and of C2 to C5; see `types.Backbone`."""
+        finest = self.width * self._block.expansion
+        return (self.width, *(finest * 2**level for level in range(4)))
+
+    @property
+    def output_strides(self) -> tuple[int, ...]:
+        """The last two levels can be dilated; see `types.Backbone`."""
+        return (32, 16, 8)
+
     def _module(self, output_stride: int, rows: int) -> ResNet:
         def norm(name: str) -> normalisation.BatchNorm:
             return normalisation.BatchNorm(
@@ -206,7 +222,7 @@ class ResNetBackbone:
             )
 
         return ResNet(
-            block=BasicBlock if self.depth == 18 else Bottleneck,
+            block=self._block,
             depths=(2, 2, 2, 2) if self.depth == 18 else (3, 4, 6, 3),
             width=self.width,
             in_channels=self.in_channels,
@@ -227,15 +243,32 @@ class ResNetBackbone:
         image: jax.Array,
         *,
         train: bool,
-        output_stride: int = 32,
+        output_stride: int = 0,
         batch_norm_rows: int = 0,
     ) -> tuple[types.Features, types.Tree]:
         """Features and new batch statistics; see `types.Backbone`."""
+        stride = output_stride or self.output_strides[0]
+        if stride not in self.output_strides:
+            raise ValueError(
+                f"The last level of a ResNet has a stride of one of "
+                f"{self.output_strides} pixels, not {stride}."
+            )
         trees = {"params": variables.params, "batch_stats": variables.model_state}
-        module = self._module(output_stride, batch_norm_rows)
+        module = self._module(stride, batch_norm_rows)
         if not train:
             found: Any = module.apply(trees, image, False)
             return found, variables.model_state
         result: Any = module.apply(trees, image, True, mutable=["batch_stats"])
         features, updated = result
         return features, updated["batch_stats"]
+
+
+def build(config: schema.BackboneConfig, *, depth: int) -> ResNetBackbone:
+    """A residual network of `depth` layers with the sizes of the config."""
+    return ResNetBackbone(
+        depth=depth,
+        width=config.width,
+        in_channels=config.in_channels,
+        dtype=jnp.dtype(config.dtype),
+        remat=config.remat,
+    )

@@ -78,7 +78,7 @@ class ContrastiveStage:
         body_key, head_key, queue_key = jax.random.split(key, 3)
         image = batches[TASK].arrays["query"]
         body = self.backbone.init(body_key, image)
-        features, _ = self.backbone.apply(body, image, train=False, output_stride=32)
+        features, _ = self.backbone.apply(body, image, train=False)
         head = self.projection.init(head_key, features.pooled)["params"]
         shape = (self.config.queue_size, self.config.embedding_size)
         queue = jax.random.normal(queue_key, shape, jnp.float32)
@@ -177,7 +177,6 @@ class ContrastiveStage:
             types.Variables(params["backbone"], model_state),
             image,
             train=True,
-            output_stride=32,
             batch_norm_rows=self.config.batch_norm_rows,
         )
         embedding = self.projection.apply({"params": params["head"]}, features.pooled)

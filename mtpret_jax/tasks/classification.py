@@ -22,14 +22,14 @@ class ClassificationTask:
       name: Of the task.
       class_names: One for each label, L of them.
       exclusive: Whether the classes exclude each other.
-      output_stride: Of the backbone, pixels.
+      output_stride: See `types.Task`; any stride will do.
       batch_norm_rows: See `types.Task`.
     """
 
     name: str
     class_names: tuple[str, ...]
     exclusive: bool
-    output_stride: int = 32
+    output_stride: int = 0
     batch_norm_rows: int = 0
 
     @property

@@ -54,6 +54,18 @@ def test_dilation_keeps_parameters_and_refines_the_last_level(name, stride, side
 
     assert [level.shape[1] for level in features.levels][:2] == [16, 8]
     assert features.levels[-1].shape[1] == sides
+    maps = (features.stem, *features.levels)
+    assert body.channels == tuple(found.shape[-1] for found in maps)
+    assert stride in body.output_strides
+
+
+def test_a_stride_that_cannot_be_had_is_told():
+    body = backbone(name="resnet18", width=8)
+    image = jnp.zeros((1, 64, 64, 1))
+    variables = body.init(jax.random.key(0), image)
+
+    with pytest.raises(ValueError, match=r"\(32, 16, 8\) pixels, not 4"):
+        body.apply(variables, image, train=False, output_stride=4)
 
 
 def test_unknown_backbone_names_the_nearest():
