@@ -28,6 +28,7 @@ from benchmarks import device_views, ours, recording, shared
 from mtpret_jax import config as schema
 from mtpret_jax import types
 from mtpret_jax.data import augment, pipeline, transforms
+from mtpret_jax.stages import contrastive
 from mtpret_jax.training import sharding
 
 _ALL = schema.AUGMENT_PRESETS["contrastive"]
@@ -79,7 +80,7 @@ def _make_views(settings: schema.AugmentConfig) -> Callable[[int], types.Batch]:
             drawn = zip(*(on_host(p, rng, settings) for p in stored), strict=True)
             arrays[name], arrays[f"{name}_statistics"] = map(np.stack, drawn)
         arrays["example_valid"] = np.ones(len(record), bool)
-        return types.Batch(arrays, pipeline.CONTRASTIVE)
+        return types.Batch(arrays, contrastive.TASK)
 
     return make
 
@@ -101,7 +102,7 @@ def _make_draws(settings: schema.AugmentConfig) -> Callable[[int], types.Batch]:
             drawn = [device_views.draw(rng, settings, stored.shape[1]) for _ in stored]
             for name in ("matrix", "draws"):
                 arrays[f"{view}_{name}"] = np.stack([one[name] for one in drawn])
-        return types.Batch(arrays, pipeline.CONTRASTIVE)
+        return types.Batch(arrays, contrastive.TASK)
 
     return make
 

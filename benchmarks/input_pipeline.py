@@ -119,12 +119,21 @@ def _streams(
     )
     found: dict[str, Callable[[], pipeline.Stream]] = {
         "contrastive": lambda: pipeline.contrastive_stream(
-            contrastive, settings, {"all": folder}, seed=0
+            "pairs",
+            contrastive,
+            settings,
+            {"all": sources.open_prepared(folder, "train")},
+            seed=0,
         )
     }
     for kind, task in _tasks(sources.open_prepared(folder, "train")).items():
         found[kind] = functools.partial(
-            pipeline.train_stream, kind, task, settings, folder, seed=0
+            pipeline.train_stream,
+            kind,
+            task,
+            settings,
+            sources.open_prepared(folder, "train"),
+            seed=0,
         )
     return found
 

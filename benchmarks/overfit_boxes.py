@@ -156,7 +156,7 @@ def main(arguments: list[str]) -> None:
     tasks = workshop.build_tasks(config, {task.dataset: names})
     splits = config.datasets[task.dataset].splits
     with pipeline.eval_batches(
-        name, task, config.input, folder, "train", splits=splits
+        name, task, config.input, sources.open_prepared(folder, "train", splits)
     ) as stream:
         arrays = _first_images(stream, _IMAGES.value)
     recording.show("step   loss   AP50  COCO AP  processor s  wall s")

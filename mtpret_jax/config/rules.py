@@ -202,7 +202,7 @@ def _check_run(
             raise ValueError(f"{path}.contrastive.datasets: name at least one set.")
         for entry, weight in stage.datasets.items():
             require_known(entry, config.datasets, f"set in {path}.contrastive")
-            if weight <= 0:
+            if not weight > 0:  # or no number at all
                 raise ValueError(
                     f"{path}.contrastive.datasets.{entry}: expected a weight above 0, "
                     f"got {weight}. Leave the set out instead."

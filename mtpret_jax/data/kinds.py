@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mtpret_jax import config
-from mtpret_jax.data import boxes, sources, transforms
+from mtpret_jax.data import boxes, masks, sources, transforms
 
 if TYPE_CHECKING:  # It imports JAX, Flax and Optax: worker processes need none.
     from mtpret_jax import types
@@ -151,7 +151,8 @@ class Classification(Kind):
         whole: bool,
     ) -> types.Example:
         del matrix, shape, whole  # A label does not move with the picture.
-        return transforms.classification_targets(example[f"labels/{task.target}"])
+        label = example[f"labels/{task.target}"]  # int8 [L]: 1, 0, or -1 for unknown
+        return {"label": (label == 1).astype(np.float32), "label_known": label != -1}
 
     def blank(self, task: config.TaskConfig, classes: int) -> types.Example:
         label = np.zeros((task.batch_size, classes), np.float32)
@@ -197,14 +198,16 @@ class Segmentation(Kind):
                 f"The mask of record {example['record']} has {mask.shape} pixels, its "
                 f"image {shape}. Prepare the set again with --rebuild."
             )
-        warped = transforms.warp_mask(mask, matrix, size=task.image_size)
-        targets = transforms.segmentation_targets(warped)
+        warped = masks.warp(mask, matrix, size=task.image_size)
+        pixel_known = warped != masks.UNKNOWN_CLASS
+        targets = {
+            "segmentation": np.where(pixel_known, warped, np.uint8(0)),
+            "pixel_known": pixel_known,
+        }
         if whole:
             width, height = 1 / np.diag(matrix)[:2]  # Nothing is turned here.
             targets["pixel_size"] = np.array([height, width], np.float32)
-            targets["outside"] = transforms.count_outside(
-                mask, matrix, size=task.image_size
-            )
+            targets["outside"] = masks.count_outside(mask, matrix, size=task.image_size)
         return targets
 
     def blank(self, task: config.TaskConfig, classes: int) -> types.Example:

@@ -19,8 +19,6 @@ import numpy as np
 from mtpret_jax import config, types
 from mtpret_jax.data import elements, mixing, readers, sources, subsets
 
-CONTRASTIVE = "contrastive"  # the `task` of the batches of stage 1
-_TRAIN = "train"
 _FEWEST_THREADS = 4
 _MOST_WORKERS = 32  # by default: they feed 30,000 pairs of views a second
 
@@ -96,10 +94,9 @@ def train_stream(
     name: str,
     task: config.TaskConfig,
     input_config: config.InputConfig,
-    folder: sources.PathLike,
+    source: sources.Source,
     *,
     seed: int,
-    splits: str = "",
     subset: subsets.Subset = subsets.ALL,
     first_batch: int = 0,
     shard: Shard = Shard(),
@@ -112,9 +109,8 @@ def train_stream(
       name: Of the task; becomes `Batch.task`.
       task: The task; `batch_size` is that of the global batch.
       input_config: Fit, normalisation, threads and buffer.
-      folder: Prepared folder of the task's dataset.
+      source: The train split of the task's dataset.
       seed: Of shuffling and augmentation; each task draws its own from it.
-      splits: The set's `config.DatasetConfig.splits`.
       subset: The part of the split whose labels may be used.
       first_batch: Index of the first batch to yield.
       shard: Part of each global batch to yield.
@@ -125,7 +121,6 @@ def train_stream(
     rows = _rows_per_shard(
         task.batch_size, shard, option=f"config.tasks.{name}.batch_size"
     )
-    source = sources.open_prepared(folder, _TRAIN, splits)
     prepare = elements.TaskElement(source, task, input_config)
     records = subsets.usable_records(source, task, subset)
     examples = mixing.Examples(
@@ -141,10 +136,8 @@ def eval_batches(
     name: str,
     task: config.TaskConfig,
     input_config: config.InputConfig,
-    folder: sources.PathLike,
-    split: str,
+    source: sources.Source,
     *,
-    splits: str = "",
     subset: subsets.Subset = subsets.ALL,
     shard: Shard = Shard(),
     batch_size: int | None = None,
@@ -159,9 +152,7 @@ def eval_batches(
       name: Of the task; becomes `Batch.task`.
       task: The task.
       input_config: Fit, normalisation, threads and buffer.
-      folder: Prepared folder of the task's dataset.
-      split: Name of the split.
-      splits: The set's `config.DatasetConfig.splits`.
+      source: The split of the task's dataset.
       subset: The part of the split whose labels may be used.
       shard: Part of each global batch to yield.
       batch_size: Examples of the global batch; the task's own when None.
@@ -173,7 +164,6 @@ def eval_batches(
     if batch_size is None:
         batch_size = task.batch_size
     rows = _rows_per_shard(batch_size, shard, option=f"config.tasks.{name}.batch_size")
-    source = sources.open_prepared(folder, split, splits)
     records = subsets.usable_records(source, task, subset)
     missing = -len(records) % batch_size
     padded = np.concatenate([records, np.full(missing, -1, np.int32)])
@@ -183,12 +173,12 @@ def eval_batches(
 
 
 def contrastive_stream(
+    name: str,
     settings: config.ContrastiveConfig,
     input_config: config.InputConfig,
-    folders: Mapping[str, sources.PathLike],
+    opened: Mapping[str, sources.Source],
     *,
     seed: int,
-    splits: Mapping[str, str] = python_types.MappingProxyType({}),
     excluded: Mapping[str, Collection[str]] = python_types.MappingProxyType({}),
     first_batch: int = 0,
     shard: Shard = Shard(),
@@ -205,48 +195,39 @@ def contrastive_stream(
     excluded images too; these are never read.
 
     Args:
+      name: Of the stream; becomes `Batch.task`.
       settings: Sets, weights, image size, batch size and augmentation.
       input_config: Fit, normalisation, threads and buffer.
-      folders: Dataset name to its prepared folder.
+      opened: Dataset name to its train split.
       seed: Of shuffling and augmentation.
-      splits: Dataset name to its `config.DatasetConfig.splits`, where not "".
       excluded: Dataset name to the `image_id` of images that must not be read.
       first_batch: Index of the first batch to yield.
       shard: Part of each global batch to yield.
 
     Raises:
-      ValueError: If there is no set, a weight is not positive, a train split is empty
-        or wholly excluded, or shards do not divide a batch.
+      ValueError: If there is no set, a train split is empty or wholly excluded, or
+        shards do not divide a batch.
     """
     rows = _rows_per_shard(settings.batch_size, shard, option="contrastive.batch_size")
     if not settings.datasets:
         raise ValueError("contrastive.datasets is empty; name at least one dataset.")
-    opened: dict[str, sources.Source] = {}
-    for name, weight in settings.datasets.items():
-        if not weight > 0:
-            raise ValueError(
-                f"contrastive.datasets[{name!r}] is {weight}; expected a weight above "
-                "0. Remove the row to leave the set out."
-            )
-        opened[name] = sources.open_prepared(
-            folders[name], _TRAIN, splits.get(name, "")
-        )
-    depth = max((s.depth for s in opened.values()), key=lambda d: d.itemsize)
+    depths = [opened[dataset].depth for dataset in settings.datasets]
+    depth = max(depths, key=lambda depth: depth.itemsize)
     views, epochs, proportions, first = [], [], [], 0
-    for name, source in opened.items():
-        records = pool_records(source, excluded.get(name, ()))
+    for dataset, weight in settings.datasets.items():
+        source = opened[dataset]
+        records = pool_records(source, excluded.get(dataset, ()))
         view = elements.View(
             source, settings, input_config, first_record=first, depth=depth
         )
         views.append(view)
-        order = _derive(seed, "shuffle", name)
+        order = _derive(seed, "shuffle", dataset)
         epochs.append(mixing.Epochs(np.asarray(records), order))
-        weight = settings.datasets[name]
         proportions.append(weight * len(records) ** settings.size_exponent)
         first += len(source)
 
     def examples(which: str) -> mixing.Examples:
-        seeds = [_derive(seed, "augment", which, name) for name in opened]
+        seeds = [_derive(seed, "augment", which, name) for name in settings.datasets]
         return mixing.Examples(views, epochs, seeds, proportions)
 
     pairs = mixing.Pairs(
@@ -257,7 +238,7 @@ def contrastive_stream(
         rows=settings.batch_norm_rows or settings.batch_size,
     )
     batches = _training_batches(pairs, rows, shard, first_batch)
-    return Stream(batches, task=CONTRASTIVE, settings=input_config)
+    return Stream(batches, task=name, settings=input_config)
 
 
 def pool_records(source: sources.Source, excluded: Collection[str]) -> list[int]:

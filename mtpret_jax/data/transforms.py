@@ -5,8 +5,8 @@ way to a device; `ops.views` normalises them there.
 
 Geometry is a 3x3 matrix from continuous pixel coordinates (x, y, 1) of the stored
 picture, where the first pixel spans [0, 1], to those of the square input. `fit` gives
-the deterministic matrix, `augment.draw_warp` a random one to put before it; image, mask
-and `boxes` all follow the product, so they cannot come apart.
+the deterministic matrix, `augment.draw_warp` a random one to put before it; image,
+`masks` and `boxes` all follow the product, so they cannot come apart.
 """
 
 from __future__ import annotations
@@ -14,16 +14,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-
-if TYPE_CHECKING:  # It imports JAX, Flax and Optax: worker processes need none.
-    from mtpret_jax import types
-
-
-UNKNOWN_CLASS = 255  # in a stored mask: not annotated
 
 RANGE = {
     np.dtype(np.uint8): 255.0,
@@ -133,16 +126,26 @@ def fit(height: int, width: int, *, size: int, mode: str) -> Fit:
     return Fit(matrix, content)
 
 
-def _warp(
+def warp(
     picture: np.ndarray,
     matrix: np.ndarray,
     size: tuple[int, int],
     *,
     flags: int,
     border_mode: int = cv2.BORDER_CONSTANT,
-    border: int = UNKNOWN_CLASS,
+    border: int = 0,
 ) -> np.ndarray:
-    """Warps by a matrix of continuous coordinates; OpenCV's are of pixel centres."""
+    """Warps a picture, [H, W], by a matrix of continuous coordinates.
+
+    Args:
+      picture: Of any type.
+      matrix: Of its coordinates to those of the result, [3, 3].
+      size: Width and height of the result, pixels.
+      flags: How OpenCV interpolates.
+      border_mode: What OpenCV does beyond the picture.
+      border: The value there, where the mode is a constant.
+    """
+    # OpenCV's coordinates are those of pixel centres.
     centred = matrix[:2].copy()
     centred[:, 2] += 0.5 * (matrix[:2, 0] + matrix[:2, 1]) - 0.5
     return cv2.warpAffine(
@@ -174,16 +177,13 @@ def warp_image(
     if is_filled or _covers(matrix, height, width, size):
         valid = _ones(size, size).view(np.bool_)
     else:
-        valid = _warp(
-            _ones(height, width),
-            matrix,
-            (size, size),
-            flags=cv2.INTER_NEAREST,
-            border=0,
-        ).view(np.bool_)
+        shown = warp(
+            _ones(height, width), matrix, (size, size), flags=cv2.INTER_NEAREST
+        )
+        valid = shown.view(np.bool_)
     is_upright = not (matrix[0, 1] or matrix[1, 0])
     image, matrix = (_shrink if is_upright else _halve)(image, matrix)
-    warped = _warp(
+    warped = warp(
         image,
         matrix,
         (size, size),
@@ -252,33 +252,6 @@ def _halve(image: np.ndarray, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarra
         matrix = matrix @ np.diag([x, y, 1.0])
         scale_x, scale_y = scale_x * x, scale_y * y
     return image, matrix
-
-
-def warp_mask(mask: np.ndarray, matrix: np.ndarray, *, size: int) -> np.ndarray:
-    """Warps class indices, uint8 [H, W], by nearest neighbour; outside is unknown."""
-    return _warp(mask, matrix, (size, size), flags=cv2.INTER_NEAREST)
-
-
-def count_outside(mask: np.ndarray, matrix: np.ndarray, *, size: int) -> np.ndarray:
-    """Pixels of each class that the square leaves out of a picture that is not turned.
-
-    Args:
-      mask: Class indices, uint8 [H, W].
-      matrix: Stored picture to square, [3, 3], of `fit`.
-      size: Side of the square, pixels.
-
-    Returns:
-      int32 [`UNKNOWN_CLASS`], in pixels as large as those of the square.
-    """
-    (width, height), (x, y) = np.diag(matrix)[:2] * mask.shape[::-1], matrix[:2, 2]
-    if x >= 0 and y >= 0:  # All of it is in the square.
-        return np.zeros(UNKNOWN_CLASS, np.int32)
-    whole = np.array([[1, 0, -x], [0, 1, -y], [0, 0, 1]]) @ matrix
-    found = [
-        np.bincount(_warp(mask, *to, flags=cv2.INTER_NEAREST).ravel(), minlength=256)
-        for to in ((whole, (round(width), round(height))), (matrix, (size, size)))
-    ]
-    return (found[0] - found[1])[:UNKNOWN_CLASS].astype(np.int32)
 
 
 def to_input(
@@ -355,17 +328,3 @@ def plain_view(image: np.ndarray, *, size: int, mode: str) -> View:
     matrix = fit(height, width, size=size, mode=mode).matrix
     warped, valid = warp_image(image, matrix, size=size)
     return View(warped, valid, matrix)
-
-
-def classification_targets(label: np.ndarray) -> types.Example:
-    """Splits labels, int8 [L] of 1, 0 and -1, into `label` and `label_known`, [L]."""
-    return {"label": (label == 1).astype(np.float32), "label_known": label != -1}
-
-
-def segmentation_targets(mask: np.ndarray) -> types.Example:
-    """Splits a warped mask, uint8 [H, W], into `segmentation` and `pixel_known`."""
-    pixel_known = mask != UNKNOWN_CLASS
-    return {
-        "segmentation": np.where(pixel_known, mask, np.uint8(0)),
-        "pixel_known": pixel_known,
-    }

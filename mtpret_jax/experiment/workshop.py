@@ -227,11 +227,11 @@ def open_streams(
     config = shop.config
     if row.stage == "contrastive":
         stream = pipeline.contrastive_stream(
+            contrastive.TASK,
             row.contrastive,
             shop.input,
-            shop.folders,
+            {name: shop.open_set(name, "train") for name in row.contrastive.datasets},
             seed=config.seed_of(row),
-            splits={name: each.splits for name, each in config.datasets.items()},
             excluded=pool.excluded(row, shop.findings),
             first_batch=first_batch[contrastive.TASK],
             shard=shop.shard,
@@ -242,9 +242,8 @@ def open_streams(
             name,
             config.tasks[name],
             shop.input,
-            shop.folders[config.tasks[name].dataset],
+            shop.open_set(config.tasks[name].dataset, "train"),
             seed=config.seed_of(row),
-            splits=config.datasets[config.tasks[name].dataset].splits,
             subset=shop.subset(row, name, "train"),
             first_batch=first_batch[name],
             shard=shop.shard,
@@ -267,9 +266,7 @@ def open_split(
         task,
         settings,
         shop.input,
-        shop.folders[settings.dataset],
-        split,
-        splits=shop.config.datasets[settings.dataset].splits,
+        shop.open_set(settings.dataset, split),
         subset=shop.subset(row, task, split, whole=whole),
         shard=shop.shard,
     )

@@ -83,9 +83,7 @@ def evaluate(
         schema.InputConfig(
             fit=model.preparation.fit, normalisation=model.described["normalisation"]
         ),
-        folder,
-        split,
-        splits=splits,
+        source,
         batch_size=batch_size,
         statistics=model.preparation.statistics,
     ) as batches:

@@ -149,7 +149,15 @@ def test_stage_1_never_reads_a_real_xray_that_another_set_tests_on(
     index = sources.open_prepared(folders["chest_cls"], "train").index
     left = len(index) - len(excluded["chest_cls"])
     stream = pipeline.contrastive_stream(
-        settings, schema.InputConfig(), folders, seed=0, excluded=excluded
+        "pairs",
+        settings,
+        schema.InputConfig(),
+        {
+            name: sources.open_prepared(folder, "train")
+            for name, folder in folders.items()
+        },
+        seed=0,
+        excluded=excluded,
     )
     with stream:
         read = [next(stream).arrays["record"] for _ in range(left)]

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from mtpret_jax.data import sources
+
 # Rows: split, height, width, label, finding, has mask, boxes (None: not known).
 COUNTS = {"train": 12, "validation": 7, "test": 4}
 LABELS = ["normal", "ill"]
@@ -195,6 +197,10 @@ class Tiny:
     bright = BRIGHT
     annotate = staticmethod(annotate)
     draw = staticmethod(draw)
+
+    def open(self, split: str, manifest: str = "") -> sources.Source:
+        """A split of the folder."""
+        return sources.open_prepared(self.folder, split, manifest)
 
 
 @pytest.fixture(scope="session")

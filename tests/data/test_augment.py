@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mtpret_jax import config
-from mtpret_jax.data import augment, boxes, transforms
+from mtpret_jax.data import augment, boxes, masks, transforms
 
 OFF = config.AugmentConfig()
 GEOMETRY = config.AugmentConfig(
@@ -59,11 +59,11 @@ def test_image_mask_and_boxes_move_together(mode):
     seen = 0
     for seed in range(60):
         view = augment.draw_view(generator(seed), GEOMETRY, image, size=SIZE, mode=mode)
-        warped = transforms.warp_mask(mask, view.matrix, size=SIZE)
+        warped = masks.warp(mask, view.matrix, size=SIZE)
         moved, keep = boxes.clip(
             boxes.warp(box, view.matrix, height=height, width=width, size=SIZE)
         )
-        np.testing.assert_array_equal(warped != transforms.UNKNOWN_CLASS, view.valid)
+        np.testing.assert_array_equal(warped != masks.UNKNOWN_CLASS, view.valid)
         bright = (view.image > 0.55) & view.valid
         assert np.mean(bright != (warped == 1)) < 0.02
         if not keep[0]:

@@ -32,15 +32,15 @@ def tabled(bits: int) -> schema.ExperimentConfig:
 def test_a_blank_batch_has_the_shapes_and_types_of_a_streams(
     tiny, tiny_16_bit, bits, name
 ):
-    config, folder = tabled(bits), (tiny if bits == 8 else tiny_16_bit).folder
-    row = config.runs[name]
+    config, made = tabled(bits), tiny if bits == 8 else tiny_16_bit
+    row, source = config.runs[name], made.open("train")
     if name == "contrastive":
         stream = pipeline.contrastive_stream(
-            row.contrastive, config.input, {"tiny": folder}, seed=0
+            name, row.contrastive, config.input, {"tiny": source}, seed=0
         )
     else:
         stream = pipeline.train_stream(
-            name, config.tasks[name], config.input, folder, seed=0
+            name, config.tasks[name], config.input, source, seed=0
         )
     with stream:
         real = next(stream)

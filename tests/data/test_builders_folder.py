@@ -64,7 +64,9 @@ def test_every_kind_can_be_streamed(folder, kind):
     (column,) = names.label_names
     task = config.TaskConfig(kind=kind, target=column, image_size=32, batch_size=4)
     settings = config.InputConfig(threads=1, buffer=1)
-    with pipeline.train_stream("task", task, settings, folder, seed=0) as stream:
+    with pipeline.train_stream(
+        "task", task, settings, sources.open_prepared(folder, "train"), seed=0
+    ) as stream:
         arrays = next(stream).arrays
     if kind == "classification":
         assert (arrays["label"].sum(1) == 1).all()
@@ -72,6 +74,8 @@ def test_every_kind_can_be_streamed(folder, kind):
         assert arrays["segmentation"].max() < len(names.mask_names)
     else:
         assert arrays["box_class"].max() < len(names.object_names)
-    with pipeline.eval_batches("task", task, settings, folder, "test") as stream:
+    with pipeline.eval_batches(
+        "task", task, settings, sources.open_prepared(folder, "test")
+    ) as stream:
         (batch,) = stream
     assert batch.arrays["record"].tolist() == [0, 1, -1, -1]

@@ -85,7 +85,7 @@ def test_records_are_those_of_the_index(tiny, folder):
 
 def test_a_manifest_of_the_stored_splits_is_the_set_as_stored(tiny, folder):
     for split in tiny.counts:
-        stored = sources.open_prepared(tiny.folder, split)
+        stored = tiny.open(split)
 
         same = sources.open_prepared(folder, split, "official")
 
@@ -128,7 +128,7 @@ def test_unknown_manifests_and_splits_name_those_there_are(tiny, folder):
     with pytest.raises(ValueError, match=r"no splits 'grouped'.*'mixed', 'official'"):
         sources.open_prepared(folder, "train", "grouped")
     with pytest.raises(ValueError, match=r"one split only.*prepare the set again"):
-        sources.open_prepared(tiny.folder, "train", "grouped")
+        tiny.open("train", "grouped")
     with pytest.raises(ValueError, match=r"no split 'val' in its splits 'mixed'"):
         sources.open_prepared(folder, "val")
 
@@ -172,7 +172,7 @@ def test_streams_read_the_split_that_is_asked_for(folder):
             sources.open_prepared(folder, "train", manifest), task
         )
         with pipeline.eval_batches(
-            "x", task, settings, folder, "train", splits=manifest
+            "x", task, settings, sources.open_prepared(folder, "train", manifest)
         ) as stream:
             seen = np.concatenate([batch.arrays["record"] for batch in stream])
         assert records.tolist() == expected
@@ -187,11 +187,17 @@ def test_evaluation_tells_the_study_of_an_image_and_training_does_not(folder):
     task = config.TaskConfig(target="finding", image_size=16, batch_size=3)
     settings = config.InputConfig(threads=1, buffer=1)
 
-    with pipeline.eval_batches("x", task, settings, folder, "train") as stream:
+    with pipeline.eval_batches(
+        "x", task, settings, sources.open_prepared(folder, "train")
+    ) as stream:
         found = np.concatenate([batch.arrays["study"] for batch in stream])
-    with pipeline.eval_batches("x", task, settings, folder, "test") as stream:
+    with pipeline.eval_batches(
+        "x", task, settings, sources.open_prepared(folder, "test")
+    ) as stream:
         test_arrays = next(stream).arrays
-    with pipeline.train_stream("x", task, settings, folder, seed=0) as stream:
+    with pipeline.train_stream(
+        "x", task, settings, sources.open_prepared(folder, "train"), seed=0
+    ) as stream:
         train_arrays = next(stream).arrays
 
     # train-0, train-2, validation-1, validation-3, test-0, test-2 are the train split.
@@ -208,7 +214,11 @@ def test_pre_training_reads_the_train_split_that_is_asked_for(folder):
     options = config.InputConfig(threads=1, buffer=1)
     for manifest, count in (("mixed", 6), ("official", 12)):
         with pipeline.contrastive_stream(
-            settings, options, {"tiny": folder}, seed=0, splits={"tiny": manifest}
+            "pairs",
+            settings,
+            options,
+            {"tiny": sources.open_prepared(folder, "train", manifest)},
+            seed=0,
         ) as stream:
             batches = [next(stream).arrays["record"] for _ in range(count // 2)]
         assert set(np.concatenate(batches).tolist()) == set(range(count))

@@ -58,9 +58,10 @@ def _batches(tiny, index=0, count=1, augment=STILL):
         augment=augment,
     )
     stream = pipeline.contrastive_stream(
+        "pairs",
         settings,
         config.InputConfig(fit="stretch", threads=2, buffer=2),
-        {"tiny": tiny.folder},
+        {"tiny": tiny.open("train")},
         seed=1,
         shard=pipeline.Shard(index, count),
     )

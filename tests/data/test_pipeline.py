@@ -83,8 +83,8 @@ def test_batches_hold_the_arrays_of_their_kind(tiny, kind):
     task = make_task(kind)
     evaluated = {"pixel_size": (np.float32, (2,)), "outside": (np.int32, (255,))}
     evaluated = evaluated if kind == "segmentation" else {}
-    train = pipeline.train_stream("one", task, INPUT, tiny.folder, seed=0)
-    test = pipeline.eval_batches("one", task, INPUT, tiny.folder, "validation")
+    train = pipeline.train_stream("one", task, INPUT, tiny.open("train"), seed=0)
+    test = pipeline.eval_batches("one", task, INPUT, tiny.open("validation"))
     for stream, more in ((train, {}), (test, evaluated)):
         with stream:
             batch = next(stream)
@@ -101,7 +101,7 @@ def test_stream_resumes_at_any_batch(tiny, kind):
 
     def stream(first_batch):
         return pipeline.train_stream(
-            "one", task, INPUT, tiny.folder, seed=3, first_batch=first_batch
+            "one", task, INPUT, tiny.open("train"), seed=3, first_batch=first_batch
         )
 
     whole = take(stream(0), 9)
@@ -116,13 +116,19 @@ def test_global_batch_is_the_same_for_any_number_of_shards(tiny):
 
     def read(shard):
         supervised = pipeline.train_stream(
-            "one", task, INPUT, tiny.folder, seed=3, first_batch=2, shard=shard
+            "one", task, INPUT, tiny.open("train"), seed=3, first_batch=2, shard=shard
         )
         contrastive = pipeline.contrastive_stream(
-            settings, INPUT, {"tiny": tiny.folder}, seed=3, first_batch=2, shard=shard
+            "pairs",
+            settings,
+            INPUT,
+            {"tiny": tiny.open("train")},
+            seed=3,
+            first_batch=2,
+            shard=shard,
         )
         evaluated = pipeline.eval_batches(
-            "one", task, INPUT, tiny.folder, "validation", shard=shard
+            "one", task, INPUT, tiny.open("validation"), shard=shard
         )
         return take(supervised, 3), take(contrastive, 3), take(evaluated)
 
@@ -139,7 +145,7 @@ def test_global_batch_is_the_same_for_any_number_of_shards(tiny):
 
 def test_each_epoch_has_every_record_once_in_a_new_order(tiny):
     task = make_task("classification", target="finding")
-    stream = pipeline.train_stream("one", task, INPUT, tiny.folder, seed=0)
+    stream = pipeline.train_stream("one", task, INPUT, tiny.open("train"), seed=0)
     records = np.concatenate([b["record"] for b in take(stream, 9)]).reshape(3, 12)
     assert (np.sort(records, axis=1) == np.arange(12)).all()
     assert len(np.unique(records, axis=0)) == 3
@@ -149,7 +155,9 @@ def test_augmentation_differs_between_epochs_and_seeds(tiny):
     task = make_task("classification", target="finding", batch_size=12)
 
     def images(seed):
-        stream = pipeline.train_stream("one", task, INPUT, tiny.folder, seed=seed)
+        stream = pipeline.train_stream(
+            "one", task, INPUT, tiny.open("train"), seed=seed
+        )
         return [b["image"][np.argsort(b["record"])] for b in seen(take(stream, 2))]
 
     first, second = images(0)
@@ -160,18 +168,18 @@ def test_augmentation_differs_between_epochs_and_seeds(tiny):
 
 def test_set_smaller_than_a_batch_is_repeated(tiny):
     task = make_task("detection", batch_size=32)
-    stream = pipeline.train_stream("one", task, INPUT, tiny.folder, seed=0)
+    stream = pipeline.train_stream("one", task, INPUT, tiny.open("train"), seed=0)
     (batch,) = take(stream, 1)
     assert len(batch["record"]) == 32
     assert batch["example_valid"].all()
-    usable = kinds.usable_records(sources.open_prepared(tiny.folder, "train"), task)
+    usable = kinds.usable_records(tiny.open("train"), task)
     assert set(batch["record"].tolist()) == set(usable.tolist())
 
 
 def test_padding_is_zero_and_unknown_in_training(tiny):
     augmentation = config.AugmentConfig(rotation_degrees=20.0, noise=0.1)
     task = make_task("segmentation", batch_size=12, augment=augmentation)
-    stream = pipeline.train_stream("one", task, INPUT, tiny.folder, seed=0)
+    stream = pipeline.train_stream("one", task, INPUT, tiny.open("train"), seed=0)
     (batch,) = seen(take(stream, 1))
     # A corner that the rotation laid bare is padding; so is the side of a narrow one.
     narrow = batch["record"] % 2 == 1
@@ -186,7 +194,7 @@ def test_padding_is_zero_and_unknown_in_training(tiny):
 
 def test_evaluation_covers_every_example_once(tiny):
     task = make_task("classification")
-    batches = take(pipeline.eval_batches("one", task, INPUT, tiny.folder, "validation"))
+    batches = take(pipeline.eval_batches("one", task, INPUT, tiny.open("validation")))
     record = np.concatenate([b["record"] for b in batches])
     assert record.tolist() == [0, 1, 2, 3, 4, 5, 6, -1]
     valid = np.concatenate([b["example_valid"] for b in batches])
@@ -194,9 +202,7 @@ def test_evaluation_covers_every_example_once(tiny):
     assert not batches[-1]["image"][-1].any()
     assert not batches[-1]["label_known"][-1].any()
     again = take(
-        pipeline.eval_batches(
-            "one", task, INPUT, tiny.folder, "validation", batch_size=7
-        )
+        pipeline.eval_batches("one", task, INPUT, tiny.open("validation"), batch_size=7)
     )
     assert len(again) == 1
     np.testing.assert_array_equal(
@@ -206,7 +212,7 @@ def test_evaluation_covers_every_example_once(tiny):
 
 def test_evaluation_shows_the_stored_picture(tiny):
     task = make_task("segmentation", image_size=64, batch_size=1)
-    stream = pipeline.eval_batches("one", task, INPUT, tiny.folder, "train")
+    stream = pipeline.eval_batches("one", task, INPUT, tiny.open("train"))
     (first,) = seen(take(stream, 1))
     picture, mask = tiny.draw("train", 0)
     expected = (picture - picture.mean()) / picture.std()
@@ -233,8 +239,8 @@ def test_evaluation_of_masks_tells_the_size_of_a_pixel(mode, size):
 def test_16_bits_give_the_same_batches(tiny, tiny_16_bit):
     task = make_task("classification")
     shallow, deep = (
-        seen(take(pipeline.train_stream("one", task, INPUT, folder, seed=0), 3))
-        for folder in (tiny.folder, tiny_16_bit.folder)
+        seen(take(pipeline.train_stream("one", task, INPUT, source, seed=0), 3))
+        for source in (tiny.open("train"), tiny_16_bit.open("train"))
     )
     for left, right in zip(shallow, deep, strict=True):
         np.testing.assert_array_equal(left["record"], right["record"])
@@ -245,7 +251,7 @@ def test_16_bits_give_the_same_batches(tiny, tiny_16_bit):
 def test_normalisation_by_the_dataset(tiny):
     task = make_task("classification", batch_size=1, image_size=64)
     settings = dataclasses.replace(INPUT, normalisation="dataset")
-    stream = pipeline.eval_batches("one", task, settings, tiny.folder, "validation")
+    stream = pipeline.eval_batches("one", task, settings, tiny.open("validation"))
     (batch,) = seen(take(stream, 1))
     picture, _ = tiny.draw("validation", 0)
     np.testing.assert_allclose(
@@ -253,14 +259,14 @@ def test_normalisation_by_the_dataset(tiny):
     )
     wrong = dataclasses.replace(INPUT, normalisation="batch")
     with pytest.raises(ValueError, match=r"config.input.normalisation is 'batch'"):
-        pipeline.eval_batches("one", task, wrong, tiny.folder, "validation")
+        pipeline.eval_batches("one", task, wrong, tiny.open("validation"))
 
 
 @pytest.mark.smoke
 def test_contrastive_views_are_two_of_one_picture(tiny):
     settings = make_contrastive(datasets={"tiny": 1.0, "again": 1.0})
-    folders = {"tiny": tiny.folder, "again": tiny.folder}
-    stream = pipeline.contrastive_stream(settings, INPUT, folders, seed=0)
+    opened = dict.fromkeys(("tiny", "again"), tiny.open("train"))
+    stream = pipeline.contrastive_stream("pairs", settings, INPUT, opened, seed=0)
     batches = seen(take(stream, 6))
     arrays = {"query", "positive", "partner", "record", "example_valid"}
     assert batches[0].keys() == arrays | {"query_owner", "positive_owner"}
@@ -275,8 +281,12 @@ def test_contrastive_views_are_two_of_one_picture(tiny):
     records = np.concatenate([b["record"] for b in batches])
     # Twice twelve pictures in two sets: 48 elements are two epochs of each.
     assert collections.Counter(records.tolist()) == dict.fromkeys(range(24), 2)
-    whole = take(pipeline.contrastive_stream(settings, INPUT, folders, seed=0), 6)
-    late = pipeline.contrastive_stream(settings, INPUT, folders, seed=0, first_batch=4)
+    whole = take(
+        pipeline.contrastive_stream("pairs", settings, INPUT, opened, seed=0), 6
+    )
+    late = pipeline.contrastive_stream(
+        "pairs", settings, INPUT, opened, seed=0, first_batch=4
+    )
     assert_same(take(late, 2), whole[4:])
 
 
@@ -290,22 +300,10 @@ def test_sets_are_mixed_in_proportion(tiny, weights, exponent, share):
         size_exponent=exponent,
         batch_size=20,
     )
-    folders = {"a": tiny.folder, "b": tiny.folder}
-    stream = pipeline.contrastive_stream(settings, INPUT, folders, seed=0)
+    opened = dict.fromkeys("ab", tiny.open("train"))
+    stream = pipeline.contrastive_stream("pairs", settings, INPUT, opened, seed=0)
     record = np.concatenate([b["record"] for b in take(stream, 5)])
     np.testing.assert_allclose((record < 12).mean(), share, atol=0.011)
-
-
-@pytest.mark.parametrize("weight", [0.0, -1.0, float("nan")])
-def test_weight_must_be_positive(tiny, weight):
-    settings = make_contrastive(datasets={"tiny": weight})
-    with pytest.raises(ValueError, match=r"contrastive\.datasets\['tiny'\]"):
-        pipeline.contrastive_stream(settings, INPUT, {"tiny": tiny.folder}, seed=0)
-
-
-def test_no_set_is_an_error():
-    with pytest.raises(ValueError, match=r"contrastive.datasets is empty"):
-        pipeline.contrastive_stream(make_contrastive(datasets={}), INPUT, {}, seed=0)
 
 
 def test_shards_must_divide_the_batch(tiny):
@@ -315,13 +313,15 @@ def test_shards_must_divide_the_batch(tiny):
         (pipeline.Shard(2, 2), "Shard 2 of 2"),
     ]:
         with pytest.raises(ValueError, match=message):
-            pipeline.train_stream("one", task, INPUT, tiny.folder, seed=0, shard=shard)
+            pipeline.train_stream(
+                "one", task, INPUT, tiny.open("train"), seed=0, shard=shard
+            )
 
 
 def test_empty_split_is_an_error(tiny):
     task = make_task("segmentation")
     with pytest.raises(ValueError, match="has no example with a mask"):
-        pipeline.eval_batches("one", task, INPUT, tiny.folder, "test")
+        pipeline.eval_batches("one", task, INPUT, tiny.open("test"))
 
 
 def test_unreadable_record_is_named(tiny_png, monkeypatch):
@@ -330,7 +330,7 @@ def test_unreadable_record_is_named(tiny_png, monkeypatch):
 
     monkeypatch.setattr(transforms, "decode", fail)
     stream = pipeline.eval_batches(
-        "one", make_task("detection"), INPUT, tiny_png.folder, "validation"
+        "one", make_task("detection"), INPUT, tiny_png.open("validation")
     )
     with stream, pytest.raises(ValueError, match="Cannot decode") as caught:
         next(stream)
@@ -340,7 +340,7 @@ def test_unreadable_record_is_named(tiny_png, monkeypatch):
 def test_streams_leave_the_cores_to_grain(tiny):
     cv2.setNumThreads(2)
     task = make_task("classification")
-    pipeline.eval_batches("one", task, INPUT, tiny.folder, "test").close()
+    pipeline.eval_batches("one", task, INPUT, tiny.open("test")).close()
     assert cv2.getNumThreads() <= 1
 
 
@@ -368,8 +368,8 @@ def test_prepared_folder_may_move(tiny, tmp_path):
     shutil.copytree(tiny.folder, folder)
     task = make_task("detection")
     one, other = (
-        take(pipeline.train_stream("one", task, INPUT, f, seed=0), 1)
-        for f in (tiny.folder, folder)
+        take(pipeline.train_stream("one", task, INPUT, source, seed=0), 1)
+        for source in (tiny.open("train"), sources.open_prepared(folder, "train"))
     )
     assert_same(one, other)
 

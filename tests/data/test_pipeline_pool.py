@@ -20,14 +20,24 @@ EXCLUDED = {"tiny": {"train-0", "train-11"}, "again": {"train-3", "train-7"}}
 
 def take(count, tiny, *, settings=SETTINGS, **options):
     folders = {"tiny": tiny.folder, "again": tiny.folder}
-    stream = pipeline.contrastive_stream(settings, INPUT, folders, seed=0, **options)
+    stream = pipeline.contrastive_stream(
+        "pairs",
+        settings,
+        INPUT,
+        {
+            name: sources.open_prepared(folder, "train")
+            for name, folder in folders.items()
+        },
+        seed=0,
+        **options,
+    )
     with stream:
         return [batch.arrays for batch in itertools.islice(stream, count)]
 
 
 def identify(tiny, batches):
     """Set and image of every element, by the index of the folder."""
-    index = sources.open_prepared(tiny.folder, "train").index
+    index = tiny.open("train").index
     found = []
     for record in np.concatenate([batch["record"] for batch in batches]).tolist():
         name = "tiny" if record < len(index) else "again"
@@ -68,7 +78,12 @@ def test_no_excluded_record_is_even_opened(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(sources.Source, "image", note)
     settings = dataclasses.replace(SETTINGS, datasets={"tiny": 1.0})
     stream = pipeline.contrastive_stream(
-        settings, INPUT, {"tiny": folder}, seed=0, excluded=EXCLUDED
+        "pairs",
+        settings,
+        INPUT,
+        {"tiny": sources.open_prepared(folder, "train")},
+        seed=0,
+        excluded=EXCLUDED,
     )
     with stream:
         for _ in range(20):

@@ -86,7 +86,7 @@ def test_only_the_stream_that_was_asked_last_is_read_ahead():
 def test_workers_give_the_batches_that_threads_give(tiny, workers):
     def take(settings, first_batch=0, count=6):
         stream = pipeline.train_stream(
-            "t", TASK, settings, tiny.folder, seed=0, first_batch=first_batch
+            "t", TASK, settings, tiny.open("train"), seed=0, first_batch=first_batch
         )
         with stream:
             return [next(stream).arrays for _ in range(count)]
@@ -103,7 +103,7 @@ def test_workers_give_the_batches_that_threads_give(tiny, workers):
 
 def test_what_was_handed_out_does_not_change(tiny):
     settings = config.InputConfig(workers=1, buffer=1)
-    stream = pipeline.train_stream("t", TASK, settings, tiny.folder, seed=0)
+    stream = pipeline.train_stream("t", TASK, settings, tiny.open("train"), seed=0)
     with stream:
         first = next(stream).arrays
         kept = {name: array.copy() for name, array in first.items()}
@@ -142,16 +142,17 @@ def test_workers_are_for_accelerators_unless_asked_for():
 SCRIPT = """
     import signal, sys, time
     from mtpret_jax import config
-    from mtpret_jax.data import pipeline, readers
+    from mtpret_jax.data import pipeline, readers, sources
 
     if __name__ == "__main__":
         # What a shell starts in the background ignores it.
         signal.signal(signal.SIGINT, signal.default_int_handler)
         task = config.TaskConfig(target="finding", image_size=32, batch_size=4)
         settings = config.InputConfig(workers=2, buffer=2)
-        stream = pipeline.train_stream("t", task, settings, sys.argv[1], seed=0)
+        source = sources.open_prepared(sys.argv[1], "train")
+        stream = pipeline.train_stream("t", task, settings, source, seed=0)
         try:
-            other = pipeline.train_stream("t", task, settings, sys.argv[1], seed=1)
+            other = pipeline.train_stream("t", task, settings, source, seed=1)
             next(stream), next(other)
             found = dict(readers._pools[2].executor._processes)
             print(*found, flush=True)

@@ -15,7 +15,7 @@ CLASSIFICATION = config.TaskConfig(kind="classification", dataset="tiny")
 
 @pytest.mark.smoke
 def test_record_holds_what_was_written(tiny):
-    source = sources.open_prepared(tiny.folder, "train")
+    source = tiny.open("train")
     assert len(source) == len(source.index) == tiny.counts["train"]
     for record in range(len(source)):
         example = source[record]
@@ -35,22 +35,20 @@ def test_record_holds_what_was_written(tiny):
 
 
 def test_sixteen_bits_are_read_as_stored(tiny_16_bit):
-    image = sources.open_prepared(tiny_16_bit.folder, "train")[1]["image"]
+    image = tiny_16_bit.open("train")[1]["image"]
     assert image.dtype == np.uint16
     expected, _ = tiny_16_bit.draw("train", 1, depth=np.uint16)
     np.testing.assert_array_equal(image, expected)
 
 
 def test_sets_from_before_pixels_were_stored_bare_are_still_read(tiny, tiny_png):
-    old, new = (
-        sources.open_prepared(made.folder, "train") for made in (tiny_png, tiny)
-    )
+    old, new = (made.open("train") for made in (tiny_png, tiny))
     for record in range(len(new)):
         np.testing.assert_array_equal(old[record]["image"], new[record]["image"])
 
 
 def test_source_knows_its_names_and_can_be_pickled(tiny):
-    source = sources.open_prepared(tiny.folder, "test")
+    source = tiny.open("test")
     assert source.metadata.label_names["label"] == ("normal", "ill")
     assert source.metadata.mask_names == ("background", "lung")
     assert source.metadata.object_names == ("lesion",)
@@ -63,7 +61,7 @@ def test_source_knows_its_names_and_can_be_pickled(tiny):
 
 def test_unknown_split_names_those_there_are(tiny):
     with pytest.raises(ValueError, match=r"no split 'val'; it has \['test', 'train'"):
-        sources.open_prepared(tiny.folder, "val")
+        tiny.open("val")
 
 
 @pytest.mark.parametrize("file", ["index.csv", "preparation.json", "metadata.json"])
@@ -110,9 +108,7 @@ def test_locate_finds_the_newest_version(tmp_path):
 
 def test_records_without_annotation_are_left_out(tiny):
     def usable(**task):
-        records = kinds.usable_records(
-            sources.open_prepared(tiny.folder, "train"), config.TaskConfig(**task)
-        )
+        records = kinds.usable_records(tiny.open("train"), config.TaskConfig(**task))
         assert records.dtype == np.int32
         return records.tolist()
 
@@ -127,13 +123,13 @@ def test_records_without_annotation_are_left_out(tiny):
 def test_split_with_nothing_to_learn_is_an_error(tiny):
     task = config.TaskConfig(kind="segmentation")
     with pytest.raises(ValueError, match="'test' of dataset 'tiny_xray' has no exam"):
-        kinds.usable_records(sources.open_prepared(tiny.folder, "test"), task)
+        kinds.usable_records(tiny.open("test"), task)
 
 
 def test_unknown_target_suggests_the_nearest(tiny):
     task = config.TaskConfig(kind="classification", target="findings")
     with pytest.raises(ValueError, match="Did you mean 'finding'"):
-        kinds.usable_records(sources.open_prepared(tiny.folder, "train"), task)
+        kinds.usable_records(tiny.open("train"), task)
 
 
 @pytest.mark.parametrize("kind", ["segmentation", "detection"])

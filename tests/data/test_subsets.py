@@ -236,7 +236,7 @@ def test_streams_read_the_part_and_no_more(tiny):
     read: set[int] = set()
 
     with pipeline.train_stream(
-        "one", task, settings(), tiny.folder, seed=0, subset=part
+        "one", task, settings(), tiny.open("train"), seed=0, subset=part
     ) as stream:
         for _ in range(12):
             read |= set(next(stream).arrays["record"].tolist())
@@ -244,20 +244,14 @@ def test_streams_read_the_part_and_no_more(tiny):
     for index in range(2):
         shard = pipeline.Shard(index, 2)
         with pipeline.eval_batches(
-            "one",
-            task,
-            settings(),
-            tiny.folder,
-            "validation",
-            subset=part,
-            shard=shard,
+            "one", task, settings(), tiny.open("validation"), subset=part, shard=shard
         ) as stream:
             for batch in stream:
                 valid = batch.arrays["example_valid"]
                 validated += batch.arrays["record"][valid].tolist()
 
     for split, found in (("train", read), ("validation", set(validated))):
-        source = subsets.sources.open_prepared(tiny.folder, split)
+        source = tiny.open(split)
         wanted = subsets.usable_records(source, task, part)
         assert found == set(wanted.tolist())
         assert 0 < len(wanted) < len(subsets.usable_records(source, task))

@@ -4,7 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from mtpret_jax.data import boxes, transforms
+from mtpret_jax import config
+from mtpret_jax.data import boxes, kinds, masks, transforms
 from mtpret_jax.ops import views
 
 
@@ -34,12 +35,12 @@ def test_picture_of_right_size_is_untouched():
 def test_image_mask_and_box_stay_together(mode, shape):
     image, mask, box = paint(*shape)
     view = transforms.plain_view(image, size=64, mode=mode)
-    warped = transforms.warp_mask(mask, view.matrix, size=64)
+    warped = masks.warp(mask, view.matrix, size=64)
     moved, keep = boxes.clip(
         boxes.warp(box, view.matrix, height=shape[0], width=shape[1], size=64)
     )
     assert keep.all()
-    np.testing.assert_array_equal(warped != transforms.UNKNOWN_CLASS, view.valid)
+    np.testing.assert_array_equal(warped != masks.UNKNOWN_CLASS, view.valid)
     assert np.mean((view.image > 0.5) != (warped == 1)) < 0.02
     rows, columns = np.nonzero(warped == 1)
     tight = np.array([rows.min(), columns.min(), rows.max() + 1, columns.max() + 1])
@@ -163,13 +164,18 @@ def test_unknown_fit_is_refused():
 
 
 def test_targets():
-    label = transforms.classification_targets(np.array([1, 0, -1], np.int8))
+    task = config.TaskConfig(image_size=3, target="finding")
+    example = {"labels/finding": np.array([1, 0, -1], np.int8)}
+    label = kinds.Classification().targets(
+        example, task, np.eye(3), (3, 3), whole=False
+    )
     assert label["label"].tolist() == [1, 0, 0]
     assert label["label_known"].tolist() == [True, True, False]
-    mask = transforms.segmentation_targets(np.array([[0, 2, 255]], np.uint8))
-    assert mask["segmentation"].tolist() == [[0, 2, 0]]
+    example = {"mask": encode(np.array([[0, 2, 255]] * 3, np.uint8))}
+    mask = kinds.Segmentation().targets(example, task, np.eye(3), (3, 3), whole=False)
+    assert mask["segmentation"].tolist() == [[0, 2, 0]] * 3
     assert mask["segmentation"].dtype == np.uint8
-    assert mask["pixel_known"].tolist() == [[True, True, False]]
+    assert mask["pixel_known"].tolist() == [[True, True, False]] * 3
 
 
 def test_boxes_are_padded_and_none_left_out():
@@ -197,8 +203,8 @@ def test_valid_is_where_the_nearest_pixel_is_of_the_picture(seed):
     matrix[:2, 2] = 16 - turn @ [25, 20] + rng.uniform(-3, 3, 2)
     image = rng.random((40, 50), np.float32)
     _, valid = transforms.warp_image(image, matrix, size=32)
-    outside = transforms.warp_mask(np.zeros((40, 50), np.uint8), matrix, size=32)
-    np.testing.assert_array_equal(valid, outside != transforms.UNKNOWN_CLASS)
+    outside = masks.warp(np.zeros((40, 50), np.uint8), matrix, size=32)
+    np.testing.assert_array_equal(valid, outside != masks.UNKNOWN_CLASS)
 
 
 @pytest.mark.parametrize("zoom", [0.13, 0.24, 0.31, 0.49, 0.8, 1.7])
@@ -216,7 +222,7 @@ def test_turned_picture_is_the_mean_of_what_each_pixel_covers(zoom):
     wanted = sampled.reshape(32, 16, 32, 16).mean((1, 3))
     error = np.sqrt(np.mean((warped - wanted)[valid] ** 2))
     assert error < (0.05 if zoom < 1 else 0.08)
-    skipping = transforms._warp(image, matrix, (32, 32), flags=1, border_mode=1)
+    skipping = transforms.warp(image, matrix, (32, 32), flags=1, border_mode=1)
     worse = np.sqrt(np.mean((skipping - wanted)[valid] ** 2))
     assert zoom > 0.5 or worse > 2 * error
 

@@ -88,7 +88,9 @@ def test_a_task_overfits_sixteen_examples(kind, folders):
     )
     _, step = sharding.compile_stage(stage, mesh)
     settings = schema.InputConfig()
-    with pipeline.eval_batches("it", task, settings, folders[body], "train") as found:
+    with pipeline.eval_batches(
+        "it", task, settings, sources.open_prepared(folders[body], "train")
+    ) as found:
         host = next(found)
     batch = sharding.put(host, mesh)
     losses = []
@@ -147,7 +149,14 @@ def test_contrast_starts_at_chance_then_falls_and_does_not_collapse(folders):
         _, step = sharding.compile_stage(stage, mesh)
         found = []
         with pipeline.contrastive_stream(
-            settings, schema.InputConfig(), folders, seed=0
+            "pairs",
+            settings,
+            schema.InputConfig(),
+            {
+                name: sources.open_prepared(folder, "train")
+                for name, folder in folders.items()
+            },
+            seed=0,
         ) as stream:
             for _ in range(steps):
                 state, scalars = step(state, sharding.put(next(stream), mesh))
