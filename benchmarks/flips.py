@@ -36,7 +36,7 @@ from mtpret_jax import types
 from mtpret_jax.data import sources
 from mtpret_jax.experiment import preparation, workfolder
 from mtpret_jax.export import folder as hub
-from mtpret_jax.inference import golden, journal, loader
+from mtpret_jax.inference import golden, loader, results
 from mtpret_jax.training import checkpoint, reporting
 from tfds_builders import whole
 
@@ -189,8 +189,8 @@ def _states(folder: pathlib.Path) -> Any:
 
 def _write_lines(folder: pathlib.Path) -> list[dict[str, Any]]:
     """What `predict` does, begun or gone on with: a file whose line is gone, again."""
-    with journal.alone(folder):
-        kept = journal.Journal(folder, {"model": "tiny"})
+    with results.alone(folder):
+        kept = results.Results(folder, {"model": "tiny"})
         for number in range(9):
             if f"{number}.png" not in kept.done:
                 kept.add({"file": f"{number}.png", "status": "done", "p": number / 9})

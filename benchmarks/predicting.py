@@ -27,7 +27,7 @@ from absl import app, flags
 
 from mtpret_jax import config as schema
 from mtpret_jax.experiment import preparation, workfolder
-from mtpret_jax.inference import loader, predictions, reading
+from mtpret_jax.inference import loader, predictions, preprocessing
 from tfds_builders.phantom_xray import simulator
 
 _COUNT = flags.DEFINE_integer("count", 1000, "Files.")
@@ -79,7 +79,7 @@ def _write(folder: pathlib.Path) -> list[str]:
 def _rates(model_folder: pathlib.Path, files: list[str], out: pathlib.Path) -> None:
     """By turns the bare network and `predict`, each on as many pictures as files."""
     model = loader.load(model_folder)
-    batch = [reading.read(files[0], model.preparation)] * _BATCH.value
+    batch = [preprocessing.read(files[0], model.preparation)] * _BATCH.value
     jax.block_until_ready(model.dispatch(batch, _BATCH.value))  # Compiled now.
     bare, whole = [], []
     for turn in range(_TURNS):

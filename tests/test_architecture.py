@@ -24,7 +24,7 @@ ROOMS: dict[str, set[str]] = {
     "config": set(),
     "ops": set(),
     "ahead": set(),
-    "weights": {"tfds_builders"},
+    "weights": {"config", "models", "ops", "tfds_builders"},  # how heads are built
     "data": {"types", "config", "tfds_builders"},
     "models": {"types", "config", "ops"},
     "metrics": {"types", "ops"},

@@ -10,7 +10,7 @@ from etils import epath
 
 from mtpret_jax.audit import exclusions
 from mtpret_jax.experiment import prediction_files
-from mtpret_jax.inference import journal
+from mtpret_jax.inference import results
 from mtpret_jax.report import measured
 from tfds_builders import prepared
 from tfds_builders.sources import cells
@@ -47,13 +47,13 @@ def test_groups_of_predictions_come_back_from_a_table_without_formulas(tmp_path)
 def test_a_table_of_predicted_files_has_no_formulas(tmp_path):
     folder = tmp_path / "out"
     folder.mkdir()
-    written = journal.Journal(folder, {"model": "m"})
+    written = results.Results(folder, {"model": "m"})
     for name in FORMULAS:
         written.add({"file": name, "status": "done", "probability": {name: -0.5}})
 
     written.write_table(["file", "status", *(f"probability:{n}" for n in FORMULAS)])
 
-    _check_no_formula(folder / journal.TABLE)
+    _check_no_formula(folder / results.TABLE)
     assert [row["file"] for row in written.rows()] == list(FORMULAS)
 
 

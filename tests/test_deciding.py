@@ -158,13 +158,9 @@ def test_why_a_class_has_no_decision_is_told():
 
 
 def _answer(decisions):
-    return answers.classification(
-        {"probability": np.array([0.9, 0.6, 0.2, 0.5])},
-        None,
-        FINDINGS,
-        exclusive=False,
-        decisions=decisions,
-    )
+    task = schema.TaskConfig(exclusive=False)
+    probability = {"probability": np.array([0.9, 0.6, 0.2, 0.5])}
+    return answers.Classification(FINDINGS, task, decisions).answer(probability, None)
 
 
 def test_an_answer_calibrates_each_label_by_its_own_temperature():

@@ -21,7 +21,7 @@ from mtpret_jax.experiment import (
     workfolder,
     workshop,
 )
-from mtpret_jax.inference import predictor
+from mtpret_jax.inference import description, networks
 from mtpret_jax.training import checkpoint, sharding
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
@@ -118,7 +118,9 @@ def test_a_folder_keeps_what_it_was_begun_in(folders, tmp_path, on, caplog):
     assert versions["compute_dtype"] == "bfloat16"
     for described in (before, after):
         assert described["network"]["compute_dtype"] == "bfloat16"
-        network = predictor.build(described, "missing_tooth")
+        network = networks.build(
+            description.from_json(described, "backbone"), "missing_tooth"
+        )
         assert network.backbone.dtype == jnp.bfloat16
     said = [r.getMessage() for r in caplog.records if "Computes in" in r.getMessage()]
     assert len(said) == 1

@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from mtpret_jax.cli import command
-from mtpret_jax.inference import inputs, reading, stream
+from mtpret_jax.inference import inputs, preprocessing, stream
 from mtpret_jax.training import preemption, reporting
 
 
@@ -91,7 +91,7 @@ class Teller:
 def tell_blank(options: argparse.Namespace, blank: int, done: int) -> None:
     """One line where pictures have no content."""
     if blank:
-        say(options, f"{blank} of {done} have {reading.BLANK}. Look at them.")
+        say(options, f"{blank} of {done} have {preprocessing.BLANK}. Look at them.")
 
 
 def say(options: argparse.Namespace, text: str) -> None:

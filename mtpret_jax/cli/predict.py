@@ -37,7 +37,7 @@ def run(program: str, arguments: Sequence[str]) -> int:
         devices.require()
         files = file_options.find(options)
         model = loader.load(options.model, options.task)
-        decided = model.described["decisions"].get(model.task, {})
+        decided = model.description.decisions.get(model.task, {})
         if why := operating_points.shortfall(decided):
             file_options.say(options, why)
         with contextlib.closing(file_options.Teller(options, len(files))) as tell:

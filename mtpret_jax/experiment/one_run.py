@@ -12,7 +12,6 @@ import jax
 import numpy as np
 from etils import epath
 
-import mtpret_jax
 from mtpret_jax import config as schema
 from mtpret_jax import types
 from mtpret_jax.data import pipeline
@@ -26,7 +25,7 @@ from mtpret_jax.experiment import (
     recording,
     workshop,
 )
-from mtpret_jax.inference import golden, predictor
+from mtpret_jax.inference import description, golden
 from mtpret_jax.metrics import classification, operating_points, segmentation
 from mtpret_jax.training import (
     checkpoint,
@@ -261,33 +260,24 @@ def _end(
     config, row = shop.config, shop.config.runs[name]
     folder = shop.run_folder(name)
     names = row.tasks
-    sizes = {task: config.tasks[task].image_size for task in names}
-    sizes = sizes or {"contrastive": row.contrastive.image_size}
     steps = int(jax.device_get(state.step))
     pools = pool.lineage(config, name, shop.workdir / "runs", shop.findings)
     sets = [config.tasks[task].dataset for task in names] or row.contrastive.datasets
     made = {each: prepared.read_preparation(shop.folders[each]) for each in sets}
-    description = {
-        **origin.description(config),
-        **predictor.describe(config, row, made),
-        "reader": _reader(made),
-        "image_size": sizes,
-        "fit": config.input.fit,
-        "class_names": {
-            task: list(shop.tasks[task].metric().class_names) for task in names
-        },
-        "decisions": _decisions(shop, name),
-        "run": name,
-        "stage": row.stage,
-        "parent": origin.parent(row, shop.weights),
-        "pools": pools,
-        "steps": steps,
-        "mtpret_jax": mtpret_jax.__version__,
-    }
+    described = description.make(
+        config,
+        name,
+        made,
+        class_names={task: shop.tasks[task].metric().class_names for task in names},
+        decisions=_decisions(shop, name),
+        parent=origin.parent(row, shop.weights),
+        pools=pools,
+        steps=steps,
+    )
     tree = stage.hand_over(state)
-    checkpoint.save_backbone(folder / "backbone", tree, description)
+    checkpoint.save_backbone(folder / "backbone", tree, described.to_json())
     if jax.process_index() == 0:
-        _write_golden(folder / "backbone", tree, description)
+        golden.write_all(folder / "backbone", tree, described)
     body = jax.tree.leaves(state.params["backbone"])
     result = {
         "name": name,
@@ -316,11 +306,6 @@ def _end(
     files.wait_for_all(f"end of {name}")
 
 
-def _reader(made: Mapping[str, Mapping[str, Any]]) -> str:
-    """The version of what read the pictures of sets, or several of them."""
-    return ", ".join(sorted({each.get("reader", "1") for each in made.values()}))
-
-
 def _decisions(shop: workshop.Workshop, name: str) -> dict[str, Any]:
     """What validation says of a classifier's probabilities, if it has enough to say."""
     row = shop.config.runs[name]
@@ -335,20 +320,6 @@ def _decisions(shop: workshop.Workshop, name: str) -> dict[str, Any]:
     if why := operating_points.shortfall(found):
         _LOG.warning("%s: %s", name, why)
     return {task: found}
-
-
-def _write_golden(
-    folder: epath.Path, tree: types.Tree, description: Mapping[str, Any]
-) -> None:
-    """Keeps what the network makes of the golden picture, for each of its tasks."""
-    tree = sharding.fetch({part: tree[part] for part in ("backbone", "heads")})
-    found, heads = {}, list(description["class_names"])
-    for task in heads if len(heads) == 1 else [*heads, ""]:
-        network = predictor.build(description, task)
-        preparation = predictor.preparation(description, task)
-        part = predictor.part(tree, task)
-        found[task] = golden.outputs(network, part, preparation)
-    golden.write(folder, found)
 
 
 def _splits(row: schema.RunConfig) -> tuple[str, ...]:

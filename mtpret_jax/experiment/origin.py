@@ -12,18 +12,9 @@ from etils import epath
 from mtpret_jax import config as schema
 from mtpret_jax import models, types
 from mtpret_jax.config import rules
+from mtpret_jax.inference import description
 from mtpret_jax.training import checkpoint
-from mtpret_jax.weights import files, networks
-
-
-def description(config: schema.ExperimentConfig) -> dict[str, Any]:
-    """What a run must share with a backbone folder that it starts from."""
-    return {
-        "backbone": config.backbone.name,
-        "width": config.backbone.width,
-        "in_channels": config.backbone.in_channels,
-        "normalisation": config.input.normalisation,
-    }
+from mtpret_jax.weights import conversion, files
 
 
 def check(config: schema.ExperimentConfig) -> dict[str, dict[str, Any]]:
@@ -44,7 +35,7 @@ def check(config: schema.ExperimentConfig) -> dict[str, dict[str, Any]]:
             if row.init_from not in found:
                 _, found[row.init_from] = _read_weights(config, name)
         elif "/" in row.init_from:
-            checkpoint.read_description(row.init_from, description(config))
+            checkpoint.read_description(row.init_from, description.architecture(config))
     return found
 
 
@@ -82,7 +73,7 @@ def carry(
         folder = epath.Path(row.init_from)
         if "/" not in row.init_from:
             folder = runs / row.init_from / "backbone"
-        tree, _ = checkpoint.load_backbone(folder, description(config))
+        tree, _ = checkpoint.load_backbone(folder, description.architecture(config))
     parts = ["backbone"]
     carried_head = carries_head(row)
     carried_memory = row.stage == "contrastive" and row.contrastive.carry_memory
@@ -143,7 +134,9 @@ def check_classes(
     """
     row = config.runs[name]
     task, where = row.finetune.task, _where(config, name)
-    metadata = checkpoint.read_description(row.init_from, description(config))
+    metadata = checkpoint.read_description(
+        row.init_from, description.architecture(config)
+    )
     known = metadata["class_names"]
     if task not in known:
         raise ValueError(
@@ -192,7 +185,7 @@ def _read_weights(
     expected: Any = {
         "backbone": {"params": shapes.params, "model_state": shapes.model_state}
     }
-    task, kind = row.finetune.task, "backbone"
+    task, kind = row.finetune.task, description.NO_HEAD
     if state is not None and carries_head(row):
         kind = config.tasks[task].kind
         expected["head"] = {
@@ -204,9 +197,9 @@ def _read_weights(
     except (FileNotFoundError, ValueError) as error:
         error.add_note(f"Asked for by config.runs.{name}.init_from.")
         raise
-    converted = networks.from_torchvision(found.tensors, expected, kind, where)
+    converted = conversion.from_torchvision(found.tensors, expected, kind, where)
     tree: Any = {"backbone": converted.tree["backbone"]}
-    if kind != "backbone":
+    if "head" in converted.tree:
         head = converted.tree["head"]
         tree["heads"] = {part: {task: head[part]} for part in head}
     facts = {

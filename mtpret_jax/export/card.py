@@ -5,78 +5,67 @@ from __future__ import annotations
 import hashlib
 import pathlib
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import jinja2
 
-from mtpret_jax.export import torch_layout
+from mtpret_jax import config as schema
+from mtpret_jax.export import training
+from mtpret_jax.inference import model as model_lib
+from mtpret_jax.weights import layouts
+from tfds_builders import whole
 
-Facts = Mapping[str, Any]
-
-IMAGES_ALONE = ": images alone"
-_WIDTH = 64  # of torchvision's ResNets
+FILE = "README.md"
 _HARMLESS = re.compile(r"([^\W_]|(?<=[^\W_])_(?=[^\W_])|[ .,:;%()/-])+")
-_TAGS = {
-    "classification": "image-classification",
-    "segmentation": "image-segmentation",
-    "detection": "object-detection",
-    "backbone": "image-feature-extraction",
-}
-_WHAT = {
-    "backbone": "Features of X-rays, for other tasks to start from.",
-    "classification": "Tells of an X-ray: {}.",
-    "segmentation": "Draws on an X-ray: {}.",
-    "detection": "Finds in an X-ray: {}.",
-}
 
 
 def write(
     workdir: pathlib.Path,
+    config: schema.ExperimentConfig,
     run: str,
-    facts: Facts,
-    about: Facts,
+    model: model_lib.Model,
     differences: Mapping[str, float],
-    files: Mapping[str, str],
-) -> str:
-    """The card as Markdown, from `templates/card.md`.
+    out: pathlib.Path,
+) -> None:
+    """Writes the card as Markdown, from `templates/card.md`.
 
     Args:
       workdir: The work folder of the training.
+      config: The config of the training.
       run: The run that was exported.
-      facts: What `config.json` of the export holds.
-      about: What `Model.describe` gives.
+      model: The model that was exported.
       differences: What was read again, less what the run gave, by file.
-      files: SHA-256 of each file.
+      out: The exported folder, whose files are listed.
     """
-    kind, task = facts["kind"], facts.get("task", "")
-    with torch_layout.reading(workdir / "config.json") as config:
-        chain = list(lineage(config["runs"], run))
-        read_for = purposes(config, chain)
-        outside = config["runs"][chain[-1]]["init_from"]
-    with torch_layout.reading(workdir / "datasets.json") as sets:
+    read_for = training.purposes(config, run)
+    with training.reading(workdir / training.SETS) as sets:
         made_of = {name: {**sets.get(name, {})} for name in read_for}
-    with torch_layout.reading(workdir / "versions.json") as found:
+    with training.reading(workdir / training.VERSIONS) as found:
         versions = dict(found)
-    is_usual = facts["torchvision"]["resnet"]["width"] == _WIDTH
-    return _template().render(
+    layout = layouts.LAYOUTS[model.kind]
+    files = {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(out.iterdir())
+        if path.name != whole.SUMS
+    }
+    content = (workdir / training.CONFIG).read_bytes()
+    text = _template().render(
         run=run,
-        facts=facts,
-        tag=_TAGS[kind],
-        what=_WHAT[kind].format(", ".join(map(_name, about["classes"]))),
-        classes=about["classes"],
-        is_torchvision=is_usual and kind in ("backbone", "classification"),
-        measured=_measured(workdir, run) if task else None,
+        described=model.description,
+        tag=model.answers.tag,
+        purpose=model.answers.purpose.format(", ".join(map(_name, model.classes))),
+        classes=model.classes,
+        is_torchvision=layout.is_named(model.description.network),
+        measured=training.measured(workdir, run) if model.task else None,
         read_for=read_for,
         made_of=made_of,
-        outside=outside,
+        outside=config.runs[training.lineage(config, run)[-1]].init_from,
         differences=differences,
         files=files,
         versions=versions,
-        config_sha256=hashlib.sha256(
-            (workdir / "config.json").read_bytes()
-        ).hexdigest(),
+        config_sha256=hashlib.sha256(content).hexdigest(),
     )
+    whole.write(out / FILE, text)
 
 
 def _template() -> jinja2.Template:
@@ -90,53 +79,6 @@ def _template() -> jinja2.Template:
     )
     made.filters |= {"name": _name, "code": _code, "number": _number, "cell": _cell}
     return made.get_template("card.md")
-
-
-def _measured(workdir: pathlib.Path, run: str) -> dict[str, Any]:
-    """What the report of the work folder says of a run; only `file` if nothing."""
-    files = [f for f in ("study.json", "report.json") if (workdir / f).exists()]
-    for file in files[:1]:
-        with torch_layout.reading(workdir / file) as report:
-            tasks = report["tasks"]
-            for cell in report.get("cells", ()):  # None in those of earlier versions.
-                by_share = report["values"].get(cell["task"], {})
-                values = by_share.get(f"{cell['fraction']:g}", {}).get(cell["arm"])
-                if cell["run"] == run and values:
-                    return {
-                        **{"file": file, "cell": cell, "values": values},
-                        "task": tasks[cell["task"]],
-                        "split": report["split"],
-                        "resamples": report["interval"]["resamples"],
-                    }
-            return {"file": file, "values": {}}
-    return {"file": ""}
-
-
-def lineage(runs: Facts, run: str) -> Iterator[str]:
-    """The run and those it started from, itself first."""
-    while run in runs:
-        yield run
-        run = runs[run]["init_from"]
-
-
-def purposes(config: Facts, chain: list[str]) -> dict[str, list[str]]:
-    """What each set was read for, by set; `chain` as `lineage` gives it."""
-    found: dict[str, list[str]] = {}
-    for name in chain:
-        row = config["runs"][name]
-        if row["stage"] == "contrastive":
-            for dataset in row["contrastive"]["datasets"]:
-                found.setdefault(dataset, []).append(f"{name}{IMAGES_ALONE}")
-            continue
-        named = row["continual"]["tasks"]
-        if row["stage"] == "finetune":
-            named = [row["finetune"]["task"]]
-        share = row["label_fraction"]
-        part = "" if share == 1 else f" ({share:.0%} of the labels)"
-        for task in named:
-            dataset = config["tasks"][task]["dataset"]
-            found.setdefault(dataset, []).append(f"{name}: {task}{part}")
-    return found
 
 
 def _name(text: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import pathlib
 import shutil
@@ -11,12 +10,13 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from mtpret_jax.export import card, serialised, torch_layout
-from mtpret_jax.inference import golden, journal, loader
+from mtpret_jax.config import rules
+from mtpret_jax.export import card, serialised, torch_layout, training
+from mtpret_jax.inference import golden, loader, results
 from mtpret_jax.inference import model as model_lib
 from tfds_builders import whole
 
-PREPROCESSOR, CARD, IMAGES = "preprocessor_config.json", "README.md", "training.csv"
+PREPROCESSOR, IMAGES = "preprocessor_config.json", "training.csv"
 Facts = dict[str, Any]
 
 
@@ -30,7 +30,7 @@ def write(
     """Writes a run that has ended for PyTorch, Hugging Face and JAX.
 
     Args:
-      workdir: Of the training.
+      workdir: The folder of the training.
       run: A row of its `config.runs`.
       out: Folder that is not there, or empty; complete or not made.
       images: Content of the list of training images; "" leaves it out.
@@ -50,12 +50,20 @@ def write(
             f"--out: {out} is not an empty folder, and nothing is written over. Give "
             "another, or remove it."
         )
+    config = training.read_config(workdir)
+    rules.require_known(run, config.runs, "run in --run")
+    backbone = workdir / "runs" / run / "backbone"
+    model = loader.load(backbone)
     part = out.with_name(f"{out.name}.part")
-    with journal.alone(part):
+    with results.alone(part):
         for left in part.iterdir():  # By one that was killed.
             left.unlink()
         try:
-            differences = _fill(workdir, run, part, images=images)
+            expected = golden.read(
+                epath.Path(backbone), model.task, model.preparation.image_size
+            )
+            differences = _fill(model, expected, part, images=images)
+            card.write(workdir, config, run, model, differences, part)
             whole.seal(part)
             if out.exists():
                 out.rmdir()
@@ -68,21 +76,20 @@ def write(
 
 
 def _fill(
-    workdir: pathlib.Path, run: str, out: pathlib.Path, *, images: str
+    model: model_lib.Model,
+    expected: dict[str, np.ndarray],
+    out: pathlib.Path,
+    *,
+    images: str,
 ) -> dict[str, float]:
-    facts = torch_layout.export(
-        workdir, run, out
-    )  # Says what is wrong with the arguments.
-    task = facts.get("task", "")
-    folder = workdir / "runs" / run / "backbone"
-    model = loader.load(folder, task)
-    expected = golden.read(epath.Path(folder), task, model.preparation.image_size)
-    golden.write(epath.Path(out), {task: expected})
+    """Writes all but the card; `expected` is what the run made of the golden image."""
+    facts = torch_layout.write(model.tree, model.description, model.task, out)
+    golden.write(epath.Path(out), {model.task: expected})
     facts |= {
         "model_type": "mtpret_jax",
         "architectures": [facts["backbone"]],
         "id2label": dict(enumerate(facts.get("class_names") or [])),
-        "mtpret_jax": dict(model.described),
+        "mtpret_jax": model.description.to_json(),
     }
     whole.write_json(out / torch_layout.FACTS, facts)
     whole.write_json(out / PREPROCESSOR, preprocessor(model))
@@ -91,15 +98,7 @@ def _fill(
     size = model.preparation.image_size
     content = serialised.serialise(model.network, model.tree, size)
     whole.write(out / serialised.FILE, content)
-    differences = _compare(out, model, expected)
-    files = {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(out.iterdir())
-        if path.name != whole.SUMS
-    }
-    text = card.write(workdir, run, facts, model.describe(), differences, files)
-    whole.write(out / CARD, text)
-    return differences
+    return _compare(out, model, expected)
 
 
 def _golden(model: model_lib.Model) -> dict[str, np.ndarray]:
@@ -110,7 +109,7 @@ def _compare(
     out: pathlib.Path, model: model_lib.Model, expected: dict[str, np.ndarray]
 ) -> dict[str, float]:
     """Reads everything again; the differences, which `golden.check` found small."""
-    dtype = model.described["network"]["compute_dtype"]
+    dtype = model.description.network.dtype
     again = loader.load(out)
     found = {torch_layout.TENSORS: _golden(again)}
     called = serialised.call(
@@ -128,7 +127,7 @@ def preprocessor(model: model_lib.Model) -> Facts:
     made = model.preparation
     statistics = made.statistics or (None, None)
     return {
-        "image_processor_type": "mtpret_jax.inference.predictor.Preparation",
+        "image_processor_type": "mtpret_jax.inference.preprocessing.Preparation",
         "do_resize": True,
         "size": {"height": made.image_size, "width": made.image_size},
         "fit": made.fit,
@@ -138,7 +137,7 @@ def preprocessor(model: model_lib.Model) -> Facts:
         "do_rescale": True,
         "rescale_factor": 1 / (2**made.bit_depth - 1),
         "do_normalize": True,
-        "normalisation": model.described["normalisation"],
+        "normalisation": model.description.normalisation,
         "image_mean": statistics[0],
         "image_std": statistics[1],
         "padding_after_normalisation": 0.0,

@@ -16,14 +16,14 @@ import numpy as np
 from jax import export as jax_export
 
 from mtpret_jax import types
-from mtpret_jax.inference import predictor
+from mtpret_jax.inference import networks
 
 FILE = "model.jax_export"
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
-def serialise(network: predictor.Network, tree: types.Tree, image_size: int) -> bytes:
-    """Normalised images of any number to the outputs of `predictor.Network`."""
+def serialise(network: networks.Network, tree: types.Tree, image_size: int) -> bytes:
+    """Normalised images of any number to the outputs of `networks.Network`."""
     tree = jax.tree.map(jnp.asarray, tree)
     (batch,) = jax_export.symbolic_shape("batch")
     shape = (batch, image_size, image_size, 1)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import io
 import pathlib
 
-from mtpret_jax import config as schema
 from mtpret_jax.audit import exclusions
 from mtpret_jax.data import sources
-from mtpret_jax.export import card, torch_layout
+from mtpret_jax.export import training
 from tfds_builders import whole
 from tfds_builders.sources import cells
 
@@ -27,10 +26,9 @@ def table(workdir: pathlib.Path, run: str, data_dir: pathlib.Path) -> str:
       FileNotFoundError: If the work folder or a prepared set is not there.
       ValueError: If a prepared set is not the one of the training.
     """
-    with torch_layout.reading(workdir / "config.json") as plain:
-        config = schema.parse(plain)
-        purposes = card.purposes(plain, list(card.lineage(plain["runs"], run)))
-    with torch_layout.reading(workdir / "datasets.json") as known:
+    config = training.read_config(workdir)
+    purposes = training.purposes(config, run)
+    with training.reading(workdir / training.SETS) as known:
         made_of = {name: known[name]["records_sha256"] for name in purposes}
     listed = workdir / "audit" / exclusions.FILE
     left_out = {}
@@ -39,7 +37,7 @@ def table(workdir: pathlib.Path, run: str, data_dir: pathlib.Path) -> str:
 
     def is_clean(reason: str) -> bool:
         """Whether what was read for it left out what the audit found."""
-        reader = reason.removesuffix(card.IMAGES_ALONE)
+        reader = reason.removesuffix(training.IMAGES_ALONE)
         return reader != reason and config.runs[reader].contrastive.pool == "clean"
 
     text = io.StringIO(newline="")

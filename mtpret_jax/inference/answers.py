@@ -1,135 +1,208 @@
-"""What a network answers, in the pixels of the file and in words."""
+"""What outputs become for a person: values, columns of a table, drawings, words."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
 
-from mtpret_jax.inference import reading
+from mtpret_jax import config as schema
+from mtpret_jax.inference import description, overlays, preprocessing
 from mtpret_jax.metrics import temperature
 
 Answer = dict[str, Any]
 Outputs = Mapping[str, np.ndarray]
-NOT_SEEN = 255  # in a mask: where the network did not see the picture
+NOT_SEEN = 255  # in a mask: where the network did not see the image
 _DIGITS = 6
 
 
-def classification(
-    outputs: Outputs,
-    radiograph: reading.Radiograph,
-    classes: Sequence[str],
-    *,
-    exclusive: bool,
-    decisions: Mapping[str, Any],
-) -> Answer:
+@dataclasses.dataclass(frozen=True)
+class Answers:
+    """Answers of one model; this class is for one without a head, which has features.
+
+    Attributes:
+      classes: Names of what the model tells apart; of masks, the background first.
+      task: Options of its task; None for a model without a head.
+      decisions: What `operating_points.fit` gave for the task.
+      outputs: Names of the network's outputs that an answer is made of.
+      compared: Names of those by which a network is checked; see `golden`.
+      overlay: What an overlay draws, in words; "" where there is none.
+      has_attention: Whether it can be drawn where the evidence for a class lies.
+      tag: Kind of pipeline, in Hugging Face's words.
+      purpose: Sentence for the model card, `{}` where classes go.
+    """
+
+    classes: Sequence[str]
+    task: schema.TaskConfig | None
+    decisions: Mapping[str, Any]
+
+    outputs: ClassVar[tuple[str, ...]] = ()
+    compared: ClassVar[tuple[str, ...]] = ()
+    overlay: ClassVar[str] = ""
+    has_attention: ClassVar[bool] = False
+    tag: ClassVar[str] = "image-feature-extraction"
+    purpose: ClassVar[str] = "Features of X-rays, for other tasks to start from."
+
+    @property
+    def is_exclusive(self) -> bool:
+        """Whether every image is of one class that excludes the others."""
+        return False
+
+    def answer(self, outputs: Outputs, radiograph: preprocessing.Radiograph) -> Answer:
+        """The answer for one image.
+
+        Args:
+          outputs: Those of the network, without the batch axis.
+          radiograph: The image.
+        """
+        raise NotImplementedError("Features alone answer nothing.")
+
+    def columns(self) -> list[str]:
+        """Names of an answer's columns in a table, the same for every image."""
+        return []
+
+    def draw(self, pixels: np.ndarray, answer: Answer) -> np.ndarray:
+        """Draws an answer on an image.
+
+        Args:
+          pixels: The image file's, uint8 [H, W].
+          answer: What `answer` gave.
+
+        Returns:
+          uint8 [H, W, 3], red, green, blue.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no overlay.")
+
+
+class Classification(Answers):
     """Probabilities, as they come and calibrated, and decisions where they are known.
 
     Where one class excludes the others, the likeliest is `predicted`.
-
-    Args:
-      outputs: `probability` [L].
-      radiograph: The picture.
-      classes: L names.
-      exclusive: Whether one class excludes the others.
-      decisions: What `operating_points.fit` gave.
     """
-    del radiograph
-    told = np.asarray(outputs["probability"], float)
-    answer: Answer = {"probability": _named(classes, told)}
-    if exclusive:
-        answer["predicted"] = classes[int(told.argmax())]
-    if "temperature" in decisions:  # One for all classes.
-        scaled = temperature.apply(told, decisions["temperature"], exclusive=exclusive)
-        answer["calibrated"] = _named(classes, scaled)
-    elif own := decisions.get("temperatures"):
-        part = np.array([told[classes.index(name)] for name in own])
-        degrees = np.array(list(own.values()))
-        scaled = temperature.apply(part, degrees, exclusive=False)
-        answer["calibrated"] = _named(list(own), scaled)
-    if decisions.get("thresholds"):
-        answer["decision"] = {
-            name: bool(told[classes.index(name)] >= row["threshold"])
-            for name, row in decisions["thresholds"].items()
-        }
-    return answer
 
+    outputs = ("probability",)
+    compared = ("probability",)
+    has_attention = True
+    tag = "image-classification"
+    purpose = "Tells of an X-ray: {}."
 
-def detection(
-    outputs: Outputs, radiograph: reading.Radiograph, classes: Sequence[str]
-) -> Answer:
-    """Boxes, best first: x0, y0, x1, y1 in pixels of the file.
+    @property
+    def is_exclusive(self) -> bool:
+        return self.task is not None and self.task.exclusive
 
-    Args:
-      outputs: `box` [D, 4] as fractions of the square, `score`, `class`, `valid` [D].
-      radiograph: The picture.
-      classes: Names.
-    """
-    size = len(radiograph.image)
-    back = np.linalg.inv(radiograph.matrix)
-    found = []
-    for place in np.flatnonzero(outputs["valid"]):
-        y0, x0, y1, x1 = np.asarray(outputs["box"][place], float) * size
-        corners = back @ np.array([[x0, x1], [y0, y1], [1.0, 1.0]])
-        x = corners[0].clip(0, radiograph.width)
-        y = corners[1].clip(0, radiograph.height)
-        if x[1] <= x[0] or y[1] <= y[0]:
-            continue  # It lay in the padding.
-        found.append(
-            {
-                "class": classes[int(outputs["class"][place])],
-                "score": round(float(outputs["score"][place]), _DIGITS),
-                "box": [round(float(v), 2) for v in (x[0], y[0], x[1], y[1])],
+    def answer(self, outputs: Outputs, radiograph: preprocessing.Radiograph) -> Answer:
+        del radiograph
+        probability = np.asarray(outputs["probability"], float)
+        answer: Answer = {"probability": _named(self.classes, probability)}
+        if self.is_exclusive:
+            answer["predicted"] = self.classes[int(probability.argmax())]
+        if "temperature" in self.decisions:  # One for all classes.
+            scaled = temperature.apply(
+                probability,
+                self.decisions["temperature"],
+                exclusive=self.is_exclusive,
+            )
+            answer["calibrated"] = _named(self.classes, scaled)
+        elif own := self.decisions.get("temperatures"):
+            part = np.array([probability[self.classes.index(name)] for name in own])
+            degrees = np.array(list(own.values()))
+            scaled = temperature.apply(part, degrees, exclusive=False)
+            answer["calibrated"] = _named(list(own), scaled)
+        if self.decisions.get("thresholds"):
+            answer["decision"] = {
+                name: bool(probability[self.classes.index(name)] >= row["threshold"])
+                for name, row in self.decisions["thresholds"].items()
             }
-        )
-    return {"boxes": found}
+        return answer
+
+    def columns(self) -> list[str]:
+        parts = ("probability", "calibrated", "decision")
+        predicted = ["predicted"] if self.is_exclusive else []
+        return predicted + [f"{part}:{c}" for part in parts for c in self.classes]
 
 
-def segmentation(
-    outputs: Outputs, radiograph: reading.Radiograph, classes: Sequence[str]
-) -> Answer:
-    """`mask`, uint8 [H, W] of the file, and the share of each class.
+class Segmentation(Answers):
+    """`mask`, uint8 [H, W] of the file, and the `share` of each class.
 
-    `NOT_SEEN` is where the picture reached out of the network's square.
-
-    Args:
-      outputs: `segmentation` [S, S], class indices.
-      radiograph: The picture.
-      classes: Names, background first.
+    `NOT_SEEN` is where the image reached out of the network's square.
     """
-    mask = to_file(
-        np.asarray(outputs["segmentation"], np.uint8),
-        radiograph,
-        interpolation=cv2.INTER_NEAREST,
-        outside=NOT_SEEN,
-    )
-    seen = max(1, int((mask != NOT_SEEN).sum()))
-    share = [float((mask == c).sum()) / seen for c in range(len(classes))]
-    return {"mask": mask, "share": _named(classes, share)}
+
+    outputs = ("segmentation",)
+    compared = ("segmentation",)
+    overlay = "outlines"
+    tag = "image-segmentation"
+    purpose = "Draws on an X-ray: {}."
+
+    def answer(self, outputs: Outputs, radiograph: preprocessing.Radiograph) -> Answer:
+        mask = radiograph.to_file(
+            np.asarray(outputs["segmentation"], np.uint8),
+            interpolation=cv2.INTER_NEAREST,
+            outside=NOT_SEEN,
+        )
+        seen = max(1, int((mask != NOT_SEEN).sum()))
+        share = [float((mask == c).sum()) / seen for c in range(len(self.classes))]
+        return {"mask": mask, "share": _named(self.classes, share)}
+
+    def columns(self) -> list[str]:
+        return [*(f"share:{c}" for c in self.classes), "mask"]
+
+    def draw(self, pixels: np.ndarray, answer: Answer) -> np.ndarray:
+        return overlays.outlines(pixels, answer["mask"], self.classes)
 
 
-def to_file(
-    square: np.ndarray,
-    radiograph: reading.Radiograph,
-    *,
-    interpolation: int,
-    outside: int = 0,
-) -> np.ndarray:
-    """Lays what covers the square, [h, w], on the pixels of the file, [H, W]."""
-    cell = len(radiograph.image) / np.array(square.shape[::-1], float)
-    matrix = np.diag([1 / cell[0], 1 / cell[1], 1.0]) @ radiograph.matrix
-    # OpenCV's coordinates are of pixel centres.
-    centred = matrix[:2].copy()
-    centred[:, 2] += 0.5 * (matrix[:2, 0] + matrix[:2, 1]) - 0.5
-    return cv2.warpAffine(
-        square,
-        centred,
-        (radiograph.width, radiograph.height),
-        flags=interpolation | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_CONSTANT,
-        borderValue=outside,
+class Detection(Answers):
+    """`boxes`, best first: x0, y0, x1, y1 in pixels of the file, class and score."""
+
+    outputs = ("box", "score", "class", "valid")
+    compared = ("score",)
+    overlay = "boxes"
+    tag = "object-detection"
+    purpose = "Finds in an X-ray: {}."
+
+    def answer(self, outputs: Outputs, radiograph: preprocessing.Radiograph) -> Answer:
+        size = len(radiograph.image)
+        back = np.linalg.inv(radiograph.matrix)
+        boxes = []
+        for place in np.flatnonzero(outputs["valid"]):
+            y0, x0, y1, x1 = np.asarray(outputs["box"][place], float) * size
+            corners = back @ np.array([[x0, x1], [y0, y1], [1.0, 1.0]])
+            x = corners[0].clip(0, radiograph.width)
+            y = corners[1].clip(0, radiograph.height)
+            if x[1] <= x[0] or y[1] <= y[0]:
+                continue  # It lay in the padding.
+            boxes.append(
+                {
+                    "class": self.classes[int(outputs["class"][place])],
+                    "score": round(float(outputs["score"][place]), _DIGITS),
+                    "box": [round(float(v), 2) for v in (x[0], y[0], x[1], y[1])],
+                }
+            )
+        return {"boxes": boxes}
+
+    def columns(self) -> list[str]:
+        return ["boxes"]
+
+    def draw(self, pixels: np.ndarray, answer: Answer) -> np.ndarray:
+        return overlays.boxes(pixels, answer["boxes"], self.classes)
+
+
+ANSWERS: Mapping[str, type[Answers]] = {
+    description.NO_HEAD: Answers,
+    "classification": Classification,
+    "segmentation": Segmentation,
+    "detection": Detection,
+}
+
+
+def of_model(described: description.Description, task: str) -> Answers:
+    """The answers of a model with the head of a task; "" for none."""
+    return ANSWERS[described.kind(task)](
+        described.class_names[task] if task else (),
+        described.tasks[task] if task else None,
+        described.decisions.get(task, {}),
     )
 
 

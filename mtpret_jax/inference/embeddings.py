@@ -16,8 +16,8 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
-from mtpret_jax.inference import journal, stream
 from mtpret_jax.inference import model as model_lib
+from mtpret_jax.inference import results, stream
 from tfds_builders import whole
 
 PART = 1000  # files
@@ -62,7 +62,7 @@ def embed(
             "or remove it."
         )
     parts = out.with_name(out.name + ".parts")
-    with journal.alone(parts):
+    with results.alone(parts):
         return _embed(
             model, files, out, parts, batch_size, begin=begin, progress=progress
         )

@@ -15,7 +15,6 @@ from mtpret_jax import config as schema
 from mtpret_jax import types
 from mtpret_jax.data import kinds, pipeline, sources
 from mtpret_jax.inference import model as model_lib
-from mtpret_jax.inference import predictor
 from mtpret_jax.metrics import intervals
 from mtpret_jax.ops import views
 from mtpret_jax.training import evaluation, sharding
@@ -59,7 +58,7 @@ def evaluate(
     model.require_head()
     folder = epath.Path(folder)
     task: Any = model.network.task
-    settings = predictor.task_settings(model.described, model.task)
+    settings = model.description.tasks[model.task]
     _check_classes(model, settings, folder)
     made = sources.describe(folder, splits)
     source = sources.open_prepared(folder, split, splits)
@@ -81,7 +80,7 @@ def evaluate(
         model.task,
         settings,
         schema.InputConfig(
-            fit=model.preparation.fit, normalisation=model.described["normalisation"]
+            fit=model.preparation.fit, normalisation=model.description.normalisation
         ),
         source,
         batch_size=batch_size,
@@ -114,7 +113,7 @@ def evaluate(
         "values": values,
         "warnings": _warnings(model, made),
     }
-    if model.is_exclusive:
+    if model.answers.is_exclusive:
         found["confusion"] = metric.confusion(summary).tolist()
     return found
 

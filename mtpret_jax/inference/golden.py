@@ -18,7 +18,8 @@ from etils import epath
 
 from mtpret_jax import types
 from mtpret_jax.data import transforms
-from mtpret_jax.inference import predictor
+from mtpret_jax.inference import answers, description, networks, preprocessing
+from mtpret_jax.training import sharding
 from tfds_builders import whole
 
 FILE = "golden.npz"
@@ -26,7 +27,10 @@ PICTURE = "golden.png"
 # float32 sums in another order change the seventh digit; dozens of layers, more.
 TOLERANCE = {"float32": 1e-3, "bfloat16": 5e-2}
 INPUT_TOLERANCE = 1e-2  # a grey level of 255: another OpenCV rounds otherwise
-_COMPARED = ("embedding", "probability", "segmentation", "score")
+_COMPARED = (
+    "embedding",
+    *(n for row in answers.ANSWERS.values() for n in row.compared),
+)
 _HEADROOM = 1 << 20  # bytes of an array beyond one number for each pixel
 PIXELS = 0.01  # share of a mask that may change class
 
@@ -38,7 +42,7 @@ def picture() -> np.ndarray:
 
 
 def outputs(
-    network: predictor.Network, tree: types.Tree, preparation: predictor.Preparation
+    network: networks.Network, tree: types.Tree, preparation: preprocessing.Preparation
 ) -> dict[str, np.ndarray]:
     """What the network makes of the picture: `input`, `embedding` and the task's own.
 
@@ -66,6 +70,27 @@ def write(folder: epath.Path, found: Mapping[str, Mapping[str, np.ndarray]]) -> 
         for name, array in named.items()
     }
     whole.write_arrays(folder / FILE, arrays)
+
+
+def write_all(
+    folder: epath.Path, tree: types.Tree, described: description.Description
+) -> None:
+    """Computes and writes them for each task of a backbone that was handed over.
+
+    Args:
+      folder: The backbone's.
+      tree: What `types.Stage.hand_over` gives.
+      described: What the model is.
+    """
+    tree = sharding.fetch({part: tree[part] for part in ("backbone", "heads")})
+    found, heads = {}, list(described.class_names)
+    for task in heads if len(heads) == 1 else [*heads, ""]:
+        found[task] = outputs(
+            networks.build(described, task),
+            networks.part(tree, task),
+            preprocessing.Preparation.of(described, task),
+        )
+    write(folder, found)
 
 
 def read(folder: epath.Path, task: str, image_size: int) -> dict[str, np.ndarray]:
@@ -148,10 +173,10 @@ def check(
             shape = None if got is None else got.shape
             raise ValueError(f"{where}: {name} is {shape}, expected {wanted.shape}.")
         allowed = INPUT_TOLERANCE if name == "input" else TOLERANCE[dtype]
-        differences[name] = (_difference(name, wanted, got), allowed)
+        differences[name] = (_difference(wanted, got), allowed)
     # The input first: where it differs, so does all that follows.
     for name, (difference, allowed) in differences.items():
-        limit = PIXELS if name == "segmentation" else allowed
+        limit = PIXELS if _is_mask(expected[name]) else allowed
         if not difference <= limit:  # NaN too.
             what = "the pre-processing" if name == "input" else f"the {name}"
             raise ValueError(
@@ -163,8 +188,13 @@ def check(
     return differences["embedding"][0]
 
 
-def _difference(name: str, wanted: np.ndarray, got: np.ndarray) -> Any:
-    if name == "segmentation":
+def _is_mask(array: np.ndarray) -> bool:
+    """Whether an output is a mask of class indices: all others are real numbers."""
+    return array.dtype.kind in "iu"
+
+
+def _difference(wanted: np.ndarray, got: np.ndarray) -> Any:
+    if _is_mask(wanted):
         return float((wanted != got).mean())
     scale = max(1.0, float(np.abs(wanted).max(initial=0.0)))
     return float(np.abs(wanted - got).max(initial=0.0)) / scale

@@ -9,10 +9,10 @@ from etils import epath
 
 from mtpret_jax import types
 from mtpret_jax.config import rules
-from mtpret_jax.inference import golden, predictor
+from mtpret_jax.inference import description, golden, networks, preprocessing
 from mtpret_jax.inference import model as model_lib
 from mtpret_jax.training import checkpoint
-from mtpret_jax.weights import files, networks
+from mtpret_jax.weights import conversion, files
 from tfds_builders import storage, whole
 
 _EXPORTED, _TENSORS, _DESCRIBED = "config.json", "model.safetensors", "mtpret_jax"
@@ -35,38 +35,40 @@ def load(path: epath.PathLike, task: str = "") -> model_lib.Model:
         come out as it did.
     """
     folder = epath.Path(path).expanduser()
-    if (folder / _TENSORS).exists():
-        described, exported, digest = _read_exported(folder)
+    is_exported = (folder / _TENSORS).exists()
+    if not is_exported and (folder / "backbone").is_dir():
+        folder = folder / "backbone"
+    where, exported, digest = os.fspath(folder), "", ""
+    if is_exported:
+        table, exported, digest = _read_exported(folder)
+        described = description.from_json(table, os.fspath(folder / _EXPORTED))
     else:
-        if (folder / "backbone").is_dir():
-            folder = folder / "backbone"
-        described = checkpoint.read_description(folder, {}, _GIVE)
-        exported, digest = None, ""
-    where = os.fspath(folder)
-    source = checkpoint.METADATA if exported is None else _EXPORTED
-    storage.tell_reader(where, described)
-    predictor.check(described, os.fspath(folder / source))
+        table = checkpoint.read_description(folder, {}, _GIVE)
+        described = description.from_json(
+            table, os.fspath(folder / checkpoint.METADATA)
+        )
+    storage.tell_reader(where, {"reader": described.reader})
     if exported:
-        rules.require_known(exported, described["class_names"], f"task of {where}")
-    known = [exported] if exported is not None else list(described["class_names"])
+        rules.require_known(exported, described.class_names, f"task of {where}")
+    known = [exported] if is_exported else list(described.class_names)
     if task:
         rules.require_known(task, filter(None, known), f"task of {where}")
     elif len(known) == 1:
         (task,) = known
-    size = predictor.preparation(described, task).image_size
+    size = preprocessing.Preparation.of(described, task).image_size
     expected = golden.read(folder, task, size)
-    shapes = predictor.build(described, task).shapes(size)
-    if exported is None:
-        wanted = predictor.whole(shapes, task)
-        tree = predictor.part(checkpoint.load_backbone(folder, {}, wanted)[0], task)
-    else:
-        kind = described["tasks"][task]["kind"] if task else "backbone"
+    shapes = networks.build(described, task).shapes(size)
+    if is_exported:
+        kind = described.kind(task)
         tree = _read_tensors(folder / _TENSORS, shapes, kind, digest)
+    else:
+        wanted = networks.whole(shapes, task)
+        tree = networks.part(checkpoint.load_backbone(folder, {}, wanted)[0], task)
     model = model_lib.Model(tree, described, task)
     golden.check(
         expected,
         golden.outputs(model.network, tree, model.preparation),
-        dtype=described["network"]["compute_dtype"],
+        dtype=described.network.dtype,
         where=where,
     )
     return model
@@ -93,4 +95,4 @@ def _read_tensors(
         raise ValueError(
             f"{where}: damaged, its SHA-256 is not the one in {_EXPORTED}. {_AGAIN}"
         )
-    return networks.from_torchvision(found.tensors, expected, kind, where).tree
+    return conversion.from_torchvision(found.tensors, expected, kind, where).tree

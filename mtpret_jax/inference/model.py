@@ -11,14 +11,15 @@ tried before the first real one.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from mtpret_jax import types
-from mtpret_jax.inference import answers, predictor, reading
+from mtpret_jax.inference import answers, networks, preprocessing
+from mtpret_jax.inference import description as description_lib
 from mtpret_jax.training import sharding
 
 
@@ -26,23 +27,25 @@ class Model:
     """A network with its own pre-processing.
 
     Attributes:
-      kind: "classification", "segmentation", "detection", or "backbone": no head.
+      kind: The kind of its task; `description.NO_HEAD` of a backbone.
       task: Name of the task whose head it has; "" for a backbone.
       classes: Names of what it tells apart; of masks, the background first.
-      preparation: What is done to a picture first.
-      described: The description that came with the weights.
+      answers: What its outputs become for a person.
+      preparation: What is done to an image first.
+      description: What came with the weights.
     """
 
     def __init__(
-        self, tree: types.Tree, described: Mapping[str, Any], task: str
+        self, tree: types.Tree, description: description_lib.Description, task: str
     ) -> None:
-        """Made by `load`; `tree` as `predictor.Network` takes it."""
+        """Made by `load`; `tree` as `networks.Network` takes it."""
         self.task = task
-        self.described = described
-        self.preparation = predictor.preparation(described, task)
-        self.kind: str = described["tasks"][task]["kind"] if task else "backbone"
-        self.classes: list[str] = list(described["class_names"][task]) if task else []
-        self.network = predictor.build(described, task)
+        self.description = description
+        self.preparation = preprocessing.Preparation.of(description, task)
+        self.kind = description.kind(task)
+        self.classes = list(description.class_names[task]) if task else []
+        self.answers = answers.of_model(description, task)
+        self.network = networks.build(description, task)
         self._mesh = sharding.make_mesh()
         self._digest = _digest(tree)
         self._tree = jax.device_put(tree, sharding.replicated(self._mesh))
@@ -57,34 +60,30 @@ class Model:
 
     @property
     def tree(self) -> types.Tree:
-        """Parameters and batch statistics, as `predictor.Network` takes them."""
+        """Parameters and batch statistics, as `networks.Network` takes them."""
         return self._tree
-
-    @property
-    def is_exclusive(self) -> bool:
-        """Whether it classifies, and one class excludes the others."""
-        row = self.described["tasks"].get(self.task, {})
-        return self.kind == "classification" and row["exclusive"]
 
     def describe(self) -> dict[str, Any]:
         """What it is, for people and files: plain values."""
-        about = {
-            name: self.described.get(name)
-            for name in ("run", "stage", "parent", "steps", "backbone", "width")
-        }
+        said = self.description
         return {
             "kind": self.kind,
             "task": self.task,
             "classes": self.classes,
             "image_size": self.preparation.image_size,
             "fit": self.preparation.fit,
-            "normalisation": self.described["normalisation"],
+            "normalisation": said.normalisation,
             "weights_sha256": self._digest,
-            "made_by": f"mtpret_jax {self.described['mtpret_jax']}",
-            **about,
+            "made_by": f"mtpret_jax {said.mtpret_jax}",
+            "run": said.run,
+            "stage": said.stage,
+            "parent": said.parent,
+            "steps": said.steps,
+            "backbone": said.network.name,
+            "width": said.network.width,
         }
 
-    def predict(self, image: reading.Picture) -> answers.Answer:
+    def predict(self, image: preprocessing.Picture) -> answers.Answer:
         """What the network says of one X-ray.
 
         Args:
@@ -103,27 +102,27 @@ class Model:
           TypeError: If an array is of another type or shape.
         """
         self.require_head()
-        radiograph = reading.read(image, self.preparation)
+        radiograph = preprocessing.read(image, self.preparation)
         outputs = self.forward([radiograph])
         return self.answer({k: v[0] for k, v in outputs.items()}, radiograph)
 
-    def embed(self, image: reading.Picture) -> np.ndarray:
+    def embed(self, image: preprocessing.Picture) -> np.ndarray:
         """Features of one X-ray, float32 [D]; errors as for `predict`."""
-        radiograph = reading.read(image, self.preparation)
+        radiograph = preprocessing.read(image, self.preparation)
         return self.forward([radiograph], only="embedding")["embedding"][0]
 
     def require_head(self) -> None:
         """Raises ValueError if there is nothing to predict with."""
         if not self.task:
-            heads = ", ".join(self.described["class_names"])
+            heads = ", ".join(self.description.class_names)
             advice = f"name its task: {heads}" if heads else "use embed"
             raise ValueError(
-                f"Run '{self.described['run']}' of stage '{self.described['stage']}' "
+                f"Run '{self.description.run}' of stage '{self.description.stage}' "
                 f"has no head to predict with: {advice}, or take a fine-tuned run."
             )
 
     def dispatch(
-        self, radiographs: Sequence[reading.Radiograph], batch_size: int
+        self, radiographs: Sequence[preprocessing.Radiograph], batch_size: int
     ) -> dict[str, jax.Array]:
         """Starts on a batch, filled up with blanks to `batch_size`; see `forward`."""
         shape = (batch_size, *radiographs[0].image.shape)
@@ -135,33 +134,22 @@ class Model:
         return self.compute(jax.device_put(batch, how))
 
     def compute(self, image: jax.Array) -> dict[str, jax.Array]:
-        """Outputs of `predictor.Network` for normalised images [B, S, S, 1]."""
+        """Outputs of `networks.Network` for normalised images [B, S, S, 1]."""
         return self._forward(self._tree, image)
 
     def forward(
-        self, radiographs: Sequence[reading.Radiograph], only: str = ""
+        self, radiographs: Sequence[preprocessing.Radiograph], only: str = ""
     ) -> dict[str, np.ndarray]:
-        """Outputs of `predictor.Network`; `only` one of them, where named."""
+        """Outputs of `networks.Network`; `only` one of them, where named."""
         found = self.dispatch(radiographs, len(radiographs))
         wanted = {only: found[only]} if only else found
         return sharding.fetch(wanted)
 
     def answer(
-        self, outputs: answers.Outputs, radiograph: reading.Radiograph
+        self, outputs: answers.Outputs, radiograph: preprocessing.Radiograph
     ) -> answers.Answer:
         """Outputs of one X-ray as `predict` gives them."""
-        if self.kind == "classification":
-            answer = answers.classification(
-                outputs,
-                radiograph,
-                self.classes,
-                exclusive=self.is_exclusive,
-                decisions=self.described["decisions"].get(self.task, {}),
-            )
-        elif self.kind == "segmentation":
-            answer = answers.segmentation(outputs, radiograph, self.classes)
-        else:
-            answer = answers.detection(outputs, radiograph, self.classes)
+        answer = self.answers.answer(outputs, radiograph)
         return {"kind": self.kind, **answer, "warnings": list(radiograph.warnings)}
 
 

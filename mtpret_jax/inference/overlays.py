@@ -12,7 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from mtpret_jax.inference import answers, reading
+from mtpret_jax.inference import preprocessing
 
 # Red, green, blue: orange, sky blue, bluish green, yellow, vermilion, reddish purple.
 COLOURS = (
@@ -29,17 +29,17 @@ _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 def boxes(
-    pixels: np.ndarray, answer: Mapping[str, Any], classes: Sequence[str]
+    pixels: np.ndarray, rows: Sequence[Mapping[str, Any]], classes: Sequence[str]
 ) -> np.ndarray:
     """Boxes with class and score, the surest on top: uint8 [H, W, 3], RGB.
 
     Args:
-      pixels: Of the file, uint8 [H, W].
-      answer: As `answers.detection` gives it.
+      pixels: The file's, uint8 [H, W].
+      rows: Boxes, best first, as `answers.Detection` gives them.
       classes: Names.
     """
     drawn, line = _canvas(pixels)
-    for row in reversed(answer["boxes"]):
+    for row in reversed(rows):
         if row["score"] < SCORE_SHOWN:
             continue
         colour = COLOURS[classes.index(row["class"]) % len(COLOURS)]
@@ -51,18 +51,18 @@ def boxes(
 
 
 def outlines(
-    pixels: np.ndarray, answer: Mapping[str, Any], classes: Sequence[str]
+    pixels: np.ndarray, mask: np.ndarray, classes: Sequence[str]
 ) -> np.ndarray:
     """Outlines of every region but the background: uint8 [H, W, 3], RGB.
 
     Args:
-      pixels: Of the file, uint8 [H, W].
-      answer: As `answers.segmentation` gives it.
+      pixels: The file's, uint8 [H, W].
+      mask: Class of each pixel, uint8 [H, W].
       classes: Names, background first.
     """
     drawn, line = _canvas(pixels)
     for c, name in enumerate(classes[1:], 1):
-        region = (answer["mask"] == c).astype(np.uint8)
+        region = (mask == c).astype(np.uint8)
         rims, _ = cv2.findContours(region, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         colour = COLOURS[(c - 1) % len(COLOURS)]
         for paint, width in ((_BLACK, 3 * line), (colour, line)):
@@ -75,15 +75,15 @@ def outlines(
 
 def attention(
     pixels: np.ndarray,
-    radiograph: reading.Radiograph,
+    radiograph: preprocessing.Radiograph,
     cells: np.ndarray,
     title: str,
 ) -> np.ndarray:
     """Where the evidence for a class lies (Grad-CAM): uint8 [H, W, 3], RGB.
 
     Args:
-      pixels: Of the file, uint8 [H, W].
-      radiograph: The same picture, made ready.
+      pixels: The file's, uint8 [H, W].
+      radiograph: The same image, prepared.
       cells: At least 0, float [h, w].
       title: Written at the top.
     """
@@ -92,7 +92,7 @@ def attention(
     heat = heat / max(float(heat.max(initial=0.0)), 1e-12)
     size = len(radiograph.image)
     heat = cv2.resize(heat, (size, size), interpolation=cv2.INTER_LINEAR)
-    heat = answers.to_file(heat, radiograph, interpolation=cv2.INTER_LINEAR)
+    heat = radiograph.to_file(heat, interpolation=cv2.INTER_LINEAR)
     shades = np.rint(heat * 255).astype(np.uint8)
     painted = cv2.applyColorMap(shades, cv2.COLORMAP_INFERNO)[..., ::-1]
     weight = (0.6 * heat)[..., np.newaxis]
@@ -112,7 +112,7 @@ def encode(drawn: np.ndarray) -> bytes:
 
 
 def _canvas(pixels: np.ndarray) -> tuple[np.ndarray, int]:
-    """The picture in colour, and the width of a line that suits its size, pixels."""
+    """The image in colour, and the width of a line that suits its size, pixels."""
     return cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB), max(1, max(pixels.shape) // 500)
 
 

@@ -9,21 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from mtpret_jax.inference import journal as journal_lib
 from mtpret_jax.inference import model as model_lib
-from mtpret_jax.inference import overlays, reading, stream
-
-Drawing = Callable[[np.ndarray, Any, Sequence[str]], np.ndarray]
-DRAWINGS: dict[str, Drawing] = {
-    "detection": overlays.boxes,
-    "segmentation": overlays.outlines,
-}
-
-WANTED = {
-    "classification": ("probability",),
-    "detection": ("box", "score", "class", "valid"),
-    "segmentation": ("segmentation",),
-}
+from mtpret_jax.inference import overlays, preprocessing, stream
+from mtpret_jax.inference import results as results_lib
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +43,7 @@ def predict(
     Args:
       model: With a head.
       files: Paths.
-      out: Folder of the results; see `journal`.
+      out: Folder of the results; see `results`.
       batch_size: Pictures computed at once.
       draw: Also draw boxes or outlines on the pictures.
       gradcam: Also draw where the evidence for a classifier's first choice lies.
@@ -67,39 +55,46 @@ def predict(
       FileExistsError: If the folder was begun otherwise.
     """
     model.require_head()
-    if gradcam and model.kind != "classification":
-        raise ValueError(f"--gradcam is for classification, this is {model.kind}.")
-    if draw and model.kind not in DRAWINGS:
+    if gradcam and not model.answers.has_attention:
+        raise ValueError(
+            f"--gradcam shows where a classifier looks; of {model.kind} there is none."
+        )
+    if draw and not model.answers.overlay:
         raise ValueError(
             f"--overlays draws boxes or outlines; of {model.kind} there are none. "
             "--gradcam shows where a classifier looks."
         )
     settings = {"model": model.describe(), "overlays": draw, "gradcam": gradcam}
-    wanted = [*WANTED[model.kind], *(("attention",) if gradcam else ())]
-    with journal_lib.alone(out):
-        journal = journal_lib.Journal(out, settings)
-        left = [file for file in files if file not in journal.done]
-        journal.forget(set(left))
+    wanted = [*model.answers.outputs, *(("attention",) if gradcam else ())]
+    with results_lib.alone(out):
+        results = results_lib.Results(out, settings)
+        left = [file for file in files if file not in results.done]
+        results.forget(set(left))
         before, skipped = len(files) - len(left), 0
         begin(before)
         for item in stream.run(model, left, batch_size=batch_size, wanted=wanted):
             try:
-                row = _row(model, journal, item, draw=draw, gradcam=gradcam)
-            except reading.ERRORS as error:  # It was changed since it was read.
+                row = _row(model, results, item, draw=draw, gradcam=gradcam)
+            except preprocessing.ERRORS as error:  # It was changed since it was read.
                 item = stream.missed(item.file, error)
-                row = _row(model, journal, item, draw=draw, gradcam=gradcam)
-            journal.add(row)
+                row = _row(model, results, item, draw=draw, gradcam=gradcam)
+            results.add(row)
             progress(item)
             skipped += bool(item.problem)
-        journal.sort(files)
-        journal.write_table(_columns(model))
-        blank = sum(reading.BLANK in row.get("warnings", ()) for row in journal.rows())
+        results.sort(files)
+        results.write_table(
+            ["file", "status", "reason", "warnings", "width", "height"]
+            + [*model.answers.columns(), "overlay", "gradcam"]
+        )
+        blank = sum(
+            preprocessing.BLANK in row.get("warnings", ()) for row in results.rows()
+        )
     return Outcome(len(left) - skipped, skipped, before, blank)
 
 
 def _row(
     model: model_lib.Model,
-    journal: journal_lib.Journal,
+    results: results_lib.Results,
     item: stream.Item,
     *,
     draw: bool,
@@ -107,41 +102,28 @@ def _row(
 ) -> dict[str, Any]:
     """The line of a file, after its pictures are written."""
     if item.radiograph is None:
-        status = journal_lib.SKIPPED
+        status = results_lib.SKIPPED
         return {"file": item.file, "status": status, "reason": item.problem}
     answer = model.answer(item.outputs, item.radiograph)
     radiograph = item.radiograph
     row: dict[str, Any] = {"file": item.file, "status": "done"}
     if draw or gradcam:  # Read again: keeping the pixels of all would fill the memory.
-        pixels, _ = reading.open_pixels(item.file, bit_depth=8)
+        pixels, _ = preprocessing.open_pixels(item.file, bit_depth=8)
         if pixels.shape != (radiograph.height, radiograph.width):
-            raise reading.Unreadable("another picture than when it was read first")
+            raise preprocessing.Unreadable(
+                "another picture than when it was read first"
+            )
     if draw:
-        drawn = DRAWINGS[model.kind](pixels, answer, model.classes)
-        row["overlay"] = journal.write("overlays", item.file, overlays.encode(drawn))
+        drawn = model.answers.draw(pixels, answer)
+        row["overlay"] = results.write("overlays", item.file, overlays.encode(drawn))
     if gradcam:
         top = int(np.argmax(item.outputs["probability"]))
         title = f"{model.classes[top]} {item.outputs['probability'][top]:.2f}"
         cells = item.outputs["attention"][..., top]
         drawn = overlays.attention(pixels, radiograph, cells, title)
-        row["gradcam"] = journal.write("gradcam", item.file, overlays.encode(drawn))
+        row["gradcam"] = results.write("gradcam", item.file, overlays.encode(drawn))
     mask = answer.pop("mask", None)
     if mask is not None:
-        row["mask"] = journal.write("masks", item.file, overlays.encode(mask))
+        row["mask"] = results.write("masks", item.file, overlays.encode(mask))
     row |= {"width": radiograph.width, "height": radiograph.height}
     return row | {name: value for name, value in answer.items() if name != "kind"}
-
-
-def _columns(model: model_lib.Model) -> list[str]:
-    """Of the table: the same for every file of a model."""
-    by_class = {
-        "classification": ("probability", "calibrated", "decision"),
-        "segmentation": ("share",),
-        "detection": (),
-    }
-    columns = ["file", "status", "reason", "warnings", "width", "height"]
-    if model.is_exclusive:
-        columns.append("predicted")
-    columns += [f"{part}:{c}" for part in by_class[model.kind] for c in model.classes]
-    more = {"detection": ["boxes"], "segmentation": ["mask"], "classification": []}
-    return [*columns, *more[model.kind], "overlay", "gradcam"]

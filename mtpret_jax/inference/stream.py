@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from mtpret_jax.inference import model as model_lib
-from mtpret_jax.inference import reading
+from mtpret_jax.inference import preprocessing
 from mtpret_jax.training import sharding
 from tfds_builders.images import limits
 
@@ -35,7 +35,7 @@ class Item:
     """
 
     file: str
-    radiograph: reading.Radiograph | None
+    radiograph: preprocessing.Radiograph | None
     outputs: dict[str, np.ndarray]
     problem: str
 
@@ -76,8 +76,8 @@ def _read(
 
     def read(file: str) -> Item:
         try:
-            return Item(file, reading.read(file, model.preparation), {}, "")
-        except reading.ERRORS as error:
+            return Item(file, preprocessing.read(file, model.preparation), {}, "")
+        except preprocessing.ERRORS as error:
             return missed(file, error)
         except ImportError:  # A decoder that can be installed: no fault of the file.
             raise

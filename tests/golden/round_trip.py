@@ -37,15 +37,13 @@ import torchvision
 from torchvision.models.detection import anchor_utils, backbone_utils
 from torchvision.ops import MultiScaleRoIAlign
 
-import mtpret_jax
 from mtpret_jax import config as schema
 from mtpret_jax import models, types
 from mtpret_jax.experiment import assembly, workshop
 from mtpret_jax.export import torch_layout
+from mtpret_jax.inference import description
 from mtpret_jax.models import deeplab, heads
-from mtpret_jax.training import checkpoint
-from mtpret_jax.weights import files, networks
-from tfds_builders import whole
+from mtpret_jax.weights import conversion, files
 
 FOLDER = pathlib.Path(__file__).parent
 LIMIT = 1e-4
@@ -292,20 +290,19 @@ def _out(
             "model_state": model_state["heads"]["task"],
         },
     }
-    tree = {
-        "backbone": network["backbone"],
-        "heads": {"params": params["heads"], "model_state": model_state["heads"]},
-    }
-    description = {
-        "image_size": {"task": config.tasks["task"].image_size},
-        "mtpret_jax": mtpret_jax.__version__,
-    }
+    task = workshop.build_tasks(config, {"images": NAMES})["task"]
+    described = description.make(
+        config,
+        "run",
+        {name: {} for name in config.datasets},
+        class_names={"task": task.metric().class_names},
+        decisions={},
+        parent=None,
+        pools=[],
+        steps=0,
+    )
     with tempfile.TemporaryDirectory() as folder:
-        work = pathlib.Path(folder) / "work"
-        work.mkdir()
-        whole.write_json(work / "config.json", schema.as_dict(config))
-        checkpoint.save_backbone(work / "runs/run/backbone", tree, description)
-        torch_layout.export(work, "run", f"{folder}/out")
+        torch_layout.write(network, described, "task", f"{folder}/out")
         theirs = _load_exported().load(f"{folder}/out")
     kind = config.tasks["task"].kind
     return _ours(config, network, image), _theirs(theirs, kind, image), theirs
@@ -338,7 +335,7 @@ def _in(
             "model_state": state.model_state["heads"]["task"],
         },
     }
-    network = networks.from_torchvision(tensors, expected, kind, case.name).tree
+    network = conversion.from_torchvision(tensors, expected, kind, case.name).tree
     return _ours(config, network, image), _theirs(theirs, kind, image), theirs
 
 

@@ -16,7 +16,7 @@ from mtpret_jax.models import heads
 from mtpret_jax.ops import losses
 from mtpret_jax.stages import contrastive
 from mtpret_jax.training import optimizer
-from mtpret_jax.weights import layout
+from mtpret_jax.weights import resnet
 
 EXACT = 2e-7  # rounding to float32 of the stored numbers and of ours
 
@@ -68,7 +68,7 @@ def first_state(stage, golden):
         "model_state": shapes.model_state["backbone"],
     }
     body = {name: x for name, x in weights.items() if not name.startswith("fc.")}
-    tree = layout.from_torchvision(body, expected, "golden").tree
+    tree = resnet.from_torchvision(body, expected, "golden").tree
     head = {
         f"fc_{n}": {
             "kernel": weights[f"fc.{n}.weight"].T,
@@ -155,7 +155,7 @@ def test_steps_until_the_queue_begins_anew(monkeypatch):
 
 def weights_digest(pair):
     tree = {"params": pair["backbone"], "model_state": {}}
-    tensors = layout.to_torchvision(tree)
+    tensors = resnet.to_torchvision(tree)
     for name, layer in pair["head"].items():
         name = name.replace("_", ".")
         tensors[f"{name}.weight"] = np.asarray(layer["kernel"]).T
@@ -165,4 +165,4 @@ def weights_digest(pair):
 
 def statistics_digest(model_state):
     tree = {"params": {}, "model_state": model_state}
-    return drawing.digest(layout.to_torchvision(tree))
+    return drawing.digest(resnet.to_torchvision(tree))

@@ -10,7 +10,7 @@ import pytest
 from mtpret_jax import config as schema
 from mtpret_jax import models, types
 from mtpret_jax.tasks import segmentation
-from mtpret_jax.weights import networks
+from mtpret_jax.weights import conversion
 
 SLACK = 10  # times PyTorch's own rounding in float32
 EXACT = 2e-7  # in float64: rounding to float32 of the stored numbers and of ours
@@ -42,7 +42,7 @@ def network(golden, size, dtype="float32"):
     head_shapes = jax.eval_shape(task.init, key, features)
     expected = {"backbone": vars(body_shapes), "head": vars(head_shapes)}
     weights = drawing.draw(golden.shapes)
-    tree = networks.from_torchvision(weights, expected, "segmentation", "golden").tree
+    tree = conversion.from_torchvision(weights, expected, "segmentation", "golden").tree
     return body, task, jax.tree.map(lambda leaf: leaf.astype(dtype), tree)
 
 
@@ -113,7 +113,7 @@ def digest(params, state):
     tree = {
         part: {"params": params[part], "model_state": state[part]} for part in params
     }
-    named, _ = networks.to_torchvision(tree, "segmentation")
+    named, _ = conversion.to_torchvision(tree, "segmentation")
     return drawing.digest(
         {name: x for name, x in named.items() if "num_batches" not in name}
     )

@@ -20,7 +20,7 @@ from mtpret_jax import models, types
 from mtpret_jax.models import faster_rcnn, pyramid
 from mtpret_jax.ops import alignment, boxes, regions
 from mtpret_jax.tasks import detection
-from mtpret_jax.weights import networks
+from mtpret_jax.weights import conversion
 
 SLACK = 10
 STOCK_ANCHORS = (32.0, 64.0, 128.0, 256.0, 512.0)
@@ -273,7 +273,7 @@ def network(name, sizes, hidden):
     head_shapes = jax.eval_shape(task.init, key, features)
     expected = {"backbone": vars(body_shapes), "head": vars(head_shapes)}
     weights = whole.weights(golden(f"fasterrcnn_{name}").shapes)
-    converted = networks.from_torchvision(weights, expected, "detection", name)
+    converted = conversion.from_torchvision(weights, expected, "detection", name)
     return body, task, converted.tree
 
 
@@ -328,7 +328,7 @@ def test_gradients_of_a_whole_network():
 
     found = slope(tree, images())
 
-    named, _ = networks.to_torchvision(
+    named, _ = conversion.to_torchvision(
         {part: {**tree[part], "params": found[part]} for part in tree}, "detection"
     )
     learnt = {

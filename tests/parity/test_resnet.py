@@ -14,7 +14,7 @@ import pytest
 
 from mtpret_jax import config as schema
 from mtpret_jax import models, types
-from mtpret_jax.weights import layout
+from mtpret_jax.weights import resnet
 
 SLACK = 10
 EXACT = 2e-7
@@ -29,7 +29,7 @@ def network(golden, name, *, channels=3, dtype="float32"):
     shapes = jax.eval_shape(body.init, jax.random.key(0), image)
     expected = {"params": shapes.params, "model_state": shapes.model_state}
     weights = drawing.draw(golden.shapes)
-    tree = layout.from_torchvision(weights, expected, name).tree
+    tree = resnet.from_torchvision(weights, expected, name).tree
     tree = jax.tree.map(lambda leaf: leaf.astype(dtype), tree)
     return body, types.Variables(**tree)
 
@@ -65,7 +65,7 @@ def test_features_and_statistics_in_train_mode(name):
         variables, goldens.train_images(0)
     )
 
-    statistics = layout.to_torchvision({"params": {}, "model_state": state})
+    statistics = resnet.to_torchvision({"params": {}, "model_state": state})
     found = {
         "train/pooled": drawing.kept(np.asarray(features.pooled)),
         "train/statistics": drawing.digest(statistics),
@@ -119,4 +119,4 @@ def test_three_steps_of_gradient_descent(name):
 
 def digest(params, state):
     tree = {"params": params, "model_state": state}
-    return drawing.digest(layout.to_torchvision(tree))
+    return drawing.digest(resnet.to_torchvision(tree))

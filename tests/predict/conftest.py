@@ -8,10 +8,9 @@ import jax
 import numpy as np
 import pytest
 
-import mtpret_jax
 from mtpret_jax import config as schema
-from mtpret_jax.experiment import assembly, origin, workshop
-from mtpret_jax.inference import golden, loader, model, predictor
+from mtpret_jax.experiment import assembly, workshop
+from mtpret_jax.inference import description, golden, loader, model
 from mtpret_jax.training import checkpoint
 from tfds_builders.phantom_xray import simulator
 
@@ -66,7 +65,8 @@ def make(folder: pathlib.Path, kind: str, **options: Any) -> pathlib.Path:
     )
     stage: dict[str, Any] = {"stage": "finetune", "finetune": {"task": "task"}}
     if kind == "backbone":
-        stage = {"stage": "contrastive", "contrastive": {"datasets": {"chest": 1.0}}}
+        pool = {"datasets": {"chest": 1.0}, "image_size": 64}
+        stage = {"stage": "contrastive", "contrastive": pool}
     config.runs.run = schema.run(**stage)
     parsed = schema.parse(config)
     row = parsed.runs["run"]
@@ -75,26 +75,18 @@ def make(folder: pathlib.Path, kind: str, **options: Any) -> pathlib.Path:
     state = built.init(jax.random.key(0), assembly.shape_batches(parsed, row))
     tree = jax.tree.map(np.asarray, built.hand_over(state))
     task = "" if kind == "backbone" else "task"
-    description = {
-        **origin.description(parsed),
-        **predictor.describe(parsed, row, SETS),
-        "image_size": {task or "contrastive": 64},
-        "fit": parsed.input.fit,
-        "class_names": {task: list(OF_KIND[kind])} if task else {},
-        "decisions": {task: DECISIONS} if kind == "classification" else {},
-        "run": "run",
-        "stage": row.stage,
-        "parent": None,
-        "steps": 0,
-        "mtpret_jax": mtpret_jax.__version__,
-    }
-    checkpoint.save_backbone(folder / "backbone", tree, description)
-    found = golden.outputs(
-        predictor.build(description, task),
-        predictor.part(tree, task),
-        predictor.preparation(description, task),
+    described = description.make(
+        parsed,
+        "run",
+        SETS,
+        class_names={task: OF_KIND[kind]} if task else {},
+        decisions={task: DECISIONS} if kind == "classification" else {},
+        parent=None,
+        pools=[],
+        steps=0,
     )
-    golden.write(folder / "backbone", {task: found})
+    checkpoint.save_backbone(folder / "backbone", tree, described.to_json())
+    golden.write_all(folder / "backbone", tree, described)
     return folder
 
 

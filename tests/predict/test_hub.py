@@ -95,7 +95,7 @@ def test_the_card_says_where_it_comes_from(work_folder, tmp_path):
     out = tmp_path / "out"
     hub.write(work_folder("classification"), "run", out, images="dataset,image_id\n")
 
-    card = (out / hub.CARD).read_text()
+    card = (out / hub.card.FILE).read_text()
 
     assert card.startswith("---\nlibrary_name: mtpret_jax\n")
     assert "| auroc | 0.750 | 0.750 | 0.500 to 0.875 |" in card
@@ -141,7 +141,7 @@ def test_the_card_of_a_study_s_run_quotes_it(work_folder, tmp_path):
 
     hub.write(copy, "run", tmp_path / "out")
 
-    told = " ".join((tmp_path / "out" / hub.CARD).read_text().split())
+    told = " ".join((tmp_path / "out" / hub.card.FILE).read_text().split())
     assert "| auroc | 0.840 | 0.850 | 0.800 to 0.900 |" in told
     assert "Arm `mtpret`, 10 % of the labels" in told
     assert "195 images of 122 groups" in told
@@ -157,7 +157,7 @@ def test_the_card_says_that_a_report_of_an_earlier_version_is_not_read(
 
     hub.write(copy, "run", tmp_path / "out")
 
-    told = (tmp_path / "out" / hub.CARD).read_text()
+    told = (tmp_path / "out" / hub.card.FILE).read_text()
     assert "Not measured: report.json has no such run, or is of an earlier" in told
 
 
@@ -167,7 +167,7 @@ def test_the_card_of_a_narrow_network_names_the_script_that_builds_it(
     out = tmp_path / "out"
     hub.write(work_folder("backbone"), "run", out)
 
-    card = (out / hub.CARD).read_text()
+    card = (out / hub.card.FILE).read_text()
 
     assert '```python\nimport mtpret_jax\n\nmtpret_jax.load("this folder")' in card
     assert 'network = load_exported.load("this folder")' in card

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import mtpret_jax
-from mtpret_jax.inference import answers, golden, loader, predictor, reading
+from mtpret_jax.inference import answers, description, golden, loader, preprocessing
 from tfds_builders.images import reader, sizes
 from tfds_builders.phantom_xray import simulator
 
@@ -68,7 +68,9 @@ def test_polarity_is_not_told_of_views_that_the_check_is_not_made_for(load, ches
     preparation = load("classification").preparation
     unlike = dataclasses.replace(preparation, checks_polarity=False)
 
-    told, silent = (reading.read(~chest, how).warnings for how in (preparation, unlike))
+    told, silent = (
+        preprocessing.read(~chest, how).warnings for how in (preparation, unlike)
+    )
 
     assert "look at it" in told[0]
     assert not silent
@@ -80,7 +82,7 @@ def test_training_pictures_that_look_inverted_say_what_the_check_is_made_for(
 ):
     made = {"polarity_warnings": flagged, "splits": {"train": 80, "test": 20}}
 
-    assert predictor._prepared(made)["checks_polarity"] is checks
+    assert description.Prepared.of(made).checks_polarity is checks
 
 
 def test_what_training_does_to_a_picture_is_done_here(load, chest):
@@ -91,7 +93,9 @@ def test_what_training_does_to_a_picture_is_done_here(load, chest):
 
     expected, _ = model.preparation(stored)
 
-    np.testing.assert_array_equal(reading.read(deep, model.preparation).image, expected)
+    np.testing.assert_array_equal(
+        preprocessing.read(deep, model.preparation).image, expected
+    )
 
 
 @pytest.mark.parametrize("fit", ["pad", "crop", "stretch"])
@@ -99,14 +103,14 @@ def test_boxes_and_masks_come_back_to_the_pixels_of_the_file(fit):
     """A square drawn into the file is found where it was, from the input alone."""
     picture = np.zeros((300, 200), np.uint8)
     picture[100:160, 60:120] = 200
-    preparation = predictor.Preparation(64, fit, None, 150, 8)
+    preparation = preprocessing.Preparation(64, fit, None, 150, 8)
 
-    radiograph = reading.read(picture, preparation)
+    radiograph = preprocessing.read(picture, preparation)
 
     region = (radiograph.image[..., 0] > radiograph.image.mean() + 1).astype(np.uint8)
     rows, columns = np.flatnonzero(region.any(1)), np.flatnonzero(region.any(0))
     box = np.array([rows[0], columns[0], rows[-1] + 1, columns[-1] + 1]) / 64
-    found = answers.detection(
+    found = answers.Detection(["square"], None, {}).answer(
         {
             "box": box[None],
             "score": np.ones(1),
@@ -114,14 +118,13 @@ def test_boxes_and_masks_come_back_to_the_pixels_of_the_file(fit):
             "valid": np.ones(1, bool),
         },
         radiograph,
-        ["square"],
     )
     pixel = 300 / 64
     np.testing.assert_allclose(
         found["boxes"][0]["box"], [60, 100, 120, 160], atol=pixel
     )
-    mask = answers.segmentation(
-        {"segmentation": region}, radiograph, ["none", "square"]
+    mask = answers.Segmentation(["none", "square"], None, {}).answer(
+        {"segmentation": region}, radiograph
     )
     inside = np.zeros((300, 200), bool)
     inside[100:160, 60:120] = True
@@ -132,12 +135,12 @@ def test_boxes_and_masks_come_back_to_the_pixels_of_the_file(fit):
 
 
 def test_a_box_in_the_padding_is_left_out():
-    radiograph = reading.read(
+    radiograph = preprocessing.read(
         np.eye(200, 100, dtype=np.uint8) * 255,
-        predictor.Preparation(64, "pad", None, 0, 8),
+        preprocessing.Preparation(64, "pad", None, 0, 8),
     )
 
-    found = answers.detection(
+    found = answers.Detection(["x"], None, {}).answer(
         {
             "box": np.array([[0.1, 0.02, 0.9, 0.2]]),
             "score": np.ones(1),
@@ -145,7 +148,6 @@ def test_a_box_in_the_padding_is_left_out():
             "valid": np.ones(1, bool),
         },
         radiograph,
-        ["x"],
     )
 
     assert found == {"boxes": []}
@@ -153,14 +155,14 @@ def test_a_box_in_the_padding_is_left_out():
 
 def test_cells_of_the_grid_cover_the_file_evenly():
     """Grad-CAM's cells: the brightest lies over what it stands for."""
-    radiograph = reading.read(
+    radiograph = preprocessing.read(
         np.arange(120 * 80).reshape(120, 80).astype(np.uint16),
-        predictor.Preparation(64, "stretch", None, 0, 16),
+        preprocessing.Preparation(64, "stretch", None, 0, 16),
     )
     cells = np.zeros((2, 2), np.float32)
     cells[1, 0] = 1
 
-    found = answers.to_file(cells, radiograph, interpolation=cv2.INTER_NEAREST)
+    found = radiograph.to_file(cells, interpolation=cv2.INTER_NEAREST)
 
     assert found.shape == (120, 80)
     assert found[61:119, 1:39].min() == 1

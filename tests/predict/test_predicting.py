@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
-from mtpret_jax.inference import embeddings, inputs, journal, predictions, stream
+from mtpret_jax.inference import embeddings, inputs, predictions, results, stream
 from tfds_builders.images import reader
 from tfds_builders.phantom_xray import simulator
 
@@ -36,7 +36,7 @@ def files_of(folder):
 
 
 def table(out):
-    with (out / journal.TABLE).open(newline="") as file:
+    with (out / results.TABLE).open(newline="") as file:
         return list(csv.DictReader(file))
 
 
@@ -70,7 +70,7 @@ def test_overlays_and_masks_lie_on_the_pixels_of_the_file(kind, load, folder, tm
         model, files_of(folder)[:2], tmp_path / "out", batch_size=2, draw=True
     )
 
-    for row in journal.Journal(
+    for row in results.Results(
         tmp_path / "out",
         {"model": model.describe(), "overlays": True, "gradcam": False},
     ).rows():
@@ -99,7 +99,7 @@ def test_a_stop_in_the_middle_loses_and_repeats_nothing(load, folder, tmp_path):
 
     with pytest.raises(Stop):
         predictions.predict(model, files, out, batch_size=2, progress=stop)
-    lines = out / journal.LINES
+    lines = out / results.LINES
     before = lines.read_text()
     lines.write_text(before + '{"file": "cut sho')  # as a kill may leave it
     seen = []
@@ -150,7 +150,7 @@ def test_nothing_is_written_over(load, folder, tmp_path):
 
 
 def test_what_cannot_be_drawn_is_refused(load, tmp_path):
-    with pytest.raises(ValueError, match="--gradcam is for classification"):
+    with pytest.raises(ValueError, match="--gradcam shows where a classifier"):
         predictions.predict(
             load("detection"), [], tmp_path / "out", batch_size=1, gradcam=True
         )
@@ -219,13 +219,13 @@ def test_features_as_parquet_are_those_of_npz(load, folder, tmp_path):
 def test_files_are_read_only_a_little_ahead(load, folder, monkeypatch):
     """Bounded memory: what waits is at most four batches."""
     model, read = load("backbone"), []
-    real = stream.reading.read
+    real = stream.preprocessing.read
 
     def counted(file, preparation):
         read.append(file)
         return real(file, preparation)
 
-    monkeypatch.setattr(stream.reading, "read", counted)
+    monkeypatch.setattr(stream.preprocessing, "read", counted)
     files = [str(folder / "0.png")] * 100
     for done, _ in enumerate(stream.run(model, files, batch_size=2)):
         assert len(read) <= done + 4 * 2 + stream.READERS
@@ -291,10 +291,10 @@ def test_a_folder_that_may_not_be_looked_into_is_told(folder, tmp_path, monkeypa
 def test_one_process_writes_to_a_folder(load, folder, tmp_path):
     model, files, out = load("classification"), files_of(folder)[:1], tmp_path / "out"
 
-    with journal.alone(out), pytest.raises(FileExistsError, match="another process"):
+    with results.alone(out), pytest.raises(FileExistsError, match="another process"):
         predictions.predict(model, files, out, batch_size=1)
     with (
-        journal.alone(tmp_path / "f.npz.parts"),
+        results.alone(tmp_path / "f.npz.parts"),
         pytest.raises(FileExistsError, match="another process"),
     ):
         embeddings.embed(model, files, tmp_path / "f.npz", batch_size=1)
@@ -306,7 +306,7 @@ def test_one_process_writes_to_a_folder(load, folder, tmp_path):
 def test_a_damaged_line_is_named(line, load, folder, tmp_path):
     model, files, out = load("classification"), files_of(folder)[:1], tmp_path / "out"
     predictions.predict(model, files, out, batch_size=1)
-    with (out / journal.LINES).open("a") as file:
+    with (out / results.LINES).open("a") as file:
         file.write(line + "\n")
 
     with pytest.raises(ValueError, match=r"predictions\.jsonl, line 2: damaged"):
@@ -317,7 +317,7 @@ def test_a_damaged_line_is_named(line, load, folder, tmp_path):
 def test_damaged_settings_are_named(content, load, folder, tmp_path):
     model, files, out = load("classification"), files_of(folder)[:1], tmp_path / "out"
     predictions.predict(model, files, out, batch_size=1)
-    (out / journal.SETTINGS).write_text(content)
+    (out / results.SETTINGS).write_text(content)
 
     with pytest.raises((ValueError, FileExistsError), match=r"out.*another"):
         predictions.predict(model, files, out, batch_size=1)
@@ -357,14 +357,14 @@ def test_files_that_cannot_be_read_are_told_while_others_are_read(load, tmp_path
 
 
 def test_an_odd_error_of_a_decoder_skips_the_file_alone(load, folder, monkeypatch):
-    read = stream.reading.read
+    read = stream.preprocessing.read
 
     def fail(file, preparation):
         if file.endswith("1.png"):
             raise ZeroDivisionError("within a decoder")
         return read(file, preparation)
 
-    monkeypatch.setattr(stream.reading, "read", fail)
+    monkeypatch.setattr(stream.preprocessing, "read", fail)
 
     items = list(stream.run(load("classification"), files_of(folder), batch_size=2))
 

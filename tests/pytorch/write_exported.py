@@ -19,9 +19,9 @@ from etils import epath
 import mtpret_jax
 from mtpret_jax import config as schema
 from mtpret_jax import main
-from mtpret_jax.experiment import assembly, origin
+from mtpret_jax.experiment import assembly
 from mtpret_jax.export import folder as hub
-from mtpret_jax.inference import golden, predictor, reading
+from mtpret_jax.inference import description, golden, preprocessing
 from mtpret_jax.training import checkpoint
 from tfds_builders import whole
 from tfds_builders.phantom_xray import simulator
@@ -78,27 +78,19 @@ def write_run(work: pathlib.Path, backbone: dict[str, Any]) -> None:
 
     tree = jax.tree.map(np.asarray, stage.hand_over(state))
     tree["backbone"] = jax.tree_util.tree_map_with_path(drawn, tree["backbone"])
-    description = {
-        **origin.description(parsed),
-        **predictor.describe(parsed, row, SETS),
-        "image_size": {"contrastive": SIZE},
-        "fit": parsed.input.fit,
-        "class_names": {},
-        "decisions": {},
-        "run": "run",
-        "stage": row.stage,
-        "parent": None,
-        "steps": 0,
-        "mtpret_jax": mtpret_jax.__version__,
-    }
-    folder = work / "runs" / "run" / "backbone"
-    checkpoint.save_backbone(folder, tree, description)
-    found = golden.outputs(
-        predictor.build(description, ""),
-        predictor.part(tree, ""),
-        predictor.preparation(description, ""),
+    described = description.make(
+        parsed,
+        "run",
+        SETS,
+        class_names={},
+        decisions={},
+        parent=None,
+        pools=[],
+        steps=0,
     )
-    golden.write(epath.Path(folder), {"": found})
+    folder = work / "runs" / "run" / "backbone"
+    checkpoint.save_backbone(folder, tree, described.to_json())
+    golden.write_all(epath.Path(folder), tree, described)
     for file, value in (
         ("config.json", schema.as_dict(parsed)),
         ("datasets.json", {"chest": MADE}),
@@ -112,14 +104,14 @@ def write_prepared(folder: pathlib.Path, pictures: list[np.ndarray]) -> None:
     cut = [pixels[: 60 + 9 * n, n:] for n, pixels in enumerate(pictures)]
     for fit in ("pad", "crop", "stretch"):
         for how, statistics in (("image", None), ("dataset", (0.4, 0.2))):
-            made = predictor.Preparation(SIZE, fit, statistics, 100, 16)
+            made = preprocessing.Preparation(SIZE, fit, statistics, 100, 16)
             model: Any = types.SimpleNamespace(
-                preparation=made, described={"normalisation": how}
+                preparation=made, description=types.SimpleNamespace(normalisation=how)
             )
             place = folder / f"{fit}_{how}"
             place.mkdir(parents=True)
             (place / hub.PREPROCESSOR).write_text(json.dumps(hub.preprocessor(model)))
-            images = [reading.read(pixels, made).image for pixels in cut]
+            images = [preprocessing.read(pixels, made).image for pixels in cut]
             np.savez(place / "images.npz", *images)
             np.savez(place / "pixels.npz", *cut)
 
@@ -127,7 +119,8 @@ def write_prepared(folder: pathlib.Path, pictures: list[np.ndarray]) -> None:
 def write(folder: pathlib.Path) -> None:
     """Writes the networks and their features."""
     pictures = [
-        reading.open_pixels(picture, bit_depth=8)[0] for picture in real_or_simulated()
+        preprocessing.open_pixels(picture, bit_depth=8)[0]
+        for picture in real_or_simulated()
     ]
     for name, backbone in NETWORKS.items():
         work, out = folder / f"work_{name}", folder / name
@@ -138,7 +131,7 @@ def write(folder: pathlib.Path) -> None:
             if end.code:
                 raise
         model = mtpret_jax.load(out)
-        read = [reading.read(picture, model.preparation) for picture in pictures]
+        read = [preprocessing.read(picture, model.preparation) for picture in pictures]
         np.savez(
             folder / f"{name}.npz",
             image=np.stack([one.image for one in read]),

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from mtpret_jax import main
-from mtpret_jax.inference import journal
+from mtpret_jax.inference import results
 from tests.predict import conftest as models
 from tfds_builders.images import reader
 from tfds_builders.phantom_xray import simulator
@@ -66,7 +66,7 @@ def test_predict_says_what_it_did_and_names_what_it_skipped(
     assert told.out.splitlines()[-1] == f"2 done, 1 skipped: {out}"
     assert f"Skipped '{scans / 'c.png'}': not a PNG" in told.err
     assert len(list((out / "overlays").glob("*.png"))) == 2
-    assert (out / journal.TABLE).read_text().count("\n") == 4
+    assert (out / results.TABLE).read_text().count("\n") == 4
 
 
 def test_embed_says_what_it_did(model, scans, tmp_path, capsys):
@@ -125,7 +125,7 @@ def test_a_command_that_is_stopped_ends_with_75_and_goes_on(model, scans, tmp_pa
     command = [sys.executable, "-m", "mtpret_jax.main", "predict", f"--model={model}"]
     command += [f"--out={out}", "--batch_size=2", str(scans)]
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "XLA_FLAGS": ""}
-    lines = out / journal.LINES
+    lines = out / results.LINES
 
     def start():
         return subprocess.Popen(

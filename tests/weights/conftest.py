@@ -1,7 +1,5 @@
 """Networks of every kind with random weights, and work folders that hold them."""
 
-import json
-import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +9,7 @@ import pytest
 
 from mtpret_jax import config as schema
 from mtpret_jax.experiment import assembly, workshop
-from mtpret_jax.training import checkpoint
+from mtpret_jax.inference import description
 
 NAMES = {
     "label_names": {"finding": ["a", "b", "c"]},
@@ -100,39 +98,36 @@ def network(network_shapes: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @pytest.fixture
-def work_folder(tmp_path: pathlib.Path) -> Callable[..., Any]:
-    """Makes a work folder whose run `run` has ended, with random weights."""
+def trained() -> Callable[..., Any]:
+    """Makes what a run has learnt: description, task, and random weights."""
 
     def make(
-        kind: str, backbone: dict[str, Any] | None = None, **task: Any
-    ) -> tuple[pathlib.Path, Any]:
-        task = small_head(kind, task)
-        config = schema.parse(make_config(kind, backbone or {}, **task))
-        shapes = state_shapes(config)
-        params, model_state = fill((shapes.params, shapes.model_state))
-        tree = {
-            part: {"params": params[part], "model_state": model_state[part]}
-            for part in ("backbone", "heads")
-        }
+        kind: str,
+        backbone: dict[str, Any] | None = None,
+        changes: dict[str, Any] | None = None,
+        **task: Any,
+    ) -> tuple[description.Description, str, Any]:
+        config: Any = make_config(kind, backbone or {}, **small_head(kind, task))
+        config.update(changes or {})
+        parsed = schema.parse(config)
+        shapes = state_shapes(parsed)
         names = {
             "classification": NAMES["label_names"]["finding"],
             "segmentation": NAMES["mask_names"],
             "detection": NAMES["object_names"],
         }
-        description = {
-            "image_size": {"task": 64},
-            "class_names": {"task": names[kind]} if kind in names else {},
-            "network": {"compute_dtype": "float32"},
-            "run": "run",
-            "stage": config.runs["run"].stage,
-            "mtpret_jax": "0.1.0",
-        }
-        work = tmp_path / "work"
-        work.mkdir()
-        (work / "config.json").write_text(json.dumps(schema.as_dict(config)))
-        sets = {"hand": {"pixel_mean": 0.25, "pixel_std": 0.5}}
-        (work / "datasets.json").write_text(json.dumps(sets))
-        checkpoint.save_backbone(work / "runs/run/backbone", tree, description)
-        return work, split(params, model_state)
+        named = {"task": names[kind]} if kind in names else {}
+        described = description.make(
+            parsed,
+            "run",
+            {"hand": {"pixel_mean": 0.25, "pixel_std": 0.5}},
+            class_names=named,
+            decisions={},
+            parent=None,
+            pools=[],
+            steps=0,
+        )
+        network = split(*fill((shapes.params, shapes.model_state)))
+        return described, "".join(named), network
 
     return make

@@ -1,5 +1,6 @@
 """The command that writes a run for PyTorch: what it writes, and what it refuses."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -12,13 +13,20 @@ from typing import Any
 import numpy as np
 import pytest
 
+import mtpret_jax
 from mtpret_jax import config as schema
 from mtpret_jax.experiment import origin, preparation, workfolder
-from mtpret_jax.export import torch_layout
+from mtpret_jax.export import folder, torch_layout
 from mtpret_jax.training import checkpoint
-from mtpret_jax.weights import files, networks
+from mtpret_jax.weights import conversion, files
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
+
+
+def export(model, out):
+    """Writes what `trained` made."""
+    described, task, network = model
+    return torch_layout.write(network, described, task, out)
 
 
 def header(path):
@@ -31,12 +39,12 @@ def header(path):
 @pytest.mark.parametrize(
     "kind", ["backbone", "classification", "segmentation", "detection"]
 )
-def test_the_tensors_of_a_run_are_written_as_they_are(kind, work_folder, tmp_path):
-    work, network = work_folder(kind)
+def test_the_tensors_of_a_run_are_written_as_they_are(kind, trained, tmp_path):
+    model = trained(kind)
 
-    facts = torch_layout.export(work, "run", tmp_path / "out")
+    facts = export(model, tmp_path / "out")
 
-    tensors, stem = networks.to_torchvision(network, kind)
+    tensors, stem = conversion.to_torchvision(model[-1], kind)
     found = files.read(tmp_path / "out" / "model.safetensors")
     assert found.tensors.keys() == tensors.keys()
     for name, array in tensors.items():
@@ -50,7 +58,7 @@ def test_the_tensors_of_a_run_are_written_as_they_are(kind, work_folder, tmp_pat
     assert facts["sha256"] == hashlib.sha256(content).hexdigest()
     assert header(tmp_path / "out" / "model.safetensors") == {
         "format": "pt",
-        "made_by": "mtpret_jax 0.1.0",
+        "made_by": f"mtpret_jax {mtpret_jax.__version__}",
         "kind": kind,
         "stem": stem,
     }
@@ -61,10 +69,10 @@ def test_the_tensors_of_a_run_are_written_as_they_are(kind, work_folder, tmp_pat
     ]
 
 
-def test_a_narrow_network_says_how_wide_it_is(work_folder, tmp_path):
-    work, _ = work_folder("classification", {"in_channels": 1}, exclusive=False)
+def test_a_narrow_network_says_how_wide_it_is(trained, tmp_path):
+    model = trained("classification", {"in_channels": 1}, exclusive=False)
 
-    facts = torch_layout.export(work, "run", tmp_path / "out")
+    facts = export(model, tmp_path / "out")
 
     assert facts["torchvision"] == {
         "resnet": {"name": "resnet18", "width": 8, "num_classes": 3}
@@ -74,10 +82,10 @@ def test_a_narrow_network_says_how_wide_it_is(work_folder, tmp_path):
     assert facts["exclusive"] is False
 
 
-def test_a_classifier_is_told_by_its_classes_and_input(work_folder, tmp_path):
-    work, _ = work_folder("classification", {"width": 64})
+def test_a_classifier_is_told_by_its_classes_and_input(trained, tmp_path):
+    model = trained("classification", {"width": 64})
 
-    facts = torch_layout.export(work, "run", tmp_path / "out")
+    facts = export(model, tmp_path / "out")
 
     assert facts["torchvision"] == {
         "resnet": {"name": "resnet18", "width": 64, "num_classes": 3}
@@ -91,11 +99,11 @@ def test_a_classifier_is_told_by_its_classes_and_input(work_folder, tmp_path):
     assert facts["origin"]["run"] == "run"
 
 
-def test_masks_name_dilation_rates_and_the_auxiliary_head(work_folder, tmp_path):
+def test_masks_name_dilation_rates_and_the_auxiliary_head(trained, tmp_path):
     options = {"output_stride": 8, "rates": (2, 4), "dropout": 0.25}
-    work, _ = work_folder("segmentation", {"width": 64}, segmentation=options)
+    model = trained("segmentation", {"width": 64}, segmentation=options)
 
-    facts = torch_layout.export(work, "run", tmp_path / "out")
+    facts = export(model, tmp_path / "out")
 
     assert facts["torchvision"] == {
         "resnet": {
@@ -119,26 +127,26 @@ def test_masks_name_dilation_rates_and_the_auxiliary_head(work_folder, tmp_path)
     ("stride", "dilation"),
     [(32, [False, False, False]), (16, [False, False, True])],
 )
-def test_dilation_follows_the_output_stride(stride, dilation, work_folder, tmp_path):
+def test_dilation_follows_the_output_stride(stride, dilation, trained, tmp_path):
     options = {"output_stride": stride, "auxiliary_weight": 0.0}
-    work, _ = work_folder("segmentation", {"width": 64}, segmentation=options)
+    model = trained("segmentation", {"width": 64}, segmentation=options)
 
-    built = torch_layout.export(work, "run", tmp_path / "out")["torchvision"]
+    built = export(model, tmp_path / "out")["torchvision"]
 
     assert built["resnet"]["replace_stride_with_dilation"] == dilation
     assert built["aux_classifier"] is None
 
 
-def test_boxes_name_all_that_decides_what_is_found(work_folder, tmp_path):
+def test_boxes_name_all_that_decides_what_is_found(trained, tmp_path):
     options = {
         "anchor_sizes": (8, 16, 32, 64, 128),
         "proposals": 50,
         "detections": 7,
         "score_threshold": 0.1,
     }
-    work, _ = work_folder("detection", {"width": 64}, detection=options)
+    model = trained("detection", {"width": 64}, detection=options)
 
-    facts = torch_layout.export(work, "run", tmp_path / "out")
+    facts = export(model, tmp_path / "out")
 
     built = facts["torchvision"]
     assert facts["class_names"] == ["__background__", "a", "b"]
@@ -168,26 +176,36 @@ def test_boxes_name_all_that_decides_what_is_found(work_folder, tmp_path):
     assert wanted.items() <= built["faster_rcnn"].items()
 
 
-def test_the_statistics_of_a_set_are_told_where_they_normalise(work_folder, tmp_path):
-    work, _ = work_folder("classification")
-    config = json.loads((work / "config.json").read_text())
-    config["input"]["normalisation"] = "dataset"
-    (work / "config.json").write_text(json.dumps(config))
+def test_the_statistics_of_a_set_are_told_where_they_normalise(trained, tmp_path):
+    model = trained("classification", changes={"input": {"normalisation": "dataset"}})
 
-    facts = torch_layout.export(work, "run", tmp_path / "out")
+    facts = export(model, tmp_path / "out")
 
     assert facts["input"]["pixel_mean"] == 0.25
     assert facts["input"]["pixel_std"] == 0.5
 
 
+@pytest.fixture
+def work(tmp_path):
+    """A work folder whose run `run` has not ended."""
+    config: Any = schema.defaults()
+    config.datasets.hand = schema.dataset("phantom_xray")
+    config.runs.run = schema.run(
+        stage="contrastive", contrastive={"datasets": {"hand": 1.0}}
+    )
+    (tmp_path / "work").mkdir()
+    table = json.dumps(schema.as_dict(schema.parse(config)))
+    (tmp_path / "work" / "config.json").write_text(table)
+    return tmp_path / "work"
+
+
 def refused(error, *arguments):
     with pytest.raises(error) as raised:
-        torch_layout.export(*arguments)
+        folder.write(*arguments)
     return str(raised.value)
 
 
-def test_nothing_is_written_over(work_folder, tmp_path):
-    work, _ = work_folder("backbone")
+def test_nothing_is_written_over(work, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     (out / "config.json").write_text("mine")
@@ -205,26 +223,28 @@ def test_nothing_is_written_over(work_folder, tmp_path):
     )
 
 
-def test_runs_that_are_not_there_are_told(work_folder, tmp_path):
-    work, _ = work_folder("backbone")
+def test_runs_that_are_not_there_are_told(work, tmp_path):
     out = tmp_path / "out"
 
     assert "Did you mean 'run'?" in refused(ValueError, work, "runn", out)
     found = refused(FileNotFoundError, tmp_path, "run", out)
     assert found.startswith(f"No work folder {tmp_path}: it has no config.json.")
-    (work / "runs/run/backbone/backbone.json").unlink()
     found = refused(FileNotFoundError, work, "run", out)
     assert found.startswith("No finished backbone in ")
     assert not out.exists()
 
 
-def test_a_head_that_torchvision_has_not_is_refused(work_folder, tmp_path):
-    work, _ = work_folder("segmentation")
-    config = json.loads((work / "config.json").read_text())
-    config["tasks"]["task"]["segmentation"] = {"head": "unetplusplus"}
-    (work / "config.json").write_text(json.dumps(config))
+def test_a_head_that_torchvision_has_not_is_refused(trained, tmp_path):
+    described, task, network = trained("segmentation")
+    row = schema.TaskConfig(
+        kind="segmentation", segmentation=schema.SegmentationConfig(head="unetplusplus")
+    )
+    described = dataclasses.replace(described, tasks={task: row})
 
-    assert refused(ValueError, work, "run", tmp_path / "out") == (
+    with pytest.raises(ValueError) as raised:
+        export((described, task, network), tmp_path / "out")
+
+    assert str(raised.value) == (
         "Run 'run' trained a head 'unetplusplus', which torchvision has not. Export "
         "the run it started from, or another, for its backbone."
     )

@@ -20,8 +20,9 @@ from mtpret_jax.experiment import (
     workfolder,
     workshop,
 )
+from mtpret_jax.inference import description
 from mtpret_jax.training import checkpoint
-from mtpret_jax.weights import layout
+from mtpret_jax.weights import resnet
 
 NAMES = {"hand": {"label_names": {"finding": ["normal", "fracture"]}}}
 
@@ -39,7 +40,7 @@ def body_weights(*, name="resnet18", width=8, channels=3):
         lambda leaf: rng.uniform(0.1, 0.2, leaf.shape).astype(np.float32),
         {"params": drawn.params, "model_state": drawn.model_state},
     )
-    return layout.to_torchvision(tree)
+    return resnet.to_torchvision(tree)
 
 
 def save(path, weights):
@@ -108,7 +109,7 @@ def test_every_stage_starts_from_the_file(run, weights, tmp_path):
     state = origin.carry(parsed, run, fresh(parsed, run), runs=tmp_path, weights=facts)
 
     body = types.Variables(state.params["backbone"], state.model_state["backbone"])
-    out = layout.to_torchvision(
+    out = resnet.to_torchvision(
         {"params": body.params, "model_state": body.model_state}
     )
     for name, array in body_weights().items():
@@ -204,7 +205,7 @@ def test_a_head_of_other_classes_is_refused_before_anything_runs(tmp_path):
 )
 def test_a_folder_with_a_head_of_other_classes_is_refused(known, part, tmp_path):
     asked = config(tmp_path, imagenet={"finetune": {"head": "carried"}})
-    facts = origin.description(schema.parse(asked)) | {"class_names": known}
+    facts = description.architecture(schema.parse(asked)) | {"class_names": known}
     (tmp_path / "backbone.json").write_text(json.dumps(facts))
     folders = preparation.prepare(schema.parse(asked).datasets, tmp_path / "data")
 
@@ -266,5 +267,5 @@ def test_a_run_names_the_file_in_its_results(weights, tmp_path):
     assert described["parent"] == facts
     said = f"narrow.safetensors (sha256 {facts['sha256'][:12]})"
     assert json.loads((run / "run.json").read_text())["parent"] == said
-    out = layout.to_torchvision(tree["backbone"])
+    out = resnet.to_torchvision(tree["backbone"])
     np.testing.assert_array_equal(out["conv1.weight"], body_weights()["conv1.weight"])

@@ -11,7 +11,7 @@ import pytest
 
 from mtpret_jax import config as schema
 from mtpret_jax import models, types
-from mtpret_jax.weights import layout
+from mtpret_jax.weights import resnet
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 _SPEC = importlib.util.spec_from_file_location("drawing", GOLDEN / "drawing.py")
@@ -45,15 +45,15 @@ def small(name="resnet18", **options):
     tree = jax.tree.map(
         lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), expected(body)
     )
-    return body, tree, layout.to_torchvision(tree)
+    return body, tree, resnet.to_torchvision(tree)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_names_and_shapes_out_are_torchvisions(name):
     shapes, weights = reference(name)
-    tree = layout.from_torchvision(weights, expected(backbone(name=name)), "").tree
+    tree = resnet.from_torchvision(weights, expected(backbone(name=name)), "").tree
 
-    out = layout.to_torchvision(tree)
+    out = resnet.to_torchvision(tree)
 
     assert {key: array.shape for key, array in out.items()} == shapes
     for key, array in out.items():
@@ -66,7 +66,7 @@ def test_names_and_shapes_out_are_torchvisions(name):
 def test_out_and_in_again_changes_nothing(name, channels):
     body, tree, weights = small(name, in_channels=channels)
 
-    converted = layout.from_torchvision(weights, expected(body), "start")
+    converted = resnet.from_torchvision(weights, expected(body), "start")
 
     jax.tree.map(np.testing.assert_array_equal, converted.tree, tree)
     assert converted.stem == f"{channels} channels, unchanged"
@@ -82,7 +82,7 @@ def test_the_classifier_and_counters_are_left_out():
         "layer1.0.bn1.num_batches_tracked": np.asarray(3),
     }
 
-    converted = layout.from_torchvision(weights, expected(body), "start")
+    converted = resnet.from_torchvision(weights, expected(body), "start")
 
     jax.tree.map(np.testing.assert_array_equal, converted.tree, tree)
     assert converted.left_out == ("fc.bias", "fc.weight")
@@ -93,14 +93,14 @@ def test_a_prefix_is_taken_off_and_what_lies_outside_left_out():
     wrapped = {f"module.encoder.{key}": array for key, array in weights.items()}
     wrapped["module.projector.weight"] = np.ones((2, 2))
 
-    converted = layout.from_torchvision(wrapped, expected(body), "start")
+    converted = resnet.from_torchvision(wrapped, expected(body), "start")
 
     jax.tree.map(np.testing.assert_array_equal, converted.tree, tree)
     assert converted.left_out == ("module.projector.weight",)
 
     both = {f"{end}.{k}": v for end in ("query", "key") for k, v in weights.items()}
     with pytest.raises(ValueError, match=r"2 networks, under \['key.', 'query.'\]"):
-        layout.from_torchvision(both, expected(body), "start")
+        resnet.from_torchvision(both, expected(body), "start")
 
 
 def features_of(body, converted):
@@ -121,9 +121,9 @@ def test_a_stem_for_other_channels_gives_the_same_features(channels, wanted, sai
         key: np.abs(array) for key, array in weights.items() if "running_var" in key
     }
     other = backbone(name="resnet18", width=8, in_channels=wanted)
-    same = layout.from_torchvision(weights, expected(body), "start")
+    same = resnet.from_torchvision(weights, expected(body), "start")
 
-    changed = layout.from_torchvision(weights, expected(other), "start")
+    changed = resnet.from_torchvision(weights, expected(other), "start")
 
     assert changed.stem == said
     found, level = features_of(other, changed), features_of(body, same)
@@ -136,7 +136,7 @@ def test_a_stem_for_neither_one_nor_the_wanted_channels_is_refused():
     weights["conv1.weight"] = np.zeros((8, 4, 7, 7), np.float32)
 
     with pytest.raises(ValueError, match=r"stem has 4 channels.*to 4 or 1"):
-        layout.from_torchvision(weights, expected(body), "start")
+        resnet.from_torchvision(weights, expected(body), "start")
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64, jnp.bfloat16])
@@ -144,7 +144,7 @@ def test_other_precisions_become_float32(dtype):
     body, _, weights = small()
     rounded = {key: array.astype(dtype) for key, array in weights.items()}
 
-    tree = layout.from_torchvision(rounded, expected(body), "start").tree
+    tree = resnet.from_torchvision(rounded, expected(body), "start").tree
 
     assert {leaf.dtype for leaf in jax.tree.leaves(tree)} == {np.dtype(np.float32)}
     np.testing.assert_array_equal(
@@ -154,7 +154,7 @@ def test_other_precisions_become_float32(dtype):
 
 def refused(weights, body):
     with pytest.raises(ValueError) as raised:
-        layout.from_torchvision(weights, expected(body), "start")
+        resnet.from_torchvision(weights, expected(body), "start")
     return str(raised.value)
 
 

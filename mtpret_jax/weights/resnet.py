@@ -3,7 +3,7 @@
 torchvision and timm share one layout for ResNet-18 and ResNet-50. Ours differs in
 three things: `layer1.0` is `layer1_0`, kernels are stored height, width, in, out
 instead of out, in, height, width (dense ones in, out instead of out, in), and running
-statistics are a tree of their own. `networks` does the same for what has a head.
+statistics are a tree of their own. `conversion` does the same for what has a head.
 
 Our networks take one grey channel and repeat it for the stem. A stem for three
 channels therefore becomes one for a single channel by summing over its inputs, and one
@@ -139,8 +139,10 @@ def entries(tree: Tree, rename: Callable[[str], str]) -> Iterator[Entry]:
             if isinstance(value, Mapping):
                 yield from walk(value, (*path, key))
             else:
-                module, last = rename(".".join(path[1:])), _LEAVES[path[0], key]
-                yield Entry(f"{module}.{last}", (*path, key), value)
+                last = _LEAVES.get((path[0], key))
+                if last is None:
+                    raise ValueError(f"'{key}' of {path} has no name in torchvision.")
+                yield Entry(f"{rename('.'.join(path[1:]))}.{last}", (*path, key), value)
 
     for part in ("params", "model_state"):
         yield from walk(tree[part], (part,))
@@ -193,12 +195,24 @@ def from_ours(entry: Entry) -> np.ndarray:
     return np.ascontiguousarray(array.transpose(_AXES_OUT.get(array.ndim)))
 
 
-def _entries(tree: Tree) -> Iterator[Entry]:
-    """The arrays of a backbone."""
-    return entries(
-        tree,
-        lambda module: re.sub(r"\b(layer\d+|downsample)_(\d+)\b", r"\1.\2", module),
+def _entries(tree: Tree) -> list[Entry]:
+    """The arrays of a backbone.
+
+    Raises:
+      ValueError: If it is not a ResNet.
+    """
+    found = list(
+        entries(
+            tree,
+            lambda name: re.sub(r"\b(layer\d+|downsample)_(\d+)\b", r"\1.\2", name),
+        )
     )
+    if not any(entry.name == STEM for entry in found):
+        raise ValueError(
+            "Weights of this backbone can't be exchanged with torchvision: of its "
+            "backbones, only ResNets are read and written."
+        )
+    return found
 
 
 def _torch_shape(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from mtpret_jax.weights import networks
+from mtpret_jax.weights import conversion
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "torchvision_networks.npz"
 KINDS = ("classification", "segmentation", "detection")
@@ -41,7 +41,7 @@ def test_names_shapes_and_types_are_torchvisions(name, network_shapes):
     shapes = network_shapes(kind, {"width": 64, **backbone}, **task)
     empty = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes)
 
-    tensors, stem = networks.to_torchvision(empty, kind)
+    tensors, stem = conversion.to_torchvision(empty, kind)
 
     lines = [
         f"{key} {'x'.join(map(str, array.shape))} {array.dtype.name}"
@@ -56,9 +56,9 @@ def test_names_shapes_and_types_are_torchvisions(name, network_shapes):
 @pytest.mark.parametrize("kind", [*KINDS, "backbone"])
 def test_out_and_in_again_changes_nothing(kind, network):
     ours = network(kind)
-    tensors, _ = networks.to_torchvision(ours, kind)
+    tensors, _ = conversion.to_torchvision(ours, kind)
 
-    found = networks.from_torchvision(tensors, shapes_of(ours), kind, "start")
+    found = conversion.from_torchvision(tensors, shapes_of(ours), kind, "start")
 
     assert_equal(found.tree, ours)
     assert found.left_out == ()
@@ -102,7 +102,7 @@ SAME = {
 def test_each_tensor_goes_where_torchvision_has_it(kind, network):
     ours = network(kind)
 
-    tensors, _ = networks.to_torchvision(ours, kind)
+    tensors, _ = conversion.to_torchvision(ours, kind)
 
     for place, name in SAME[kind].items():
         array = ours["head"]
@@ -116,7 +116,7 @@ def test_regions_are_read_channels_first_there_and_last_here(network):
     ours = network("detection")
     kernel = ours["head"]["params"]["box_head"]["fc6"]["kernel"]  # [7 * 7 * 8, 16]
 
-    tensors, _ = networks.to_torchvision(ours, "detection")
+    tensors, _ = conversion.to_torchvision(ours, "detection")
 
     there = tensors["roi_heads.box_head.fc6.weight"]
     for row, column, channel in ((0, 0, 0), (6, 0, 1), (2, 5, 7), (6, 6, 7), (0, 1, 3)):
@@ -127,7 +127,7 @@ def test_regions_are_read_channels_first_there_and_last_here(network):
 
 
 def test_counters_are_there_for_each_norm_and_zero(network):
-    tensors, _ = networks.to_torchvision(network("backbone"), "backbone")
+    tensors, _ = conversion.to_torchvision(network("backbone"), "backbone")
 
     norms = {name for name in tensors if name.endswith(".running_mean")}
     counters = {name for name in tensors if name.endswith(".num_batches_tracked")}
@@ -148,7 +148,7 @@ def test_counters_are_there_for_each_norm_and_zero(network):
 def test_the_stem_takes_three_channels(channels, said, network):
     ours = network("backbone", {"in_channels": channels})
 
-    tensors, stem = networks.to_torchvision(ours, "backbone")
+    tensors, stem = conversion.to_torchvision(ours, "backbone")
 
     kernel = tensors["conv1.weight"]
     assert stem == said
@@ -162,9 +162,9 @@ def test_the_stem_takes_three_channels(channels, said, network):
 
 def test_a_stem_for_one_channel_comes_back(network):
     ours = network("backbone", {"in_channels": 1})
-    tensors, _ = networks.to_torchvision(ours, "backbone")
+    tensors, _ = conversion.to_torchvision(ours, "backbone")
 
-    found = networks.from_torchvision(tensors, shapes_of(ours), "backbone", "start")
+    found = conversion.from_torchvision(tensors, shapes_of(ours), "backbone", "start")
 
     assert found.stem == "3 channels summed to 1"
     kernels = (
@@ -175,7 +175,7 @@ def test_a_stem_for_one_channel_comes_back(network):
 
 def test_names_of_older_versions_are_known(network):
     ours = network("detection")
-    tensors, _ = networks.to_torchvision(ours, "detection")
+    tensors, _ = conversion.to_torchvision(ours, "detection")
     old = {
         re.sub(r"(rpn\.head\.conv\.0|fpn\.\w+\.\d)\.0\.", r"\1.", name): array
         for name, array in tensors.items()
@@ -185,7 +185,7 @@ def test_names_of_older_versions_are_known(network):
     assert "rpn.head.conv.weight" in old
     assert "backbone.fpn.inner_blocks.0.bias" in old
 
-    found = networks.from_torchvision(old, shapes_of(ours), "detection", "start")
+    found = conversion.from_torchvision(old, shapes_of(ours), "detection", "start")
 
     assert_equal(found.tree, ours)
 
@@ -193,21 +193,23 @@ def test_names_of_older_versions_are_known(network):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_prefix_is_taken_off_and_what_lies_outside_left_out(kind, network):
     ours = network(kind)
-    tensors, _ = networks.to_torchvision(ours, kind)
+    tensors, _ = conversion.to_torchvision(ours, kind)
     wrapped = {f"module.{name}": array for name, array in tensors.items()}
     wrapped["optimizer.rate"] = np.ones(1)
 
-    found = networks.from_torchvision(wrapped, shapes_of(ours), kind, "start")
+    found = conversion.from_torchvision(wrapped, shapes_of(ours), kind, "start")
 
     assert_equal(found.tree, ours)
     assert found.left_out == ("optimizer.rate",)
 
 
 def test_an_auxiliary_head_that_is_not_wanted_is_left_out(network):
-    tensors, _ = networks.to_torchvision(network("segmentation"), "segmentation")
+    tensors, _ = conversion.to_torchvision(network("segmentation"), "segmentation")
     bare = network("segmentation", segmentation={"auxiliary_weight": 0.0})
 
-    found = networks.from_torchvision(tensors, shapes_of(bare), "segmentation", "start")
+    found = conversion.from_torchvision(
+        tensors, shapes_of(bare), "segmentation", "start"
+    )
 
     assert "aux_classifier_0" not in found.tree["head"]["params"]
     assert found.left_out[0] == "aux_classifier.0.weight"
@@ -216,13 +218,13 @@ def test_an_auxiliary_head_that_is_not_wanted_is_left_out(network):
 
 def refused(tensors, ours, kind):
     with pytest.raises(ValueError) as raised:
-        networks.from_torchvision(tensors, shapes_of(ours), kind, "start")
+        conversion.from_torchvision(tensors, shapes_of(ours), kind, "start")
     return str(raised.value)
 
 
 def test_another_number_of_classes_is_told(network):
     ours = network("classification")
-    tensors, _ = networks.to_torchvision(ours, "classification")
+    tensors, _ = conversion.to_torchvision(ours, "classification")
     tensors["fc.weight"] = np.ones((1000, 64), np.float32)
 
     assert refused(tensors, ours, "classification") == (
@@ -233,8 +235,8 @@ def test_another_number_of_classes_is_told(network):
 
 
 def test_a_network_of_another_kind_is_told(network):
-    bare, _ = networks.to_torchvision(network("classification"), "classification")
-    masks, _ = networks.to_torchvision(network("segmentation"), "segmentation")
+    bare, _ = conversion.to_torchvision(network("classification"), "classification")
+    masks, _ = conversion.to_torchvision(network("segmentation"), "segmentation")
 
     found = refused(bare, network("segmentation"), "segmentation")
     assert found.startswith(
@@ -249,7 +251,7 @@ def test_a_network_of_another_kind_is_told(network):
 
 def test_missing_and_further_tensors_of_a_head_are_listed(network):
     ours = network("detection")
-    tensors, _ = networks.to_torchvision(ours, "detection")
+    tensors, _ = conversion.to_torchvision(ours, "detection")
     del tensors["rpn.head.cls_logits.bias"]
     tensors["roi_heads.mask_predictor.weight"] = np.ones(3, np.float32)
 
@@ -271,7 +273,7 @@ def test_missing_and_further_tensors_of_a_head_are_listed(network):
 )
 def test_a_damaged_head_is_refused(array, told, network):
     ours = network("detection")
-    tensors, _ = networks.to_torchvision(ours, "detection")
+    tensors, _ = conversion.to_torchvision(ours, "detection")
     tensors["roi_heads.box_head.fc6.weight"] = array
 
     found = refused(tensors, ours, "detection")
@@ -283,8 +285,8 @@ def test_a_damaged_head_is_refused(array, told, network):
 def test_what_torchvision_has_not_is_not_written(network):
     ours = network("classification")
     with pytest.raises(ValueError, match=r"export: 'fc' has no name in torch"):
-        networks.to_torchvision(ours, "segmentation")
+        conversion.to_torchvision(ours, "segmentation")
 
     ours["head"]["params"]["fc"]["bias"][0] = np.inf
     with pytest.raises(ValueError, match=r"'fc.bias' holds numbers that are not fin"):
-        networks.to_torchvision(ours, "classification")
+        conversion.to_torchvision(ours, "classification")

@@ -28,7 +28,7 @@ _CHECK = "crc32"  # of the rest of a line
 _LOG = logging.getLogger(__name__)
 
 
-class Journal:
+class Results:
     """The folder that a command writes to.
 
     Attributes:

@@ -1,0 +1,251 @@
+"""What a model is: its network, tasks, classes, input and origin, as one value."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import mtpret_jax
+from mtpret_jax import config as schema
+from mtpret_jax.config import parser, rules
+from tfds_builders.images import polarity
+
+NO_HEAD = "backbone"  # the kind of a model that has no head
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """How the images of a set were stored.
+
+    Attributes:
+      longest_side: Side to which longer images were shrunk, pixels; 0: none was.
+      bit_depth: Bits of a stored pixel, 8 or 16.
+      pixel_mean: Mean of the set's intensities in [0, 1]; None: not known.
+      pixel_std: Deviation of the set's intensities; None: not known.
+      checks_polarity: Whether what looks inverted is told; not of views for which
+        `polarity` is not made, as too many of training's images looked so.
+    """
+
+    longest_side: int
+    bit_depth: int
+    pixel_mean: Any = None
+    pixel_std: Any = None
+    checks_polarity: bool = True
+
+    @classmethod
+    def of(cls, made: Mapping[str, Any]) -> Prepared:
+        """Reads it from what `preparation.json` of a set holds."""
+        options = made.get("options", {})
+        return cls(
+            longest_side=options.get("image_size", 0),
+            bit_depth=options.get("bit_depth", 8),
+            pixel_mean=made.get("pixel_mean"),
+            pixel_std=made.get("pixel_std"),
+            checks_polarity=polarity.is_trusted(
+                made.get("polarity_warnings", 0), sum(made.get("splits", {}).values())
+            ),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Threshold:
+    """From which probability on `operating_points.fit` says yes."""
+
+    threshold: float
+    sensitivity: Any = None
+    specificity: Any = None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Decisions:
+    """What `operating_points.fit` gives."""
+
+    thresholds: Mapping[str, _Threshold]
+    temperature: float = 1.0
+    temperatures: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    images: Any = None
+    lacking: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Description:
+    """All that is needed to build, feed and understand a model, but its weights.
+
+    Attributes:
+      network: Options of the backbone, `compute_dtype` settled.
+      normalisation: Whose mean and deviation images are brought to; see `config`.
+      tasks: Options of each task that was learnt.
+      prepared: How the images of each task's set were stored; of a run without tasks
+        under "", for all its sets together.
+      reader: Version of what read the images.
+      image_size: Side of the square input of each task, pixels.
+      fit: How an image lies in the square; see `transforms.fit`.
+      class_names: Classes of each task with a head; of masks the background first.
+      decisions: Thresholds and temperatures of each task, by `operating_points.fit`.
+      run: Name of the run.
+      stage: Stage of the run.
+      parent: What the run started from: a name, a table of a file, or None.
+      pools: Sets that the run's lineage was pre-trained on; None: not known.
+      steps: Optimiser steps of the run.
+      mtpret_jax: Version that trained it.
+    """
+
+    network: schema.BackboneConfig
+    normalisation: str
+    tasks: Mapping[str, schema.TaskConfig]
+    prepared: Mapping[str, Prepared]
+    reader: str = "1"
+    image_size: Mapping[str, int]
+    fit: str
+    class_names: Mapping[str, tuple[str, ...]]
+    decisions: Mapping[str, Any]
+    run: Any = None
+    stage: Any = None
+    parent: Any = None
+    pools: Any = None
+    steps: Any = None
+    mtpret_jax: str
+
+    def kind(self, task: str) -> str:
+        """The kind of a task; `NO_HEAD` for ""."""
+        return self.tasks[task].kind if task else NO_HEAD
+
+    def prepared_for(self, task: str) -> Prepared:
+        """How images were stored that a task, or any for "", was trained with."""
+        return self.prepared.get(task) or next(iter(self.prepared.values()))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, as `backbone.json` and an export's `config.json` hold them."""
+        return _architecture(self.network, self.normalisation) | schema.as_dict(self)
+
+
+_CHOICES = dict(schema.CHOICES) | {
+    (Description, name): schema.CHOICES[schema.InputConfig, name]
+    for name in ("normalisation", "fit")
+}
+
+
+def architecture(config: schema.ExperimentConfig) -> dict[str, Any]:
+    """What a run must share with the description of a backbone it starts from."""
+    return _architecture(config.backbone, config.input.normalisation)
+
+
+def _architecture(network: schema.BackboneConfig, normalisation: str) -> dict[str, Any]:
+    return {
+        "backbone": network.name,
+        "width": network.width,
+        "in_channels": network.in_channels,
+        "normalisation": normalisation,
+    }
+
+
+def make(
+    config: schema.ExperimentConfig,
+    run: str,
+    sets: Mapping[str, Mapping[str, Any]],
+    *,
+    class_names: Mapping[str, Sequence[str]],
+    decisions: Mapping[str, Any],
+    parent: Any,
+    pools: Any,
+    steps: int,
+) -> Description:
+    """Describes what a run has learnt; see `Description`.
+
+    Args:
+      config: The whole config.
+      run: A row of `config.runs`.
+      sets: `preparation.json` of every set that the run read.
+      class_names: Classes of each task, in order.
+      decisions: What `operating_points.fit` gave, by task.
+      parent: What the run started from.
+      pools: What the run's lineage was pre-trained on.
+      steps: Optimiser steps done.
+    """
+    row = config.runs[run]
+    prepared = {
+        name: Prepared.of(sets[config.tasks[name].dataset]) for name in row.tasks
+    }
+    sizes = {name: config.tasks[name].image_size for name in row.tasks}
+    if not row.tasks:  # The sets of stage 1 may differ: keep the most detail.
+        pool = [Prepared.of(sets[name]) for name in row.contrastive.datasets]
+        prepared[""] = Prepared(
+            longest_side=max(each.longest_side for each in pool),
+            bit_depth=max(each.bit_depth for each in pool),
+            checks_polarity=all(each.checks_polarity for each in pool),
+        )
+        sizes[row.stage] = row.contrastive.image_size
+    return Description(
+        network=dataclasses.replace(
+            config.backbone, compute_dtype=config.backbone.dtype
+        ),
+        normalisation=config.input.normalisation,
+        tasks={name: config.tasks[name] for name in row.tasks},
+        prepared=prepared,
+        reader=", ".join(sorted({made.get("reader", "1") for made in sets.values()})),
+        image_size=sizes,
+        fit=config.input.fit,
+        class_names={name: tuple(names) for name, names in class_names.items()},
+        decisions=decisions,
+        run=run,
+        stage=row.stage,
+        parent=parent,
+        pools=pools,
+        steps=steps,
+        mtpret_jax=mtpret_jax.__version__,
+    )
+
+
+def from_json(table: Mapping[str, Any], where: str) -> Description:
+    """Reads what `Description.to_json` gave, of this or an earlier version.
+
+    Args:
+      table: Plain values; entries of another name are left alone.
+      where: Begins a message: the file.
+
+    Raises:
+      ValueError: If it lacks something, or holds what no run writes.
+    """
+    fields = dataclasses.fields(Description)
+    needed = [field.name for field in fields if field.default is dataclasses.MISSING]
+    try:
+        if lacks := [name for name in needed if name not in table]:
+            raise ValueError(f"it lacks {', '.join(lacks)}.")
+        values = {f.name: table[f.name] for f in fields if f.name in table}
+        found = parser.parse(values, Description, "description", _CHOICES)
+        _check_values(found)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{where}: {error} It is damaged, or of a version that kept too little to "
+            "predict with. Copy it again, or do the run, or the export, again."
+        ) from error
+    return found
+
+
+def _check_values(found: Description) -> None:
+    """Checks what types alone do not tell."""
+    for name in ("image_size", "prepared"):
+        path = f"description.{name}"
+        if not getattr(found, name):
+            raise ValueError(f"{path}: nothing in it.")
+        for task in found.class_names:
+            rules.require_known(task, getattr(found, name), f"task in {path}")
+    for task, names in found.class_names.items():
+        rules.require_known(task, found.tasks, "task in description.tasks")
+        if decided := found.decisions.get(task):
+            path = f"description.decisions.{task}"
+            said = parser.parse(decided, _Decisions, path, {})
+            for name in (*said.thresholds, *said.temperatures):
+                rules.require_known(name, names, f"class in {path}")
+    for task, side in found.image_size.items():
+        path = f"description.image_size.{task}"
+        rules.check_range("TaskConfig", "image_size", side, path)
+    for task, entry in found.prepared.items():
+        numbers = (entry.pixel_mean, entry.pixel_std)
+        known = all(isinstance(value, (float, int, type(None))) for value in numbers)
+        if entry.bit_depth not in (8, 16) or not known:
+            raise ValueError(
+                f"description.prepared.{task}: a bit_depth of {entry.bit_depth}, "
+                f"pixel_mean and pixel_std of {numbers}."
+            )
