@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 from mtpret_jax import config, models, tasks
 from mtpret_jax.data import kinds
+from mtpret_jax.inference import answers, description
+from mtpret_jax.weights import layouts
 
 REPOSITORY = pathlib.Path(__file__).parent.parent
 STAGES = config.CHOICES[config.RunConfig, "stage"]
@@ -14,7 +16,7 @@ TABLES = {
     "mtpret_jax/tasks/__init__.py",  # TASKS
     "mtpret_jax/data/kinds.py",  # KINDS
     "mtpret_jax/inference/answers.py",  # ANSWERS
-    "mtpret_jax/weights/networks.py",  # LAYOUTS
+    "mtpret_jax/weights/layouts.py",  # LAYOUTS
     "mtpret_jax/stages/__init__.py",  # STAGES
     "mtpret_jax/models/__init__.py",  # BACKBONES
     "mtpret_jax/study/arms.py",  # of which one is called as its stage
@@ -34,11 +36,6 @@ LEFT: set[str] = {
     "mtpret_jax/experiment/pool.py",
     "mtpret_jax/experiment/recording.py",
     "mtpret_jax/experiment/workshop.py",
-    "mtpret_jax/export/card.py",
-    "mtpret_jax/export/torch_layout.py",
-    "mtpret_jax/inference/golden.py",
-    "mtpret_jax/inference/model.py",
-    "mtpret_jax/inference/predictions.py",
     "mtpret_jax/report/images.py",
     "mtpret_jax/report/transfer.py",
     "mtpret_jax/report/view.py",
@@ -97,3 +94,5 @@ def test_the_list_of_files_that_still_name_them_is_up_to_date():
 def test_the_tables_of_kinds_have_the_same_rows():
     assert set(tasks.TASKS) == set(kinds.KINDS)
     assert set(tasks.TASKS) == set(config.CHOICES[config.TaskConfig, "kind"])
+    for table in (answers.ANSWERS, layouts.LAYOUTS):
+        assert set(table) == {*tasks.TASKS, description.NO_HEAD}

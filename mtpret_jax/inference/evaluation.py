@@ -14,6 +14,7 @@ from etils import epath
 from mtpret_jax import config as schema
 from mtpret_jax import types
 from mtpret_jax.data import kinds, pipeline, sources
+from mtpret_jax.inference import description, preprocessing
 from mtpret_jax.inference import model as model_lib
 from mtpret_jax.metrics import intervals
 from mtpret_jax.ops import views
@@ -111,7 +112,7 @@ def evaluate(
         "images": len(groups),
         "groups": len(np.unique(groups)),
         "values": values,
-        "warnings": _warnings(model, made),
+        "warnings": _warnings(model.preparation, description.Prepared.of(made)),
     }
     if model.answers.is_exclusive:
         found["confusion"] = metric.confusion(summary).tolist()
@@ -132,12 +133,13 @@ def _check_classes(
         )
 
 
-def _warnings(model: model_lib.Model, made: dict[str, Any]) -> list[str]:
-    """What differs between the pictures of the set and those of training."""
-    options, ours = made.get("options", {}), model.preparation
+def _warnings(
+    ours: preprocessing.Preparation, theirs: description.Prepared
+) -> list[str]:
+    """What differs between the images of the set and those of training."""
     pairs = {
-        "longest side (image_size)": (options.get("image_size", 0), ours.longest_side),
-        "bit_depth": (options.get("bit_depth", 8), ours.bit_depth),
+        "longest side (image_size)": (theirs.longest_side, ours.longest_side),
+        "bit_depth": (theirs.bit_depth, ours.bit_depth),
     }
     return [
         f"The set was prepared with {name} {there}, what the model learnt from with "
