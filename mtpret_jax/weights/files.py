@@ -1,11 +1,14 @@
-"""Files of weights: reads safetensors or `torch.save`; writes safetensors."""
+"""Files of weights: reads safetensors and, with PyTorch, .pth; writes safetensors."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import importlib
+import io
 import json
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,10 +16,17 @@ import ml_dtypes
 import numpy as np
 from etils import epath
 
-from mtpret_jax.weights import pickled, torch_file
 from tfds_builders import whole
 
 _WRAPPERS = ("state_dict", "model")  # where training scripts keep the weights
+# Before it, a file could run code in spite of `weights_only`: CVE-2025-32434.
+_SAFE_TORCH = (2, 6)
+_CONVERT = (
+    "python -c \"import torch, safetensors.torch; w = torch.load('weights.pth', "
+    "map_location='cpu', weights_only=True); w = w.get('state_dict', w); "
+    "safetensors.torch.save_file({k: v.clone().contiguous() for k, v in w.items()}, "
+    "'weights.safetensors')\""
+)
 _SAFETENSORS_DTYPES: Mapping[str, Any] = {
     "F64": np.float64,
     "F32": np.float32,
@@ -36,14 +46,18 @@ class TensorFile:
     """A file of named tensors.
 
     Attributes:
-      name: Of the file, without its folder.
-      sha256: Of its bytes, hexadecimal.
-      tensors: As stored: any shape and dtype.
+      name: Name of the file, without its folder.
+      sha256: Digest of its bytes, hexadecimal.
+      tensors: Arrays as stored, of any shape and dtype.
     """
 
     name: str
     sha256: str
     tensors: Mapping[str, np.ndarray]
+
+
+class _Refused(ValueError):
+    """A file is damaged, or holds more than tensors; the message is a clause."""
 
 
 def read(path: epath.PathLike) -> TensorFile:
@@ -52,7 +66,7 @@ def read(path: epath.PathLike) -> TensorFile:
     Raises:
       FileNotFoundError: If there is no such file.
       ValueError: If it is damaged or holds anything but named tensors, or if the
-        library for safetensors is missing.
+        library that reads it is missing or can be made to run code.
     """
     path = epath.Path(path)
     where = os.fspath(path)
@@ -66,8 +80,8 @@ def read(path: epath.PathLike) -> TensorFile:
         if path.suffix == ".safetensors":
             tensors = _read_safetensors(content)
         else:
-            tensors = _named_tensors(torch_file.load(content))
-    except pickled.Refused as error:
+            tensors = _read_torch(content, where)
+    except _Refused as error:
         raise ValueError(
             f"{where}: this file of weights was not read: {error}. Expected a .pth or "
             ".pt of torch.save(model.state_dict(), path), or a .safetensors, with "
@@ -133,8 +147,7 @@ def _safetensors() -> Any:
         import safetensors.numpy
     except ModuleNotFoundError as error:
         raise ValueError(
-            "A .safetensors file needs a library: pip install safetensors. (Weights to "
-            "read may be saved as a .pth instead.)"
+            "A .safetensors file needs a library: pip install safetensors."
         ) from error
     return safetensors
 
@@ -144,11 +157,11 @@ def _read_safetensors(content: bytes) -> dict[str, np.ndarray]:
     try:
         parts = library.deserialize(content)
     except library.SafetensorError as error:
-        raise pickled.Refused(f"it is no whole safetensors file ({error})") from error
+        raise _Refused(f"it is no whole safetensors file ({error})") from error
     tensors = {}
     for name, part in parts:
         if part["dtype"] not in _SAFETENSORS_DTYPES:
-            raise pickled.Refused(
+            raise _Refused(
                 f"'{name}' is of type {part['dtype']}; known are "
                 f"{sorted(_SAFETENSORS_DTYPES)}"
             )
@@ -158,21 +171,55 @@ def _read_safetensors(content: bytes) -> dict[str, np.ndarray]:
     return tensors
 
 
-def _named_tensors(value: Any) -> dict[str, np.ndarray]:
-    """The tensors by name, taken out of a training script's wrapper."""
+def _read_torch(content: bytes, where: str) -> dict[str, np.ndarray]:
+    """The tensors of a file of `torch.save`."""
+    torch = _torch(where)
+    try:
+        value = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # PyTorch raises almost anything on damaged files.
+        # Its own message tells how to run the file all the same.
+        named = re.search(r"GLOBAL (\S+)", str(error))
+        told = f"'{named[1]}'" if named else type(error).__name__
+        raise _Refused(f"it is damaged, or holds more than tensors: {told}") from error
     for wrapper in _WRAPPERS:
         if isinstance(value, dict) and isinstance(value.get(wrapper), dict):
             value = value[wrapper]
-    if not isinstance(value, dict):
-        raise pickled.Refused(f"it holds a {type(value).__name__}, no table of names")
+    if not isinstance(value, dict) or not value:
+        raise _Refused(f"it holds a {type(value).__name__}, not a table of tensors")
     others = [
         str(name)
         for name, entry in value.items()
-        if not isinstance(name, str) or not isinstance(entry, np.ndarray)
+        if not isinstance(name, str) or not isinstance(entry, torch.Tensor)
     ]
-    if others or not value:
-        raise pickled.Refused(
-            f"it holds {'no tensors' if not value else 'more than tensors: '}"
-            f"{others[:5] if others else ''}"
+    if others:
+        raise _Refused(f"it holds more than tensors: {others[:5]}")
+    return {name: _array(torch, name, tensor) for name, tensor in value.items()}
+
+
+def _torch(where: str) -> Any:
+    """PyTorch, which is no dependency of ours."""
+    try:
+        torch = importlib.import_module("torch")
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"{where}: reading a .pth or .pt needs PyTorch: pip install 'torch>=2.6'. "
+            f"Or make a .safetensors of it where PyTorch is: {_CONVERT}"
+        ) from error
+    version = tuple(map(int, re.findall(r"\d+", torch.__version__)[:2]))
+    if version < _SAFE_TORCH:
+        raise ValueError(
+            f"{where}: PyTorch {torch.__version__} can be made to run code by a file "
+            "of weights (CVE-2025-32434): pip install 'torch>=2.6'."
         )
-    return value
+    return torch
+
+
+def _array(torch: Any, name: str, tensor: Any) -> np.ndarray:
+    try:
+        if tensor.dtype == torch.bfloat16:  # NumPy has none of its own.
+            return tensor.detach().view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+        return tensor.detach().numpy()
+    except (RuntimeError, TypeError) as error:
+        raise _Refused(
+            f"'{name}' is of type {tensor.dtype}, {tensor.layout}"
+        ) from error
