@@ -54,7 +54,9 @@ demo: $(STAMP)
 	  $(RUN) -m mtpret_jax.main --config=configs/demo.py --workdir=runs/demo --data_dir=runs/data $(DEMO_ARGS) && \
 	  echo "Ran in $$(( $$(date +%s) - begin )) s, installation not counted: runs/demo/report.html"
 
+# The share that is done stands at the right of each line.
 test: $(STAMP)
+	@echo "The whole suite: $(TEST_TIME). The share that is done stands at the right."
 	$(RUN) -m pytest $(PYTEST_ARGS)
 
 smoke: $(STAMP)
