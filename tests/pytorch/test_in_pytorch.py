@@ -55,10 +55,10 @@ def compare(name, found, expected):
 
 
 def load(name, folder, monkeypatch):
-    """Runs README's lines where the exported folder lies."""
+    """Runs the page's lines where the exported folder lies."""
     monkeypatch.chdir(folder)
     os.symlink(EXPORTED / name, "exported")
-    shown = lines("README.md", "import safetensors.torch")
+    shown = lines("docs/pytorch.md", "import safetensors.torch")
     assert "strict=True" in shown
     names = {}
     exec(shown.replace("resnet50", name), names)
