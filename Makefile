@@ -98,7 +98,6 @@ bench-full: $(STAMP)
 	$(BENCH).hot_path --stage=finetune
 	$(BENCH).startup
 	$(BENCH).growth
-	$(BENCH).augmentation
 
 format: $(STAMP)
 	$(RUN) -m ruff check --fix .

@@ -1,7 +1,8 @@
-"""What the comparisons with PyTorch share: flags, both sides, ratios and the table."""
+"""What the comparisons with PyTorch share: options, both sides, ratios, the table."""
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import importlib.util
 import subprocess
@@ -9,34 +10,41 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from absl import flags
-
-from benchmarks import pairing, recording, shared
-
-_TORCH = flags.DEFINE_string(
-    "torch_python",
-    sys.executable,
-    "Interpreter that has PyTorch and torchvision; empty: ours alone is measured.",
-)
-_COMPILE = flags.DEFINE_boolean(
-    "torch_compile", None, "torch.compile on the PyTorch side; default: on a GPU."
-)
+from benchmarks import harness
 
 OURS, TORCH = "ours", "pytorch"
 # Both sides share one GPU: JAX must not take all of its memory.
 _SHARED_GPU = {"XLA_PYTHON_CLIENT_MEM_FRACTION": "0.45"}
 
 
-def settings(kind: str, **options: Any) -> dict[str, Any]:
+def parser(doc: str | None) -> argparse.ArgumentParser:
+    """A parser with the options that all comparisons have."""
+    made = harness.parser(
+        doc,
+        network="resnet18",
+        image_size=128,
+        batch_size=32,
+        dtype="float32",
+        steps=6,
+        rounds=5,
+    )
+    made.add_argument(
+        "--torch_python",
+        default=sys.executable,
+        help="interpreter with PyTorch and torchvision; empty: ours alone is measured",
+    )
+    made.add_argument(
+        "--torch_compile",
+        action=argparse.BooleanOptionalAction,
+        help="torch.compile on the PyTorch side; default: on a GPU",
+    )
+    return made
+
+
+def settings(kind: str, options: argparse.Namespace, **more: Any) -> dict[str, Any]:
     """What both sides are made from; see `ours.config` for the keys."""
-    return {
-        "kind": kind,
-        "network": shared.NETWORK.value,
-        "image_size": shared.SIZE.value,
-        "batch_size": shared.BATCH.value,
-        "dtype": shared.DTYPE.value,
-        **options,
-    }
+    names = ("network", "image_size", "batch_size", "dtype")
+    return {"kind": kind, **{name: getattr(options, name) for name in names}, **more}
 
 
 def _has_torch(python: str) -> bool:
@@ -51,15 +59,15 @@ def _has_torch(python: str) -> bool:
 
 @contextlib.contextmanager
 def sides(
-    made_from: Mapping[str, Any], reference: str, *, ours: str = "benchmarks.ours"
-) -> Iterator[tuple[dict[str, pairing.Side], dict[str, dict[str, Any]]]]:
+    kind: str, made_from: Mapping[str, Any], options: argparse.Namespace
+) -> Iterator[tuple[dict[str, harness.Side], dict[str, dict[str, Any]]]]:
     """Starts both sides and asks for their facts.
 
     Args:
-      made_from: See `settings`.
-      reference: Module of the PyTorch side. It may say in its facts that it is not
+      kind: Module of `reference/`. That side may say in its facts that it is not
         `comparable`; then ours goes on alone.
-      ours: Module of our side.
+      made_from: See `settings`.
+      options: Of the script.
 
     Yields:
       The sides by name, and what each says of itself.
@@ -68,14 +76,18 @@ def sides(
       RuntimeError: If the sides do not compute the same network on the same device.
     """
     with contextlib.ExitStack() as stack:
-        started = {OURS: pairing.Side(sys.executable, ours, made_from, **_SHARED_GPU)}
-        stack.enter_context(started[OURS])
-        facts = {OURS: started[OURS].ask("facts")}
-        if _has_torch(_TORCH.value):
-            asked = {**made_from, "torch_compile": _COMPILE.value}
-            started[TORCH] = pairing.Side(_TORCH.value, reference, asked)
-            stack.enter_context(started[TORCH])
-            facts[TORCH] = started[TORCH].ask("facts")
+        started: dict[str, harness.Side] = {}
+        facts: dict[str, dict[str, Any]] = {}
+
+        def start(name: str, *arguments: Any, **environment: str) -> None:
+            started[name] = side = harness.Side(*arguments, **environment)
+            stack.enter_context(side)
+            facts[name] = side.ask("facts")
+
+        start(OURS, sys.executable, "benchmarks.ours", made_from, **_SHARED_GPU)
+        if _has_torch(options.torch_python):
+            asked = {**made_from, "torch_compile": options.torch_compile}
+            start(TORCH, options.torch_python, f"benchmarks.reference.{kind}", asked)
             for same in ("parameters", "device"):
                 if facts[OURS][same] != facts[TORCH][same]:
                     raise RuntimeError(
@@ -84,56 +96,50 @@ def sides(
                     )
             if not facts[TORCH].pop("comparable", True):
                 del started[TORCH]
-                recording.show("torchvision's operators are missing: ours alone.")
+                harness.show("torchvision's operators are missing: ours alone.")
         else:
-            recording.show(
+            harness.show(
                 "No PyTorch here, so ours alone: name an interpreter that has it by "
                 "--torch_python."
             )
         yield started, facts
 
 
-def images(steps: int) -> int:
-    """Images, or pairs, that one side takes in so many steps."""
-    return shared.BATCH.value * steps
-
-
-def rates(seconds: Mapping[str, Sequence[float]], steps: int) -> dict[str, Any]:
+def rates(seconds: Mapping[str, Sequence[float]], images: int) -> dict[str, Any]:
     """Images (pairs) a second of each side, and ours over PyTorch's.
 
     Args:
       seconds: Of each turn, by side.
-      steps: Of a turn.
+      images: Of a turn.
 
     Returns:
-      For each side a `recording.spread`; with both also `ratio`, the median of the
-      rounds' ratios, and `ratio_range`.
+      A `harness.spread` for each side; with both also what `harness.ratio` gives.
     """
     found: dict[str, Any] = {
-        name: recording.spread([images(steps) / second for second in values])
+        name: harness.spread([images / second for second in values])
         for name, values in seconds.items()
     }
     if TORCH in seconds:
-        paired = zip(seconds[OURS], seconds[TORCH], strict=True)
-        ratios = recording.spread([theirs / ours for ours, theirs in paired])
-        found["ratio"] = ratios["median"]
-        found["ratio_range"] = [ratios["low"], ratios["high"]]
+        found |= harness.ratio(seconds[TORCH], seconds[OURS])
     return found
 
 
 def measure(
-    started: Mapping[str, pairing.Side],
+    started: Mapping[str, harness.Side],
+    options: argparse.Namespace,
     method: str,
     *,
     steps: int | None = None,
     **more: Any,
-) -> Any:
-    """The `rates` of a method of both sides; `steps` a turn, else --steps."""
-    steps = steps or shared.STEPS.value
-    seconds = pairing.take_turns(
-        started, shared.ROUNDS.value, method, steps=steps, **more
-    )
-    return rates(seconds, steps)
+) -> dict[str, Any]:
+    """The `rates` of a method of the sides; `steps` a turn, else those of `options`."""
+    steps = steps or options.steps
+    ways = {
+        name: lambda side=side: side.ask(method, steps=steps, **more)
+        for name, side in started.items()
+    }
+    seconds = harness.take_turns(ways, options.rounds)
+    return rates(seconds, steps * options.batch_size)
 
 
 def show(found: Mapping[str, Mapping[str, Any]], unit: str) -> None:
@@ -149,7 +155,7 @@ def show(found: Mapping[str, Mapping[str, Any]], unit: str) -> None:
         else:
             cells += ["-", "-"]
         rows.append(cells)
-    recording.table(rows)
+    harness.table(rows)
 
 
 def write(
@@ -157,6 +163,7 @@ def write(
     found: Mapping[str, Mapping[str, Any]],
     made_from: Mapping[str, Any],
     facts: Mapping[str, dict[str, Any]],
+    options: argparse.Namespace,
     **more: Any,
 ) -> None:
     """Writes the figures, with `<measurement>_ratio` at the top where there are two.
@@ -165,7 +172,8 @@ def write(
       question: First word of the file's name; network, size and dtype follow.
       found: As `show` takes it.
       made_from: See `settings`.
-      facts: Of both sides.
+      facts: What each side says of itself.
+      options: Of the script.
       **more: Further results.
     """
     results: dict[str, Any] = {}
@@ -173,21 +181,28 @@ def write(
         for key in ("ratio", "ratio_range"):
             if key in row:
                 results[f"{name}_{key}"] = row[key]
-    results["rates"] = found
-    results["settings"] = dict(made_from)
-    results |= more
     theirs = dict(facts.get(TORCH, {}))
-    device = facts[OURS]["device"]
     versions = theirs.pop("versions", {})
-    results["pytorch"] = theirs
-    results["parameters"] = facts[OURS]["parameters"]
-    part = [question, shared.NETWORK.value, str(shared.SIZE.value)]
-    if shared.DTYPE.value != "float32":
-        part.append(shared.DTYPE.value)
-    recording.write(
+    results |= {"rates": found, "settings": dict(made_from), **more}
+    results |= {"pytorch": theirs, "parameters": facts[OURS]["parameters"]}
+    part = [question, options.network, str(options.image_size)]
+    if options.dtype != "float32":
+        part.append(options.dtype)
+    harness.write(
         "_".join(part),
         results,
-        n=shared.ROUNDS.value,
-        device=device,
+        options,
+        n=options.rounds,
+        device=facts[OURS]["device"],
         more_versions=versions,
     )
+
+
+def compare_steps(
+    kind: str, question: str, made_from: Mapping[str, Any], options: argparse.Namespace
+) -> None:
+    """Measures the training step of both sides; shows and writes it."""
+    with sides(kind, made_from, options) as (started, facts):
+        found = {"step": measure(started, options, "step")}
+    show(found, "images/s")
+    write(question, found, made_from, facts, options)

@@ -1,13 +1,14 @@
 """MoCo v2 against PyTorch: the step alone, and from stored files to new weights.
 
-    python -m benchmarks.contrastive --torch_python=<python with PyTorch>
+Simulated chests, prepared for ours and laid out as PNG files with the same bytes for
+PyTorch.
 
-Simulated chests of 512 pixels, prepared for ours and laid out as PNG files with the
-same bytes for PyTorch. README.md beside this file says what is compared and how.
+Run:     python -m benchmarks.contrastive --torch_python=<python with PyTorch>
 """
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import os
 import pathlib
@@ -15,134 +16,118 @@ import tempfile
 from collections.abc import Mapping
 from typing import Any
 
-from absl import app, flags
-
-from benchmarks import comparison, pairing, recording
+from benchmarks import comparison, harness, ours
 from mtpret_jax import config as schema
 from mtpret_jax.data import sources
 from mtpret_jax.experiment import preparation
 from tfds_builders.images import reader
 
-_CORES = len(os.sched_getaffinity(0))
-_QUEUE = flags.DEFINE_integer("queue_size", 4096, "Negatives, a multiple of the batch.")
-_ROWS = flags.DEFINE_integer(
-    "batch_norm_rows", 0, "Of a group of ours; PyTorch's BatchNorm has one group."
-)
-_IMAGES = flags.DEFINE_integer("images", 256, "Stored pictures.")
-_STORED = flags.DEFINE_integer("stored_size", 512, "Longest side of these, pixels.")
-_FOLDER = flags.DEFINE_string("folder", "", "Keeps the pictures here for another run.")
-_BUFFER = flags.DEFINE_integer(
-    "buffer", 2, "Batches ours reads ahead, and each of PyTorch's workers does."
-)
-_STEPS = flags.DEFINE_integer(
-    "end_to_end_steps",
-    16,
-    "Steps timed in a turn with stored files: several times what is read ahead.",
-)
-_WARM_UP = flags.DEFINE_integer(
-    "warm_up", 4, "Steps before them, after which as much is read ahead as ever is."
-)
-_THREADS = flags.DEFINE_list(
-    "threads",
-    ["1", "2"] if _CORES <= 2 else [str(_CORES // 2), str(_CORES)],
-    "Numbers of reading threads of ours; the best of them is taken.",
-)
-_WORKERS = flags.DEFINE_list(
-    "torch_workers",
-    ["0", "1", "2"] if _CORES <= 2 else [str(_CORES // 2), str(_CORES)],
-    "Numbers of PyTorch's DataLoader workers; the best of them is taken.",
-)
+_FEW = harness.CORES <= 2
+_MANY = [harness.CORES // 2, harness.CORES]
 
 
-def store_pictures(folder: pathlib.Path) -> dict[str, Any]:
-    """Simulates pictures, prepares them, and lays the same bytes out as files.
+def _parse() -> argparse.Namespace:
+    parser = comparison.parser(__doc__)
+    whole_numbers = {
+        "queue_size": (4096, "negatives, a multiple of the batch"),
+        "batch_norm_rows": (0, "of a group of ours; PyTorch's BatchNorm has one group"),
+        "images": (256, "stored images"),
+        "stored_size": (512, "their longest side, pixels"),
+        "buffer": (2, "batches that ours, and each worker of PyTorch, reads ahead"),
+        "end_to_end_steps": (16, "steps of a turn with files: many times --buffer"),
+        "warm_up": (4, "steps before these"),
+    }
+    for name, (default, text) in whole_numbers.items():
+        parser.add_argument(f"--{name}", type=int, default=default, help=text)
+    readers = {
+        "threads": ([1, 2] if _FEW else _MANY, "reading threads of ours to try"),
+        "torch_workers": ([0, 1, 2] if _FEW else _MANY, "workers of PyTorch to try"),
+    }
+    for name, (counts, text) in readers.items():
+        parser.add_argument(f"--{name}", type=int, nargs="+", default=counts, help=text)
+    parser.add_argument("--folder", default="", help="keeps the images for another run")
+    return parser.parse_args()
+
+
+def store_images(folder: pathlib.Path, *, images: int, size: int) -> dict[str, Any]:
+    """Simulates images, prepares them, and lays the same bytes out as files.
 
     Args:
       folder: Gets both; what is there already is used.
+      images: How many.
+      size: Longest side, pixels.
 
     Returns:
       Settings: `dataset`, `prepared` (folder) and `files` (folder).
     """
-    row = schema.dataset(
-        "phantom_xray",
-        body="chest",
-        image_size=_STORED.value,
-        train=_IMAGES.value,
-        validation=0,
-        test=0,
-    )
-    table = schema.defaults()
-    table.datasets.pictures = row
-    made = preparation.prepare(schema.parse(table).datasets, folder / "prepared")
-    prepared = os.fspath(made["pictures"])
+    options = {"body": "chest", "image_size": size, "train": images}
+    options |= {"validation": 0, "test": 0}
+    row = schema.DatasetConfig("phantom_xray", options)
+    made = preparation.prepare({ours.SET: row}, folder / "prepared")
+    prepared = os.fspath(made[ours.SET])
     files = folder / "files"
     files.mkdir(parents=True, exist_ok=True)
     source = sources.open_prepared(prepared, "train")
     for record in range(len(source)):
         path = files / f"{record:06d}.png"
         path.write_bytes(reader.encode_png(source[record]["image"]))
-    options = dict(row.options)
     dataset = {"builder": "phantom_xray", **options}
     return {"dataset": dataset, "prepared": prepared, "files": os.fspath(files)}
 
 
-def _choose_readers(started: Mapping[str, pairing.Side]) -> dict[str, Any]:
+def _choose_readers(
+    started: Mapping[str, harness.Side], options: argparse.Namespace
+) -> dict[str, Any]:
     """Each side finds its best number of readers; returns pairs/s by number."""
-    lists = {comparison.OURS: _THREADS.value, comparison.TORCH: _WORKERS.value}
-    found = {}
+    tried = {comparison.OURS: options.threads, comparison.TORCH: options.torch_workers}
+    steps, found = options.end_to_end_steps, {}
     for name, side in started.items():
         timed = side.ask(
-            "choose_readers",
-            tried=[int(count) for count in lists[name]],
-            steps=_STEPS.value,
-            warm_up=_WARM_UP.value,
+            "choose_readers", tried=tried[name], steps=steps, warm_up=options.warm_up
         )
-        pairs = [comparison.images(_STEPS.value) / seconds for seconds in timed]
-        found[name] = dict(zip(lists[name], pairs, strict=True))
+        pairs = [steps * options.batch_size / seconds for seconds in timed]
+        found[name] = dict(zip(tried[name], pairs, strict=True))
     return found
 
 
-def main(arguments: list[str]) -> None:
+def main() -> None:
     """Measures both, shows and writes."""
-    if len(arguments) > 1:
-        raise app.UsageError(f"Unknown arguments: {arguments[1:]}.")
+    options = _parse()
+    moco = {
+        "queue_size": options.queue_size,
+        "batch_norm_rows": options.batch_norm_rows,
+        "embedding_size": 128,
+        "momentum": 0.999,
+        "temperature": 0.2,
+    }
+    shared = comparison.settings("contrastive", options, contrastive=moco)
     with tempfile.TemporaryDirectory() as temporary:
-        folder = pathlib.Path(_FOLDER.value or temporary).absolute()
-        moco = {
-            "queue_size": _QUEUE.value,
-            "batch_norm_rows": _ROWS.value,
-            "embedding_size": 128,
-            "momentum": 0.999,
-            "temperature": 0.2,
-        }
-        shared = comparison.settings("contrastive", contrastive=moco)
+        folder = pathlib.Path(options.folder or temporary).absolute()
         made_from = {
             **shared,
-            **store_pictures(folder),
+            **store_images(folder, images=options.images, size=options.stored_size),
             "augment": dataclasses.asdict(schema.AUGMENT_PRESETS["contrastive"]),
-            "buffer": _BUFFER.value,
-            "input": {"buffer": _BUFFER.value},
+            "buffer": options.buffer,
+            "input": {"buffer": options.buffer},
         }
-        with comparison.sides(made_from, "benchmarks.reference.contrastive") as (
-            started,
-            facts,
-        ):
-            found = {"step": comparison.measure(started, "step")}
-            readers = _choose_readers(started)
+        with comparison.sides("contrastive", made_from, options) as (started, facts):
+            found = {"step": comparison.measure(started, options, "step")}
+            readers = _choose_readers(started, options)
             found["end_to_end"] = comparison.measure(
-                started, "end_to_end", steps=_STEPS.value, warm_up=_WARM_UP.value
+                started,
+                options,
+                "end_to_end",
+                steps=options.end_to_end_steps,
+                warm_up=options.warm_up,
             )
     comparison.show(found, "pairs/s")
-    recording.show(f"Readers tried, pairs/s: {readers}.")
-    shared |= {
-        "images": _IMAGES.value,
-        "stored_size": _STORED.value,
-        "buffer": _BUFFER.value,
-        "end_to_end_steps": _STEPS.value,
-        "warm_up": _WARM_UP.value,
-    }
-    comparison.write("contrastive", found, shared, facts, readers_tried=readers)
+    harness.show(f"Readers tried, pairs/s: {readers}.")
+    names = ("images", "stored_size", "buffer", "end_to_end_steps", "warm_up")
+    shared |= {name: getattr(options, name) for name in names}
+    comparison.write(
+        "contrastive", found, shared, facts, options, readers_tried=readers
+    )
 
 
 if __name__ == "__main__":
-    app.run(main)
+    main()

@@ -9,7 +9,6 @@ Expect:  at most 3 % of the demonstration's time, ten minutes on two cores.
 
 from __future__ import annotations
 
-import argparse
 import collections
 import functools
 import os
@@ -21,7 +20,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks import recording
+from benchmarks import harness
 from mtpret_jax import main as command
 from tfds_builders import whole
 
@@ -58,9 +57,8 @@ class Clock:
 
 def main() -> None:
     """Runs the config; prints and writes what its parts took."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--config", default="configs/demo.py")
-    parser.add_argument("--folder", default="", help="To work in; kept.")
+    parser = harness.parser(__doc__, folder="")
+    parser.add_argument("--config", default="configs/demo.py", help="to run")
     options = parser.parse_args()
     folder = options.folder or tempfile.mkdtemp(prefix="digests-")
     clock, hashes = Clock(), whole.hashlib
@@ -84,11 +82,11 @@ def main() -> None:
             raise
     total = time.perf_counter() - start
     spent = dict(sorted(clock.seconds.items(), key=lambda part: -part[1]))
-    recording.table(
+    harness.table(
         [["part", "seconds"], *([name, f"{s:.2f}"] for name, s in spent.items())]
     )
     share = sum(spent.values()) / total
-    recording.show(f"{sum(spent.values()):.1f} of {total:.0f} s: {100 * share:.2f} %")
+    harness.show(f"{sum(spent.values()):.1f} of {total:.0f} s: {100 * share:.2f} %")
     sys.exit(share > 0.03)
 
 

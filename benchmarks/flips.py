@@ -10,7 +10,6 @@ Expect:  0 silent changes, 0 tracebacks, 0 lines that name no file, in half an h
 
 from __future__ import annotations
 
-import argparse
 import collections
 import dataclasses
 import functools
@@ -30,6 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
+from benchmarks import harness
 from configs import tiny
 from mtpret_jax import config as schema
 from mtpret_jax import types
@@ -265,13 +265,9 @@ def try_all(
         yield target.name, result, f"{path}: {' | '.join(lines)[:400]}"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main() -> int:
     """Prints a table; the exit code is 0 if nothing went wrong."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--folder", help="for the experiment; default: a temporary one")
-    options = parser.parse_args(arguments)
+    options = harness.parser(__doc__, count=1000, seed=0, folder="").parse_args()
     counts: collections.Counter[tuple[str, str]] = collections.Counter()
     wrong = 0
     with tempfile.TemporaryDirectory() as temporary:
@@ -280,11 +276,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             counts[name, result] += 1
             if result in ("silent", "traceback", "unnamed"):
                 wrong += 1
-                sys.stdout.write(f"{result}: {told}\n")
-                sys.stdout.flush()
-        sys.stdout.write(f"{sum(len(target.files) for target in targets)} files\n")
-    for (name, result), number in sorted(counts.items()):
-        sys.stdout.write(f"{name:<24}{result:<12}{number:>6}\n")
+                harness.show(f"{result}: {told}")
+        harness.show(f"{sum(len(target.files) for target in targets)} files")
+    rows = [[*key, str(number)] for key, number in sorted(counts.items())]
+    harness.table([["files of", "came to", "times"], *rows])
     return min(wrong, 1)
 
 

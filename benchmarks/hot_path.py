@@ -1,11 +1,10 @@
 """Does the input keep up: steps/s with real input against a constant batch.
 
-    python -m benchmarks.hot_path --stage=finetune
-
 Both loops are the one of `training.loop`, under `jax.transfer_guard("disallow")`, with
-one put a batch. They take turns, so that a drifting machine slows both; shown are the
-median of the rounds' ratios and their range. Simulated hands, stored and used at
-128 pixels, ResNet-18 of the usual width.
+one put a batch. Simulated hands, stored and used at 128 pixels, ResNet-18 of the usual
+width.
+
+Run:     python -m benchmarks.hot_path --stage=finetune
 """
 
 from __future__ import annotations
@@ -13,75 +12,75 @@ from __future__ import annotations
 import itertools
 import os
 import pathlib
-import statistics
 import tempfile
 from typing import Any
 
-from absl import app, flags
-
-from benchmarks import ours, recording, shared
+from benchmarks import harness, ours
 from mtpret_jax.experiment import preparation
 
-_STAGE = flags.DEFINE_enum("stage", "finetune", ["finetune", "contrastive"], "Which.")
-_WARM_UP = flags.DEFINE_integer("warm_up", 8, "Steps before the clock starts.")
 _SIZE = 128  # pixels
 _BATCH = 32
 
 
-def _settings() -> dict[str, Any]:
+def _settings(stage: str, width: int) -> dict[str, Any]:
     stored = {"body": "hand", "image_size": _SIZE, "train": 256}
     return {
-        "kind": "contrastive" if _STAGE.value == "contrastive" else "classification",
+        "kind": "contrastive" if stage == "contrastive" else "classification",
         "network": "resnet18",
         "image_size": _SIZE,
         "batch_size": _BATCH,
         "dtype": "float32",
-        "backbone": {"width": shared.WIDTH.value},
+        "backbone": {"width": width},
         "dataset": {"builder": "phantom_xray", **stored},
         "task": {"target": "finding"},
         "contrastive": {"queue_size": 128, "batch_norm_rows": 8},
     }
 
 
-def main(arguments: list[str]) -> None:
+def main() -> None:
     """Times both loops in turn, shows and writes their ratio."""
-    if len(arguments) > 1:
-        raise app.UsageError(f"Unknown arguments: {arguments[1:]}.")
-    config = ours.config(_settings())
-    steps, images = shared.STEPS.value, shared.STEPS.value * _BATCH
-    real, constant = [], []
+    parser = harness.parser(__doc__, width=64, steps=6, rounds=5, warm_up=8)
+    parser.add_argument(
+        "--stage", default="finetune", choices=["finetune", "contrastive"]
+    )
+    options = parser.parse_args()
+    config = ours.config(_settings(options.stage, options.width))
+    steps = options.steps
     with tempfile.TemporaryDirectory() as temporary:
-        data_dir = pathlib.Path(temporary)
-        folders = preparation.prepare(config.datasets, data_dir)
+        folders = preparation.prepare(config.datasets, pathlib.Path(temporary))
         folder = os.fspath(folders[ours.SET])
         trainer = ours.Trainer(config, folder)
         with ours.stream(config, folder) as batches:
             same = next(batches)
-        for _ in range(shared.ROUNDS.value):
+            trainer.run(2, itertools.repeat(same))  # Compiles.
+
+        def real() -> float:
             with ours.stream(config, folder) as batches:
-                trainer.run(_WARM_UP.value, batches)  # Compiles, fills the buffer.
-                real.append(trainer.run(steps, batches))
-            constant.append(trainer.run(steps, itertools.repeat(same)))
-    ratios = [bare / fed for fed, bare in zip(real, constant, strict=True)]
-    found = {
-        "real input": recording.spread([images / seconds for seconds in real]),
-        "constant batch": recording.spread([images / seconds for seconds in constant]),
+                trainer.run(options.warm_up, batches)  # Fills the buffer.
+                return trainer.run(steps, batches)
+
+        def constant() -> float:
+            return trainer.run(steps, itertools.repeat(same))
+
+        ways = {"real input": real, "constant batch": constant}
+        seconds = harness.take_turns(ways, options.rounds)
+    rates = {
+        name: harness.spread([steps * _BATCH / each for each in turns])
+        for name, turns in seconds.items()
     }
-    recording.table(
-        [
-            [_STAGE.value, "images/s"],
-            *([name, f"{row['median']:.1f}"] for name, row in found.items()),
-        ]
-    )
-    ratio = statistics.median(ratios)
-    recording.show(f"ratio {ratio:.3f} ({min(ratios):.3f} to {max(ratios):.3f})")
-    recording.write(
-        f"hot_path_{_STAGE.value}",
-        {"ratio": ratio, "ratio_range": [min(ratios), max(ratios)], "rates": found},
-        n=shared.ROUNDS.value,
+    found = harness.ratio(seconds["constant batch"], seconds["real input"])
+    rows = [[name, f"{row['median']:.1f}"] for name, row in rates.items()]
+    harness.table([[options.stage, "images/s"], *rows])
+    low, high = found["ratio_range"]
+    harness.show(f"ratio {found['ratio']:.3f} ({low:.3f} to {high:.3f})")
+    harness.write(
+        f"hot_path_{options.stage}",
+        {**found, "rates": rates},
+        options,
+        n=options.rounds,
         device=ours.device_name(),
     )
 
 
 if __name__ == "__main__":
-    app.run(main)
+    main()

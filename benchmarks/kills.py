@@ -11,7 +11,6 @@ Expect:  every folder is like the first; an hour or two on two cores.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
@@ -28,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import recording
+from benchmarks import harness
 
 # What depends on the clock, on stops, or on where the folder lies.
 _CLOCK = re.compile(
@@ -78,11 +77,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def main() -> int:
     """Runs, kills, compares; 1 if anything differs."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--count", type=int, default=40, help="Kills.")
-    parser.add_argument("--seed", type=int, default=0, help="Of their moments.")
-    parser.add_argument("--folder", default="", help="To work in; kept.")
-    options = parser.parse_args()
+    options = harness.parser(__doc__, count=40, seed=0, folder="").parse_args()
     folder = pathlib.Path(options.folder or tempfile.mkdtemp(prefix="kills-"))
     rng, kills, wrong, number = random.Random(options.seed), 0, 0, 0
     start = time.monotonic()
@@ -91,7 +86,7 @@ def main() -> int:
     )
     length = time.monotonic() - start
     expected = content(folder / "whole")
-    recording.show(f"Uninterrupted: {length:.0f} s, {len(expected)} files compared")
+    harness.show(f"Uninterrupted: {length:.0f} s, {len(expected)} files compared")
     while kills < options.count:
         number += 1
         # Each has its own data too, so that preparing is killed as well.
@@ -114,7 +109,7 @@ def main() -> int:
             if process.returncode:
                 wrong += 1
                 end = said.decode(errors="replace")[-600:]
-                recording.show(f"work{number}: ended with {process.returncode}: {end}")
+                harness.show(f"work{number}: ended with {process.returncode}: {end}")
             break
         found = content(work)
         differing = sorted(
@@ -124,8 +119,8 @@ def main() -> int:
         )
         wrong += bool(differing)
         told = f"differs: {', '.join(differing)}" if differing else "like the first"
-        recording.show(f"work{number}: {kills} kills so far; {told}")
-    recording.show(f"{kills} kills in {number} folders: {wrong} unlike or failed")
+        harness.show(f"work{number}: {kills} kills so far; {told}")
+    harness.show(f"{kills} kills in {number} folders: {wrong} unlike or failed")
     return 1 if wrong else 0
 
 

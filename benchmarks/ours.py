@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from benchmarks import pairing
+from benchmarks import harness
 from mtpret_jax import config as schema
 from mtpret_jax import types
 from mtpret_jax.data import sources
@@ -198,7 +198,7 @@ def constant_batch(config: schema.ExperimentConfig) -> types.Batch:
 
 
 class Side:
-    """What `pairing` asks of either side."""
+    """What a comparison asks of our side."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
         """Builds, and compiles the step by doing it twice."""
@@ -240,4 +240,4 @@ class Side:
 
 
 if __name__ == "__main__":
-    pairing.serve(Side)
+    harness.serve(Side)

@@ -1,6 +1,4 @@
-"""What each stage's step computes, sends and holds on slices of TPUs, compiled only.
-
-    python -m benchmarks.slices --network=resnet50 --image_size=224 --dtype=bfloat16
+r"""What each stage's step computes, sends and holds on slices of TPUs, compiled only.
 
 Each step is compiled by the TPU's own compiler for 1, 8 and 256 chips, with
 `--batch_size` examples and `--groups` of BatchNorm on each; nothing is run. One chip's
@@ -13,11 +11,15 @@ lower bound: with a start of a collective for nothing, with one of `--start` sec
 with all collectives of a kind merged into one, and if there were the gradient alone.
 
 Programs take minutes each. Their figures are kept in `--kept` by what was compiled, so
-that the same command goes on after a stop, and compiles what has changed alone.
+that the same command resumes after a stop, and compiles what has changed alone.
+
+Run:     python -m benchmarks.slices --network=resnet50 --image_size=224 \
+             --dtype=bfloat16
 """
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import hashlib
 import importlib.metadata
@@ -29,9 +31,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-from absl import app, flags
 
-from benchmarks import ours, recording, shared
+from benchmarks import harness, ours
 from benchmarks.plain import steps as plain
 from mtpret_jax import config as schema
 from mtpret_jax.ahead import fitting, program, topologies
@@ -41,18 +42,7 @@ from mtpret_jax.training import sharding
 # Stage 1; stage 2, which holds two backbones beside its own; stage 3 for each kind.
 STAGES = ("contrastive", "continual", "classification", "segmentation", "detection")
 
-_STAGES = flags.DEFINE_multi_enum("stages", STAGES, STAGES, "Which.")
-_SLICES = flags.DEFINE_multi_string(
-    "slices", ["tpu:v5e:1", "tpu:v5e:2x4", "tpu:v5e:16x16"], "Topologies, small first."
-)
-_QUEUE = flags.DEFINE_integer("negatives", 65_536, "Negatives of stage 1.")
-_GROUPS = flags.DEFINE_integer("groups", 1, "Of BatchNorm, on each chip.")
-_SMALL = flags.DEFINE_bool("small_heads", False, "Few proposals, narrow heads: a test.")
-_CLOCK = flags.DEFINE_float("clock", 1.5e9, "Cycles of a chip per second; v5e's.")
-_LINK = flags.DEFINE_float("link", 50e9, "Bytes per second that a chip sends.")
-_START = flags.DEFINE_float("start", 5e-6, "Seconds of a collective's start.")
-_KEPT = flags.DEFINE_string("kept", "build/slices", "Folder of figures; empty: none.")
-
+_SLICES = ("tpu:v5e:1", "tpu:v5e:2x4", "tpu:v5e:16x16")
 _SMALL_OPTIONS: dict[str, dict[str, Any]] = {
     "segmentation": {"channels": 8},
     "detection": {
@@ -65,21 +55,57 @@ _SMALL_OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def step(stage: str, chips: int) -> estimate.Step:
-    """The step of a stage for so many chips, by the flags."""
+def parser() -> argparse.ArgumentParser:
+    """The script's options."""
+    made = harness.parser(
+        __doc__,
+        network="resnet18",
+        width=64,
+        image_size=128,
+        batch_size=32,
+        dtype="float32",
+    )
+    made.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES))
+    made.add_argument(
+        "--slices", nargs="+", default=list(_SLICES), help="topologies, small first"
+    )
+    made.add_argument("--negatives", type=int, default=65_536, help="of stage 1")
+    made.add_argument(
+        "--groups", type=int, default=1, help="of BatchNorm, on each chip"
+    )
+    made.add_argument(
+        "--small_heads", action="store_true", help="few proposals, narrow: a test"
+    )
+    made.add_argument(
+        "--clock", type=float, default=1.5e9, help="cycles of a chip per second; v5e's"
+    )
+    made.add_argument(
+        "--link", type=float, default=50e9, help="bytes per second that a chip sends"
+    )
+    made.add_argument(
+        "--start", type=float, default=5e-6, help="seconds of a collective's start"
+    )
+    made.add_argument(
+        "--kept", default="build/slices", help="folder of figures; empty: none"
+    )
+    return made
+
+
+def step(stage: str, chips: int, options: argparse.Namespace) -> estimate.Step:
+    """The step of a stage for so many chips, by the options."""
     kind = "classification" if stage == "continual" else stage
-    rows = {"batch_norm_rows": shared.BATCH.value // _GROUPS.value}
+    rows = {"batch_norm_rows": options.batch_size // options.groups}
     settings: dict[str, Any] = {
         "kind": kind,
-        "network": shared.NETWORK.value,
-        "image_size": shared.SIZE.value,
-        "batch_size": chips * shared.BATCH.value,
-        "dtype": shared.DTYPE.value,
-        "backbone": {"width": shared.WIDTH.value},
-        "contrastive": {"queue_size": _QUEUE.value, **rows},
+        "network": options.network,
+        "image_size": options.image_size,
+        "batch_size": chips * options.batch_size,
+        "dtype": options.dtype,
+        "backbone": {"width": options.width},
+        "contrastive": {"queue_size": options.negatives, **rows},
         "task": rows | ({"target": "label"} if kind == "classification" else {}),
     }
-    made = ours.config(settings | (_SMALL_OPTIONS if _SMALL.value else {}))
+    made = ours.config(settings | (_SMALL_OPTIONS if options.small_heads else {}))
     if stage == "continual":
         continual = schema.ContinualConfig(tasks=(ours.TASK,))
         row = dataclasses.replace(made.runs[ours.RUN], stage=stage, continual=continual)
@@ -88,25 +114,25 @@ def step(stage: str, chips: int) -> estimate.Step:
     return found
 
 
-def _plain(stage: str, devices: Sequence[Any]) -> Any:
+def _plain(stage: str, devices: Sequence[Any], options: argparse.Namespace) -> Any:
     """The plain program of a stage, lowered for a chip; None if there is none."""
-    batch, size, dtype = shared.BATCH.value, shared.SIZE.value, shared.DTYPE.value
-    if shared.NETWORK.value != "resnet50" or shared.WIDTH.value != 64:
+    batch, size, dtype = options.batch_size, options.image_size, options.dtype
+    if options.network != "resnet50" or options.width != 64:
         return None
     if stage == "contrastive":
-        made = plain.contrastive(batch, size, _QUEUE.value, dtype)
+        made = plain.contrastive(batch, size, options.negatives, dtype)
     elif stage == "classification":
         made = plain.classification(batch, size, estimate.CLASSES, dtype)
     elif stage == "segmentation":
-        options = schema.SegmentationConfig()
+        head = schema.SegmentationConfig()
         made = plain.segmentation(
             batch,
             size,
             estimate.CLASSES,
             dtype,
-            rates=options.rates,
-            output_stride=options.output_stride,
-            dropout=options.dropout,
+            rates=head.rates,
+            output_stride=head.output_stride,
+            dropout=head.dropout,
         )
     else:
         return None
@@ -118,16 +144,18 @@ def _plain(stage: str, devices: Sequence[Any]) -> Any:
     return jax.jit(made[0], donate_argnums=0).lower(state, given)
 
 
-def _figures(name: str, lowered: Any, params: Any = None) -> dict[str, Any]:
+def _figures(
+    name: str, lowered: Any, kept_in: str, params: Any = None
+) -> dict[str, Any]:
     """Of a program that trains these, compiled unless its figures are kept."""
     said = lowered.as_text() + _compiler()["libtpu"]
     digest = hashlib.sha256(said.encode()).hexdigest()[:16]
-    kept = pathlib.Path(_KEPT.value, f"{digest}.json") if _KEPT.value else None
+    kept = pathlib.Path(kept_in, f"{digest}.json") if kept_in else None
     if kept is not None and kept.is_file():
         return json.loads(kept.read_text())
     start = time.monotonic()
     found = fitting.compile_step(lowered)
-    recording.show(f"{name}: compiled in {time.monotonic() - start:.0f} s")
+    harness.show(f"{name}: compiled in {time.monotonic() - start:.0f} s")
     figures = summary(found) | {"gradient": gradient(found, params)}
     if kept is not None:
         kept.parent.mkdir(parents=True, exist_ok=True)
@@ -181,20 +209,23 @@ def gradient(found: program.Program, params: Any) -> int:
     return total
 
 
-def predict(figures: Mapping[str, Any]) -> dict[str, float]:
+def predict(
+    figures: Mapping[str, Any], options: argparse.Namespace
+) -> dict[str, float]:
     """What crosses the links beside the gradient, and the part of time computing.
 
     Args:
       figures: As `summary` gives them, with bytes of the `gradient`.
+      options: `clock`, `link` and `start`.
     """
     chips, kinds = figures["chips"], figures["collectives"].values()
     ring = program.SENT["all-reduce"](chips) * figures["gradient"]
     sent = sum(row["sent"] for row in kinds)
     count = sum(row["count"] for row in kinds)
-    computing = figures["cycles"] / _CLOCK.value
+    computing = figures["cycles"] / options.clock
 
     def fraction(size: float, starts: float) -> float:
-        return computing / (computing + size / _LINK.value + starts * _START.value)
+        return computing / (computing + size / options.link + starts * options.start)
 
     return {
         "milliseconds_computing": 1e3 * computing,
@@ -208,24 +239,29 @@ def predict(figures: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-def measure(stage: str, slices: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+def measure(
+    stage: str, slices: Mapping[str, Sequence[Any]], options: argparse.Namespace
+) -> dict[str, Any]:
     """All figures of a stage.
 
     Args:
       stage: One of `STAGES`.
       slices: Devices by the name of their topology.
+      options: Of the script.
     """
     result: dict[str, Any] = {}
     for name, devices in slices.items():
-        made = step(stage, len(devices))
+        made = step(stage, len(devices), options)
         params = estimate.state_shapes(made).params
-        figures = _figures(f"{stage}, {name}", estimate.lower(made, devices), params)
-        figures["predicted"] = predict(figures)
+        lowered = estimate.lower(made, devices)
+        figures = _figures(f"{stage}, {name}", lowered, options.kept, params)
+        figures["predicted"] = predict(figures, options)
         result[name] = figures
         if len(devices) == 1:
-            other = _plain(stage, devices)
+            other = _plain(stage, devices, options)
             if other is not None:
-                result["plain"] = _figures(f"{stage}, plain", other)
+                name = f"{stage}, plain"
+                result["plain"] = _figures(name, other, options.kept)
     return result
 
 
@@ -257,40 +293,40 @@ def _rows(stage: str, result: dict[str, Any]) -> list[list[str]]:
     return rows
 
 
-def main(arguments: list[str]) -> None:
+def main() -> None:
     """Compiles, shows and writes."""
-    if len(arguments) > 1:
-        raise app.UsageError(f"Unknown arguments: {arguments[1:]}")
+    options = parser().parse_args()
     jax.config.update("jax_platforms", "cpu")
-    slices = {name: topologies.devices(name) for name in _SLICES.value}
+    slices = {name: topologies.devices(name) for name in options.slices}
     rows = [
         ["", "GiB", "Gflop", "of 1st", "Mcycles", "of plain", "MB sent", "% beside"]
     ]
     rows[0] += ["starts", "gradient", "free", "slow", "merged"]
     results: dict[str, Any] = {
-        "network": shared.NETWORK.value,
-        "image_size": shared.SIZE.value,
-        "examples_on_each": shared.BATCH.value,
-        "groups_on_each": _GROUPS.value,
-        "dtype": shared.DTYPE.value,
+        "network": options.network,
+        "image_size": options.image_size,
+        "examples_on_each": options.batch_size,
+        "groups_on_each": options.groups,
+        "dtype": options.dtype,
         "assumed": {
-            "cycles_per_second": _CLOCK.value,
-            "link_bytes_per_second": _LINK.value,
-            "seconds_of_a_start": _START.value,
+            "cycles_per_second": options.clock,
+            "link_bytes_per_second": options.link,
+            "seconds_of_a_start": options.start,
         },
     }
-    for stage in _STAGES.value:
-        results[stage] = measure(stage, slices)
+    for stage in options.stages:
+        results[stage] = measure(stage, slices, options)
         rows += _rows(stage, results[stage])
-    recording.table(rows)
-    recording.write(
-        f"slices {shared.NETWORK.value}",
+    harness.table(rows)
+    harness.write(
+        f"slices {options.network}",
         results,
+        options,
         n=1,
-        device=topologies.kind(_SLICES.value[0]),
+        device=topologies.kind(options.slices[0]),
         more_versions=_compiler(),
     )
 
 
 if __name__ == "__main__":
-    app.run(main)
+    main()

@@ -18,7 +18,7 @@ from typing import Any
 
 import jax
 
-from benchmarks import recording
+from benchmarks import harness
 from mtpret_jax import config as schema
 from mtpret_jax import types
 from mtpret_jax.cli import train
@@ -28,7 +28,6 @@ from mtpret_jax.training import loop
 # In their order. The first batch comes after the streams' opening; the first step with
 # its compilation.
 PARTS = ("imports", "sets ready", "state", "first batch", "first step")
-_REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 _CONFIG = """
 import json, pathlib
 import ml_collections
@@ -76,7 +75,7 @@ def start(
             f"--workdir={folder / workdir}",
             f"--data_dir={folder / 'data'}",
         ],
-        cwd=_REPOSITORY,
+        cwd=harness.REPOSITORY,
         env={**os.environ, "JAX_COMPILATION_CACHE_DIR": str(folder / cache)},
         capture_output=True,
         text=True,
@@ -98,7 +97,7 @@ def summary(starts: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
     Returns:
       `seconds`, by part, from the end of the part before it on; `first_step_seconds`
-      from the command on; `step_seconds`; `peak_mib`; each a `recording.spread`.
+      from the command on; `step_seconds`; `peak_mib`; each a `harness.spread`.
     """
     parts: dict[str, list[float]] = {part: [] for part in PARTS}
     for one in starts:
@@ -108,10 +107,10 @@ def summary(starts: Sequence[dict[str, Any]]) -> dict[str, Any]:
             before = one["seconds"][part]
     last = PARTS[-1]
     return {
-        "first_step_seconds": recording.spread([s["seconds"][last] for s in starts]),
-        "seconds": {part: recording.spread(found) for part, found in parts.items()},
-        "step_seconds": recording.spread([s["step_seconds"] for s in starts]),
-        "peak_mib": recording.spread([s["peak_mib"] for s in starts]),
+        "first_step_seconds": harness.spread([s["seconds"][last] for s in starts]),
+        "seconds": {part: harness.spread(found) for part, found in parts.items()},
+        "step_seconds": harness.spread([s["step_seconds"] for s in starts]),
+        "peak_mib": harness.spread([s["peak_mib"] for s in starts]),
         "device_peak_mib": max(s["device_peak_mib"] for s in starts),
         "device": starts[0]["device"],
     }

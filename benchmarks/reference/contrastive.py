@@ -1,14 +1,13 @@
 """MoCo v2 in PyTorch, as our stage 1 computes it, and its input pipeline.
 
 Same encoder, head, queue, temperature, permutation of the keys, clipping and SGD. The
-pictures are the same grey files, decoded by OpenCV as ours are; the two views are drawn
+images are the same grey files, decoded by OpenCV as ours are; the two views are drawn
 by torchvision's transforms, on uint8 as far as they allow, which is their fast way.
 """
 
 from __future__ import annotations
 
 import copy
-import itertools
 import math
 import pathlib
 from typing import Any
@@ -20,7 +19,7 @@ import torchvision
 from torch.nn import functional
 from torchvision.transforms import v2
 
-from benchmarks import pairing
+from benchmarks import harness
 from benchmarks.reference import training
 
 _LOG_ASPECT = 0.1  # as data.augment
@@ -87,7 +86,7 @@ def views(settings: dict[str, Any]) -> v2.Transform:
     )
 
 
-class Pictures(torch.utils.data.Dataset):
+class Images(torch.utils.data.Dataset):
     """Two random views of each PNG file of a folder, decoded once."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
@@ -99,8 +98,8 @@ class Pictures(torch.utils.data.Dataset):
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         encoded = np.fromfile(self._paths[index], np.uint8)
-        picture = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
-        image = torch.from_numpy(picture)[None]
+        grey = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
+        image = torch.from_numpy(grey)[None]
         return self._view(image), self._view(image)
 
 
@@ -122,35 +121,33 @@ class Encoder(torch.nn.Module):
         return functional.normalize(self.backbone(image).float(), dim=1)
 
 
-class Side:
-    """What `pairing` asks of either side."""
+class Side(training.Side):
+    """Momentum contrast, trained on noise or on stored files."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
-        """Builds, and does two steps, which compile where that is asked for."""
-        self._settings, moco = settings, settings["contrastive"]
-        self._moco = moco
-        self._reference = reference = training.Reference(settings)
-        encoder = Encoder(settings["network"], moco["embedding_size"])
-        self._encoder = reference.place(encoder)
-        self._key_encoder = copy.deepcopy(self._encoder).requires_grad_(False)
-        self._optimizer = reference.optimizer([self._encoder])
-        self._slow = list(self._key_encoder.parameters())
-        self._fast = list(self._encoder.parameters())
+        """Builds, and does two steps."""
+        super().__init__(settings)
+        reference = self.reference
+        self._moco = moco = settings["contrastive"]
+        self.train(Encoder(settings["network"], moco["embedding_size"]))
+        key_encoder = copy.deepcopy(self.network).requires_grad_(False)
+        self._slow = list(key_encoder.parameters())
+        self._fast = list(self.network.parameters())
         queue = torch.randn(moco["queue_size"], moco["embedding_size"])
         self._queue = functional.normalize(queue, dim=1).to(reference.device)
         self._pointer = 0
         self._query = reference.compile(self._query_loss)
-        self._keys = reference.compile(self._key_encoder)
+        self._keys = reference.compile(key_encoder)
         size = settings["image_size"]
         shape = (settings["batch_size"], 1, size, size)
-        self._batch = [torch.randn(shape).to(reference.device) for _ in range(2)]
+        self.batch = tuple(torch.randn(shape).to(reference.device) for _ in range(2))
         self._workers = 0
         self.step(2)
 
     def _query_loss(
         self, image: torch.Tensor, keys: torch.Tensor, queue: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        query = self._encoder(image)
+        query = self.network(image)
         positive = (query * keys).sum(1, keepdim=True)
         logits = torch.cat([positive, query @ queue.T], 1)
         logits = logits.float() / self._moco["temperature"]
@@ -158,9 +155,9 @@ class Side:
         first = (logits.argmax(1) == 0).float().mean()
         return functional.cross_entropy(logits, target), first
 
-    def _step(self, query: torch.Tensor, positive: torch.Tensor) -> None:
+    def one_step(self, *batch: torch.Tensor) -> None:
         """Momentum update, keys, loss, update, then the queue."""
-        reference = self._reference
+        reference, (query, positive) = self.reference, batch
         with torch.no_grad():
             torch._foreach_lerp_(self._slow, self._fast, 1 - self._moco["momentum"])
             positive = positive.to(reference.device, non_blocking=True)
@@ -170,39 +167,30 @@ class Side:
             keys = keys[torch.argsort(order)]
         with reference.autocast():
             loss, _ = self._query(reference.image(query), keys, self._queue)
-        reference.update(self._optimizer, loss)
+        reference.update(self.optimizer, loss)
         with torch.no_grad():
             self._queue[self._pointer : self._pointer + len(keys)] = keys
         self._pointer = (self._pointer + len(keys)) % len(self._queue)
 
-    def facts(self) -> dict[str, Any]:
-        """See `training.Reference.facts`."""
-        return self._reference.facts([self._encoder])
-
-    def step(self, steps: int) -> float:
-        """Seconds of steps on a constant batch that lies on the device."""
-        batches = itertools.repeat(self._batch)
-        return self._reference.seconds(steps, batches, self._step)
-
     def end_to_end(self, steps: int, warm_up: int, readers: int | None = None) -> float:
         """Seconds of steps from stored files on; see `ours.Side.end_to_end`."""
         workers = self._workers if readers is None else readers
-        pictures, batch = Pictures(self._settings), self._settings["batch_size"]
+        images, batch = Images(self.settings), self.settings["batch_size"]
         sampler = torch.utils.data.RandomSampler(
-            pictures, replacement=True, num_samples=(steps + warm_up + 64) * batch
+            images, replacement=True, num_samples=(steps + warm_up + 64) * batch
         )
         loader = torch.utils.data.DataLoader(
-            pictures,
+            images,
             batch,
             sampler=sampler,
             num_workers=workers,
-            pin_memory=self._reference.on_gpu,
-            prefetch_factor=self._settings["buffer"] if workers else None,
+            pin_memory=self.reference.on_gpu,
+            prefetch_factor=self.settings["buffer"] if workers else None,
             worker_init_fn=lambda _: cv2.setNumThreads(0),
         )
         batches = iter(loader)
-        self._reference.seconds(warm_up, batches, self._step)
-        return self._reference.seconds(steps, batches, self._step)
+        self.seconds(warm_up, batches)
+        return self.seconds(steps, batches)
 
     def choose_readers(self, tried: list[int], steps: int, warm_up: int) -> list[float]:
         """Seconds with each number of worker processes; the best is kept."""
@@ -212,4 +200,4 @@ class Side:
 
 
 if __name__ == "__main__":
-    pairing.serve(Side)
+    harness.serve(Side)

@@ -6,7 +6,6 @@ are not what anyone would use, and no comparison.
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ import torchvision
 from torchvision.models import detection
 from torchvision.models.detection import anchor_utils, backbone_utils, faster_rcnn
 
-from benchmarks import pairing
+from benchmarks import harness
 from benchmarks.reference import training
 
 _LEVELS = ("layer1", "layer2", "layer3", "layer4")
@@ -54,46 +53,39 @@ def network(settings: dict[str, Any]) -> detection.FasterRCNN:
     )
 
 
-class Side:
-    """What `pairing` asks of either side."""
+class Side(training.Side):
+    """Faster R-CNN, trained on noise with random boxes."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
-        """Builds, and does two steps, which compile where that is asked for."""
-        self._reference = reference = training.Reference(settings)
-        self._network = reference.place(network(settings))
-        self._optimizer = reference.optimizer([self._network])
+        """Builds, and does two steps where the operators are there."""
+        super().__init__(settings)
+        self.train(network(settings))
         # What follows the pyramid has no fixed shapes and would be compiled in pieces.
-        self._network.backbone = reference.compile(self._network.backbone)
+        self.network.backbone = self.reference.compile(self.network.backbone)
         size, batch = settings["image_size"], settings["batch_size"]
-        self._image = torch.randn(batch, 1, size, size).to(reference.device)
+        device = self.reference.device
         start = torch.rand(batch, settings["boxes"], 2) * 0.6
         box = torch.cat([start, start + 0.1 + torch.rand_like(start) * 0.3], -1)
-        label = torch.ones(settings["boxes"], dtype=torch.int64)
-        self._targets = [
-            {"boxes": row.to(reference.device), "labels": label.to(reference.device)}
-            for row in box * size
-        ]
+        label = torch.ones(settings["boxes"], dtype=torch.int64).to(device)
+        targets = [{"boxes": row.to(device), "labels": label} for row in box * size]
+        self.batch = (torch.randn(batch, 1, size, size).to(device), targets)
         # Only the compiled library defines this one.
         self._comparable = hasattr(torch.ops.torchvision, "_cuda_version")
         if self._comparable:
             self.step(2)
 
-    def _step(self, image: torch.Tensor, targets: list[dict[str, Any]]) -> None:
-        with self._reference.autocast():
-            losses = self._network(list(self._reference.image(image)), targets)
+    def one_step(self, *batch: Any) -> None:
+        """A step on images [B, 1, S, S] and a dictionary of targets for each."""
+        image, targets = batch
+        with self.reference.autocast():
+            losses = self.network(list(self.reference.image(image)), targets)
             loss = sum(losses.values())
-        self._reference.update(self._optimizer, loss)
+        self.reference.update(self.optimizer, loss)
 
     def facts(self) -> dict[str, Any]:
-        """See `training.Reference.facts`; and whether there is anything to time."""
-        found = self._reference.facts([self._network])
-        return {**found, "comparable": self._comparable}
-
-    def step(self, steps: int) -> float:
-        """Seconds of steps on a constant batch that lies on the device."""
-        batches = itertools.repeat((self._image, self._targets))
-        return self._reference.seconds(steps, batches, self._step)
+        """See `training.Side.facts`; and whether there is anything to time."""
+        return {**super().facts(), "comparable": self._comparable}
 
 
 if __name__ == "__main__":
-    pairing.serve(Side)
+    harness.serve(Side)

@@ -6,7 +6,6 @@ our backbone does it.
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ import torchvision
 from torch.nn import functional
 from torchvision.models import segmentation
 
-from benchmarks import pairing
+from benchmarks import harness
 from benchmarks.reference import training
 
 
@@ -58,39 +57,32 @@ def network(settings: dict[str, Any]) -> torch.nn.Module:
     return segmentation.DeepLabV3(body, classifier)
 
 
-class Side:
-    """What `pairing` asks of either side."""
+class Side(training.Side):
+    """DeepLabV3, trained on noise."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
-        """Builds, and does two steps, which compile where that is asked for."""
-        self._reference = reference = training.Reference(settings)
-        self._network = reference.place(network(settings))
-        self._optimizer = reference.optimizer([self._network])
-        self._loss = reference.compile(self._pixel_loss)
+        """Builds, and does two steps."""
+        super().__init__(settings)
+        self.train(network(settings))
+        self._loss = self.reference.compile(self._pixel_loss)
         size, batch = settings["image_size"], settings["batch_size"]
         image = torch.randn(batch, 1, size, size)
         target = torch.randint(0, settings["classes"], (batch, size, size))
-        self._batch = [tensor.to(reference.device) for tensor in (image, target)]
+        device = self.reference.device
+        self.batch = (image.to(device), target.to(device))
         self.step(2)
 
     def _pixel_loss(self, image: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        logits = self._network(image)["out"].float()
+        logits = self.network(image)["out"].float()
         return functional.cross_entropy(logits, target, ignore_index=255)
 
-    def _step(self, image: torch.Tensor, target: torch.Tensor) -> None:
-        with self._reference.autocast():
-            loss = self._loss(self._reference.image(image), target)
-        self._reference.update(self._optimizer, loss)
-
-    def facts(self) -> dict[str, Any]:
-        """See `training.Reference.facts`."""
-        return self._reference.facts([self._network])
-
-    def step(self, steps: int) -> float:
-        """Seconds of steps on a constant batch that lies on the device."""
-        batches = itertools.repeat(self._batch)
-        return self._reference.seconds(steps, batches, self._step)
+    def one_step(self, *batch: Any) -> None:
+        """A step on images [B, 1, S, S] and classes [B, S, S]."""
+        image, target = batch
+        with self.reference.autocast():
+            loss = self._loss(self.reference.image(image), target)
+        self.reference.update(self.optimizer, loss)
 
 
 if __name__ == "__main__":
-    pairing.serve(Side)
+    harness.serve(Side)

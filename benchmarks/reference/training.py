@@ -7,9 +7,10 @@ autocast to bfloat16, `torch.compile`, TF32 and cuDNN's search for algorithms.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -19,11 +20,13 @@ CLIP_NORM = 10.0  # as config.OptimizerConfig
 
 
 class Reference:
-    """A reference's device and precision, and how its steps are timed.
+    """A reference's device and precision.
 
     Attributes:
       device: The GPU if there is one.
+      on_gpu: Whether there is one.
       dtype: Of the computation; parameters are float32.
+      compiles: Whether `torch.compile` is used.
     """
 
     def __init__(self, settings: dict[str, Any]) -> None:
@@ -32,7 +35,7 @@ class Reference:
         self.on_gpu = self.device.type == "cuda"
         self.dtype = getattr(torch, settings["dtype"])
         asked = settings.get("torch_compile")
-        self._compiles = self.on_gpu if asked is None else asked
+        self.compiles = self.on_gpu if asked is None else asked
         torch.manual_seed(0)
         torch.set_num_threads(len(os.sched_getaffinity(0)))
         if self.on_gpu:
@@ -46,7 +49,7 @@ class Reference:
 
     def compile(self, function: Any) -> Any:
         """The function or module, compiled where that is asked for."""
-        return torch.compile(function) if self._compiles else function
+        return torch.compile(function) if self.compiles else function
 
     def image(self, grey: torch.Tensor) -> torch.Tensor:
         """Grey images [B, 1, H, W] on the device with three channels, channels last."""
@@ -77,28 +80,59 @@ class Reference:
         torch.nn.utils.clip_grad_norm_(found, CLIP_NORM, foreach=True)
         optimizer.step()
 
-    def seconds(
-        self, steps: int, batches: Iterator[Any], step: Callable[..., Any]
-    ) -> float:
-        """Time of `steps` calls of `step` with what `batches` yields."""
+
+class Side:
+    """What a comparison asks of the PyTorch side.
+
+    A subclass builds `network` and `batch`, whose parts lie on the device, does two
+    steps, which compile where that is asked for, and says what a step is.
+
+    Attributes:
+      reference: Device and precision.
+      network: The module that is trained.
+      optimizer: Of its parameters.
+      batch: Arguments of a step.
+    """
+
+    network: torch.nn.Module
+    batch: tuple[Any, ...]
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self.settings = settings
+        self.reference = Reference(settings)
+
+    def train(self, network: torch.nn.Module) -> None:
+        """Puts the network on the device and gives it an optimiser."""
+        self.network = self.reference.place(network)
+        self.optimizer = self.reference.optimizer([self.network])
+
+    def one_step(self, *batch: Any) -> None:
+        """A training step."""
+        raise NotImplementedError
+
+    def seconds(self, steps: int, batches: Iterator[Any]) -> float:
+        """Time of so many steps with what `batches` yields."""
         begin = time.perf_counter()
         for _ in range(steps):
-            step(*next(batches))
-        if self.on_gpu:
+            self.one_step(*next(batches))
+        if self.reference.on_gpu:
             torch.cuda.synchronize()
         return time.perf_counter() - begin
 
-    def facts(self, modules: Iterable[torch.nn.Module]) -> dict[str, Any]:
+    def step(self, steps: int) -> float:
+        """Seconds of steps on a constant batch that lies on the device."""
+        return self.seconds(steps, itertools.repeat(self.batch))
+
+    def facts(self) -> dict[str, Any]:
         """Device, number of trained parameters, versions and settings."""
-        count = sum(p.numel() for module in modules for p in module.parameters())
-        name = torch.cuda.get_device_name() if self.on_gpu else "cpu"
+        name = torch.cuda.get_device_name() if self.reference.on_gpu else "cpu"
         return {
             "device": name,
-            "parameters": count,
+            "parameters": sum(p.numel() for p in self.network.parameters()),
             "versions": {
                 "torch": torch.__version__,
                 "torchvision": torchvision.__version__,
             },
-            "torch_compile": self._compiles,
+            "torch_compile": self.reference.compiles,
             "torch_threads": torch.get_num_threads(),
         }

@@ -1,5 +1,6 @@
 """The benchmarks' own parts on tiny networks; PyTorch is not needed."""
 
+import argparse
 import dataclasses
 import json
 import pathlib
@@ -8,11 +9,8 @@ import sys
 import jax
 import numpy as np
 import pytest
-from absl import flags
-from absl.testing import flagsaver
 
-from benchmarks import comparison, contrastive, detection_parts, ours, pairing
-from benchmarks import recording as records
+from benchmarks import comparison, contrastive, harness, ours
 from mtpret_jax import config as schema
 from mtpret_jax.data import transforms
 from mtpret_jax.training import sharding
@@ -28,21 +26,17 @@ TINY = {
 DETECTOR = {"channels": 8, "hidden": 16, "proposals_before_nms": 20, "proposals": 10}
 
 
-@pytest.fixture(autouse=True)
-def _flags():
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()
-    with flagsaver.flagsaver():
-        yield
-
-
-def _side(name: str) -> pairing.Side:
-    return pairing.Side(sys.executable, TURNING, {"name": name})
+def _side(name: str) -> harness.Side:
+    return harness.Side(sys.executable, TURNING, {"name": name})
 
 
 def test_sides_take_turns_and_alternate_who_is_first():
     with _side("a") as one, _side("b") as other:
-        found = pairing.take_turns({"a": one, "b": other}, 3, "moment", wait=0.01)
+        ways = {
+            "a": lambda: one.ask("moment", wait=0.01),
+            "b": lambda: other.ask("moment", wait=0.01),
+        }
+        found = harness.take_turns(ways, 3)
 
     order = [name for _, name in sorted(found["a"] + found["b"])]
     assert order == ["a", "b", "b", "a", "a", "b"]
@@ -58,9 +52,11 @@ def test_a_file_of_figures_says_what_was_measured_where_and_when(tmp_path, monke
     argv = [script, "--image_size=64", "--torch_python=/home/me/bin/python"]
     argv += ["--config=configs/detection.py:/home/me/sets"]
     monkeypatch.setattr(sys, "argv", argv)
-    flags.FLAGS.results = str(tmp_path)
+    options = argparse.Namespace(results=str(tmp_path))
 
-    records.write("Any question", {"rate": 1 / 3}, n=2, device="NVIDIA H100 80GB")
+    harness.write(
+        "Any question", {"rate": 1 / 3}, options, n=2, device="NVIDIA H100 80GB"
+    )
 
     found = json.loads((tmp_path / "any_question_nvidia_h100_80gb.json").read_text())
     assert found["results"] == {"rate": 0.33333}
@@ -75,27 +71,24 @@ def test_a_file_of_figures_says_what_was_measured_where_and_when(tmp_path, monke
 
 
 def test_a_ratio_above_one_says_that_ours_is_faster(tmp_path):
-    flags.FLAGS.results = str(tmp_path)
+    options = comparison.parser("").parse_args([f"--results={tmp_path}"])
     seconds = {comparison.OURS: [1.0, 2.0, 4.0], comparison.TORCH: [2.0, 6.0, 4.0]}
-    made_from = comparison.settings("contrastive")
+    made_from = comparison.settings("contrastive", options)
     facts = {comparison.OURS: {"device": "cpu", "parameters": 1}}
 
-    found = {"end_to_end": comparison.rates(seconds, steps=6)}
-    comparison.write("asked", found, made_from, facts)
+    found = {"end_to_end": comparison.rates(seconds, images=192)}
+    comparison.write("asked", found, made_from, facts, options)
 
     results = json.loads((tmp_path / "asked_resnet18_128_cpu.json").read_text())
     assert results["results"]["end_to_end_ratio"] == 2.0
     assert results["results"]["end_to_end_ratio_range"] == [1.0, 3.0]
-    pairs = comparison.images(6)
-    assert found["end_to_end"][comparison.OURS]["median"] == pairs / 2.0
+    assert found["end_to_end"][comparison.OURS]["median"] == 192 / 2.0
 
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory: pytest.TempPathFactory) -> dict:
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()
-    with flagsaver.flagsaver(images=8, stored_size=64):
-        return contrastive.store_pictures(tmp_path_factory.mktemp("pictures"))
+    folder = tmp_path_factory.mktemp("images")
+    return contrastive.store_images(folder, images=8, size=64)
 
 
 def test_both_sides_get_the_same_pixels(stored):
@@ -152,25 +145,6 @@ def test_our_side_does_the_steps_it_is_asked_for(stored, one_device):
 
     assert int(side._trainer.state.step) == before + 3 + 3 + 2
     assert side._threads == (1 if tried[0] <= tried[1] else 2)
-
-
-@pytest.mark.slow
-def test_the_parts_of_a_detector_add_up_to_its_step(one_device):
-    side = detection_parts.Side(TINY | {"kind": "detection"} | _options("detection"))
-
-    parts = side.parts(1)
-
-    assert list(parts) == [
-        "backbone",
-        "pyramid and RPN head",
-        "proposals and NMS",
-        "RoIAlign",
-        "box heads",
-        "targets, losses, seams",
-        "backward",
-        "update",
-    ]
-    assert sum(parts.values()) > 0
 
 
 def test_pytorch_gets_the_changes_of_our_views():

@@ -3,22 +3,14 @@
 import json
 
 import numpy as np
-import pytest
-from absl import flags
 
 from benchmarks import growth
 from mtpret_jax.data import sources
 from mtpret_jax.experiment import preparation
 
 
-@pytest.fixture(autouse=True)
-def _flags():
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()
-
-
 def test_a_set_that_repeats_pictures_is_ready_and_has_every_record(tmp_path):
-    row = growth.make_set(tmp_path, 40)
+    row = growth.make_set(tmp_path, 40, side=64)
 
     made = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.array_record*")}
     folders = preparation.prepare({"set": row}, tmp_path / "data")

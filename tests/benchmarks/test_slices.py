@@ -3,17 +3,13 @@
 import jax
 import numpy as np
 import pytest
-from absl import flags
-from absl.testing import flagsaver
 
-from benchmarks import recording, slices
+from benchmarks import harness, slices
 from mtpret_jax.ahead import fitting, hlo, program
 
 
-@pytest.fixture(autouse=True)
-def _flags():
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()
+def options(*given: str):
+    return slices.parser().parse_args(given)
 
 
 GRADIENT = 100_000_000  # bytes
@@ -28,7 +24,7 @@ def test_a_step_with_the_gradient_alone_is_bound_by_it():
     ring = 2 * GRADIENT * 255 / 256
     row = {"count": 1, "bytes": GRADIENT, "sent": ring}
 
-    found = slices.predict(figures(reduce=row))
+    found = slices.predict(figures(reduce=row), options())
 
     assert found["milliseconds_computing"] == pytest.approx(10)
     assert found["beside_gradient"] == pytest.approx(0)
@@ -44,7 +40,7 @@ def test_what_is_sent_beside_the_gradient_and_many_starts_cost():
         "gather": {"count": 20, "bytes": 1, "sent": 0.25 * ring},
     }
 
-    found = slices.predict(figures(**rows))
+    found = slices.predict(figures(**rows), options())
 
     assert found["beside_gradient"] == pytest.approx(0.25)
     link = 1.25 * ring / 50e9
@@ -76,18 +72,19 @@ def test_a_gradient_counts_in_the_dtype_in_which_it_is_summed():
     assert slices.gradient(found, params) == 2 * 576 + 2 * 32 + 4 * 10
 
 
-@flagsaver.flagsaver(network="resnet18", width=4, image_size=32, batch_size=4)
 def test_a_stage_is_measured_and_its_figures_are_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(slices, "_compiler", lambda: {"libtpu": "none"})
-    monkeypatch.setattr(recording, "show", lambda text: None)
+    monkeypatch.setattr(harness, "show", lambda text: None)
     real = slices.summary  # A CPU's compiler estimates no cycles.
     monkeypatch.setattr(slices, "summary", lambda found: real(found) | {"cycles": 9})
     devices = {"one": jax.devices()[:1], "two": jax.devices()[:2]}
 
-    with flagsaver.flagsaver(kept=str(tmp_path)):
-        first = slices.measure("classification", devices)
-        monkeypatch.delattr(fitting, "compile_step")
-        again = slices.measure("classification", devices)
+    small = options("--width=4", "--image_size=32", "--batch_size=4")
+    small.kept = str(tmp_path)
+
+    first = slices.measure("classification", devices, small)
+    monkeypatch.delattr(fitting, "compile_step")
+    again = slices.measure("classification", devices, small)
 
     assert again == first
     one, two = first["one"], first["two"]
@@ -97,7 +94,7 @@ def test_a_stage_is_measured_and_its_figures_are_kept(tmp_path, monkeypatch):
 
 
 def test_stage_2_holds_more_than_one_backbone():
-    step = slices.step("continual", 2)
+    step = slices.step("continual", 2, options())
 
     assert step.row.stage == "continual"
     assert step.part.batch_size == 2 * step.part.batch_norm_rows

@@ -1,8 +1,8 @@
-"""A side for the tests of pairing: notes when it is asked, prints, fails on request."""
+"""A side for the tests of turns: notes when it is asked, prints, fails on request."""
 
 import time
 
-from benchmarks import pairing
+from benchmarks import harness
 
 
 class Side:
@@ -20,4 +20,4 @@ class Side:
 
 
 if __name__ == "__main__":
-    pairing.serve(Side)
+    harness.serve(Side)

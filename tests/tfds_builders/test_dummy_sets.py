@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 REPOSITORY = pathlib.Path(__file__).parent.parent.parent
-SCRIPT = "benchmarks/dummy_sets.py"
+SCRIPT = "tests/tfds_builders/dummy_sets.py"
 
 
 def _run(*arguments: str) -> subprocess.CompletedProcess[str]:

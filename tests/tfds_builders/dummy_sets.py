@@ -1,32 +1,26 @@
 """Builds the dummy release of every set and reads each back in a clean process.
 
-    python benchmarks/dummy_sets.py [--images=60] [--seconds=1] [set ...]
+    python tests/tfds_builders/dummy_sets.py [--images=60] [--seconds=1] [set ...]
 
 Clean: mtpret_jax, JAX and TensorFlow cannot be imported, neither while a set is built
 nor while it is read, and none of them is loaded at the end. Prints, for each set, its
 splits and how many examples a second TFDS alone decodes from it, one after the other.
-The pictures are tiny: the figures say that sets load, and what TFDS itself costs.
+The images are tiny: the figures say that sets load, and what TFDS itself costs.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import pathlib
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
 from typing import Any
-
-from absl import app, flags
 
 from tfds_builders.releases import catalogue
 
-_IMAGES = flags.DEFINE_integer("images", 60, "About how many images of each set.")
-_SECONDS = flags.DEFINE_float("seconds", 1.0, "Length of each measurement.")
-_FOLDER = flags.DEFINE_string("folder", None, "Keeps the files here.")
-
-_REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
+_REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 _ABSENT = ("mtpret_jax", "jax", "jaxlib", "flax", "tensorflow", "torch")
 _HIDE = f"""
 import importlib, json, sys, time
@@ -122,15 +116,21 @@ def _run(program: str, *arguments: str) -> dict[str, Any]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def main(arguments: Sequence[str]) -> None:
+def main() -> None:
     """Prints a line for each set."""
-    chosen = catalogue.choose(arguments[1:], catalogue.released())
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--images", type=int, default=60, help="of each set, about")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of measuring")
+    parser.add_argument("--folder", help="keeps the files here")
+    parser.add_argument("sets", nargs="*")
+    options = parser.parse_args()
+    chosen = catalogue.choose(options.sets, catalogue.released())
     with tempfile.TemporaryDirectory() as temporary:
-        folder = pathlib.Path(_FOLDER.value or temporary)
+        folder = pathlib.Path(options.folder or temporary)
         sys.stdout.write(f"{'set':20} {'train/val/test':>15} {'examples/s':>11}\n")
         for name in chosen:
             found = build_and_read(
-                name, folder, images=_IMAGES.value, seconds=_SECONDS.value
+                name, folder, images=options.images, seconds=options.seconds
             )
             splits = found["splits"]
             counts = "/".join(
@@ -142,4 +142,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    main()
