@@ -68,15 +68,9 @@ class Builder(release.ReleaseBuilder):
     )
     OWN = (TABLE, _IMAGES)
     # X-rays of the last table, those with undecided findings included.
-    EXPECTED: ClassVar[Mapping[str, int]] = {"images": 866}
-
-    def layout(self) -> xray_features.Layout:
-        """Whether it is COVID-19, and the words of the finding."""
-        return xray_features.Layout(
-            label_names={"label": LABELS, "finding": tuple(FINDINGS.values())},
-            bit_depth=self.builder_config.bit_depth,
-            about=("view", "age", "sex", "study_id"),
-        )
+    EXPECTED: ClassVar = {"images": 866}
+    LABELS: ClassVar = {"label": LABELS, "finding": tuple(FINDINGS.values())}
+    ABOUT = ("view", "age", "sex", "study_id")
 
     def items(self) -> Sequence[release.Item]:
         """See base class."""

@@ -67,7 +67,7 @@ class Builder(release.ReleaseBuilder):
 
     MARKERS = (TABLE, "images/fractured|images/non_fractured")
     OWN = (TABLE, "images", "annotations")
-    EXPECTED: ClassVar[Mapping[str, int]] = {
+    EXPECTED: ClassVar = {
         "images": 4_083,
         "label=normal": 3_366,
         "label=fractured": 717,
@@ -75,20 +75,14 @@ class Builder(release.ReleaseBuilder):
     }
 
     builder_config: FracatlasConfig
-
-    def layout(self) -> xray_features.Layout:
-        """Whether there is a fracture, what is shown and how, and boxes."""
-        return xray_features.Layout(
-            label_names={
-                "label": LABELS,
-                "part": PARTS,
-                "projection": VIEWS,
-                "flags": FLAGS,
-            },
-            object_names=OBJECTS,
-            bit_depth=self.builder_config.bit_depth,
-            about=("view", "body_part"),
-        )
+    LABELS: ClassVar = {
+        "label": LABELS,
+        "part": PARTS,
+        "projection": VIEWS,
+        "flags": FLAGS,
+    }
+    OBJECTS = OBJECTS
+    ABOUT = ("view", "body_part")
 
     def items(self) -> Sequence[release.Item]:
         """See base class."""

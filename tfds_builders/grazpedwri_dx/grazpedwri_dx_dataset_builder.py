@@ -106,7 +106,7 @@ class Builder(release.ReleaseBuilder):
         *(TABLE, "images*", "labels*", "annotations*", "folder_structure*"),
         *("yolov5*", "pascalvoc*", "supervisely*"),
     )
-    EXPECTED: ClassVar[Mapping[str, int]] = {
+    EXPECTED: ClassVar = {
         "images": 20_327,
         "patients": 6_091,
         "label=no_fracture": 6_777,
@@ -114,15 +114,13 @@ class Builder(release.ReleaseBuilder):
     }
 
     builder_config: GrazpedwriDxConfig
+    LABELS: ClassVar = {"label": LABELS, "flags": FLAGS}
+    ABOUT = ("view", "age", "sex", "study_id", "body_part")
 
     def layout(self) -> xray_features.Layout:
-        """Whether a fracture is seen, what else is, and boxes."""
-        return xray_features.Layout(
-            label_names={"label": LABELS, "flags": FLAGS},
-            object_names=self.builder_config.objects or OBJECTS,
-            bit_depth=self.builder_config.bit_depth,
-            about=("view", "age", "sex", "study_id", "body_part"),
-        )
+        """See base class, with boxes of the kinds that are asked for."""
+        kinds = self.builder_config.objects or OBJECTS
+        return dataclasses.replace(super().layout(), object_names=kinds)
 
     def items(self) -> Sequence[release.Item]:
         """See base class."""

@@ -49,19 +49,13 @@ class Builder(release.ReleaseBuilder):
     as it unpacks. Licence: CC BY-NC-ND 4.0.
     """
     MARKERS = (f"ecgen-radiology|{_REPORTS}",)
-    EXPECTED: ClassVar[Mapping[str, int]] = {
+    EXPECTED: ClassVar = {
         "images": 7_470,
         "patients": 3_851,
         "label=normal": 2_696,
     }
-
-    def layout(self) -> xray_features.Layout:
-        """Whether the report was indexed as normal."""
-        return xray_features.Layout(
-            label_names={"label": LABELS},
-            bit_depth=self.builder_config.bit_depth,
-            about=("view", "study_id"),
-        )
+    LABELS: ClassVar = {"label": LABELS}
+    ABOUT = ("view", "study_id")
 
     def items(self) -> Sequence[release.Item]:
         """See base class; a report counts as a patient, whose ids are not released."""

@@ -35,8 +35,8 @@ class Builder(release.ReleaseBuilder):
     and unpack it, so that there is a folder chest_xray with train and test, each with
     NORMAL and PNEUMONIA.
     """
-    MARKERS: ClassVar[tuple[str, ...]] = ("train/normal|train/pneumonia",)
-    EXPECTED: ClassVar[Mapping[str, int]] = {
+    MARKERS = ("train/normal|train/pneumonia",)
+    EXPECTED: ClassVar = {
         "images": 5_856,
         "label=normal": 1_583,
         "label=pneumonia": 4_273,
@@ -44,14 +44,8 @@ class Builder(release.ReleaseBuilder):
         "subtype=bacteria": 2_780,
         "subtype=virus": 1_493,
     }
-    HAS_OFFICIAL_SPLIT: ClassVar[bool] = True
-
-    def layout(self) -> xray_features.Layout:
-        """See base class."""
-        return xray_features.Layout(
-            label_names={"label": _LABELS, "subtype": _SUBTYPES},
-            bit_depth=self.builder_config.bit_depth,
-        )
+    HAS_OFFICIAL_SPLIT = True
+    LABELS: ClassVar = {"label": _LABELS, "subtype": _SUBTYPES}
 
     def items(self) -> Sequence[release.Item]:
         """See base class."""

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-import numpy as np
-
-from tfds_builders import xray_features
-from tfds_builders.releases import release, tuberculosis
+from tfds_builders.releases import tuberculosis
 from tfds_builders.sources import files
 
 # Class and folder, in the order of their index.
@@ -30,24 +27,15 @@ class Builder(tuberculosis.TuberculosisBuilder):
         "cxr_png/mcucxr_*|montgomery_metadata.csv",
         "manualmask|montgomery_metadata.csv",
     )
-    EXPECTED: ClassVar[Mapping[str, int]] = {
+    EXPECTED: ClassVar = {
         "images": 138,
         "label=normal": 80,
         "label=tuberculosis": 58,
         "masks": 138,
     }
-    PREFIX = "MCUCXR"
-    NAMESPACE = "montgomery"
+    PREFIXES = ("MCUCXR",)
     TABLE = "montgomery_metadata.csv"
-
-    def layout(self) -> xray_features.Layout:
-        """Two classes; left and right lung as the folders name them."""
-        return xray_features.Layout(
-            label_names={"label": tuberculosis.LABELS},
-            mask_names=tuple(_SIDES),
-            bit_depth=self.builder_config.bit_depth,
-            about=("age", "sex"),
-        )
+    MASKS = tuple(_SIDES)
 
     def masks(self) -> Mapping[str, Mapping[str, str]]:
         """See base class; an image with one lung alone counts as without mask.
@@ -71,10 +59,3 @@ class Builder(tuberculosis.TuberculosisBuilder):
             key: {side: found[key] for side, found in by_side.items()}
             for key in sorted(left.keys() & right.keys())
         }
-
-    def read_mask(self, item: release.Item, height: int, width: int) -> np.ndarray:
-        """See base class; lungs do not overlap, if they did the right one would win."""
-        mask = np.zeros((height, width), np.uint8)
-        for index, side in enumerate(_SIDES, start=1):
-            mask[self.read_region(item.masks[side], height, width)] = index
-        return mask

@@ -35,23 +35,15 @@ class Builder(release.ReleaseBuilder):
     and unpack it, so that there is a folder with train, valid and the tables
     train_image_paths.csv and valid_image_paths.csv.
     """
-    MARKERS: ClassVar[tuple[str, ...]] = (
-        "train_image_paths.csv|valid_image_paths.csv|train/xr_*|valid/xr_*",
-    )
-    EXPECTED: ClassVar[Mapping[str, int]] = {
+    MARKERS = ("train_image_paths.csv|valid_image_paths.csv|train/xr_*|valid/xr_*",)
+    EXPECTED: ClassVar = {
         "images": 40_005,
         "label=normal": 23_602,
         "label=abnormal": 16_403,
     }
-    HAS_OFFICIAL_SPLIT: ClassVar[bool] = True
-
-    def layout(self) -> xray_features.Layout:
-        """See base class."""
-        return xray_features.Layout(
-            label_names={"label": _LABELS},
-            bit_depth=self.builder_config.bit_depth,
-            about=("study_id", "body_part"),
-        )
+    HAS_OFFICIAL_SPLIT = True
+    LABELS: ClassVar = {"label": _LABELS}
+    ABOUT = ("study_id", "body_part")
 
     def items(self) -> Sequence[release.Item]:
         """See base class."""

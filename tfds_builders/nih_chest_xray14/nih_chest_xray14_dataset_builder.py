@@ -16,32 +16,25 @@ from tfds_builders import xray_features
 from tfds_builders.releases import release
 from tfds_builders.sources import files, tables
 
-FINDINGS = (
-    "Atelectasis",
-    "Cardiomegaly",
-    "Consolidation",
-    "Edema",
-    "Effusion",
-    "Emphysema",
-    "Fibrosis",
-    "Hernia",
-    "Infiltration",
-    "Mass",
-    "Nodule",
-    "Pleural_Thickening",
-    "Pneumonia",
-    "Pneumothorax",
-)
-BOXED = (
-    "Atelectasis",
-    "Cardiomegaly",
-    "Effusion",
-    "Infiltration",
-    "Mass",
-    "Nodule",
-    "Pneumonia",
-    "Pneumothorax",
-)
+# Each finding with the published numbers of its images and of its boxes.
+_PUBLISHED = {
+    "Atelectasis": (11_559, 180),
+    "Cardiomegaly": (2_776, 146),
+    "Consolidation": (4_667, 0),
+    "Edema": (2_303, 0),
+    "Effusion": (13_317, 153),
+    "Emphysema": (2_516, 0),
+    "Fibrosis": (1_686, 0),
+    "Hernia": (227, 0),
+    "Infiltration": (19_894, 123),
+    "Mass": (5_782, 85),
+    "Nodule": (6_331, 79),
+    "Pleural_Thickening": (3_385, 0),
+    "Pneumonia": (1_431, 120),
+    "Pneumothorax": (5_302, 98),
+}
+FINDINGS = tuple(_PUBLISHED)
+BOXED = tuple(name for name, (_, boxes) in _PUBLISHED.items() if boxes)
 _NOTHING = "No Finding"
 # The table of boxes has a word of its own.
 _ALSO_CALLED = {"Infiltrate": "Infiltration"}
@@ -54,31 +47,7 @@ _AGE = re.compile(r"(\d+)(?:\.0*)?\s*([YMWD]?)", re.IGNORECASE)
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 # Of the release; others, as images_224, hold smaller copies.
 _FOLDERS = ("images", "images_00[1-9]", "images_01[0-2]")
-_COUNTS = {
-    "finding=Atelectasis": 11_559,
-    "finding=Cardiomegaly": 2_776,
-    "finding=Consolidation": 4_667,
-    "finding=Edema": 2_303,
-    "finding=Effusion": 13_317,
-    "finding=Emphysema": 2_516,
-    "finding=Fibrosis": 1_686,
-    "finding=Hernia": 227,
-    "finding=Infiltration": 19_894,
-    "finding=Mass": 5_782,
-    "finding=Nodule": 6_331,
-    "finding=Pleural_Thickening": 3_385,
-    "finding=Pneumonia": 1_431,
-    "finding=Pneumothorax": 5_302,
-    "boxes=Atelectasis": 180,
-    "boxes=Cardiomegaly": 146,
-    "boxes=Effusion": 153,
-    "boxes=Infiltration": 123,
-    "boxes=Mass": 85,
-    "boxes=Nodule": 79,
-    "boxes=Pneumonia": 120,
-    "boxes=Pneumothorax": 98,
-}
-_RARE_FIRST = sorted(FINDINGS, key=lambda name: _COUNTS[f"finding={name}"])
+_RARE_FIRST = sorted(FINDINGS, key=lambda name: _PUBLISHED[name][0])
 
 
 class Builder(release.ReleaseBuilder):
@@ -100,22 +69,17 @@ class Builder(release.ReleaseBuilder):
         "test_list.txt",
         "????????_???.*",
     )
-    EXPECTED: ClassVar[Mapping[str, int]] = {
+    EXPECTED: ClassVar = {
         "images": 112_120,
         "patients": 30_805,
-        **_COUNTS,
+        **{f"finding={name}": images for name, (images, _) in _PUBLISHED.items()},
+        **{f"boxes={name}": _PUBLISHED[name][1] for name in BOXED},
     }
     HAS_OFFICIAL_SPLIT = True
     DEFAULT_MANIFEST = "official"
-
-    def layout(self) -> xray_features.Layout:
-        """Fourteen findings, boxes of eight of them."""
-        return xray_features.Layout(
-            label_names={"finding": FINDINGS},
-            object_names=BOXED,
-            bit_depth=self.builder_config.bit_depth,
-            about=("view", "age", "sex"),
-        )
+    LABELS: ClassVar = {"finding": FINDINGS}
+    OBJECTS = BOXED
+    ABOUT = ("view", "age", "sex")
 
     def items(self) -> Sequence[release.Item]:
         """See base class; stored splits are the two lists of the release."""

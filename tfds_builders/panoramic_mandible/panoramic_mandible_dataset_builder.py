@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
 import cv2
@@ -61,19 +61,14 @@ class Builder(release.ReleaseBuilder):
     DentalPanoramicXrays.zip, which it contains, so that there is a folder with Images,
     Segmentation1 and Segmentation2.
     """
-    MARKERS: ClassVar[tuple[str, ...]] = ("images", "segmentation1|segmentation2")
-    OWN: ClassVar[tuple[str, ...]] = ("images", "segmentation1", "segmentation2")
-    EXPECTED: ClassVar[Mapping[str, int]] = {
+    MARKERS = ("images", "segmentation1|segmentation2")
+    OWN = ("images", "segmentation1", "segmentation2")
+    EXPECTED: ClassVar = {
         "images": 116,
         "masks": 116,
         "patients": 116,
     }
-
-    def layout(self) -> xray_features.Layout:
-        """See base class."""
-        return xray_features.Layout(
-            mask_names=("mandible",), bit_depth=self.builder_config.bit_depth
-        )
+    MASKS = ("mandible",)
 
     def items(self) -> Sequence[release.Item]:
         """See base class."""

@@ -63,8 +63,14 @@ class ReleaseBuilder(download.DownloadBuilder, skip_registration=True):
     """Prepares a released set.
 
     A subclass sets MANUAL_DOWNLOAD_INSTRUCTIONS and the attributes below, and gives
-    `layout` and `items`.
+    `items`.
     """
+
+    # What an example holds; see `xray_features.Layout`.
+    LABELS: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    MASKS: ClassVar[tuple[str, ...]] = ()
+    OBJECTS: ClassVar[tuple[str, ...]] = ()
+    ABOUT: ClassVar[tuple[str, ...]] = ()
 
     # Published counts; "images" must be there. Doctor compares `tally` with them.
     EXPECTED: ClassVar[Mapping[str, int]]
@@ -85,6 +91,16 @@ class ReleaseBuilder(download.DownloadBuilder, skip_registration=True):
           FileNotFoundError: If a table or a whole folder is missing.
           ValueError: If a table does not hold what it should.
         """
+
+    def layout(self) -> xray_features.Layout:
+        """See base class."""
+        return xray_features.Layout(
+            label_names=self.LABELS,
+            mask_names=self.MASKS,
+            object_names=self.OBJECTS,
+            bit_depth=self.builder_config.bit_depth,
+            about=self.ABOUT,
+        )
 
     def read_mask(self, item: Item, height: int, width: int) -> np.ndarray:
         """The mask of an item with `masks`, uint8 [height, width] of class indices."""

@@ -51,17 +51,12 @@ class Builder(release.ReleaseBuilder):
     one folder; the validation set holds two more zips. Or get rsna-bone-age.zip from
     https://www.kaggle.com/datasets/kmader/rsna-bone-age (no validation set).
     """
-    MARKERS: ClassVar[tuple[str, ...]] = (
+    MARKERS = (
         "boneage-training-dataset|boneage-training-dataset.csv|bone?age?training?set",
     )
-    EXPECTED: ClassVar[Mapping[str, int]] = {"images": 14_236}
-    HAS_OFFICIAL_SPLIT: ClassVar[bool] = True
-
-    def layout(self) -> xray_features.Layout:
-        """See base class."""
-        return xray_features.Layout(
-            bit_depth=self.builder_config.bit_depth, about=("age", "sex")
-        )
+    EXPECTED: ClassVar = {"images": 14_236}
+    HAS_OFFICIAL_SPLIT = True
+    ABOUT = ("age", "sex")
 
     def items(self) -> Sequence[release.Item]:
         """See base class."""

@@ -8,14 +8,11 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
-import numpy as np
 from etils import epath
 
-from tfds_builders import xray_features
-from tfds_builders.releases import release, tuberculosis
+from tfds_builders.releases import tuberculosis
 from tfds_builders.sources import files, folders
 
-_LUNG = "lung"
 _MASK_SUFFIX = "_mask"
 _MASK = re.compile(r"CHNCXR_\d{4}_[01]_mask\.png", re.IGNORECASE)
 _DEPTH = 3  # levels below the folder at which masks may lie
@@ -35,7 +32,7 @@ class Builder(tuberculosis.TuberculosisBuilder):
     """
     # With images of Montgomery among them it is the set chest_xray_masks.
     MARKERS = ("cxr_png/chncxr_*|shenzhen_metadata.csv", "!cxr_png/mcucxr_*")
-    EXPECTED: ClassVar[Mapping[str, int]] = {
+    EXPECTED: ClassVar = {
         "images": 662,
         "patients": 662,
         "label=normal": 326,
@@ -43,18 +40,9 @@ class Builder(tuberculosis.TuberculosisBuilder):
         "masks": 566,
     }
     OPTIONAL = ("masks",)
-    PREFIX = "CHNCXR"
-    NAMESPACE = "shenzhen"
+    PREFIXES = ("CHNCXR",)
     TABLE = "shenzhen_metadata.csv"
-
-    def layout(self) -> xray_features.Layout:
-        """Two classes; a mask of both lungs where it was fetched."""
-        return xray_features.Layout(
-            label_names={"label": tuberculosis.LABELS},
-            mask_names=(_LUNG,),
-            bit_depth=self.builder_config.bit_depth,
-            about=("age", "sex"),
-        )
+    MASKS = (tuberculosis.LUNG,)
 
     @functools.cached_property
     def release(self) -> files.Listing:
@@ -103,13 +91,10 @@ class Builder(tuberculosis.TuberculosisBuilder):
         held = files.by_name(self.release, (".png",), holders=("mask", "masks"))
         named = files.by_name(self.release, (".png",))
         found = {
-            **{k: path for k, path in held.items() if k.startswith(self.PREFIX)},
+            **{k: path for k, path in held.items() if k.startswith(self.PREFIXES)},
             **{k: path for k, path in named.items() if _MASK.fullmatch(f"{k}.png")},
         }
         return {
-            key.removesuffix(_MASK_SUFFIX): {_LUNG: path} for key, path in found.items()
+            key.removesuffix(_MASK_SUFFIX): {tuberculosis.LUNG: path}
+            for key, path in found.items()
         }
-
-    def read_mask(self, item: release.Item, height: int, width: int) -> np.ndarray:
-        """See base class."""
-        return self.read_region(item.masks[_LUNG], height, width).astype(np.uint8)

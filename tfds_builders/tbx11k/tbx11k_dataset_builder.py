@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from tfds_builders import xray_features
-from tfds_builders.releases import release
+from tfds_builders.releases import release, tuberculosis
 from tfds_builders.sources import box_formats, coco, tables
 
 LABELS = ("health", "sick", "tb")
@@ -42,7 +42,6 @@ _WITH_BOXES = (
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 # Montgomery and Shenzhen, as their makers name them; 1 is tuberculosis.
 _NLM = re.compile(r"(MCUCXR|CHNCXR)_(\d+)_([01])$", re.IGNORECASE)
-_NAMESPACES = {"MCUCXR": "montgomery", "CHNCXR": "shenzhen"}
 # Sets DA and DB: p1.jpg has tuberculosis, n1.jpg has not.
 _DADB = re.compile(r"([np])\D*\d+$", re.IGNORECASE)
 
@@ -79,7 +78,7 @@ class Builder(release.ReleaseBuilder):
     )
     OWN = ("imgs", "annotations", "lists")
     # 8,976 + 3,302 images are in all_trainval and all_test.
-    EXPECTED: ClassVar[Mapping[str, int]] = {
+    EXPECTED: ClassVar = {
         "images": 12_278,
         "label=health": 3_800,
         "label=sick": 3_800,
@@ -87,14 +86,8 @@ class Builder(release.ReleaseBuilder):
     }
 
     builder_config: Tbx11kConfig
-
-    def layout(self) -> xray_features.Layout:
-        """Class of the image, whether it is TB, and boxes of two kinds of TB."""
-        return xray_features.Layout(
-            label_names={"label": LABELS, "tuberculosis": TUBERCULOSIS},
-            object_names=OBJECTS,
-            bit_depth=self.builder_config.bit_depth,
-        )
+    LABELS: ClassVar = {"label": LABELS, "tuberculosis": TUBERCULOSIS}
+    OBJECTS = OBJECTS
 
     def items(self) -> Sequence[release.Item]:
         """See base class."""
@@ -137,14 +130,14 @@ class Builder(release.ReleaseBuilder):
         label = np.full(len(LABELS), xray_features.UNKNOWN_LABEL, np.int8)
         if kind in LABELS:
             label = (np.asarray(LABELS) == kind).astype(np.int8)
-        tuberculosis, patient = _of_name(name)
+        disease, patient = _of_name(name)
         corners, classes, frame = self._objects(name, split, found)
         return release.Item(
             image_id=name,
             image=image,
             split=split,
             patient=patient,
-            labels={"label": label, "tuberculosis": tuberculosis},
+            labels={"label": label, "tuberculosis": disease},
             boxes=corners,
             box_labels=classes,
             box_frame=frame,
@@ -271,7 +264,7 @@ def _of_name(name: str) -> tuple[np.ndarray, str]:
         present = kind == "tb"
     elif kind == "extra" and (nlm := _NLM.match(stem)):
         present = nlm[3] == "1"
-        patient = f"{_NAMESPACES[nlm[1].upper()]}:{int(nlm[2])}"
+        patient = f"{tuberculosis.NAMESPACES[nlm[1].upper()]}:{int(nlm[2])}"
     elif kind == "extra" and "/da+db/" in name and (dadb := _DADB.match(stem)):
         present = dadb[1].lower() == "p"
     if present is None:

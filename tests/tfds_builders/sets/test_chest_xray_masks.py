@@ -196,7 +196,7 @@ def test_missing_folders_are_named(tmp_path) -> None:
 
     dummy_data.write(epath.Path(tmp_path), images=24)
     (tmp_path / ROOT / "ClinicalReadings").rename(tmp_path / "away")
-    with pytest.raises(FileNotFoundError, match="the folder ClinicalReadings"):
+    with pytest.raises(FileNotFoundError, match="no file ClinicalReadings"):
         _builder(tmp_path, tmp_path / "data").download_and_prepare()
 
 
