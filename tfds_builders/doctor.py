@@ -9,18 +9,17 @@ Exit code: 0 if every named set, or every set whose folder is there, would be pr
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import json
 import logging
 import sys
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from etils import epath
 
-from tfds_builders.releases import catalogue, diagnosis, search
-from tfds_builders.sources import files
+from tfds_builders.releases import catalogue, diagnosis
+from tfds_builders.sources import files, folders
 
 _IMAGES = {"all": None, "some": diagnosis.SAMPLE, "none": 0}
 _MOST_LINES = 10  # of unreadable files, say; JSON has them all
@@ -39,23 +38,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not folder.is_dir():
         parser.error(f"There is no folder {str(folder)!r}.")
     try:
-        archives = search.packed(folder)
-        taken = search.roots(known.values(), folder)
+        archives = folders.packed(folder)
+        taken = diagnosis.roots(known.values(), folder)
     except (ValueError, OSError) as error:
         sys.stderr.write(f"{parser.prog}: {error}\n")
         return 1
-    with _quiet("absl", "tfds_builders"):
-        found = [
-            diagnosis.examine(
-                builder_class,
-                folder,
-                images=_IMAGES[flags.images],
-                seed=flags.seed,
-                archives=archives,
-                taken=taken,
-            )
-            for builder_class in chosen.values()
-        ]
+    options = {"images": _IMAGES[flags.images], "seed": flags.seed}
+    found = [
+        diagnosis.examine(one, folder, archives=archives, taken=taken, **options)
+        for one in chosen.values()
+    ]
     # A part that nobody asked for may as well belong to something else.
     asked = [d for d in found if d.root or flags.sets]
     would_prepare = bool(asked) and all(d.would_prepare for d in asked)
@@ -70,20 +62,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         sys.stdout.write(_text(folder, found, archives, would_prepare))
     return 0 if would_prepare else 1
-
-
-@contextlib.contextmanager
-def _quiet(*names: str) -> Iterator[None]:
-    """Silences warnings of loggers, since the report says the same, and more."""
-    loggers = [logging.getLogger(name) for name in names]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -131,40 +109,37 @@ def _text(
 
 
 def _lines(entry: diagnosis.Diagnosis) -> list[str]:
-    lines = [f"{entry.name}: {entry.status}" + (f" in {entry.root}" * bool(entry.root))]
-    if entry.problem:
-        lines += _wrapped(f"problem: {entry.problem}")
+    """What is known about one set, a fact a line, long ones wrapped."""
+    facts = [f"problem: {entry.problem}"] if entry.problem else []
     for key, count in entry.counts.items():
         of = "" if count.expected is None else f" of {count.expected:,} published"
-        lines.append(f"  {key}: {count.found:,}{of}")
+        facts.append(f"{key}: {count.found:,}{of}")
     for group in entry.left_out:
         names = files.brief(group.examples, 3)
-        lines += _wrapped(f"left out: {group.count:,} ({names}): {group.reason}")
+        facts.append(f"left out: {group.count:,} ({names}): {group.reason}")
+    unreadable = [f"unreadable: {one.file}: {one.reason}" for one in entry.unreadable]
     if entry.read:
-        lines.append(
-            f"  tried to read: {entry.read:,}, {len(entry.unreadable):,} unreadable"
-        )
+        facts.append(f"tried to read: {entry.read:,}, {len(unreadable):,} unreadable")
     if entry.blank:
         names = files.brief(entry.blank, 3)
-        told = f"no content, one grey level or almost: {len(entry.blank):,} ({names})"
-        lines += _wrapped(told)
-    for file in entry.unreadable[:_MOST_LINES]:
-        lines += _wrapped(f"unreadable: {file.file}: {file.reason}")
-    if len(entry.unreadable) > _MOST_LINES:
-        lines.append(f"  and {len(entry.unreadable) - _MOST_LINES} more, see --json")
-    return [*lines, *_wrapped(f"next: {entry.next_step}")]
-
-
-def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(
-        text,
-        88,
-        initial_indent="  ",
-        subsequent_indent="    ",
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+        told = "no content, one grey level or almost"
+        facts.append(f"{told}: {len(entry.blank):,} ({names})")
+    facts += unreadable[:_MOST_LINES]
+    if more := unreadable[_MOST_LINES:]:
+        facts.append(f"and {len(more)} more, see --json")
+    lines = [f"{entry.name}: {entry.status}" + (f" in {entry.root}" * bool(entry.root))]
+    for fact in [*facts, f"next: {entry.next_step}"]:
+        lines += textwrap.wrap(
+            fact,
+            88,
+            initial_indent="  ",
+            subsequent_indent="    ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    return lines
 
 
 if __name__ == "__main__":
+    logging.disable(logging.WARNING)  # the report says the same, and more
     sys.exit(main())

@@ -12,7 +12,7 @@ import functools
 import os
 import random
 import tempfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 import tqdm
@@ -21,15 +21,15 @@ from etils import epath
 from tfds_builders import xray_features
 from tfds_builders.images import content, reader
 from tfds_builders.prepare import examples, xray_builder
-from tfds_builders.releases import release, search
+from tfds_builders.releases import release
 from tfds_builders.sources import files, folders
 
 FOUND, PARTLY, MISSING = "found", "partly there", "missing"
 SAMPLE = 200  # images that are read unless all are asked for
-_EXAMPLES = 5
 # Start of the reason of files that are there, and counted where the set was published,
 # but about which the makers had not decided.
 UNDECIDED = "undecided: "
+_EXAMPLES = 5
 _THREADS = min(8, os.cpu_count() or 1)
 
 
@@ -43,13 +43,7 @@ class Count:
 
 @dataclasses.dataclass(frozen=True)
 class LeftOut:
-    """Files that are left out for one reason.
-
-    Attributes:
-      reason: Why.
-      count: How many.
-      examples: The first of them.
-    """
+    """Files that are left out for one reason: how many, and the first of them."""
 
     reason: str
     count: int
@@ -78,7 +72,7 @@ class Diagnosis:
 
     name: str
     status: str
-    would_prepare: bool
+    would_prepare: bool = False
     root: str = ""
     problem: str = ""
     counts: Mapping[str, Count] = dataclasses.field(default_factory=dict)
@@ -88,6 +82,21 @@ class Diagnosis:
     blank: Sequence[str] = ()
     archives: Sequence[str] = ()
     next_step: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Tried:
+    """An image of a split that was read: why it can't be, "" if it can."""
+
+    split: str
+    image_id: str
+    reason: str = ""
+    is_blank: bool = False
+
+    @property
+    def quarantined(self) -> xray_builder.Quarantined:
+        """What preparation would make of it, with a reason."""
+        return xray_builder.Quarantined(self.image_id, self.reason)
 
 
 def examine(
@@ -107,23 +116,18 @@ def examine(
       images: How many images are read, drawn with `seed`; None for all. Of a split
         of which none of these can be read, more are tried until one can.
       seed: Another seed draws others.
-      archives: Packed files in the folder, as `search.packed` returns them.
-      taken: Folders that belong to other sets, as `search.roots` returns them.
+      archives: Packed files in the folder, as `folders.packed` returns them.
+      taken: Folders that belong to other sets, as `roots` returns them.
     """
     builder = _builder(builder_class, folder)
-    name, instructions = builder.name, builder.how_to_get
-    mine = [one for one in archives if search.belongs(one, name, instructions)]
+    mine = [one for one in archives if _belongs(one, builder)]
     unpack = f"Unpack {files.brief(mine, 5)}. " if mine else ""
-    diagnosis = functools.partial(Diagnosis, name=name, archives=mine)
-    root = folders.find_root(folder, builder.MARKERS, depth=search.DEPTH)
+    diagnosis = functools.partial(Diagnosis, name=builder.name, archives=mine)
+    root = folders.find_root(folder, builder.MARKERS)
     if root is None:
-        partial = search.partial(folder, builder.MARKERS, taken)
-        return diagnosis(
-            status=PARTLY if partial else MISSING,
-            would_prepare=False,
-            problem=partial,
-            next_step=unpack + instructions,
-        )
+        problem = folders.partial(folder, builder.MARKERS, taken)
+        status, next_step = PARTLY if problem else MISSING, unpack + builder.how_to_get
+        return diagnosis(status=status, problem=problem, next_step=next_step)
     try:
         found, left_out = builder.found, builder.left_out()
         tried = _try_to_read(builder, images, seed)
@@ -131,12 +135,11 @@ def examine(
     except (OSError, ValueError, ImportError) as error:
         return diagnosis(
             status=PARTLY if isinstance(error, OSError) else FOUND,
-            would_prepare=False,
             root=str(root),
             problem=str(error),
-            next_step=unpack + (str(error) if not mine else instructions),
+            next_step=unpack + (builder.how_to_get if mine else str(error)),
         )
-    problem, counts = _problem(tried), _counts(builder, found)
+    counts, problem = _counts(builder, found), _problem(tried)
     lacking = _lacking(builder, counts, left_out)
     return diagnosis(
         status=PARTLY if lacking else FOUND,
@@ -146,10 +149,46 @@ def examine(
         counts=counts,
         left_out=_by_reason(left_out),
         read=len(tried),
-        unreadable=_unreadable(tried),
-        blank=[record.image_id for _, record, _, is_blank in tried if is_blank],
-        next_step=_next_step(name, folder, lacking, problem, unpack, instructions),
+        unreadable=[one.quarantined for one in tried if one.reason],
+        blank=[one.image_id for one in tried if one.is_blank],
+        next_step=_next_step(builder, folder, lacking, problem, unpack),
     )
+
+
+def _next_step(
+    builder: release.ReleaseBuilder,
+    folder: epath.Path,
+    lacking: Sequence[str],
+    problem: str,
+    unpack: str,
+) -> str:
+    name, how_to_get = builder.name, builder.how_to_get
+    if problem:
+        return f"{unpack}Get the files again. {how_to_get}"
+    prepare = (
+        f"Prepare it: from tfds_builders import {name}; {name}.Builder(config="
+        f'{name}.Config(name="here", folder={str(folder)!r})).download_and_prepare()'
+    )
+    if not lacking:
+        return prepare
+    return (
+        f"Fewer than were published: {files.brief(lacking, 5)}. {unpack}To get the "
+        f"rest: {how_to_get} Or go on with what is there. {prepare}"
+    )
+
+
+def roots(
+    builders: Iterable[type[release.ReleaseBuilder]], folder: epath.Path
+) -> set[epath.Path]:
+    """Folders of the sets that lie in a folder with all that marks them."""
+    found = (folders.find_root(folder, b.MARKERS) for b in builders)
+    return {root for root in found if root is not None}
+
+
+def _belongs(archive: str, builder: release.ReleaseBuilder) -> bool:
+    """Whether an archive has the name of a set, or its instructions speak of it."""
+    stem = folders.stem(archive)
+    return stem == builder.name or f"{stem}." in builder.how_to_get.lower()
 
 
 def _builder(
@@ -163,40 +202,34 @@ def _builder(
         return builder_class(data_dir=nowhere, config=config)
 
 
-def tally(
-    layout: xray_features.Layout, found: Sequence[release.Item]
-) -> dict[str, int]:
+def _counts(
+    builder: release.ReleaseBuilder, found: Sequence[release.Item]
+) -> dict[str, Count]:
     """Counts what the tables of a release tell, with the keys of EXPECTED."""
     counts = {
         "images": len(found),
         "patients": len({item.patient for item in found if item.patient}),
         "masks": sum(bool(item.masks) for item in found),
     }
-    for column, names in layout.label_names.items():
+    for column, names in builder.LABELS.items():
         known = [item.labels[column] for item in found if column in item.labels]
-        total = (np.asarray(known).reshape(-1, len(names)) == 1).sum(axis=0)
+        labels = np.asarray(known).reshape(-1, len(names))
+        total = (labels == 1).sum(axis=0)
         counts |= {f"{column}={n}": int(c) for n, c in zip(names, total, strict=True)}
-    for index, name in enumerate(layout.object_names):
+        unknown = (labels == xray_features.UNKNOWN_LABEL).all(axis=1)
+        counts[f"{column}=(unknown)"] = int(unknown.sum())
+    for index, name in enumerate(builder.layout().object_names):
         counts[f"boxes={name}"] = sum(
             int((np.asarray(item.box_labels) == index).sum())
             for item in found
             if item.boxes is not None and item.box_labels is not None
         )
-    return counts
-
-
-def _counts(
-    builder: release.ReleaseBuilder, found: Sequence[release.Item]
-) -> dict[str, Count]:
-    there = tally(builder.layout(), found)
-    for column in builder.layout().label_names:
-        there[f"{column}=(unknown)"] = sum(
-            bool((item.labels[column] == xray_features.UNKNOWN_LABEL).all())
-            for item in found
-        )
-    keys = [*there, *(key for key in builder.EXPECTED if key not in there)]
-    counts = {k: Count(there.get(k, 0), builder.EXPECTED.get(k)) for k in keys}
-    return {k: c for k, c in counts.items() if c.found or c.expected is not None}
+    expected = builder.EXPECTED
+    return {
+        key: Count(counts.get(key, 0), expected.get(key))
+        for key in [*counts, *(key for key in expected if key not in counts)]
+        if counts.get(key) or key in expected
+    }
 
 
 def _lacking(
@@ -209,8 +242,7 @@ def _lacking(
     return [
         key
         for key, count in counts.items()
-        if count.expected
-        and count.found + undecided * (key == "images") < count.expected
+        if count.found + undecided * (key == "images") < (count.expected or 0)
         and (count.found or key not in builder.OPTIONAL)
     ]
 
@@ -225,18 +257,10 @@ def _by_reason(left_out: Sequence[xray_builder.Quarantined]) -> list[LeftOut]:
     ]
 
 
-Tried = tuple[str, xray_builder.Record, str, bool]
-
-
 def _try_to_read(
     builder: release.ReleaseBuilder, images: int | None, seed: int
-) -> list[Tried]:
-    """Does what preparation does, and reads images.
-
-    Returns:
-      Split and record of each image that was tried; why it can't be read, "" if it can;
-      and whether it has no content.
-    """
+) -> list[_Tried]:
+    """Does what preparation does, and reads images."""
     builder.fingerprint()
     builder.manifests()
     by_split = builder.records()
@@ -244,13 +268,15 @@ def _try_to_read(
     if images is not None and images < len(chosen):
         chosen = random.Random(seed).sample(chosen, images)
 
-    def attempt(entry: tuple[str, xray_builder.Record]) -> Tried:
+    def attempt(entry: tuple[str, xray_builder.Record]) -> _Tried:
+        split, record = entry
         try:
-            xray = builder.load(entry[1])
+            xray = builder.load(record)
         except reader.UnreadableImage as error:
-            return (*entry, str(error), False)
+            return _Tried(split, record.image_id, str(error))
         xray = examples.shrink(xray, builder.builder_config.image_size)
-        return (*entry, "", content.is_blank(xray.image))
+        blank = content.is_blank(xray.image)
+        return _Tried(split, record.image_id, is_blank=blank)
 
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
         progress = tqdm.tqdm(
@@ -263,61 +289,30 @@ def _try_to_read(
         )
         tried = list(progress)
     # One good image saves a split, and the sample may have missed it.
+    looked = {one.image_id for one in tried}
     for split in _hopeless(tried):
-        looked = {record.image_id for _, record, *_ in tried}
         for record in by_split[split]:
             if record.image_id not in looked:
                 tried.append(attempt((split, record)))
-                if not tried[-1][2]:
+                if not tried[-1].reason:
                     break
     return tried
 
 
-def _unreadable(tried: Sequence[Tried]) -> list[xray_builder.Quarantined]:
-    return [
-        xray_builder.Quarantined(record.image_id, reason)
-        for _, record, reason, _ in tried
-        if reason
-    ]
-
-
-def _hopeless(tried: Sequence[Tried]) -> list[str]:
+def _hopeless(tried: Sequence[_Tried]) -> list[str]:
     """Splits of which no image that was tried can be read."""
-    good = {split for split, _, reason, _ in tried if not reason}
-    return sorted({split for split, *_ in tried} - good)
+    good = {one.split for one in tried if not one.reason}
+    return sorted({one.split for one in tried} - good)
 
 
-def _problem(tried: Sequence[Tried]) -> str:
+def _problem(tried: Sequence[_Tried]) -> str:
     """Why preparation would fail with these images; "" where it would not."""
-    if hopeless := _hopeless(tried):
-        part = [entry for entry in tried if entry[0] == hopeless[0]]
-        _, record, reason, _ = part[-1]
+    for split in _hopeless(tried):
+        part = [one for one in tried if one.split == split]
         return (
-            f"None of the {len(part)} images of split {hopeless[0]!r} can be read; the "
-            f"last one: {record.image_id}: {reason}."
+            f"None of the {len(part)} images of split {split!r} can be read; the "
+            f"last one: {part[-1].image_id}: {part[-1].reason}."
         )
-    readable = sum(not reason for _, _, reason, _ in tried)
-    blank = ["", *(r.image_id for _, r, _, is_blank in tried if is_blank)]
+    blank = ["", *(one.image_id for one in tried if one.is_blank)]
+    readable = sum(not one.reason for one in tried)
     return content.problem(len(blank) - 1, readable, blank[-1])
-
-
-def _next_step(
-    name: str,
-    folder: epath.Path,
-    lacking: Sequence[str],
-    problem: str,
-    unpack: str,
-    instructions: str,
-) -> str:
-    if problem:
-        return f"{unpack}Get the files again. {instructions}"
-    prepare = (
-        f"Prepare it: from tfds_builders import {name}; {name}.Builder(config="
-        f'{name}.Config(name="here", folder={str(folder)!r})).download_and_prepare()'
-    )
-    if lacking:
-        return (
-            f"Fewer than were published: {files.brief(lacking, 5)}. {unpack}To get the "
-            f"rest: {instructions} Or go on with what is there. {prepare}"
-        )
-    return prepare

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
-from collections.abc import Iterable, Iterator, Sequence
+import pathlib
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from etils import epath
 
+DEPTH = 3  # levels below a folder at which a release, or its archive, may lie
 _MANY = 1000  # folders in one that holds patients or studies, not releases
 _PICTURES = (".png", ".jpg", ".jpeg", ".dcm", ".tif", ".tiff", ".bmp")
+_ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".gz", ".7z", ".rar")
+_COMMON = ("images", "masks", "annotations", "train", "test")  # mark nobody's folder
 _JUNK = ("__MACOSX", "Thumbs.db", "desktop.ini")
 
 
 def find_root(
-    folder: epath.Path, markers: Sequence[str], *, depth: int = 3
+    folder: epath.Path, markers: Sequence[str], *, depth: int = DEPTH
 ) -> epath.Path | None:
     """The folder, at most `depth` levels down, in which every marker lies.
 
@@ -74,6 +78,53 @@ def told(markers: Iterable[str]) -> str:
     return ", ".join(
         f"no {marker[1:]}" if marker.startswith("!") else marker for marker in markers
     )
+
+
+def packed(folder: epath.Path, depth: int = DEPTH) -> list[str]:
+    """Archives in a folder and at most `depth` levels below, as paths below it.
+
+    Those beside a folder of the same name are taken to be unpacked.
+    """
+    found = []
+    for place in walk(folder, depth):
+        there = {path.name.lower(): path for path in entries(place)}
+        found += [
+            path.relative_to(folder).as_posix()
+            for name, path in there.items()
+            if name.endswith(_ARCHIVES) and stem(name) not in there
+        ]
+    return sorted(found)
+
+
+def stem(archive: str) -> str:
+    """The name of an archive in lower case without folders and suffixes."""
+    name = pathlib.PurePosixPath(archive).name.lower()
+    suffixes = [suffix for suffix in _ARCHIVES if name.endswith(suffix)]
+    return name.removesuffix(max(suffixes, key=len))
+
+
+def partial(
+    folder: epath.Path, markers: Sequence[str], taken: Collection[epath.Path]
+) -> str:
+    """Where most of several markers lie, and which lack; "" where few do."""
+    forbidden = [marker for marker in markers if marker.startswith("!")]
+    markers = [marker for marker in markers if marker not in forbidden]
+    telling = [
+        "|".join(other for other in marker.split("|") if other not in _COMMON)
+        for marker in markers
+    ]
+    telling = [marker for marker in telling if marker]
+    least, found = list(markers), ""
+    for place in walk(folder, DEPTH):
+        is_taken = any(root == place or root in place.parents for root in taken)
+        if is_taken or lacking(place, forbidden):
+            continue
+        absent = lacking(place, markers)
+        if len(absent) < len(least) and lacking(place, telling) != telling:
+            least, found = absent, str(place)
+    if 2 * len(least) > len(markers) or len(least) == len(markers):
+        return ""
+    return f"{found!r} lacks {', '.join(least)}."
 
 
 def entries(folder: epath.Path) -> list[epath.Path]:
