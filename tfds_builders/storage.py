@@ -136,9 +136,8 @@ def _check_classes(path: epath.Path, content: bytes) -> None:
         return
     names: list[str] = []
 
-    def look(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    def look(pairs: list[tuple[str, Any]]) -> None:
         names.extend(str(value) for key, value in pairs if key in _CLASS)
-        return dict(pairs)
 
     try:
         json.loads(content, object_pairs_hook=look)

@@ -25,7 +25,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -125,9 +125,17 @@ class Xray:
     dropped_boxes: int = 0
 
 
+class ClassNames(TypedDict):
+    """What `metadata.json` holds: names of classes, the masks' background included."""
+
+    label_names: dict[str, list[str]]
+    mask_names: list[str]
+    object_names: list[str]
+
+
 def features(layout: Layout) -> tfds.features.FeaturesDict:
     """Returns the TFDS features of a set with this layout."""
-    found: dict[str, Any] = {
+    found: dict[str, tfds.features.FeatureConnector | Mapping | type] = {
         # Bare pixels: training reads an image many times, and decoding it would cost
         # more than all that is done to it then.
         "image": tfds.features.Tensor(
@@ -158,8 +166,8 @@ def features(layout: Layout) -> tfds.features.FeaturesDict:
     return tfds.features.FeaturesDict(found)
 
 
-def metadata(layout: Layout) -> dict[str, Any]:
-    """Returns the class names that go into `metadata.json`, background included."""
+def metadata(layout: Layout) -> ClassNames:
+    """The names of the classes of a layout."""
     masks = [BACKGROUND, *layout.mask_names] if layout.mask_names else []
     return {
         "label_names": {name: list(v) for name, v in layout.label_names.items()},

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Mapping
 from typing import IO, Any
 
 import numpy as np
@@ -38,6 +39,7 @@ DECODERS = {
     "1.2.840.10008.1.2.5": PYDICOM,  # run lengths
 }
 _NEEDS = {OPENJPEG: "pylibjpeg-openjpeg", GDCM: "python-gdcm"}
+Header = Mapping[str, str | int]
 _EXTENDED = "1.2.840.10008.1.2.4.51"
 _LONGEST = 120.0  # seconds for one image
 # What a decoder reads of a header.
@@ -97,7 +99,7 @@ class _Process:
     def __init__(self) -> None:
         self._child: subprocess.Popen[bytes] | None = None
 
-    def decode(self, syntax: str, header: dict[str, Any], pixels: bytes) -> np.ndarray:
+    def decode(self, syntax: str, header: Header, pixels: bytes) -> np.ndarray:
         """As the module's."""
         if self._child is None:
             path = os.pathsep.join(filter(None, sys.path))
@@ -169,7 +171,7 @@ def _exactly(stream: IO[bytes], count: int) -> bytes:
     return content
 
 
-def _answer(syntax: str, header: dict[str, Any], pixels: bytes) -> np.ndarray:
+def _answer(syntax: str, header: Header, pixels: bytes) -> np.ndarray:
     """Decodes in this process."""
     from pydicom import dataset, uid
 

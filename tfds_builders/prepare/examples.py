@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -94,7 +95,7 @@ def index_row(
     return row
 
 
-def _objects(xray: xray_features.Xray) -> list[dict[str, Any]]:
+def _objects(xray: xray_features.Xray) -> list[Mapping[str, tfds.features.BBox | int]]:
     """The boxes as TFDS stores them."""
     if xray.boxes is None or xray.box_labels is None:
         return []

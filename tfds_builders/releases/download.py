@@ -10,6 +10,7 @@ from typing import Any, ClassVar, TypeVar
 import tensorflow_datasets as tfds
 from etils import epath
 
+from tfds_builders import prepared_types
 from tfds_builders.prepare import digests, xray_builder
 from tfds_builders.sources import files, folders
 
@@ -166,7 +167,7 @@ class DownloadBuilder(xray_builder.XrayBuilder, skip_registration=True):
     def _fingerprint(self) -> str:
         return digests.of_files(self.release, is_whole=_is_whole)
 
-    def options(self) -> dict[str, Any]:
+    def options(self) -> dict[str, prepared_types.Json]:
         """The configuration's own fields but for the folder, which may be moved."""
         return {k: v for k, v in super().options().items() if k != "folder"}
 

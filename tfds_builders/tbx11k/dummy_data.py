@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import numpy as np
 from etils import epath
@@ -98,9 +97,8 @@ def _write_json(root: epath.Path, found: Mapping[str, Mapping[str, Boxes]]) -> N
         else:
             lists[f"TBX11K_{split}_only_tb"] = [n for n in own if n.startswith("tb/")]
         for stem, listed in lists.items():
-            data = _coco({name: every[name] for name in listed}, split != "test")
-            path = root / "annotations" / "json" / f"{stem}.json"
-            _write_text(path, json.dumps(data))
+            text = _coco({name: every[name] for name in listed}, split != "test")
+            _write_text(root / "annotations" / "json" / f"{stem}.json", text)
 
 
 def _with_trainval(found: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
@@ -108,25 +106,24 @@ def _with_trainval(found: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
     return {"trainval": lists["train"] + lists["val"], **lists}
 
 
-def _coco(found: Mapping[str, Boxes], with_boxes: bool) -> dict[str, Any]:
+def _coco(found: Mapping[str, Boxes], with_boxes: bool) -> str:
     """COCO's JSON; the ids of its images start anew in each file."""
-    data: dict[str, Any] = {"categories": _CATEGORIES, "images": []}
-    if with_boxes:
-        data["annotations"] = []
+    images, boxes = [], []
     for number, (name, spots) in enumerate(found.items(), start=1):
         size = {"width": SIDE, "height": SIDE}
-        data["images"].append({"id": number, "file_name": name, **size})
+        images.append({"id": number, "file_name": name, **size})
         for (x0, y0, x1, y1), category in spots if with_boxes else []:
-            data["annotations"].append(
+            boxes.append(
                 {
-                    "id": len(data["annotations"]) + 1,
+                    "id": len(boxes) + 1,
                     "image_id": number,
                     "category_id": category,
                     "iscrowd": 0,
                     "bbox": [float(x0), float(y0), float(x1 - x0), float(y1 - y0)],
                 }
             )
-    return data
+    data = {"categories": _CATEGORIES, "images": images}
+    return json.dumps(data | ({"annotations": boxes} if with_boxes else {}))
 
 
 def _xml(spots: Boxes) -> str:
