@@ -21,7 +21,7 @@ import jax
 from benchmarks import harness
 from mtpret_jax import config as schema
 from mtpret_jax import types
-from mtpret_jax.cli import train
+from mtpret_jax.cli import command, train
 from mtpret_jax.experiment import preparation
 from mtpret_jax.training import loop
 
@@ -197,7 +197,7 @@ def _watch_command() -> None:
     watch = _Watch(float(began), int(steps))
     preparation.prepare, loop.fit = watch.prepare, watch.fit
     try:
-        train.run("", sys.argv[1:])
+        command.run(train, "train", sys.argv[1:])
     except _Enough:
         pathlib.Path(result).write_text(json.dumps(_facts(watch)))
         sys.stderr.flush()

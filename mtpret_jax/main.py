@@ -1,6 +1,6 @@
 """The command: `python -m mtpret_jax.main <verb> ...`; without a verb, `train`.
 
-Kept short: each verb is a file in `cli/`, imported only when it is asked for.
+Each verb is a file in `cli/`, imported only when it is asked for.
 """
 
 from __future__ import annotations
@@ -22,8 +22,11 @@ VERBS = {
     "predict": "X-ray files to probabilities, boxes or masks",
     "embed": "X-ray files to features",
     "export": "a run for PyTorch, Hugging Face and JAX",
-    "data": "prepare, doctor, audit: the sets before anything is trained",
-    "config": "show, check: what a config comes to, and what it will cost",
+    "data prepare": "makes the sets that a config names",
+    "data doctor": "looks at downloads before they are prepared",
+    "data audit": "finds the images that prepared sets share",
+    "config show": "every option of a config, with what it inherits",
+    "config check": "what a config will cost: parameters, memory, time",
 }
 
 
@@ -34,22 +37,33 @@ def run(arguments: Sequence[str] | None = None) -> None:
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")  # Names may be no text.
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    if not given or given[0] in ("-h", "--help"):
-        sys.stdout.write(overview())
-        sys.exit(command.DONE if given else command.USAGE)
-    verb = "train" if given[0].startswith("-") else given.pop(0)
-    if verb not in VERBS:
-        sys.exit(command.wrong(f"no verb '{verb}'.", verb, VERBS))
-    module = importlib.import_module(f"mtpret_jax.cli.{verb}")
     try:
         try:
-            sys.exit(module.run(f"{NAME} {verb}", given))
+            sys.exit(_run(sys.argv[1:] if arguments is None else arguments))
         finally:
             if arguments is None:
                 _end_undisturbed()
     except BaseException as stop:
         command.leave(stop)
+
+
+def _run(given: Sequence[str]) -> int:
+    """Runs the verb, which may be left out or have two words; gives its exit code."""
+    first = given[0] if given else ""
+    words = 2 if any(verb.startswith(f"{first} ") for verb in VERBS) else 1
+    if given[words - 1 : words] in ([], ["-h"], ["--help"]):
+        sys.stdout.write(overview())
+        return command.DONE if len(given) == words else command.USAGE
+    if first.startswith("-"):
+        verb, rest = "train", given
+    else:
+        verb, rest = " ".join(given[:words]), given[words:]
+    if verb not in VERBS:
+        return command.wrong(f"no verb '{verb}'.", verb, VERBS)
+    if verb == "data doctor":  # It needs nothing of this package.
+        return importlib.import_module("tfds_builders.doctor").main(rest)
+    module = importlib.import_module(f"mtpret_jax.cli.{verb.replace(' ', '_')}")
+    return command.run(module, f"{NAME} {verb}", rest)
 
 
 def _end_undisturbed() -> None:
@@ -76,7 +90,7 @@ def _stop_at_once() -> None:
 
 def overview() -> str:
     """What `--help` says."""
-    lines = [f"  {verb:<10}{about}" for verb, about in VERBS.items()]
+    lines = [f"  {verb:<14}{about}" for verb, about in VERBS.items()]
     return "\n".join(
         [
             f"usage: {NAME} VERB ...      ({NAME} VERB --help says more)",

@@ -274,7 +274,10 @@ def test_a_work_folder_that_would_lose_checkpoints_is_refused_at_once(name, tmp_
 
 
 WRONG_COMMANDS = {
-    "no config": (["--rebuild"], "Error: No --config. Usage: python -m "),
+    "no config": (
+        ["--rebuild"],
+        "Error: the following arguments are required: --config (python -m ",
+    ),
     "a verb that is none": (
         ["pedict"],
         "Error: no verb 'pedict'. Did you mean predict?",
@@ -343,11 +346,13 @@ def test_a_wrong_command_ends_in_one_line(case, tmp_path):
 WRONG_PREPARATIONS = {
     "no flags": (
         [],
-        "Error: No --config. Usage: python -m mtpret_jax.main data prepare ",
+        "Error: the following arguments are required: --config (python -m "
+        "mtpret_jax.main data prepare --help ",
     ),
     "a flag that is none": (
         ["--confg=configs/tiny.py"],
-        "Error: Unknown command line flag 'confg'. Did you mean: config ?",
+        "Error: python -m mtpret_jax.main data prepare has no option --confg. "
+        "Did you mean --config?",
     ),
     "an option that is none": (
         ["--config=configs/tiny.py:demo", "--config.datasets.hand.bilder=x"],

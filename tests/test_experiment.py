@@ -15,7 +15,7 @@ import pytest
 from etils import epath
 
 import mtpret_jax
-from mtpret_jax.cli import evaluate
+from mtpret_jax.cli import command, evaluate
 from mtpret_jax.experiment import locks, workfolder
 from mtpret_jax.training import checkpoint
 
@@ -177,7 +177,8 @@ def test_evaluating_a_run_again_gives_the_figures_of_the_report(folders, tmp_pat
     (prepared,) = (data / "phantom_xray" / "chest").iterdir()
     report = json.loads((whole / "report.json").read_text())
 
-    code = evaluate.run(
+    code = command.run(
+        evaluate,
         "evaluate",
         [
             f"--model={whole / 'runs' / name}",

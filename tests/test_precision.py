@@ -11,8 +11,7 @@ import jax.numpy as jnp
 import pytest
 
 from mtpret_jax import config as schema
-from mtpret_jax.cli import config as config_verb
-from mtpret_jax.cli import config_slice
+from mtpret_jax.cli import config_check, config_slice
 from mtpret_jax.experiment import (
     assembly,
     estimate,
@@ -144,7 +143,7 @@ def test_an_estimate_is_of_what_the_devices_would_compute_in(on, monkeypatch):
     monkeypatch.setattr(estimate, "_measure", measure)
     for platform in ("gpu", "cpu"):
         on(platform)
-        first = next(config_verb.check(small(), None))
+        first = next(config_check.check(small(), None))
         assert first.endswith(
             f"In {precision.settle(small(), platform).backbone.dtype}, on '{platform}'."
         )
@@ -166,7 +165,7 @@ def test_a_slice_computes_in_what_its_chips_would(monkeypatch):
     monkeypatch.setattr(config_slice.topologies, "devices", lambda name: [Chip] * 4)
     monkeypatch.setattr(estimate, "steps", steps)
 
-    first, *_ = config_verb.check(small(), None, "tpu:v5e:2x2")
+    first, *_ = config_check.check(small(), None, "tpu:v5e:2x2")
 
     assert seen == ["bfloat16"]
     assert "4 chips of 16 GiB, in bfloat16" in first

@@ -1,6 +1,6 @@
-"""Runs a command, so that a mistake in flags, config file or input ends in one line.
+"""Reads a verb's options and runs it; a mistake in the input ends in one line.
 
-With `--verbosity=1` the traceback shows where it arose.
+With `--verbosity=1` the traceback shows where a mistake arose.
 """
 
 from __future__ import annotations
@@ -9,16 +9,20 @@ import argparse
 import difflib
 import errno
 import logging as python_logging
+import os
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NoReturn
+from types import ModuleType
+from typing import NoReturn
 
-from absl import app, flags, logging
+from absl import logging
+
+from mtpret_jax.cli import config_file
 
 # Exit codes.
 DONE, MISTAKE, USAGE, SKIPPED = 0, 1, 2, 3
+DATA_DIR = os.path.join("~", "tensorflow_datasets")  # of prepared sets
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _MISTAKES = (
     ValueError,
@@ -27,11 +31,16 @@ _MISTAKES = (
     FloatingPointError,
     ImportError,
     MemoryError,
+    RuntimeError,  # JAX raises these, of full memory.
 )
 
 
+class UsageError(Exception):
+    """Options that do not go together."""
+
+
 class Parser(argparse.ArgumentParser):
-    """Of the verbs that take no config; an unknown option names the nearest."""
+    """The options of a verb; an unknown one names the nearest."""
 
     def __init__(self, program: str, about: str | None) -> None:
         """`about` is the module's docstring."""
@@ -49,23 +58,56 @@ class Parser(argparse.ArgumentParser):
             help="1: show where a mistake arose",
         )
 
+    def add_flag(self, name: str, about: str) -> None:
+        """Adds an option without a value: True where it is given."""
+        self.add_argument(name, action="store_true", help=about)
+
+    def add_data_dir(self, about: str) -> None:
+        """Adds the folder of prepared sets."""
+        self.add_argument("--data_dir", default=DATA_DIR, help=about)
+
+    def add_config(self, *, required: bool = True) -> None:
+        """Adds `--config`, whose value is a `ConfigDict` in the end."""
+        self.add_argument(
+            "--config",
+            required=required,
+            metavar="FILE.py[:ARGUMENT]",
+            help="the config file; --config.seed=1 changes an option of it",
+        )
+
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
         """Reads the options; ends the process where they are wrong.
 
         What follows `--` are names of files, which may begin with a hyphen.
         """
         options = [o for action in self._actions for o in action.option_strings]
+        wants_config = "--config" in options and not {"-h", "--help"} & {*arguments}
+        named, config = None, None
+        if wants_config:
+            named, arguments = config_file.split(arguments)
+        if named is not None:
+            try:
+                config, arguments = config_file.read(named, arguments)
+            except ValueError as error:
+                if "--verbosity=1" in arguments:
+                    raise
+                sys.stderr.write(f"Error: {error}\n")
+                sys.exit(USAGE)
         end = (*arguments, "--").index("--")
-        before, names = arguments[:end], arguments[end + 1 :]
+        before, names = list(arguments[:end]), arguments[end + 1 :]
         for argument in before:  # Before argparse misses what was misspelt.
             given = argument.partition("=")[0]
             if given.startswith("--") and given not in options:
                 sys.exit(wrong(f"{self.prog} has no option {given}.", given, options))
         names = [f"./{name}" if name.startswith("-") else name for name in names]
-        return self.parse_intermixed_args([*before, *names])
+        before += [] if named is None else ["--config", named]
+        found = self.parse_intermixed_args([*before, *names])
+        if wants_config:
+            found.config = config
+        return found
 
     def error(self, message: str) -> NoReturn:
-        """One line; the usage is for `--help`."""
+        """Ends the process in one line; the usage is for `--help`."""
         sys.stderr.write(f"Error: {message} ({self.prog} --help shows all options.)\n")
         sys.exit(USAGE)
 
@@ -87,65 +129,39 @@ def wrong(message: str, given: str, known: Iterable[str]) -> int:
     return USAGE
 
 
-def call(body: Callable[[], int], *, verbosity: int) -> int:
-    """Runs a verb's body; a mistake in the input ends in one line."""
+def run(verb: ModuleType, program: str, arguments: Sequence[str]) -> int:
+    """Runs a verb and gives its exit code.
+
+    Args:
+      verb: Has `add_options`, which a parser is given, and `run`, which gets the
+        options and gives an exit code, or None for 0.
+      program: What the user typed before the arguments.
+      arguments: Of the command line.
+    """
+    parser = Parser(program, verb.__doc__)
+    verb.add_options(parser)
+    options = parser.parse(arguments)
+    try:
+        return call(lambda: verb.run(options), verbosity=options.verbosity)
+    except UsageError as error:
+        parser.error(str(error))
+
+
+def call(body: Callable[[], int | None], *, verbosity: int) -> int:
+    """Runs a verb's body; a mistake in the input ends in one line.
+
+    Returns:
+      The exit code that the body gave, 0 for None, or that of a mistake.
+    """
     if not verbosity:
         _hush()
     try:
-        return body()
-    except (*_MISTAKES, RuntimeError) as error:  # JAX raises these, of full memory.
+        return body() or DONE
+    except _MISTAKES as error:
         if verbosity:
             raise
         sys.stderr.write(f"{_said(error)}\n")
         return MISTAKE
-    except BaseException as stop:
-        leave(stop)
-
-
-def run(
-    main: Callable[[list[str]], Any],
-    *,
-    usage: str,
-    required: Sequence[str],
-    about: str | None,
-    arguments: Sequence[str],
-) -> NoReturn:
-    """Reads the flags, perhaps `--config` among them, runs `main`, ends the process.
-
-    Args:
-      main: Gets what is no flag, after the name of the program.
-      usage: An example of the command, for who forgets a required flag.
-      required: Names of flags that must be given.
-      about: Docstring of the caller's module, for `--help`.
-      arguments: Of the command line.
-    """
-    here = sys._getframe(1).f_globals["__name__"]
-    if {"-h", "--help"} & set(arguments):
-        options = flags.FLAGS.module_help(here)
-        sys.stdout.write(f"{about}\nusage: {usage}\n\nOptions:\n{options}\n")
-        sys.exit(DONE)
-
-    def parse(given: list[str]) -> list[str]:
-        rest = _parse_flags(given, usage, required)
-        if not logging.level_debug():
-            _hush()
-        return rest
-
-    def guarded(rest: list[str]) -> Any:
-        try:
-            return main(rest)
-        except app.UsageError as error:  # absl would print all of the help.
-            sys.stderr.write(f"Error: {error} (--help shows all options.)\n")
-            sys.exit(USAGE)
-
-    try:
-        app.run(guarded, [sys.argv[0], *arguments], flags_parser=parse)
-        sys.exit(DONE)
-    except _MISTAKES as error:
-        if logging.level_debug():
-            raise
-        sys.stderr.write(f"{_said(error)}\n")
-        sys.exit(MISTAKE)
     except BaseException as stop:
         leave(stop)
 
@@ -190,54 +206,3 @@ def _said(error: Exception) -> str:
         where = getattr(error, "filename", None) or "A file"
         lines[0] = f"{where} can't be written: no room is left. Free space there."
     return f"Error: {' '.join(lines)} (--verbosity=1 shows where.)"
-
-
-def _parse_flags(
-    arguments: list[str], usage: str, required: Sequence[str]
-) -> list[str]:
-    """Reads flags and config file; gives back what is no flag."""
-    try:
-        rest = flags.FLAGS(arguments)
-        missing = [name for name in required if flags.FLAGS[name].value is None]
-        if missing:
-            raise flags.Error(
-                f"No --{' and no --'.join(missing)}. Usage: {usage} "
-                "(--help shows all flags)."
-            )
-        if "config" in flags.FLAGS:  # Raises what reading the file did.
-            getattr(flags.FLAGS["config"].value, "datasets", None)
-        return rest
-    except (flags.Error, AttributeError, KeyError, OSError, ValueError) as error:
-        if "--verbosity=1" in arguments:
-            raise
-        sys.stderr.write(f"Error: {_explain(error, arguments)}\n")
-        sys.exit(USAGE)
-
-
-def _explain(error: BaseException, arguments: list[str]) -> str:
-    """One line for what a typo in a flag or a mistake in a config file raises."""
-    if isinstance(error, flags.Error):
-        # A config file's own message lies below one that quotes its traceback.
-        while "Traceback" in str(error) and error.__context__:
-            error = error.__context__
-        return str(error)
-    if isinstance(error, OSError):
-        return f"--config: {str(error).splitlines()[-1].strip()}."
-    if isinstance(error, ValueError):
-        return (
-            f"a --config.… flag can't be read ({error}). A name with a hyphen goes in "
-            "brackets: \"--config.runs['scratch-opacity'].steps=3\"."
-        )
-    frames = traceback.extract_tb(error.__traceback__)
-    while error.args and isinstance(error.args[0], Exception):
-        error = error.args[0]
-    name, _, advice = str(error.args[0] if error.args else error).partition("\n")
-    advice = " ".join(advice.split())
-    files = {frame.filename for frame in frames if frame.name == "get_config"}
-    for frame in reversed(frames):
-        if frame.filename in files:
-            return f"{frame.filename}, line {frame.lineno}: {name} {advice}"
-    for flag in arguments:
-        if name.strip("'") in flag.partition("=")[0].split("."):
-            return f"{flag}: no option {name}. {advice}".strip()
-    return f"{name} {advice}".strip()

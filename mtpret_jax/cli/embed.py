@@ -9,41 +9,39 @@ it goes on.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import pathlib
-from collections.abc import Sequence
 
 from mtpret_jax.cli import command, devices, file_options
 from mtpret_jax.inference import embeddings, loader
 from mtpret_jax.training import preemption
 
 
-def run(program: str, arguments: Sequence[str]) -> int:
-    """Exit code: 0, or 3 if files were skipped."""
-    parser = command.Parser(program, __doc__)
+def add_options(parser: command.Parser) -> None:
+    """Adds the options of the verb."""
     file_options.add_options(parser, out="the .npz or .parquet to write")
-    options = parser.parse(arguments)
 
-    def body() -> int:
-        preemption.listen()
-        devices.require()
-        files = file_options.find(options)
-        model = loader.load(options.model, options.task)
-        with contextlib.closing(file_options.Teller(options, len(files))) as tell:
-            before, skipped, blank = embeddings.embed(
-                model,
-                files,
-                pathlib.Path(options.out).expanduser(),
-                batch_size=options.batch_size,
-                begin=tell.begin,
-                progress=tell,
-            )
-        earlier = f" ({before} of them before)" if before else ""
-        done = len(files) - len(skipped)
-        file_options.say(
-            options, f"{done} done{earlier}, {len(skipped)} skipped: {options.out}"
+
+def run(options: argparse.Namespace) -> int:
+    """Exit code: 0, or 3 if files were skipped."""
+    preemption.listen()
+    devices.require()
+    files = file_options.find(options)
+    model = loader.load(options.model, options.task)
+    with contextlib.closing(file_options.Teller(options, len(files))) as tell:
+        before, skipped, blank = embeddings.embed(
+            model,
+            files,
+            pathlib.Path(options.out).expanduser(),
+            batch_size=options.batch_size,
+            begin=tell.begin,
+            progress=tell,
         )
-        file_options.tell_blank(options, len(blank), done)
-        return command.SKIPPED if skipped else command.DONE
-
-    return command.call(body, verbosity=options.verbosity)
+    earlier = f" ({before} of them before)" if before else ""
+    done = len(files) - len(skipped)
+    file_options.say(
+        options, f"{done} done{earlier}, {len(skipped)} skipped: {options.out}"
+    )
+    file_options.tell_blank(options, len(blank), done)
+    return command.SKIPPED if skipped else command.DONE

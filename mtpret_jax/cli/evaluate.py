@@ -9,6 +9,7 @@ must name the same classes in the same order. `mtpret_jax data prepare` makes on
 
 from __future__ import annotations
 
+import argparse
 import os
 import pathlib
 import sys
@@ -20,9 +21,8 @@ from mtpret_jax.training import reporting
 from tfds_builders import whole
 
 
-def run(program: str, arguments: Sequence[str]) -> int:
-    """Exit code: 0."""
-    parser = command.Parser(program, __doc__)
+def add_options(parser: command.Parser) -> None:
+    """Adds the options of the verb."""
     parser.add_argument("--model", required=True, help="folder of a run, or exported")
     parser.add_argument("--task", default="", help="whose head, of a run with several")
     parser.add_argument("--set", required=True, help="version folder of a prepared set")
@@ -33,53 +33,52 @@ def run(program: str, arguments: Sequence[str]) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the resamples")
     parser.add_argument("--out", help="JSON file to write; not written over")
     parser.add_argument("--quiet", action="store_true", help="say only what is wrong")
-    options = parser.parse(arguments)
 
-    def body() -> int:
-        devices.require()
-        out = pathlib.Path(options.out).expanduser() if options.out else None
-        if out is not None:
-            _check_out(out)
-        model = loader.load(options.model, options.task)
-        line: reporting.Progress | None = None
 
-        def progress(done: int, total: int) -> None:
-            nonlocal line
-            line = line or reporting.Progress(
-                "evaluating", total, images_per_step=1, unit="image"
-            )
-            line.update(done)
+def run(options: argparse.Namespace) -> int:
+    """Exit code: 0."""
+    devices.require()
+    out = pathlib.Path(options.out).expanduser() if options.out else None
+    if out is not None:
+        _check_out(out)
+    model = loader.load(options.model, options.task)
+    line: reporting.Progress | None = None
 
-        try:
-            found = evaluation.evaluate(
-                model,
-                pathlib.Path(options.set).expanduser(),
-                options.split,
-                splits=options.splits,
-                batch_size=options.batch_size,
-                resamples=options.resamples,
-                seed=options.seed,
-                progress=(lambda done, total: None) if options.quiet else progress,
-            )
-        finally:
-            if line is not None:
-                line.close()
-        for warning in found["warnings"]:
-            sys.stderr.write(f"Warning: {warning}\n")
-        for name, value in found["values"].items() if not options.quiet else ():
-            number, low, high = (
-                "undefined" if value[key] is None else f"{value[key]:.3f}"
-                for key in ("value", "low", "high")
-            )
-            sys.stdout.write(f"{name:<28}{number:>9}   {low} to {high}\n")
-        if "confusion" in found and not options.quiet:
-            sys.stdout.write(_confusion(model.classes, found["confusion"]))
-        if out is not None:
-            out.parent.mkdir(parents=True, exist_ok=True)
-            whole.write_json(out, found)
-        return command.DONE
+    def progress(done: int, total: int) -> None:
+        nonlocal line
+        line = line or reporting.Progress(
+            "evaluating", total, images_per_step=1, unit="image"
+        )
+        line.update(done)
 
-    return command.call(body, verbosity=options.verbosity)
+    try:
+        found = evaluation.evaluate(
+            model,
+            pathlib.Path(options.set).expanduser(),
+            options.split,
+            splits=options.splits,
+            batch_size=options.batch_size,
+            resamples=options.resamples,
+            seed=options.seed,
+            progress=(lambda done, total: None) if options.quiet else progress,
+        )
+    finally:
+        if line is not None:
+            line.close()
+    for warning in found["warnings"]:
+        sys.stderr.write(f"Warning: {warning}\n")
+    for name, value in found["values"].items() if not options.quiet else ():
+        number, low, high = (
+            "undefined" if value[key] is None else f"{value[key]:.3f}"
+            for key in ("value", "low", "high")
+        )
+        sys.stdout.write(f"{name:<28}{number:>9}   {low} to {high}\n")
+    if "confusion" in found and not options.quiet:
+        sys.stdout.write(_confusion(model.classes, found["confusion"]))
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        whole.write_json(out, found)
+    return command.DONE
 
 
 def _confusion(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> str:

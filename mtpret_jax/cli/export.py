@@ -10,39 +10,37 @@ model card (README.md) filled from the run. Each is read again and compared. Wit
 
 from __future__ import annotations
 
+import argparse
 import pathlib
 import sys
-from collections.abc import Sequence
 
 from mtpret_jax.cli import command, devices
 from mtpret_jax.export import folder, training_images
 from mtpret_jax.training import preemption
 
 
-def run(program: str, arguments: Sequence[str]) -> int:
-    """Exit code: 0."""
-    parser = command.Parser(program, __doc__)
+def add_options(parser: command.Parser) -> None:
+    """Adds the options of the verb."""
     parser.add_argument("--workdir", required=True, help="of the training")
     parser.add_argument("--run", required=True, help="a run of it that has ended")
     parser.add_argument("--out", required=True, help="folder: not there, or empty")
     parser.add_argument("--data_dir", help="of its prepared sets: adds training.csv")
-    options = parser.parse(arguments)
 
-    def body() -> int:
-        preemption.listen()  # A stop takes the half-written folder away.
-        devices.require()
-        workdir, out = (
-            pathlib.Path(path).expanduser() for path in (options.workdir, options.out)
-        )
-        images = ""
-        if options.data_dir:
-            data_dir = pathlib.Path(options.data_dir).expanduser()
-            images = training_images.table(workdir, options.run, data_dir)
-        differences = folder.write(workdir, options.run, out, images=images)
-        worst = max(differences.values())
-        sys.stdout.write(
-            f"Written to {out}, read again; features differ by {worst:.1e} at most.\n"
-        )
-        return command.DONE
 
-    return command.call(body, verbosity=options.verbosity)
+def run(options: argparse.Namespace) -> int:
+    """Exit code: 0."""
+    preemption.listen()  # A stop takes the half-written folder away.
+    devices.require()
+    workdir, out = (
+        pathlib.Path(path).expanduser() for path in (options.workdir, options.out)
+    )
+    images = ""
+    if options.data_dir:
+        data_dir = pathlib.Path(options.data_dir).expanduser()
+        images = training_images.table(workdir, options.run, data_dir)
+    differences = folder.write(workdir, options.run, out, images=images)
+    worst = max(differences.values())
+    sys.stdout.write(
+        f"Written to {out}, read again; features differ by {worst:.1e} at most.\n"
+    )
+    return command.DONE

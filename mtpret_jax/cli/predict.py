@@ -10,9 +10,9 @@ files anew; nothing is written over. Research software: not for clinical use.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import pathlib
-from collections.abc import Sequence
 
 from mtpret_jax.cli import command, devices, file_options
 from mtpret_jax.inference import loader, predictions
@@ -20,9 +20,8 @@ from mtpret_jax.metrics import operating_points
 from mtpret_jax.training import preemption
 
 
-def run(program: str, arguments: Sequence[str]) -> int:
-    """Exit code: 0, or 3 if files were skipped."""
-    parser = command.Parser(program, __doc__)
+def add_options(parser: command.Parser) -> None:
+    """Adds the options of the verb."""
     file_options.add_options(parser, out="folder of the results: new, or begun before")
     parser.add_argument(
         "--overlays", action="store_true", help="also draw boxes or outlines"
@@ -30,33 +29,32 @@ def run(program: str, arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--gradcam", action="store_true", help="also draw where a classifier looks"
     )
-    options = parser.parse(arguments)
 
-    def body() -> int:
-        preemption.listen()
-        devices.require()
-        files = file_options.find(options)
-        model = loader.load(options.model, options.task)
-        decided = model.description.decisions.get(model.task, {})
-        if why := operating_points.shortfall(decided):
-            file_options.say(options, why)
-        with contextlib.closing(file_options.Teller(options, len(files))) as tell:
-            outcome = predictions.predict(
-                model,
-                files,
-                pathlib.Path(options.out).expanduser(),
-                batch_size=options.batch_size,
-                draw=options.overlays,
-                gradcam=options.gradcam,
-                begin=tell.begin,
-                progress=tell,
-            )
-        before = f", {outcome.before} done before" if outcome.before else ""
-        file_options.say(
-            options,
-            f"{outcome.done} done{before}, {outcome.skipped} skipped: {options.out}",
+
+def run(options: argparse.Namespace) -> int:
+    """Exit code: 0, or 3 if files were skipped."""
+    preemption.listen()
+    devices.require()
+    files = file_options.find(options)
+    model = loader.load(options.model, options.task)
+    decided = model.description.decisions.get(model.task, {})
+    if why := operating_points.shortfall(decided):
+        file_options.say(options, why)
+    with contextlib.closing(file_options.Teller(options, len(files))) as tell:
+        outcome = predictions.predict(
+            model,
+            files,
+            pathlib.Path(options.out).expanduser(),
+            batch_size=options.batch_size,
+            draw=options.overlays,
+            gradcam=options.gradcam,
+            begin=tell.begin,
+            progress=tell,
         )
-        file_options.tell_blank(options, outcome.blank, len(files))
-        return command.SKIPPED if outcome.skipped else command.DONE
-
-    return command.call(body, verbosity=options.verbosity)
+    before = f", {outcome.before} done before" if outcome.before else ""
+    file_options.say(
+        options,
+        f"{outcome.done} done{before}, {outcome.skipped} skipped: {options.out}",
+    )
+    file_options.tell_blank(options, outcome.blank, len(files))
+    return command.SKIPPED if outcome.skipped else command.DONE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import pathlib
 import subprocess
@@ -10,7 +11,6 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from absl import app
 
 from mtpret_jax import config as schema
 from mtpret_jax.cli import data_audit
@@ -65,26 +65,35 @@ def test_a_folder_that_may_not_be_written_ends_in_one_line(
     assert "Traceback" not in done.stderr
 
 
-def test_the_sets_of_a_config_are_audited(folder: pathlib.Path, tmp_path: pathlib.Path):
+def test_the_sets_of_a_config_are_audited(
+    folder: pathlib.Path,
+    tmp_path: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
+):
     config = schema.defaults()
     config.datasets.mine = schema.dataset("xray_folder", folder="x")
     out = str(tmp_path / "out")
 
-    said = data_audit.audit([], config, str(folder.parents[2]), out)
+    call = {"config": config, "folders": [], "out": out}
 
+    data_audit.run(argparse.Namespace(data_dir=str(folder.parents[2]), **call))
+
+    said = capsys.readouterr().out.splitlines()
     assert "  mine (xray_folder, splits official): train 1, " in said[1]
     with pytest.raises(FileNotFoundError, match="Dataset 'mine' is not prepared"):
-        data_audit.audit([], config, str(tmp_path), out)
+        data_audit.run(argparse.Namespace(data_dir=str(tmp_path), **call))
 
 
 def test_sets_of_one_name_are_told_apart_by_their_builders(folder: pathlib.Path):
     other = folder.parents[1] / "else" / "mine" / "1.0.0"
 
-    names = list(data_audit._of_folders([str(folder), str(other)]))
+    names = list(data_audit.folder_sets([str(folder), str(other)]))
 
     assert names == [f"xray_folder/mine/{folder.name}", "else/mine/1.0.0"]
 
 
 def test_neither_config_nor_folders_is_a_usage_error(tmp_path: pathlib.Path):
-    with pytest.raises(app.UsageError, match="Name either a config"):
-        data_audit.audit([], None, "", str(tmp_path))
+    done = _call(f"--out={tmp_path}")
+
+    assert done.returncode == 2
+    assert done.stderr.startswith("Error: Name either a config")

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from mtpret_jax import config as schema
-from mtpret_jax.cli import config as verb
+from mtpret_jax.cli import config_check as verb
 from mtpret_jax.experiment import estimate
 
 REPOSITORY = pathlib.Path(__file__).parents[2]

@@ -8,7 +8,7 @@ import pytest
 from mtpret_jax import config as schema
 from mtpret_jax.ahead import topologies
 from mtpret_jax.cli import command
-from mtpret_jax.cli import config as verb
+from mtpret_jax.cli import config_check as verb
 from mtpret_jax.experiment import estimate
 
 SLICE = "tpu:v5e:2x2"

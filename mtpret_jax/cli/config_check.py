@@ -1,26 +1,22 @@
-"""What a config comes to, before anything runs.
+"""Tells what a config will cost before anything runs: parameters, memory, time.
 
-  config show  --config=configs/demo.py     every option, with what it inherits
-  config check --config=configs/demo.py     rules, parameters, memory, time
-  config check --config=configs/demo.py --for=tpu:v5e:4x4    compiled for that slice
+    mtpret_jax config check --config=configs/demo.py
+    mtpret_jax config check --config=configs/demo.py --for=tpu:v5e:4x4
 
-`check` does a few steps of each kind of run on blank pictures, on this machine. With
-`--for` it compiles each step for a slice of TPUs instead, on any machine with the extra
-`tpu`: memory, operations, cycles and exchanges of a chip, and the largest batch. All
-take changes like the training itself: --config.seed=1.
+Does a few steps of each kind of run on blank images, on this machine. With `--for` it
+compiles each step for a slice of TPUs instead, on any machine with the extra `tpu`:
+memory, operations, cycles and exchanges of a chip, and the largest batch.
 """
 
 from __future__ import annotations
 
-import json
+import argparse
 import math
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from absl import app, flags
 from etils import epath
-from ml_collections import config_flags
 
 from mtpret_jax import config as schema
 from mtpret_jax.cli import command, config_slice, devices
@@ -29,47 +25,23 @@ from mtpret_jax.experiment import estimate, precision, preparation
 from mtpret_jax.study import plan
 from mtpret_jax.training import sharding
 
-PARTS = ("show", "check")
+
+def add_options(parser: command.Parser) -> None:
+    """Adds the options of the verb."""
+    parser.add_config()
+    parser.add_argument("--data_dir", help="prepared sets, to take their classes")
+    parser.add_argument("--for", dest="topology", help="a slice, such as tpu:v5e:4x4")
 
 
-def run(program: str, arguments: Sequence[str]) -> int:
-    """Exit code: 0, or 1 where the config breaks a rule or does not fit its slice."""
-    if not arguments or arguments[0] in ("-h", "--help"):
-        sys.stdout.write(f"{__doc__}")
-        return command.DONE if arguments else command.USAGE
-    part, *rest = arguments
-    if part not in PARTS:
-        return command.wrong(f"{program} has no '{part}'.", part, PARTS)
-    # Defined here, since other verbs have flags of the same names.
-    config = config_flags.DEFINE_config_file("config", None, "The config file.")
-    data_dir = flags.DEFINE_string(
-        "data_dir", None, "With check: prepared sets, to take their classes."
-    )
-    topology = flags.DEFINE_string(
-        "for", None, "With check: a slice to compile for, such as tpu:v5e:4x4."
-    )
-
-    def main(left: list[str]) -> int:
-        if len(left) > 1:
-            raise app.UsageError(f"Unknown arguments: {left[1:]}.")
-        parsed = schema.parse(config.value)
-        if part == "show":
-            sys.stdout.write(f"{json.dumps(schema.as_dict(parsed), indent=2)}\n")
-            return command.DONE
-        lines = []
-        for line in check(parsed, data_dir.value, topology.value):
-            sys.stdout.write(f"{line}\n")
-            sys.stdout.flush()
-            lines.append(line)
-        return code(lines)
-
-    command.run(
-        main,
-        usage=f"{program} {part} --config=configs/demo.py",
-        required=("config",),
-        about=__doc__,
-        arguments=rest,
-    )
+def run(options: argparse.Namespace) -> int:
+    """Exit code: 0, or 1 where the config does not fit its slice."""
+    config = schema.parse(options.config)
+    lines = []
+    for line in check(config, options.data_dir, options.topology):
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+        lines.append(line)
+    return code(lines)
 
 
 def code(lines: Sequence[str]) -> int:
