@@ -11,6 +11,7 @@ import ast
 import dataclasses
 import inspect
 import io
+import math
 import tokenize
 import typing
 from collections.abc import Iterator, Mapping
@@ -18,7 +19,7 @@ from typing import Any
 
 from mtpret_jax import config as schema
 from mtpret_jax import models
-from mtpret_jax.config import rules
+from mtpret_jax.config.schema import bounds
 from mtpret_jax.study import arms
 from mtpret_jax.training import optimizer
 
@@ -163,10 +164,10 @@ def _values(one: type, name: str, hint: Any) -> str:
         return (
             "or `True`" if not one.__dataclass_fields__[name].default else "or `False`"
         )
-    low, high = rules.RANGES.get(f"{one.__name__}.{name}", (None, None))
-    if low is None:
+    low, high = bounds(one, name)
+    if math.isinf(low):
         return ""
-    return f"{low:g} or more" if high == float("inf") else f"{low:.10g} to {high:.10g}"
+    return f"{low:g} or more" if math.isinf(high) else f"{low:.10g} to {high:.10g}"
 
 
 def _first_sentence(one: type) -> str:

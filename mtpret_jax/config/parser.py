@@ -42,7 +42,7 @@ def parse(value: Any, schema: Any, path: str, choices: Choices) -> Any:
             for key, entry in value.items()
         }
         for key, entry in given.items():
-            rules.check_range(schema.__name__, key, entry, f"{path}.{key}")
+            rules.check_range(schema, key, entry, f"{path}.{key}")
             wanted = choices.get((schema, key))
             if wanted and entry not in wanted:
                 advice = rules.nearest(entry, wanted)

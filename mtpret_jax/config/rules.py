@@ -10,69 +10,6 @@ from typing import Any
 
 from mtpret_jax.config import schema
 
-_ANY = math.inf
-_LARGEST_SIDE = 8192  # pixels of a square input; a batch of one then has 256 MiB
-# Smallest and largest value of an option, both allowed.
-RANGES: Mapping[str, tuple[float, float]] = {
-    "AugmentConfig.crop_min_area": (0.01, 1),
-    "AugmentConfig.flip_probability": (0, 1),
-    "AugmentConfig.rotation_degrees": (0, 180),
-    "AugmentConfig.brightness": (0, 1),
-    "AugmentConfig.contrast": (0, 1),
-    "AugmentConfig.gamma": (0, _ANY),
-    "AugmentConfig.blur_probability": (0, 1),
-    "AugmentConfig.blur_sigma": (0, _ANY),
-    "AugmentConfig.noise": (0, _ANY),
-    "BackboneConfig.width": (1, _ANY),
-    "BackboneConfig.in_channels": (1, _ANY),
-    "ContinualConfig.anchor_previous": (0, _ANY),
-    "ContinualConfig.anchor_pretrained": (0, _ANY),
-    "ContinualConfig.feature_memory": (0, _ANY),
-    "ContinualConfig.head_decay": (0, _ANY),
-    "ContinualConfig.batch_norm_batches": (0, _ANY),
-    "ContinualConfig.validation_batches": (0, _ANY),
-    "ContrastiveConfig.batch_norm_rows": (0, _ANY),
-    "ContrastiveConfig.momentum": (0, 1),
-    "ContrastiveConfig.size_exponent": (0, _ANY),
-    "ContrastiveConfig.embedding_size": (1, _ANY),
-    "ContrastiveConfig.image_size": (1, _LARGEST_SIDE),
-    "DetectionConfig.channels": (1, _ANY),
-    "DetectionConfig.proposals_before_nms": (1, _ANY),
-    "DetectionConfig.proposals": (1, _ANY),
-    "DetectionConfig.anchors_sampled": (2, _ANY),
-    "DetectionConfig.regions": (4, _ANY),
-    "DetectionConfig.hidden": (1, _ANY),
-    "DetectionConfig.max_boxes": (1, _ANY),
-    "DetectionConfig.detections": (1, _ANY),
-    "DetectionConfig.score_threshold": (0, 1),
-    "DetectionConfig.nms_threshold": (0, 1),
-    "ExperimentConfig.seed": (0, 2**31 - 1),
-    "FinetuneConfig.batch_norm_batches": (0, _ANY),
-    "InputConfig.workers": (-1, _ANY),
-    "InputConfig.threads": (0, _ANY),
-    "InputConfig.buffer": (1, _ANY),
-    "OptimizerConfig.learning_rate": (0, _ANY),
-    "OptimizerConfig.learning_rate_batch": (0, _ANY),
-    "OptimizerConfig.final_learning_rate": (0, _ANY),
-    "OptimizerConfig.warmup_steps": (0, _ANY),
-    "OptimizerConfig.momentum": (0, 1),
-    "OptimizerConfig.weight_decay": (0, _ANY),
-    "OptimizerConfig.clip_norm": (1e-6, _ANY),
-    "ReportConfig.bootstrap": (1, _ANY),
-    "ReportConfig.samples": (0, _ANY),
-    "RunConfig.evaluate_every": (0, _ANY),
-    "RunConfig.label_fraction": (0.001, 1),
-    "RunConfig.seed": (-1, 2**31 - 1),
-    "SegmentationConfig.auxiliary_weight": (0, _ANY),
-    "SegmentationConfig.channels": (1, _ANY),
-    "SegmentationConfig.dropout": (0, 0.99),
-    "SegmentationConfig.dice_weight": (0, _ANY),
-    "TaskConfig.batch_norm_rows": (0, _ANY),
-    "TaskConfig.image_size": (1, _LARGEST_SIDE),
-    "TaskConfig.learning_rate_scale": (0, _ANY),
-}
-
-
 # What people ask for that no choice of an option gives.
 NOT_THERE = {
     "TaskConfig.kind": " There is no regression (make classes of ranges), no order "
@@ -80,11 +17,11 @@ NOT_THERE = {
 }
 
 
-def check_range(table: str, option: str, value: object, path: str) -> None:
-    """Raises ValueError if `value` of `table.option` is out of its range."""
-    low, high = RANGES.get(f"{table}.{option}", (-_ANY, _ANY))
+def check_range(table: type, option: str, value: object, path: str) -> None:
+    """Raises ValueError if `value` of an option of `table` is out of its range."""
+    low, high = schema.bounds(table, option)
     if isinstance(value, (int, float)) and not low <= value <= high:
-        wanted = f"at least {low:g}" if high == _ANY else f"{low:g} to {high:g}"
+        wanted = f"at least {low:g}" if high == math.inf else f"{low:g} to {high:g}"
         raise ValueError(f"{path}: expected {wanted}, got {value}.")
 
 

@@ -240,7 +240,7 @@ def _check_values(found: Description) -> None:
                 rules.require_known(name, names, f"class in {path}")
     for task, side in found.image_size.items():
         path = f"description.image_size.{task}"
-        rules.check_range("TaskConfig", "image_size", side, path)
+        rules.check_range(schema.TaskConfig, "image_size", side, path)
     for task, entry in found.prepared.items():
         numbers = (entry.pixel_mean, entry.pixel_std)
         known = all(isinstance(value, (float, int, type(None))) for value in numbers)
