@@ -17,9 +17,9 @@ import numpy as np
 
 from benchmarks import harness
 from mtpret_jax import config as schema
-from mtpret_jax import types
+from mtpret_jax import stages, types
 from mtpret_jax.data import sources
-from mtpret_jax.experiment import assembly, workshop
+from mtpret_jax.experiment import feed, workshop
 from mtpret_jax.training import loop, sharding
 
 SET = "pictures"  # the one set of the config
@@ -89,7 +89,8 @@ def stream(config: schema.ExperimentConfig, folder: str):
     """
     row = config.runs[RUN]
     task = TASK if row.tasks else row.stage
-    streams = workshop.open_streams(_open(config, folder), row, {task: 0})
+    shop = _open(config, folder)
+    streams = feed.Feed(shop, row, shop.shard).streams({task: 0})
     with streams[task] as batches:
         yield batches
 
@@ -117,8 +118,8 @@ class Trainer:
         row, shop = config.runs[RUN], _open(config, folder)
         self._mesh = shop.mesh
         self.options = sharding.compiler_options(shop.mesh)
-        stage = assembly.build_stage(config, row, shop.tasks)
-        shapes = assembly.shape_batches(config, row)
+        stage = stages.build(config, row, shop.tasks)
+        shapes = stages.shape_batches(config, row)
         init = sharding.compile_init(lambda key: stage.init(key, shapes), shop.mesh)
         state = init(jax.random.key(0))
         self.parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))

@@ -260,6 +260,10 @@ class Stage(Protocol):
         """Tasks in order; a pure function of configuration and seed."""
         ...
 
+    def is_validated(self, done: int, every: int) -> bool:
+        """Whether it is validated after `done` steps, if asked to every so many."""
+        ...
+
     def init(self, key: Array, batches: Mapping[str, Batch]) -> TrainState:
         """A fresh state. `batches` holds one batch of each task, for its shapes."""
         ...

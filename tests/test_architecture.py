@@ -29,7 +29,7 @@ ROOMS: dict[str, set[str]] = {
     "models": {"types", "config", "ops"},
     "metrics": {"types", "ops"},
     "tasks": {"models", "metrics", "ops", "types", "config"},
-    "stages": {"ops", "types", "config"},
+    "stages": {"models", "ops", "types", "config"},
     "training": {"types", "config", "tfds_builders"},  # whose files are whole
     "audit": {"types", "config", "data", "tfds_builders"},  # whose ids are one
     "study": {"config", "audit"},

@@ -7,7 +7,7 @@ import pytest
 from scipy import special
 
 from mtpret_jax import config as schema
-from mtpret_jax.experiment import one_run
+from mtpret_jax.experiment import run
 from mtpret_jax.inference import answers
 from mtpret_jax.metrics import classification, detection, operating_points, segmentation
 
@@ -92,13 +92,14 @@ def test_boxes_and_masks_choose_where_there_are_enough_images():
 def test_auto_takes_the_last_step_only_where_validation_could_not_tell(
     value, monkeypatch
 ):
-    monkeypatch.setattr(one_run, "_template", lambda *_: None)
-    checkpoints = types.SimpleNamespace(
+    made = object.__new__(run.Run)  # Without a set, and devices.
+    monkeypatch.setattr(made, "_template", lambda: None)
+    made.checkpoints = types.SimpleNamespace(
         best=lambda: (4, value), newest=lambda: (9, 0.5), restore=lambda step, _: step
     )
-    row = schema.RunConfig(finetune=schema.FinetuneConfig(selection="auto"))
+    made.row = schema.RunConfig(finetune=schema.FinetuneConfig(selection="auto"))
 
-    state, facts = one_run._chosen(None, row, None, {}, checkpoints)
+    state, facts = made.choose()
 
     assert state == facts["best_step"] == (9 if value is None else 4)
     assert facts["selection"] == ("last" if value is None else "validation")

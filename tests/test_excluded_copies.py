@@ -12,7 +12,7 @@ import pytest
 from etils import epath
 
 from mtpret_jax import config as schema
-from mtpret_jax.experiment import pool, workfolder, workshop
+from mtpret_jax.experiment import feed, pool, workfolder, workshop
 from mtpret_jax.report import sentences
 from tfds_builders import xray_folder
 from tfds_builders.phantom_xray import simulator
@@ -58,16 +58,17 @@ def test_stage_3_trains_on_what_evaluation_holds_again_unless_told_not_to(
     findings = pool.find(parsed, workdir, labelled)
     shop = workshop.open_workshop(parsed, workdir, labelled, findings)
     workfolder.claim_workdir(parsed, workdir, labelled)
-    pool.write(parsed, workdir, labelled, findings)
+    pool.write(shop)
 
     row = shop.config.runs["tuned"]
-    with workshop.open_streams(shop, row, {"sign": 0})["sign"] as stream:
+    reading = feed.Feed(shop, row, shop.shard)
+    with reading.stream("sign") as stream:
         records = [next(stream).arrays["record"] for _ in range(12)]
     index = shop.open_set("c", "train").index
     read = {index[record]["image_id"] for record in np.concatenate(records)}
     left = range(2 * excluded, 12)
     assert read == {f"{i}.png" for i in left}
-    assert shop.labels(row, "sign", "train")["records"] == len(left)
+    assert reading.labels("sign", "train")["records"] == len(left)
     assert (tmp_path / "audit" / "exclusions.csv").exists() == excluded
 
 

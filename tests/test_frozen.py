@@ -3,15 +3,14 @@
 import importlib.util
 import json
 import pathlib
-import types
 from typing import Any
 
 import numpy as np
 import pytest
 
 from mtpret_jax import config as schema
-from mtpret_jax.experiment import frozen, one_run, preparation, workfolder, workshop
-from mtpret_jax.metrics import classification, operating_points, probes
+from mtpret_jax.experiment import frozen, preparation, run, workfolder, workshop
+from mtpret_jax.metrics import operating_points, probes
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
 TASK = "missing_tooth"
@@ -48,7 +47,7 @@ def done(tmp_path_factory):
     folders = preparation.prepare(config.datasets, root / "data")
     with pytest.MonkeyPatch.context() as patch:
         # So that a run that has ended can be taken for one that was stopped.
-        patch.setattr(one_run, "give_back", lambda shop, name: None)
+        patch.setattr(run, "give_back", lambda shop, name: None)
         workfolder.run(config, root / "work", folders)
         yield config, root / "work", folders
 
@@ -80,11 +79,11 @@ def test_predictions_have_the_form_of_the_tasks_own(done):
 @pytest.mark.slow
 def test_a_run_says_what_was_learnt_from(done):
     config, work, _ = done
-    run = json.loads((work / "runs/slow/run.json").read_text())
+    told = json.loads((work / "runs/slow/run.json").read_text())
 
-    images = run["labels"][TASK]["train"]["records"]
+    images = told["labels"][TASK]["train"]["records"]
     assert images < 24
-    assert run["frozen"] == {
+    assert told["frozen"] == {
         "images": images,
         "batch_norm": config.runs["slow"].finetune.batch_norm_batches,
         "features": 64,  # eight times the width of a ResNet-18
@@ -122,11 +121,11 @@ def test_a_run_that_goes_on_measures_its_start_once(done, lost):
     for name in lost:
         (folder / name).unlink()
 
-    one_run.run_one(workshop.open_workshop(config, work, folders), "later")
+    run.Run(workshop.open_workshop(config, work, folders), "later").do()
 
-    run = json.loads((work / "runs/later/run.json").read_text())
-    assert run["resumed_at"] == 2
-    assert run["frozen"] == json.loads((folder / "frozen.json").read_text()) == facts
+    told = json.loads((work / "runs/later/run.json").read_text())
+    assert told["resumed_at"] == 2
+    assert told["frozen"] == json.loads((folder / "frozen.json").read_text()) == facts
     for method, arrays in held.items():
         found = _arrays(folder / f"test.{method}.npz")
         for name, array in arrays.items():
@@ -153,13 +152,13 @@ def test_of_penalties_that_validation_likes_alike_the_largest_is_taken(monkeypat
 
     monkeypatch.setattr(probes, "linear", fit)
     monkeypatch.setattr(probes, "STRENGTHS", tuple(said))
-    metric = classification.ClassificationMetric(("no", "yes"), exclusive=True)
-    extractor = types.SimpleNamespace(metric=metric, records=lambda split: records)
+    metric = frozen.Features(("no", "yes"), exclusive=True)
+    train: Any = None  # What is fitted on it is said above.
 
     monkeypatch.setattr(operating_points, "FEWEST", 1)
-    assert frozen._strength(extractor, None) == (0.1, "validation")
+    assert frozen._strength(metric, train, records) == (0.1, "validation")
     monkeypatch.setattr(operating_points, "FEWEST", 3)
-    assert frozen._strength(extractor, None) == (probes.STRENGTH, "fixed")
+    assert frozen._strength(metric, train, records) == (probes.STRENGTH, "fixed")
 
 
 @pytest.mark.slow
@@ -169,10 +168,10 @@ def test_enough_of_validation_chooses_the_penalty(done, tmp_path, monkeypatch):
     # Of one strength that is not the fixed one, validation can choose no other.
     monkeypatch.setattr(probes, "STRENGTHS", (0.7,))
 
-    one_run.run_one(workshop.open_workshop(config, tmp_path, folders), "slow")
+    run.Run(workshop.open_workshop(config, tmp_path, folders), "slow").do()
 
-    run = json.loads((tmp_path / "runs/slow/run.json").read_text())
-    found = run["frozen"]
+    told = json.loads((tmp_path / "runs/slow/run.json").read_text())
+    found = told["frozen"]
     assert (found["strength"], found["strength_from"]) == (0.7, "validation")
     assert found["batch_norm"] == config.runs["slow"].finetune.batch_norm_batches
-    assert run["selection"] == "validation"
+    assert told["selection"] == "validation"

@@ -17,8 +17,10 @@ import pytest
 from etils import epath
 
 from mtpret_jax import config as schema
+from mtpret_jax import stages
 from mtpret_jax.audit import overlaps
-from mtpret_jax.experiment import assembly, pool, workfolder, workshop
+from mtpret_jax.experiment import feed, pool, workfolder, workshop
+from mtpret_jax.inference import description
 from mtpret_jax.report import page, sentences
 from mtpret_jax.stages import contrastive
 from tfds_builders import whole, xray_folder
@@ -86,7 +88,7 @@ def _open(
     findings = pool.find(config, folder, folders)
     shop = workshop.open_workshop(config, folder, folders, findings)
     workfolder.claim_workdir(config, folder, folders)
-    pool.write(config, folder, folders, findings)
+    pool.write(shop)
     return shop
 
 
@@ -98,7 +100,7 @@ def _images_read(shop: workshop.Workshop) -> set[str]:
         for name in row.contrastive.datasets
         for entry in shop.open_set(name, "train").index
     ]
-    streams = workshop.open_streams(shop, row, {contrastive.TASK: 0})
+    streams = feed.Feed(shop, row, shop.shard).streams({contrastive.TASK: 0})
     with streams[contrastive.TASK] as stream:
         batches = list(itertools.islice(stream, 12))
     records = np.concatenate([batch.arrays["record"] for batch in batches])
@@ -233,12 +235,13 @@ def _descend(
     """The pools of a run that starts from a backbone with this description."""
     folder = path / "made" / "backbone"
     folder.mkdir(parents=True)
-    (folder / "backbone.json").write_text(json.dumps(parent))
     config = _config()
+    parent = {**description.architecture(config), **parent}
+    (folder / "backbone.json").write_text(json.dumps(parent))
     row = dataclasses.replace(config.runs["first"], init_from=str(folder))
     config = dataclasses.replace(config, runs={"first": row})
     findings = pool.find(config, epath.Path(path), folders)
-    pool.write(config, epath.Path(path), folders, findings)
+    pool.write(workshop.open_workshop(config, path, folders, findings))
     pools = pool.lineage(config, "first", epath.Path(path) / "runs", findings)
     run = path / "runs" / "first"
     run.mkdir(parents=True)
@@ -251,7 +254,6 @@ def _descend(
     ("parent", "said"),
     [
         ({"pools": []}, None),
-        ({"stage": "finetune", "parent": None}, None),
         ({"stage": "contrastive", "run": "old", "parent": None}, "did not say what it"),
         ({"stage": "finetune", "run": "old", "parent": "x"}, "did not say what it"),
         ({"pools": [{"run": "r", "pool": "paper", "audit": None}]}, "published pool"),
@@ -314,7 +316,7 @@ def test_a_task_that_several_runs_share_is_looked_at_once(
         config.runs[name] = schema.run(stage="finetune", steps=2, finetune=options)
     seen = []
     monkeypatch.setattr(workshop, "build_tasks", lambda *_: {})
-    monkeypatch.setattr(assembly, "build_stage", lambda *_: None)
+    monkeypatch.setattr(stages, "build", lambda *_: None)
     monkeypatch.setattr(
         workshop, "_check_split", lambda shop, name, split: seen.append((name, split))
     )
@@ -339,6 +341,6 @@ def test_no_audit_without_stage_1(
     config = dataclasses.replace(_config(), runs={})
 
     assert pool.find(config, epath.Path(tmp_path), folders) is None
-    pool.write(config, epath.Path(tmp_path), folders, None)
+    pool.write(workshop.open_workshop(config, tmp_path, folders, None))
 
     assert not (tmp_path / "audit").exists()

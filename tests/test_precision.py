@@ -11,15 +11,9 @@ import jax.numpy as jnp
 import pytest
 
 from mtpret_jax import config as schema
+from mtpret_jax import stages
 from mtpret_jax.cli import config_check, config_slice
-from mtpret_jax.experiment import (
-    assembly,
-    estimate,
-    precision,
-    preparation,
-    workfolder,
-    workshop,
-)
+from mtpret_jax.experiment import estimate, precision, preparation, workfolder, workshop
 from mtpret_jax.inference import description, networks
 from mtpret_jax.training import checkpoint, sharding
 
@@ -90,8 +84,8 @@ def test_the_platform_is_that_of_the_mesh():
 def _products(config: schema.ExperimentConfig, shop: workshop.Workshop) -> set[str]:
     """The dtypes of the products and convolutions of the run's step."""
     row = config.runs["one"]
-    stage = assembly.build_stage(shop.config, row, shop.tasks)
-    shapes = assembly.shape_batches(shop.config, row)
+    stage = stages.build(shop.config, row, shop.tasks)
+    shapes = stages.shape_batches(shop.config, row)
     state = jax.eval_shape(stage.init, jax.random.key(0), shapes)
     batch = estimate.blank(shop.config, row, "missing_tooth", 2)
     text = str(jax.make_jaxpr(stage.step)(state, batch))

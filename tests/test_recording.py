@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from mtpret_jax import config as schema
-from mtpret_jax import types
 from mtpret_jax.data import subsets
-from mtpret_jax.experiment import preparation, recording, workfolder
+from mtpret_jax.experiment import preparation, workfolder
+from mtpret_jax.stages import continual
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
 
@@ -28,13 +28,11 @@ REPOSITORY = pathlib.Path(__file__).parents[1]
     ],
 )
 def test_short_segments_are_measured_now_and_then(steps, every, expected):
-    segments = [types.Segment(task, steps) for task in ("a", "b", "a", "b")]
+    options = schema.ContinualConfig(tasks=("a", "b"), rounds=2)
+    unused: Any = None
+    stage = continual.ContinualStage(unused, options, unused, steps, {}, seed=0)
 
-    found = [
-        done
-        for done in range(1, 4 * steps + 1)
-        if recording.is_measured(segments, (done - 1) // steps, done, every)
-    ]
+    found = [n for n in range(1, 4 * steps + 1) if stage.is_validated(n, every)]
 
     assert found == expected
 

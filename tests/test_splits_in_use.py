@@ -10,7 +10,7 @@ import pytest
 
 from mtpret_jax import config as schema
 from mtpret_jax.data import pipeline
-from mtpret_jax.experiment import preparation, workfolder, workshop
+from mtpret_jax.experiment import feed, preparation, workfolder, workshop
 from tfds_builders import prepared as tables
 from tfds_builders import whole
 
@@ -82,10 +82,11 @@ def test_every_part_of_a_run_reads_the_splits_of_the_config(folders, tmp_path):
 
     assert len(shop.open_set("chest", "train")) == STORED["test"]
     row = config.runs["scratch"]
-    with workshop.open_split(shop, row, "mask", "test") as stream:
+    reading = feed.Feed(shop, row, shop.shard)
+    with reading.split("mask", "test") as stream:
         rows = sum(int(batch.arrays["example_valid"].sum()) for batch in stream)
     assert rows == STORED["train"]
-    with workshop.open_streams(shop, row, {"mask": 0})["mask"] as stream:
+    with reading.stream("mask") as stream:
         batch: pipeline.types.Batch = next(stream)
     assert set(batch.arrays["record"].tolist()) == set(range(STORED["test"]))
 

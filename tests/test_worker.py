@@ -16,7 +16,7 @@ import pytest
 from etils import epath
 
 from mtpret_jax import config as schema
-from mtpret_jax.experiment import locks, one_run, schedule, workshop
+from mtpret_jax.experiment import locks, run, schedule, workshop
 from mtpret_jax.training import preemption
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
@@ -170,16 +170,21 @@ def make_shop(tmp_path, monkeypatch):
             shard=None,
         )
 
-        def run_one(shop, name):
+        def do(made):
+            shop, name = made.shop, made.name
             done.append(name)
             if name in fails:
                 raise FloatingPointError("the loss is nan")
             facts = {"steps": 100, "resumed_at": 0, "seconds": 60.0}
             (shop.run_folder(name) / "run.json").write_text(json.dumps(facts))
 
-        monkeypatch.setattr(one_run, "run_one", run_one)
+        monkeypatch.setattr(run.Run, "do", do)
         return shop, done
 
+    def init(made, shop, name):
+        made.shop, made.name = shop, name
+
+    monkeypatch.setattr(run.Run, "__init__", init)
     monkeypatch.setattr(locks, "POLL", 0.0)
     return make
 
@@ -214,12 +219,12 @@ def test_a_run_that_fails_keeps_only_what_needs_it_from_being_done(make_shop):
 def test_a_run_that_is_stopped_is_free_for_others_at_once(make_shop, monkeypatch):
     shop, done = make_shop(first="", second="")
 
-    def run_one(shop, name):
-        done.append(name)
-        assert locks.is_held(shop.run_folder(name))
+    def do(made):
+        done.append(made.name)
+        assert locks.is_held(shop.run_folder(made.name))
         raise preemption.Preempted("Step 3")
 
-    monkeypatch.setattr(one_run, "run_one", run_one)
+    monkeypatch.setattr(run.Run, "do", do)
 
     with pytest.raises(preemption.Preempted):
         schedule.do_all(shop)

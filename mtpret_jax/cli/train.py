@@ -18,7 +18,7 @@ from jax.experimental import multihost_utils
 
 from mtpret_jax import config as schema
 from mtpret_jax.cli import command, devices
-from mtpret_jax.experiment import locks, origin, preparation, workfolder
+from mtpret_jax.experiment import locks, preparation, start, workfolder
 from mtpret_jax.study import plan
 from mtpret_jax.training import preemption, tracing
 
@@ -82,7 +82,7 @@ def run(options: argparse.Namespace) -> None:
         jax.config.update("jax_compilation_cache_dir", cache)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     workfolder.check_profile(config, options.profile)
-    origin.check(config)  # Before sets are prepared, which may take hours.
+    start.check(config)  # Before sets are prepared, which may take hours.
     data_dir = epath.Path(options.data_dir).expanduser()
     if jax.process_index() == 0:  # The others find the sets ready.
         with locks.alone(workdir / "locks" / "preparation"):

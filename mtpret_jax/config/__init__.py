@@ -17,6 +17,7 @@ from mtpret_jax.config import parser, rules, study_rules
 from mtpret_jax.config.schema import (
     AUGMENT_PRESETS,
     CHOICES,
+    CONTRASTIVE,
     AugmentConfig,
     BackboneConfig,
     ContinualConfig,
@@ -30,6 +31,7 @@ from mtpret_jax.config.schema import (
     ReportConfig,
     RunConfig,
     SegmentationConfig,
+    StageConfig,
     StudyConfig,
     TaskConfig,
 )
@@ -37,6 +39,7 @@ from mtpret_jax.config.schema import (
 __all__ = [
     "AUGMENT_PRESETS",
     "CHOICES",
+    "CONTRASTIVE",
     "AugmentConfig",
     "BackboneConfig",
     "ContinualConfig",
@@ -50,6 +53,7 @@ __all__ = [
     "ReportConfig",
     "RunConfig",
     "SegmentationConfig",
+    "StageConfig",
     "StudyConfig",
     "TaskConfig",
     "as_dict",

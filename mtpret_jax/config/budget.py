@@ -23,7 +23,7 @@ class Compute:
 
 def _steps_of_each(row: schema.RunConfig) -> int:
     """Optimiser steps that each task of the run gets."""
-    return row.steps * (row.continual.rounds if row.stage == "continual" else 1)
+    return row.steps * row.options.rounds
 
 
 def count_steps(row: schema.RunConfig) -> int:

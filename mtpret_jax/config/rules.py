@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mtpret_jax.config import schema
@@ -133,55 +133,78 @@ def _check_run(
             f"steps, got {row.optimizer.warmup_steps}."
         )
     _check_labels(config, path, row)
-    if row.stage == "contrastive":
-        stage = row.contrastive
-        if not stage.datasets:
-            raise ValueError(f"{path}.contrastive.datasets: name at least one set.")
-        for entry, weight in stage.datasets.items():
-            require_known(entry, config.datasets, f"set in {path}.contrastive")
-            if not weight > 0:  # or no number at all
-                raise ValueError(
-                    f"{path}.contrastive.datasets.{entry}: expected a weight above 0, "
-                    f"got {weight}. Leave the set out instead."
-                )
-        _require_positive(stage, f"{path}.contrastive", "batch_size", "queue_size")
+    if row.stage in _STAGE_CHECKS:
+        _STAGE_CHECKS[row.stage](config, path, row)
+
+
+def _check_contrastive(
+    config: schema.ExperimentConfig, path: str, row: schema.RunConfig
+) -> None:
+    stage = row.contrastive
+    if not stage.datasets:
+        raise ValueError(f"{path}.contrastive.datasets: name at least one set.")
+    for entry, weight in stage.datasets.items():
+        require_known(entry, config.datasets, f"set in {path}.contrastive")
+        if not weight > 0:  # or no number at all
+            raise ValueError(
+                f"{path}.contrastive.datasets.{entry}: expected a weight above 0, "
+                f"got {weight}. Leave the set out instead."
+            )
+    _require_positive(stage, f"{path}.contrastive", "batch_size", "queue_size")
+    _require_multiple(
+        stage.queue_size, stage.batch_size, f"{path}.contrastive.queue_size"
+    )
+    _check_groups(stage.batch_size, stage.batch_norm_rows, f"{path}.contrastive")
+    _require_positive(stage, f"{path}.contrastive", "microbatches")
+    if stage.microbatches > 1:
+        rows = stage.batch_norm_rows or stage.batch_size
         _require_multiple(
-            stage.queue_size, stage.batch_size, f"{path}.contrastive.queue_size"
+            stage.batch_size,
+            rows * stage.microbatches,
+            f"{path}.contrastive.batch_size, for microbatches of whole groups",
         )
-        _check_groups(stage.batch_size, stage.batch_norm_rows, f"{path}.contrastive")
-        _require_positive(stage, f"{path}.contrastive", "microbatches")
-        if stage.microbatches > 1:
-            rows = stage.batch_norm_rows or stage.batch_size
-            _require_multiple(
-                stage.batch_size,
-                rows * stage.microbatches,
-                f"{path}.contrastive.batch_size, for microbatches of whole groups",
-            )
-        if stage.temperature <= 0:
-            raise ValueError(f"{path}.contrastive.temperature: expected above 0.")
-        if stage.carry_memory and not row.init_from:
-            raise ValueError(
-                f"{path}.contrastive.carry_memory: needs init_from, an earlier run of "
-                "the contrastive stage."
-            )
-    elif row.stage == "continual":
-        if not row.continual.tasks:
-            raise ValueError(f"{path}.continual.tasks: name at least one task.")
-        if len(set(row.continual.tasks)) < len(row.continual.tasks):
-            raise ValueError(f"{path}.continual.tasks: a task comes twice.")
-        for entry in row.continual.tasks:
-            require_known(entry, config.tasks, f"task in {path}.continual.tasks")
-        _require_positive(row.continual, f"{path}.continual", "rounds")
-    else:
-        require_known(row.finetune.task, config.tasks, f"task in {path}.finetune.task")
-        if row.finetune.head == "carried" and not row.init_from:
-            raise ValueError(f"{path}.finetune.head: 'carried' needs init_from.")
-        kind = config.tasks[row.finetune.task].kind
-        if row.finetune.frozen and kind != "classification":
-            raise ValueError(
-                f"{path}.finetune.frozen: expected a task of classification, got "
-                f"'{row.finetune.task}' of {kind}. Leave it out."
-            )
+    if stage.temperature <= 0:
+        raise ValueError(f"{path}.contrastive.temperature: expected above 0.")
+    if stage.carry_memory and not row.init_from:
+        raise ValueError(
+            f"{path}.contrastive.carry_memory: needs init_from, an earlier run of "
+            "the contrastive stage."
+        )
+
+
+def _check_continual(
+    config: schema.ExperimentConfig, path: str, row: schema.RunConfig
+) -> None:
+    if not row.continual.tasks:
+        raise ValueError(f"{path}.continual.tasks: name at least one task.")
+    if len(set(row.continual.tasks)) < len(row.continual.tasks):
+        raise ValueError(f"{path}.continual.tasks: a task comes twice.")
+    for entry in row.continual.tasks:
+        require_known(entry, config.tasks, f"task in {path}.continual.tasks")
+    _require_positive(row.continual, f"{path}.continual", "rounds")
+
+
+def _check_finetune(
+    config: schema.ExperimentConfig, path: str, row: schema.RunConfig
+) -> None:
+    require_known(row.finetune.task, config.tasks, f"task in {path}.finetune.task")
+    if row.finetune.head == "carried" and not row.init_from:
+        raise ValueError(f"{path}.finetune.head: 'carried' needs init_from.")
+    task = config.tasks[row.finetune.task]
+    if row.finetune.frozen and not task.can_be_probed:
+        raise ValueError(
+            f"{path}.finetune.frozen: expected a task of classification, got "
+            f"'{row.finetune.task}' of {task.kind}. Leave it out."
+        )
+
+
+_STAGE_CHECKS: Mapping[
+    str, Callable[[schema.ExperimentConfig, str, schema.RunConfig], None]
+] = {
+    "contrastive": _check_contrastive,
+    "continual": _check_continual,
+    "finetune": _check_finetune,
+}
 
 
 def _check_labels(
@@ -262,15 +285,11 @@ def _check_parent(
     parent: schema.RunConfig,
 ) -> None:
     """Checks that an earlier run has what this one wants to carry on."""
-    if row.stage == "finetune" and row.finetune.head == "carried":
-        heads = {"continual": parent.continual.tasks}.get(
-            parent.stage, (parent.finetune.task,)
+    if row.options.carries_head and not set(row.tasks) <= set(parent.tasks):
+        raise ValueError(
+            f"{path}.finetune.head: 'carried', but run '{row.init_from}' trains no "
+            f"head of task '{row.finetune.task}'."
         )
-        if parent.stage == "contrastive" or row.finetune.task not in heads:
-            raise ValueError(
-                f"{path}.finetune.head: 'carried', but run '{row.init_from}' trains no "
-                f"head of task '{row.finetune.task}'."
-            )
     if row.stage == "contrastive" and row.contrastive.carry_memory:
         wanted, found = row.contrastive, parent.contrastive
         same = (wanted.queue_size, wanted.embedding_size) == (

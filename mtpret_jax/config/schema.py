@@ -125,6 +125,11 @@ class TaskConfig:
     segmentation: SegmentationConfig = SegmentationConfig()
     detection: DetectionConfig = DetectionConfig()
 
+    @property
+    def can_be_probed(self) -> bool:
+        """Whether a linear probe and nearest neighbours can predict it."""
+        return self.kind == "classification"
+
 
 @dataclasses.dataclass(frozen=True)
 class InputConfig:
@@ -170,8 +175,54 @@ class OptimizerConfig:
     # gradient
 
 
+CONTRASTIVE = "contrastive"  # what the batches and the head of stage 1 are called
+
+
+_NO_SETS: Mapping[str, float] = {}
+
+
+class StageConfig:
+    """What the options of every stage answer about a run; a stage changes what it must.
+
+    Attributes:
+      datasets: Sets whose training images are read without labels, and weights.
+      pool: Which images are read without labels; see `ContrastiveConfig.pool`.
+      rounds: Times that every task comes.
+      batch_norm_batches: Batches of a task from which statistics are taken anew.
+      validation_batches: Batches that a task is validated on, at most; 0: see there.
+      selection: Which step's state is tested; see `FinetuneConfig.selection`.
+      frozen: Whether the features of the start are measured, too.
+      carry_memory: Whether the memory of the start is carried on.
+      is_tested: Whether validation chooses among the states of its one task, whose test
+        split is then predicted once.
+      validates_all: Whether every task so far is validated as tasks come in turn, each
+        with statistics of its own.
+    """
+
+    datasets = _NO_SETS
+    pool = ""
+    rounds = 1
+    batch_norm_batches = 0
+    validation_batches = 0
+    selection = "last"
+    frozen = False
+    carry_memory = False
+    is_tested = False
+    validates_all = False
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Tasks that a run trains with labels, rows of `config.tasks`."""
+        return ()
+
+    @property
+    def carries_head(self) -> bool:
+        """Whether the head of the start is carried on."""
+        return False
+
+
 @dataclasses.dataclass(frozen=True)
-class ContrastiveConfig:
+class ContrastiveConfig(StageConfig):
     """Stage 1: momentum contrast over the train splits of many sets."""
 
     datasets: Mapping[str, float] = dataclasses.field(default_factory=dict)
@@ -191,8 +242,10 @@ class ContrastiveConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class ContinualConfig:
+class ContinualConfig(StageConfig):
     """Stage 2: tasks in turn, held near what came before."""
+
+    validates_all = True
 
     tasks: tuple[str, ...] = ()  # rows of config.tasks
     rounds: int = 10  # times that every task comes
@@ -209,8 +262,10 @@ class ContinualConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class FinetuneConfig:
+class FinetuneConfig(StageConfig):
     """Stage 3: one task from a given start."""
+
+    is_tested = True
 
     task: str = ""  # a row of config.tasks
     head: str = "new"  # new, or carried: of stage 2 or a file of a whole network
@@ -218,6 +273,16 @@ class FinetuneConfig:
     selection: str = "validation"  # of the step tested: best on validation; last; auto:
     # best over classes with 30 validation images of either kind, if half are; else last
     frozen: bool = False  # also measure the start: linear probe and neighbours
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The one task."""
+        return (self.task,)
+
+    @property
+    def carries_head(self) -> bool:
+        """Whether the head of the start is carried on."""
+        return self.head == "carried"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -242,12 +307,14 @@ class RunConfig:
     finetune: FinetuneConfig = FinetuneConfig()
 
     @property
+    def options(self) -> StageConfig:
+        """The options of its stage."""
+        return getattr(self, self.stage)
+
+    @property
     def tasks(self) -> tuple[str, ...]:
         """The supervised tasks of the run; none in stage 1."""
-        if self.stage == "contrastive":
-            return ()
-        named = self.continual.tasks
-        return named if self.stage == "continual" else (self.finetune.task,)
+        return self.options.tasks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -301,6 +368,21 @@ class ExperimentConfig:
     def seed_of(self, row: RunConfig) -> int:
         """The seed that a run draws everything from."""
         return self.seed if row.seed < 0 else row.seed
+
+    def batches_of(
+        self, row: RunConfig
+    ) -> Mapping[str, TaskConfig | ContrastiveConfig]:
+        """Where the sizes of a run's batches stand, for each task that a step is of.
+
+        A stage without labels has one such task, of its own name.
+        """
+        own: Any = row.options
+        return {name: self.tasks[name] for name in row.tasks} or {row.stage: own}
+
+    def datasets_of(self, row: RunConfig) -> tuple[str, ...]:
+        """The sets whose training images a run reads."""
+        named = [self.tasks[task].dataset for task in row.tasks]
+        return tuple(dict.fromkeys([*named, *row.options.datasets]))
 
 
 CHOICES: Mapping[tuple[type, str], tuple[str, ...]] = {

@@ -2,22 +2,22 @@
 
 Training leaves those of the last batches: of another task than the one that is to be
 measured, or of one alone in a backbone that is handed over. Here they are of still
-training pictures, equally many batches of each task.
+training images, equally many batches of each task.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
-from mtpret_jax import config as schema
 from mtpret_jax import types
-from mtpret_jax.experiment import assembly, workshop
+from mtpret_jax.data import pipeline
 from mtpret_jax.models import normalisation
+from mtpret_jax.stages import supervised
 from mtpret_jax.training import preemption, sharding
 
 
@@ -25,33 +25,25 @@ class Estimator:
     """Takes the statistics of a run's states; the states stay as they are."""
 
     def __init__(
-        self, shop: workshop.Workshop, row: schema.RunConfig, batches: int
+        self,
+        learner: supervised.Learner,
+        mesh: Mesh,
+        stream: Callable[[str], pipeline.Stream],
+        batches: int,
     ) -> None:
-        """`batches` of each task are looked at; 0: statistics stay."""
-        config, still = shop.config, schema.AUGMENT_PRESETS["none"]
-        tasks = {
-            name: dataclasses.replace(task, augment=still)
-            for name, task in config.tasks.items()
-        }
-        # Processes that read would take longer to start than these few batches.
-        settings = dataclasses.replace(config.input, workers=0)
-        config = dataclasses.replace(config, tasks=tasks, input=settings)
-        self._shop = dataclasses.replace(shop, config=config)
-        self._row, self._batches = row, batches
-        learner = assembly.build_learner(config, shop.tasks, row)
-        self._read = sharding.compile_statistics(learner.statistics, shop.mesh)
+        """Compiles nothing yet.
 
-    def of_task(self, state: types.TrainState, task: str) -> types.TrainState:
-        """The state with the statistics of one task in backbone and head."""
-        return self._replaced(state, [task])
+        Args:
+          learner: Backbone with the heads of the run's tasks.
+          mesh: Devices of the run.
+          stream: Opens the still training images of a task.
+          batches: Batches of each task that are looked at; 0: statistics stay.
+        """
+        self._mesh, self._stream, self._batches = mesh, stream, batches
+        self._read = sharding.compile_statistics(learner.statistics, mesh)
 
-    def of_all(self, state: types.TrainState) -> types.TrainState:
-        """The state with those of all tasks in its backbone, in each head its own."""
-        return self._replaced(state, self._row.tasks)
-
-    def _replaced(
-        self, state: types.TrainState, tasks: tuple[str, ...] | list[str]
-    ) -> types.TrainState:
+    def settle(self, state: types.TrainState, tasks: Sequence[str]) -> types.TrainState:
+        """The state with those of all `tasks` in its backbone, in each head its own."""
         if not self._batches:
             return state
         with jax.transfer_guard("allow"):
@@ -64,13 +56,11 @@ class Estimator:
 
     def _moments(self, state: types.TrainState, task: str) -> types.Tree:
         """Means over batches of a task of the mean and the mean square."""
-        alone = dataclasses.replace(self._row.finetune, task=task)
-        row = dataclasses.replace(self._row, stage="finetune", finetune=alone)
         found = []
-        with workshop.open_streams(self._shop, row, {task: 0})[task] as stream:
+        with self._stream(task) as stream:
             for _ in range(self._batches):
                 preemption.check()
-                batch = sharding.put(next(stream), self._shop.mesh)
+                batch = sharding.put(next(stream), self._mesh)
                 read = self._read(state.params, state.model_state, batch)
                 found.append(_each(read, _to_moments))
         return _mean(found)

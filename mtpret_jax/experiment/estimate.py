@@ -17,10 +17,10 @@ import jax
 import numpy as np
 
 from mtpret_jax import config as schema
-from mtpret_jax import types
+from mtpret_jax import stages, types
 from mtpret_jax.config import rules
 from mtpret_jax.data import kinds
-from mtpret_jax.experiment import assembly, precision, workshop
+from mtpret_jax.experiment import precision, workshop
 from mtpret_jax.training import sharding
 
 CLASSES = 2
@@ -99,7 +99,7 @@ class Step:
     @property
     def part(self) -> schema.ContrastiveConfig | schema.TaskConfig:
         """Where the sizes of its batches stand."""
-        return _part(self.config, self.row, self.names[0])
+        return self.config.batches_of(self.row)[self.names[0]]
 
     def resized(self, batch_size: int) -> Step:
         """The same for another batch, whose groups of BatchNorm may be smaller."""
@@ -133,7 +133,7 @@ def steps(config: schema.ExperimentConfig, names: Names) -> list[Step]:
     tasks = build_tasks(config, names)
     alike: dict[str, Step] = {}
     for run, row in config.runs.items():
-        stage = assembly.build_stage(config, row, tasks)
+        stage = stages.build(config, row, tasks)
         for name in dict.fromkeys(segment.task for segment in stage.segments()):
             key = _program(config, row, name, _classes(tasks, name))
             known = alike.get(key) or Step(config, tasks, (), ())
@@ -149,7 +149,7 @@ def _program(
     config: schema.ExperimentConfig, row: schema.RunConfig, name: str, classes: int
 ) -> str:
     """Equal for steps that differ in numbers, data and names alone."""
-    part = _part(config, row, name)
+    part = config.batches_of(row)[name]
     options = {"stage": row.stage, "optimizer": row.optimizer.name, "classes": classes}
     if isinstance(part, schema.TaskConfig):
         same: Any = dict(dataset="", target="", learning_rate_scale=1.0)
@@ -157,7 +157,7 @@ def _program(
     else:
         part = dataclasses.replace(part, datasets={}, carry_memory=False)
     part = dataclasses.replace(part, augment=schema.AugmentConfig())
-    if row.stage == "continual":
+    if row.options.validates_all:
         stage = dataclasses.asdict(row.continual)
         anchors = ("anchor_previous", "anchor_pretrained", "feature_memory")
         options["pulled"] = [bool(stage[anchor]) for anchor in anchors]
@@ -168,7 +168,7 @@ def _program(
 def fit(step: Step, devices: Sequence[Any]) -> list[Any]:
     """Those of the devices of a slice that the runs use; see `workshop.fit`."""
     several = len({device.process_index for device in devices}) > 1
-    if several and step.row.stage == "contrastive":  # All, or it is refused.
+    if several and not step.row.tasks:  # All, or it is refused.
         return list(devices)
     shares = rules.shares(step.config, step.runs[0])
     return list(sharding.fit_mesh(shares.values(), devices).devices.flat)
@@ -185,7 +185,7 @@ def lower(step: Step, devices: Sequence[Any]) -> Any:
     path = f"batch of {', '.join(step.names)}"
     part = step.part
     sharding.check_batch_size(part.batch_size // part.microbatches, mesh, path)
-    stage = assembly.build_stage(step.config, step.row, step.tasks)
+    stage = stages.build(step.config, step.row, step.tasks)
     batch = blank(step.config, step.row, name, _classes(step.tasks, name))
     _, compiled = sharding.compile_stage(stage, mesh)
     return compiled.lower(
@@ -196,9 +196,8 @@ def lower(step: Step, devices: Sequence[Any]) -> Any:
 
 def state_shapes(step: Step) -> types.TrainState:
     """Shapes of the state that a step takes."""
-    stage = assembly.build_stage(step.config, step.row, step.tasks)
-    shapes = assembly.shape_batches(step.config, step.row)
-    return jax.eval_shape(lambda key: stage.init(key, shapes), jax.random.key(0))
+    stage = stages.build(step.config, step.row, step.tasks)
+    return stages.state_shapes(stage, stages.shape_batches(step.config, step.row))
 
 
 def _placed(tree: Any, where: jax.sharding.Sharding) -> Any:
@@ -218,12 +217,6 @@ def build_tasks(config: schema.ExperimentConfig, names: Names) -> dict[str, type
 
 def _classes(tasks: Mapping[str, types.Task], name: str) -> int:
     return len(tasks[name].metric().class_names) if name in tasks else 0
-
-
-def _part(
-    config: schema.ExperimentConfig, row: schema.RunConfig, name: str
-) -> schema.ContrastiveConfig | schema.TaskConfig:
-    return row.contrastive if row.stage == "contrastive" else config.tasks[name]
 
 
 def made_up(config: schema.ExperimentConfig, dataset: str) -> dict[str, Any]:
@@ -250,8 +243,8 @@ def _measure(
 ) -> Cost:
     row = config.runs[runs[0]]
     mesh = sharding.fit_mesh(rules.shares(config, runs[0]).values())
-    stage = assembly.build_stage(config, row, tasks)
-    shapes = assembly.shape_batches(config, row)
+    stage = stages.build(config, row, tasks)
+    shapes = stages.shape_batches(config, row)
     init = sharding.compile_init(lambda key: stage.init(key, shapes), mesh)
     state = init(jax.random.key(0))
     leaves = jax.tree.leaves(state)
@@ -288,9 +281,9 @@ def blank(
     config: schema.ExperimentConfig, row: schema.RunConfig, task: str, classes: int
 ) -> types.Batch:
     """A host batch of one task of a run: black pictures without a finding."""
-    part: Any = _part(config, row, task)
+    part: Any = config.batches_of(row)[task]
     batch, size = part.batch_size, part.image_size
-    names = row.contrastive.datasets if row.stage == "contrastive" else (part.dataset,)
+    names = (part.dataset,) if row.tasks else config.datasets_of(row)
     deepest = max(config.datasets[n].options.get("bit_depth", 8) for n in names)
     image = np.zeros((batch, size, size, 1), np.dtype(f"uint{deepest}"))
     statistics = np.tile(np.array([0, 1], np.float32), (batch, 1))
@@ -298,7 +291,7 @@ def blank(
         "record": np.arange(batch, dtype=np.int32),
         "example_valid": np.ones(batch, bool),
     }
-    if row.stage == "contrastive":
+    if not row.tasks:
         for name in ("partner", "query_owner", "positive_owner"):
             arrays[name] = arrays["record"]
         for name in ("query", "positive"):

@@ -17,11 +17,10 @@ from etils import epath
 from mtpret_jax import config as schema
 from mtpret_jax.audit import exclusions, overlaps
 from mtpret_jax.config import rules
-from mtpret_jax.data import sources
+from mtpret_jax.experiment import workshop
 from mtpret_jax.training import checkpoint, files
 from tfds_builders import whole
 
-CLEAN = "clean"
 FOLDER, COUNTS = "audit", "pool.json"
 _DIGEST = "exclusions_sha256"
 _LOG = logging.getLogger(__name__)
@@ -42,7 +41,7 @@ def find(
       ValueError: If the work folder holds another list, or has lost its own.
     """
     rows = config.runs.values()
-    clean = any(r.stage == "contrastive" and r.contrastive.pool == CLEAN for r in rows)
+    clean = any(row.options.pool == workshop.CLEAN for row in rows)
     if not (clean or config.exclude_copies or config.study.hold_out):
         return None
     sets = {
@@ -85,7 +84,7 @@ def _check_began(folder: epath.Path, kept: overlaps.Findings | None) -> None:
     digest = None if kept is None else kept.report.exclusions_sha256
     for name, row in whole.read_json(path).items():
         began = row.get(_DIGEST, digest)
-        if row["pool"] == CLEAN and (kept is None or began != digest):
+        if row["pool"] == workshop.CLEAN and (kept is None or began != digest):
             raise ValueError(
                 f"{path} says that run {name!r} began with the list of exclusions of "
                 f"sha256 {began}, but {folder / overlaps.REPORT} "
@@ -94,15 +93,10 @@ def _check_began(folder: epath.Path, kept: overlaps.Findings | None) -> None:
             )
 
 
-def write(
-    config: schema.ExperimentConfig,
-    workdir: epath.Path,
-    folders: Mapping[str, epath.PathLike],
-    findings: overlaps.Findings | None,
-) -> None:
+def write(shop: workshop.Workshop) -> None:
     """Writes, once, what was found and what each pool lost by it."""
-    folder = workdir / FOLDER
-    pools = counts(config, folders, findings)
+    folder, findings = shop.workdir / FOLDER, shop.findings
+    pools = counts(shop)
     if (findings is None and not pools) or (folder / COUNTS).exists():
         return
     if findings is not None:
@@ -121,28 +115,23 @@ def _is_there(folder: epath.Path, findings: overlaps.Findings) -> bool:
     return kept is not None and kept.report == findings.report
 
 
-def counts(
-    config: schema.ExperimentConfig,
-    folders: Mapping[str, epath.PathLike],
-    findings: overlaps.Findings | None,
-) -> dict[str, Any]:
+def counts(shop: workshop.Workshop) -> dict[str, Any]:
     """For each run of stage 1 its kind of pool, and what each set has and lost."""
     result: dict[str, Any] = {}
-    for run, row in config.runs.items():
-        if row.stage != "contrastive":
+    for run, row in shop.config.runs.items():
+        if not row.options.datasets:
             continue
-        leaves = excluded(row, findings)
+        leaves = shop.excluded(row)
         sets = {}
-        for name in row.contrastive.datasets:
-            splits = config.datasets[name].splits
-            source = sources.open_prepared(folders[name], overlaps.TRAIN, splits)
+        for name in row.options.datasets:
+            source = shop.open_set(name, overlaps.TRAIN)
             sets[name] = {
                 "images": len(source),
                 "removed": sum(
                     r["image_id"] in leaves.get(name, ()) for r in source.index
                 ),
             }
-        result[run] = {**_kind(row, findings), "sets": sets}
+        result[run] = {**_kind(row, shop.findings), "sets": sets}
     return result
 
 
@@ -150,8 +139,8 @@ def _kind(
     row: schema.RunConfig, findings: overlaps.Findings | None
 ) -> dict[str, str | None]:
     """The kind of pool, and the list of exclusions that it obeys."""
-    pool = row.contrastive.pool
-    if pool != CLEAN or findings is None:
+    pool = row.options.pool
+    if pool != workshop.CLEAN or findings is None:
         return {"pool": pool, _DIGEST: None}
     return {"pool": pool, _DIGEST: findings.report.exclusions_sha256}
 
@@ -183,7 +172,7 @@ def lineage(
         pools = _of_parent(checkpoint.read_description(folder, {}))
         if is_path:
             pools = [{**pool, "start": row.init_from} for pool in pools]
-    if row.stage == "contrastive":
+    if row.options.datasets:
         kind = _kind(row, findings)
         audit = findings.report.key if findings is not None else None
         pools.append({"run": run, **kind, "audit": audit})
@@ -191,20 +180,8 @@ def lineage(
 
 
 def _of_parent(description: Mapping[str, Any]) -> list[dict[str, str | None]]:
-    """The pools in a backbone's description; older ones do not tell them."""
+    """The pools in a backbone's description; "unknown" where that does not tell."""
     if "pools" in description:
         return description["pools"]
-    stage, parent = (description.get(name, "") for name in ("stage", "parent"))
-    if stage != "contrastive" and parent is None:
-        return []
     run = description.get("run", "?")
     return [{"run": run, "pool": "unknown", _DIGEST: None, "audit": None}]
-
-
-def excluded(
-    row: schema.RunConfig, findings: overlaps.Findings | None
-) -> Mapping[str, frozenset[str]]:
-    """Identifiers, by set, of the images that a run of stage 1 must not read."""
-    if row.contrastive.pool != CLEAN or findings is None:
-        return {}
-    return exclusions.by_dataset(findings.excluded)

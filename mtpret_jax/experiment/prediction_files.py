@@ -1,4 +1,4 @@
-"""What a run predicted, on disk: which pictures, and the records of each."""
+"""What a run predicted, on disk: which images, and the records of each."""
 
 from __future__ import annotations
 
@@ -7,19 +7,25 @@ import io
 import jax
 from etils import epath
 
+from mtpret_jax import config as schema
 from mtpret_jax.data import sources
 from mtpret_jax.training import evaluation
 from tfds_builders import whole
 from tfds_builders.sources import cells
 
 
+def folder(run: epath.Path, row: schema.RunConfig) -> epath.Path:
+    """Where the predictions of a run's one task lie in the folder of the run."""
+    return run / "predictions" / row.tasks[0]
+
+
 def write_predictions(
     folder: epath.Path, source: sources.Source, records: evaluation.Records
 ) -> None:
-    """Writes `<split>.csv`, whose pictures these are, and `<split>.npz`, the records.
+    """Writes `<split>.csv`, which images these are, and `<split>.npz`, the records.
 
     Args:
-      folder: Of the predictions of a run's task; made when missing.
+      folder: Folder of the predictions; made when missing.
       source: The split that was predicted.
       records: As `evaluation.evaluate` gives them.
     """

@@ -19,7 +19,7 @@ from jax.experimental import multihost_utils
 
 from mtpret_jax import config as schema
 from mtpret_jax.config import budget
-from mtpret_jax.experiment import locks, one_run, workshop
+from mtpret_jax.experiment import locks, run, workshop
 from mtpret_jax.training import preemption
 from tfds_builders import whole
 
@@ -70,7 +70,7 @@ def tidy(shop: workshop.Workshop) -> None:
             continue
         if jax.process_index() == 0 and (lock := locks.take(folder)):
             with lock:
-                one_run.give_back(shop, name)
+                run.give_back(shop, name)
 
 
 def _do(
@@ -83,7 +83,7 @@ def _do(
     with lock or contextlib.nullcontext():
         _LOG.info("%s; next: %s", progress(shop), name)
         try:
-            one_run.run_one(shop, name)
+            run.Run(shop, name).do()
         except Exception as error:
             if jax.process_count() > 1:  # The others are not where this one is.
                 raise

@@ -70,7 +70,7 @@ def run(
         claim_workdir(
             config, workdir, folders, weights=shop.weights, compute_dtype=dtype
         )
-        pool.write(config, workdir, folders, findings)
+        pool.write(shop)
         schedule.tidy(shop)
     shop = dataclasses.replace(shop, profile=profile)
     waited = not report_only and schedule.do_all(shop)

@@ -20,7 +20,7 @@ import numpy as np
 
 from mtpret_jax import config as schema
 from mtpret_jax import types
-from mtpret_jax.stages import supervised
+from mtpret_jax.stages import optimizer, supervised
 
 
 class ContinualMemory(flax.struct.PyTreeNode):
@@ -44,10 +44,10 @@ class ContinualStage:
     Attributes:
       learner: Backbone and all tasks.
       config: Order and memory.
-      optimizer: Its curve spans a segment if cyclic, else the stage.
-      steps: Of each segment.
-      learning_rate_scale: Of the optimiser's rate, for each task.
-      seed: Of the order.
+      optimizer: Optimizer whose curve spans a segment if cyclic, else the stage.
+      steps: Optimiser steps of each segment.
+      learning_rate_scale: Factor on the optimizer's rate, for each task.
+      seed: Seed of the order.
     """
 
     learner: supervised.Learner
@@ -72,6 +72,17 @@ class ContinualStage:
             choice = reshuffled if self.config.reshuffle else range(len(names))
             order += [types.Segment(names[position], self.steps) for position in choice]
         return tuple(order)
+
+    def is_validated(self, done: int, every: int) -> bool:
+        """Whether all tasks so far are validated after `done` steps.
+
+        That is at the end of a segment in which a multiple of `every` steps was passed,
+        of each if `every` is 0, and of the last one.
+        """
+        if done % self.steps:
+            return False
+        is_last = done == self.steps * len(self.config.tasks) * self.config.rounds
+        return not every or is_last or done // every > (done - self.steps) // every
 
     def init(
         self, key: jax.Array, batches: Mapping[str, types.Batch]
@@ -191,3 +202,25 @@ class ContinualStage:
     def hand_over(self, state: types.TrainState) -> types.Tree:
         """Backbone and all heads."""
         return supervised.hand_over(state)
+
+
+def build(
+    config: schema.ExperimentConfig,
+    row: schema.RunConfig,
+    all_tasks: Mapping[str, types.Task],
+) -> ContinualStage:
+    """The stage of a run."""
+    options = row.continual
+    segments = 1 if options.cyclic else len(options.tasks) * options.rounds
+    # The anchors take the place of weight decay (L2-SP).
+    anchored = options.anchor_previous + options.anchor_pretrained > 0
+    return ContinualStage(
+        learner=supervised.build_learner(config, row, all_tasks),
+        config=options,
+        optimizer=optimizer.build_optimizer(
+            row.optimizer, row.steps * segments, decay=not anchored
+        ),
+        steps=row.steps,
+        learning_rate_scale=optimizer.rate_scales(config, row),
+        seed=config.seed_of(row),
+    )

@@ -21,12 +21,13 @@ import jax
 import jax.numpy as jnp
 
 from mtpret_jax import config as schema
-from mtpret_jax import types
+from mtpret_jax import models, types
+from mtpret_jax.models import heads
 from mtpret_jax.ops import losses, placement, views
-from mtpret_jax.stages import accumulation
+from mtpret_jax.stages import accumulation, optimizer
 
 _Told = tuple[jax.Array, jax.Array, jax.Array]  # what `_scalars` takes
-TASK = "contrastive"  # Name of the one segment, of its batches and of its head.
+TASK = schema.CONTRASTIVE  # Name of the one segment, of its batches and of its head.
 _QUERY = "query"  # Begins the names of what there is of the first views.
 
 
@@ -34,11 +35,11 @@ class ContrastiveMemory(flax.struct.PyTreeNode):
     """What momentum contrast keeps beside the query encoder.
 
     Attributes:
-      key_params: Of the key encoder, `{"backbone": tree, "head": tree}`.
+      key_params: Parameters of the key encoder, `{"backbone": tree, "head": tree}`.
       key_state: Batch statistics of the key encoder's backbone.
       queue: Embeddings of earlier keys, unit length, as they were encoded, float32
         [K, D].
-      owner: Of whom each key is, as in a batch (`types`), int32 [K]; -1: of nobody.
+      owner: Whose each key is, as in a batch (`types`), int32 [K]; -1: nobody's.
       pointer: Row of the queue that is overwritten next, int32 [].
     """
 
@@ -54,10 +55,10 @@ class ContrastiveStage:
     """Momentum contrast as `types.Stage`.
 
     Attributes:
-      backbone: Of both encoders.
+      backbone: Backbone of both encoders.
       projection: Flax module, pooled features to embeddings of unit length.
       config: Sizes of queue and embedding, momentum, temperature.
-      optimizer: Its curve spans the whole stage.
+      optimizer: Optimizer whose curve spans the whole stage.
       steps: Optimiser steps.
     """
 
@@ -70,6 +71,11 @@ class ContrastiveStage:
     def segments(self) -> tuple[types.Segment, ...]:
         """One segment, whose stream is the mix of all sets."""
         return (types.Segment(TASK, self.steps),)
+
+    def is_validated(self, done: int, every: int) -> bool:
+        """Never: there is nothing to validate without labels."""
+        del done, every
+        return False
 
     def init(
         self, key: jax.Array, batches: Mapping[str, types.Batch]
@@ -257,6 +263,26 @@ class ContrastiveStage:
             "heads": {"params": state.params["heads"], "model_state": {}},
             "memory": memory,
         }
+
+
+def build(
+    config: schema.ExperimentConfig,
+    row: schema.RunConfig,
+    all_tasks: Mapping[str, types.Task],
+) -> ContrastiveStage:
+    """The stage of a run; it needs no task."""
+    del all_tasks
+    return ContrastiveStage(
+        backbone=models.build_backbone(config.backbone),
+        projection=heads.Projection(row.contrastive.embedding_size),
+        config=row.contrastive,
+        optimizer=optimizer.build_optimizer(
+            row.optimizer,
+            row.steps,
+            scale=optimizer.rate_scales(config, row)[TASK],
+        ),
+        steps=row.steps,
+    )
 
 
 def _pair(params: types.Tree) -> types.Tree:

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
+from mtpret_jax import config as schema
 from mtpret_jax import types
-from mtpret_jax.stages import supervised
+from mtpret_jax.stages import optimizer, supervised
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -18,10 +19,10 @@ class FinetuneStage:
 
     Attributes:
       learner: Backbone and the one task.
-      task: Its name.
-      optimizer: Its curve spans the whole stage.
+      task: Name of the task.
+      optimizer: Optimizer whose curve spans the whole stage.
       steps: Optimiser steps.
-      learning_rate_scale: Of the optimiser's rate.
+      learning_rate_scale: Factor on the optimizer's rate.
     """
 
     learner: supervised.Learner
@@ -33,6 +34,10 @@ class FinetuneStage:
     def segments(self) -> tuple[types.Segment, ...]:
         """One segment."""
         return (types.Segment(self.task, self.steps),)
+
+    def is_validated(self, done: int, every: int) -> bool:
+        """Whether the task is validated after `done` steps: now and then, and last."""
+        return done == self.steps or bool(every and done % every == 0)
 
     def init(
         self, key: jax.Array, batches: Mapping[str, types.Batch]
@@ -66,3 +71,19 @@ class FinetuneStage:
     def hand_over(self, state: types.TrainState) -> types.Tree:
         """Backbone and head."""
         return supervised.hand_over(state)
+
+
+def build(
+    config: schema.ExperimentConfig,
+    row: schema.RunConfig,
+    all_tasks: Mapping[str, types.Task],
+) -> FinetuneStage:
+    """The stage of a run."""
+    (name,) = row.tasks
+    return FinetuneStage(
+        learner=supervised.build_learner(config, row, all_tasks),
+        task=name,
+        optimizer=optimizer.build_optimizer(row.optimizer, row.steps),
+        steps=row.steps,
+        learning_rate_scale=optimizer.rate_scales(config, row)[name],
+    )

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 import jax
 import jax.numpy as jnp
 
-from mtpret_jax import types
+from mtpret_jax import config as schema
+from mtpret_jax import models, types
 from mtpret_jax.ops import views
 from mtpret_jax.stages import accumulation
 
@@ -21,11 +22,11 @@ class Learner:
     """A backbone and the heads of some tasks.
 
     Attributes:
-      backbone: Shared by all tasks.
-      tasks: By name.
+      backbone: Backbone that all tasks share.
+      tasks: Tasks by their names.
       microbatches: For each task, the parts of a batch that are done in turn, their
         gradients averaged.
-      seed: Of all that is random in a step.
+      seed: Seed of all that is random in a step.
     """
 
     backbone: types.Backbone
@@ -64,8 +65,8 @@ class Learner:
 
         Args:
           state: Before the step.
-          batch: Of one task; see `types`.
-          penalty: Added to the loss, if given.
+          batch: Batch of one task; see `types`.
+          penalty: Penalty that is added to the loss, if given.
         """
         params = _part(state.params, batch.task)
         model_state = _part(state.model_state, batch.task)
@@ -143,6 +144,20 @@ class Learner:
         return task.predict(head, features)
 
 
+def build_learner(
+    config: schema.ExperimentConfig,
+    row: schema.RunConfig,
+    all_tasks: Mapping[str, types.Task],
+) -> Learner:
+    """A backbone with the heads of a run's tasks."""
+    return Learner(
+        backbone=models.build_backbone(config.backbone),
+        tasks={name: all_tasks[name] for name in row.tasks},
+        microbatches={name: config.tasks[name].microbatches for name in row.tasks},
+        seed=config.seed_of(row),
+    )
+
+
 def hand_over(state: types.TrainState) -> types.Tree:
     """Backbone and heads of a state; see `types.Stage`. No memory is handed on."""
     return {
@@ -177,11 +192,11 @@ def update(
     """One optimiser step of the backbone and one head.
 
     Args:
-      state: Before the step.
-      task: Whose head the gradients are of.
+      state: State before the step.
+      task: Name of the task whose head is trained.
       optimizer: Direction and clipping.
-      grads: As `Learner.gradients` gives them.
-      model_state: Likewise.
+      grads: Gradients, as `Learner.gradients` gives them.
+      model_state: Batch statistics after the step, in the same shape of tree.
       rate: Learning rate, float32 [].
 
     Returns:

@@ -27,8 +27,9 @@ class Arm:
         among all, or the cell's own for as many as all have together.
       untrained: What stands for stage 2 on a task that it does not train, which `own`
         would get no steps of: nothing else, arm contrastive, or more of stage 1.
-      needs: The tasks that it can be had for: any, those with masks, those that are not
-        held out, or those that stage 2 trains.
+      needs: The tasks that it can be had for: any, those that are not held out, or
+        those that stage 2 trains.
+      kinds: The kinds of task that it can be had for; none: any.
       stage_2_of: The arm whose stage 2 it starts from, if not its own.
       head: Whether the head of the task is new or carried on.
       is_network: Whether it has a network of its own, an option of the study.
@@ -40,12 +41,14 @@ class Arm:
     segments: Literal["study's", "whole", "interleaved"] = "study's"
     trains: Literal["all", "own", "own for all"] = "all"
     untrained: Literal["", "contrastive", "longer"] = ""
-    needs: Literal["", "masks", "not held out", "trained"] = ""
+    needs: Literal["", "not held out", "trained"] = ""
+    kinds: tuple[str, ...] = ()
     stage_2_of: str = ""
     head: Literal["new", "carried"] = "new"
     is_network: bool = False
 
 
+STAGE_1 = "contrastive"  # the arm whose start is the runs of stage 1 on all sets
 CONTROL = "control"  # that others' forward transfer is measured against
 ARMS: Mapping[str, Arm] = {
     "scratch": Arm("random weights", "random"),
@@ -55,7 +58,7 @@ ARMS: Mapping[str, Arm] = {
         "own set",
         needs="not held out",
     ),
-    "contrastive": Arm(
+    STAGE_1: Arm(
         "contrastive pre-training on the images of all sets (stage 1)", "stage 1"
     ),
     "joint_supervised": Arm(
@@ -81,7 +84,7 @@ ARMS: Mapping[str, Arm] = {
         "stage 2",
         _FORGETFUL,
         trains="own",
-        untrained="contrastive",
+        untrained=STAGE_1,
     ),
     "control_updates": Arm(
         "stage 1, then as many updates as MTPret had in the whole of stage 2: of the "
@@ -118,7 +121,7 @@ ARMS: Mapping[str, Arm] = {
     "unetplusplus": Arm(
         "UNet++ from random weights, a network made for masks",
         "random",
-        needs="masks",
+        kinds=("segmentation",),
         is_network=True,
     ),
 }

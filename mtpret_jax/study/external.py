@@ -50,10 +50,7 @@ def pretraining_sets(config: schema.ExperimentConfig) -> dict[str, str]:
     """Sets whose train split stage 1 or 2 reads, and the first run that does."""
     read: dict[str, str] = {}
     for name, row in config.runs.items():
-        sets = [config.tasks[task].dataset for task in row.tasks]
-        if row.stage == "contrastive":
-            sets = list(row.contrastive.datasets)
-        for dataset in sets if row.stage != "finetune" else ():
+        for dataset in () if row.options.is_tested else config.datasets_of(row):
             read.setdefault(dataset, name)
     return read
 

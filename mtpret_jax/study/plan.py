@@ -14,7 +14,6 @@ from mtpret_jax.study import arms as table
 
 # Longest segment of interleaved tasks, steps.
 INTERLEAVED = 10
-_STAGE_1 = "contrastive"  # the runs of stage 1 on all sets
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,11 +95,11 @@ def cells(config: schema.ExperimentConfig) -> tuple[Cell, ...]:
 
 def _cells_of_runs(config: schema.ExperimentConfig) -> tuple[Cell, ...]:
     """The fine-tuning runs that name an arm; a second of one arm also names itself."""
-    rows = {n: r for n, r in config.runs.items() if r.stage == "finetune" and r.arm}
+    rows = {n: r for n, r in config.runs.items() if r.options.is_tested and r.arm}
     fraction = max((row.label_fraction for row in rows.values()), default=1.0)
     found: dict[tuple[str, str], Cell] = {}
     for name, row in rows.items():
-        arm, task = row.arm, row.finetune.task
+        arm, (task,) = row.arm, row.tasks
         arm = f"{arm} ({name})" if (arm, task) in found else arm
         found[arm, task] = Cell(arm, task, fraction, 0, name)
     return tuple(found.values())
@@ -131,12 +130,13 @@ def claims(config: schema.ExperimentConfig) -> tuple[tuple[str, str, str], ...]:
 
 def _has_cell(config: schema.ExperimentConfig, arm: str, task: str) -> bool:
     """Whether an arm can be had for a task."""
-    needs = table.ARMS[arm].needs
+    row = table.ARMS[arm]
+    if row.kinds and config.tasks[task].kind not in row.kinds:
+        return False
     return (
-        not needs
-        or (needs == "masks" and config.tasks[task].kind == "segmentation")
-        or (needs == "not held out" and task not in config.study.hold_out)
-        or (needs == "trained" and task in _continual_tasks(config))
+        not row.needs
+        or (row.needs == "not held out" and task not in config.study.hold_out)
+        or (row.needs == "trained" and task in _continual_tasks(config))
     )
 
 
@@ -174,7 +174,7 @@ def _add(
             template.finetune,
             task=task,
             head=table.ARMS[arm].head,
-            frozen=study.frozen and config.tasks[cell.task].kind == "classification",
+            frozen=study.frozen and config.tasks[cell.task].can_be_probed,
         ),
     )
 
@@ -195,7 +195,7 @@ def _start(
         return name
     parent = ""
     if row.start != "stage 2 alone":
-        parent = f"{_STAGE_1}.s{cell.seed}"
+        parent = f"{table.STAGE_1}.s{cell.seed}"
         runs.setdefault(parent, _contrastive(config, cell.seed))
     if row.start == "stage 1":
         return parent

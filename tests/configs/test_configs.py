@@ -8,7 +8,8 @@ import jax
 import pytest
 
 from mtpret_jax import config as schema
-from mtpret_jax.experiment import assembly, workshop
+from mtpret_jax import stages
+from mtpret_jax.experiment import workshop
 from mtpret_jax.study import plan
 
 FOLDER = pathlib.Path(__file__).parents[2] / "configs"
@@ -49,8 +50,8 @@ def test_a_config_traces_every_stage(name):
         if kind in seen:
             continue
         seen.add(kind)
-        stage = assembly.build_stage(config, row, tasks)
-        shapes = assembly.shape_batches(config, row)
+        stage = stages.build(config, row, tasks)
+        shapes = stages.shape_batches(config, row)
 
         state = jax.eval_shape(
             lambda key, stage=stage, shapes=shapes: stage.init(key, shapes),

@@ -38,8 +38,8 @@ from torchvision.models.detection import anchor_utils, backbone_utils
 from torchvision.ops import MultiScaleRoIAlign
 
 from mtpret_jax import config as schema
-from mtpret_jax import models, types
-from mtpret_jax.experiment import assembly, workshop
+from mtpret_jax import models, stages, types
+from mtpret_jax.experiment import workshop
 from mtpret_jax.export import torch_layout
 from mtpret_jax.inference import description
 from mtpret_jax.models import deeplab, heads
@@ -176,8 +176,8 @@ def shapes(config: schema.ExperimentConfig) -> types.TrainState:
     """The state that a run would train, as shapes."""
     tasks = workshop.build_tasks(config, {"images": NAMES})
     row = config.runs["run"]
-    stage = assembly.build_stage(config, row, tasks)
-    batches = assembly.shape_batches(config, row)
+    stage = stages.build(config, row, tasks)
+    batches = stages.shape_batches(config, row)
     return jax.eval_shape(lambda: stage.init(jax.random.key(0), batches))
 
 

@@ -14,8 +14,7 @@ from mtpret_jax import config as schema
 from mtpret_jax import models, types
 from mtpret_jax.models import heads
 from mtpret_jax.ops import losses
-from mtpret_jax.stages import contrastive
-from mtpret_jax.training import optimizer
+from mtpret_jax.stages import contrastive, optimizer
 from mtpret_jax.weights import resnet
 
 EXACT = 2e-7  # rounding to float32 of the stored numbers and of ours

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from mtpret_jax import config as schema
-from mtpret_jax.training import optimizer
+from mtpret_jax.stages import optimizer
 
 CLIPPED = 5e-7
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from mtpret_jax import config as schema
-from mtpret_jax.experiment import assembly, workshop
+from mtpret_jax import stages
+from mtpret_jax.experiment import workshop
 from mtpret_jax.inference import description, golden, loader, model
 from mtpret_jax.training import checkpoint
 from tfds_builders.phantom_xray import simulator
@@ -71,8 +72,8 @@ def make(folder: pathlib.Path, kind: str, **options: Any) -> pathlib.Path:
     parsed = schema.parse(config)
     row = parsed.runs["run"]
     tasks = workshop.build_tasks(parsed, {"chest": NAMES})
-    built = assembly.build_stage(parsed, row, tasks)
-    state = built.init(jax.random.key(0), assembly.shape_batches(parsed, row))
+    built = stages.build(parsed, row, tasks)
+    state = built.init(jax.random.key(0), stages.shape_batches(parsed, row))
     tree = jax.tree.map(np.asarray, built.hand_over(state))
     task = "" if kind == "backbone" else "task"
     described = description.make(

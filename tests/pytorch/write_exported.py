@@ -18,8 +18,7 @@ from etils import epath
 
 import mtpret_jax
 from mtpret_jax import config as schema
-from mtpret_jax import main
-from mtpret_jax.experiment import assembly
+from mtpret_jax import main, stages
 from mtpret_jax.export import folder as hub
 from mtpret_jax.inference import description, golden, preprocessing
 from mtpret_jax.training import checkpoint
@@ -59,8 +58,8 @@ def write_run(work: pathlib.Path, backbone: dict[str, Any]) -> None:
     )
     parsed = schema.parse(config)
     row = parsed.runs["run"]
-    stage = assembly.build_stage(parsed, row, {})
-    state = jax.jit(lambda key: stage.init(key, assembly.shape_batches(parsed, row)))(
+    stage = stages.build(parsed, row, {})
+    state = jax.jit(lambda key: stage.init(key, stages.shape_batches(parsed, row)))(
         jax.random.key(0)
     )
     rng = np.random.default_rng(0)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from mtpret_jax import config as schema
-from mtpret_jax import types
-from mtpret_jax.experiment import assembly, workshop
+from mtpret_jax import stages, types
+from mtpret_jax.experiment import workshop
 from mtpret_jax.stages import contrastive
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
@@ -110,8 +110,8 @@ def build(config: schema.ExperimentConfig, run: str) -> Case:
             batches[name] = types.Batch(arrays, name)
     return Case(
         config=config,
-        stage=assembly.build_stage(config, row, tasks),
-        shapes=assembly.shape_batches(config, row),
+        stage=stages.build(config, row, tasks),
+        shapes=stages.shape_batches(config, row),
         batches=batches,
     )
 

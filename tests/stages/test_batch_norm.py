@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import jax
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 from etils import epath
 
 from mtpret_jax import config as schema
-from mtpret_jax.experiment import assembly, batch_norm, preparation, workshop
+from mtpret_jax import stages
+from mtpret_jax.experiment import batch_norm, feed, preparation, workshop
+from mtpret_jax.stages import supervised
 from mtpret_jax.training import sharding
 
 TASKS = ("missing_tooth", "mandible")
@@ -37,24 +40,24 @@ def _batches(shop, row, task):
         shop.config.tasks[task], augment=schema.AUGMENT_PRESETS["none"]
     )
     config = dataclasses.replace(shop.config, tasks={**shop.config.tasks, task: still})
-    alone = dataclasses.replace(row.continual, tasks=(task,))
     shop = dataclasses.replace(shop, config=config)
-    row = dataclasses.replace(row, continual=alone)
-    with workshop.open_streams(shop, row, {task: 0})[task] as stream:
+    with feed.Feed(shop, row, shop.shard).stream(task) as stream:
         return [next(stream) for _ in range(BATCHES)]
 
 
 def test_each_task_gets_its_own_statistics_and_a_backbone_those_of_all(shop):
     row = shop.config.runs["continual"]
-    stage = assembly.build_stage(shop.config, row, shop.tasks)
-    shapes = assembly.shape_batches(shop.config, row)
+    stage = stages.build(shop.config, row, shop.tasks)
+    shapes = stages.shape_batches(shop.config, row)
     init = sharding.compile_init(lambda key: stage.init(key, shapes), shop.mesh)
     state = init(jax.random.key(0))
     before = jax.device_get(state)
-    estimator = batch_norm.Estimator(shop, row, BATCHES)
+    still = functools.partial(feed.Feed(shop, row, shop.shard).stream, still=True)
+    learner = supervised.build_learner(shop.config, row, shop.tasks)
+    estimator = batch_norm.Estimator(learner, shop.mesh, still, BATCHES)
 
-    own = {task: jax.device_get(estimator.of_task(state, task)) for task in TASKS}
-    joint = jax.device_get(estimator.of_all(state))
+    own = {task: jax.device_get(estimator.settle(state, (task,))) for task in TASKS}
+    joint = jax.device_get(estimator.settle(state, TASKS))
 
     # The first layer sees the pictures: its mean is linear in theirs.
     def stem(found):
@@ -104,5 +107,5 @@ def test_each_task_gets_its_own_statistics_and_a_backbone_those_of_all(shop):
     )
     # Training's own state stays as it is.
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(state), before)
-    none = batch_norm.Estimator(shop, row, 0).of_all(state)
+    none = batch_norm.Estimator(learner, shop.mesh, still, 0).settle(state, TASKS)
     assert none is state

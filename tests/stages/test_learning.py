@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from mtpret_jax import config as schema
-from mtpret_jax import types
+from mtpret_jax import stages, types
 from mtpret_jax.data import pipeline, sources
-from mtpret_jax.experiment import assembly, preparation, workshop
+from mtpret_jax.experiment import preparation, workshop
 from mtpret_jax.training import evaluation, sharding
 
 EXAMPLES = 16
@@ -80,9 +80,9 @@ def test_a_task_overfits_sixteen_examples(kind, folders):
     )
     names = dataclasses.asdict(sources.open_prepared(folders[body], "train").metadata)
     tasks = workshop.build_tasks(config, {body: names})
-    stage = assembly.build_stage(config, run, tasks)
+    stage = stages.build(config, run, tasks)
     mesh = sharding.make_mesh(jax.devices()[:1])
-    shapes = assembly.shape_batches(config, run)
+    shapes = stages.shape_batches(config, run)
     state = sharding.compile_init(lambda key: stage.init(key, shapes), mesh)(
         jax.random.key(0)
     )
@@ -136,13 +136,13 @@ def test_contrast_starts_at_chance_then_falls_and_does_not_collapse(folders):
         runs={"run": run},
     )
     mesh = sharding.make_mesh(jax.devices()[:1])
-    shapes = assembly.shape_batches(config, run)
+    shapes = stages.shape_batches(config, run)
 
     def losses_of(rate: float, steps: int, state: types.TrainState | None):
         row = dataclasses.replace(
             run, optimizer=dataclasses.replace(run.optimizer, learning_rate=rate)
         )
-        stage = assembly.build_stage(config, row, {})
+        stage = stages.build(config, row, {})
         if state is None:
             init = sharding.compile_init(lambda key: stage.init(key, shapes), mesh)
             state = init(jax.random.key(0))

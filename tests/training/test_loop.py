@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from etils import epath
 
 from mtpret_jax import config as schema
-from mtpret_jax import types
-from mtpret_jax.data import pipeline
-from mtpret_jax.experiment import recording, workfolder, workshop
+from mtpret_jax import stages, types
+from mtpret_jax.experiment import recorder, workfolder
 from mtpret_jax.training import loop, preemption, sharding, tracing
 
 STEPS = 8
@@ -85,7 +85,7 @@ def test_at_most_two_steps_are_in_flight():
     assert max(unfinished) >= 1
 
 
-def make_recorder(tmp_path, *, profile=None, start=0, **options):
+def make_config(**options):
     config = schema.defaults()
     config.datasets.phantom = schema.dataset("phantom_xray")
     config.runs.one = schema.run(
@@ -94,16 +94,24 @@ def make_recorder(tmp_path, *, profile=None, start=0, **options):
         steps=STEPS,
         **options,
     )
-    shop = workshop.Workshop(
-        config=schema.parse(config),
-        workdir=tmp_path,
-        folders={},
-        mesh=sharding.make_mesh(jax.devices()[:1]),
-        tasks={},
-        shard=pipeline.Shard(),
-        **({} if profile is None else {"profile": profile}),
+    return schema.parse(config)
+
+
+def make_recorder(tmp_path, *, profile=range(0), start=0, **options):
+    config = make_config(**options)
+    row = config.runs["one"]
+    checkpoints: Any = _Checkpoints()
+    return recorder.Recorder(
+        epath.Path(tmp_path) / "runs" / "one",
+        row,
+        stages.build(config, row, {}),
+        sharding.make_mesh(jax.devices()[:1]),
+        checkpoints,
+        start=start,
+        images_per_step=4.0,
+        validate=lambda *_: ({}, 0.0),
+        profile=profile,
     )
-    return recording.Recorder(shop, "one", SEGMENTS, _Checkpoints(), start)
 
 
 class _Checkpoints:
@@ -118,23 +126,23 @@ class _Checkpoints:
 
 @pytest.mark.parametrize("log_every", [1, 3, STEPS])
 def test_steps_shown_are_steps_done(tmp_path, monkeypatch, log_every):
-    recorder = make_recorder(tmp_path, log_every=log_every)
+    made = make_recorder(tmp_path, log_every=log_every)
     losses, shown = [], []
-    draw = recorder._progress.update
+    draw = made._progress.update
 
     def update(step, note=""):
         # At once: what is not done now was not when it was counted.
         shown.append((step, sum(loss.is_ready() for loss in losses)))
         draw(step, note)
 
-    monkeypatch.setattr(recorder._progress, "update", update)
+    monkeypatch.setattr(made._progress, "update", update)
 
     def hook(state, scalars, *rest):
         losses.append(scalars["loss"])
-        recorder(state, scalars, *rest)
+        made(state, scalars, *rest)
 
     run(hook)
-    recorder.close()
+    made.close()
 
     assert [step for step, done in shown if step > done] == []
     # Nor does it lag behind: all but the one at work is shown.
@@ -145,7 +153,7 @@ def test_a_signal_is_answered_within_two_steps(tmp_path, monkeypatch):
     monkeypatch.setattr(preemption, "_request", preemption._Request())
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     preemption.listen()
-    recorder = make_recorder(tmp_path, log_every=STEPS)
+    made = make_recorder(tmp_path, log_every=STEPS)
     losses, done_then = [], []
 
     def stream():
@@ -157,7 +165,7 @@ def test_a_signal_is_answered_within_two_steps(tmp_path, monkeypatch):
 
     def hook(state, scalars, *rest):
         losses.append(scalars["loss"])
-        recorder(state, scalars, *rest)
+        made(state, scalars, *rest)
 
     try:
         with preemption.held(), pytest.raises(preemption.Preempted):
@@ -167,14 +175,14 @@ def test_a_signal_is_answered_within_two_steps(tmp_path, monkeypatch):
             (signal.SIGTERM, signal.SIGINT), before, strict=True
         ):
             signal.signal(number, handler)
-        recorder.close()
+        made.close()
 
-    assert recorder._checkpoints.saved == 5
-    assert recorder._checkpoints.saved - done_then[0] <= 2
+    assert made._checkpoints.saved == 5
+    assert made._checkpoints.saved - done_then[0] <= 2
 
 
 def test_what_is_logged_of_a_step_is_that_step_s(tmp_path):
-    recorder = make_recorder(tmp_path, log_every=1)
+    made = make_recorder(tmp_path, log_every=1)
 
     @functools.partial(jax.jit, donate_argnums=0)
     def step(state, batch):
@@ -182,8 +190,8 @@ def test_what_is_logged_of_a_step_is_that_step_s(tmp_path):
         loss = state.step.astype(jnp.float32)
         return state, {"loss": loss, "gradient_norm": loss}
 
-    run(recorder, step=step)
-    recorder.close()
+    run(made, step=step)
+    made.close()
 
     lines = (tmp_path / "runs/one/metrics.jsonl").read_text().splitlines()
     found = [json.loads(line) for line in lines]
@@ -195,7 +203,7 @@ def test_what_is_logged_of_a_step_is_that_step_s(tmp_path):
 
 
 def test_the_log_tells_how_fast_it_went(tmp_path, caplog):
-    recorder = make_recorder(tmp_path)
+    made = make_recorder(tmp_path)
 
     def stream():
         for batch in batches():
@@ -203,10 +211,10 @@ def test_the_log_tells_how_fast_it_went(tmp_path, caplog):
             yield batch
 
     with caplog.at_level(logging.INFO):
-        timed, step = recorder.watch({"contrastive": stream()}, slow_step)
-        run(recorder, streams=timed, step=step)
-    told = recorder.speed()
-    recorder.close()
+        timed, step = made.watch({"contrastive": stream()}, slow_step)
+        run(made, streams=timed, step=step)
+    told = made.speed()
+    made.close()
 
     (line,) = [r.getMessage() for r in caplog.records if "images/s" in r.getMessage()]
     assert "on the device, model FLOP utilisation unknown" in line
@@ -218,37 +226,37 @@ def test_the_log_tells_how_fast_it_went(tmp_path, caplog):
 
 
 def test_a_trace_holds_the_steps_asked_for(tmp_path):
-    recorder = make_recorder(tmp_path, profile=range(2, 4))
+    made = make_recorder(tmp_path, profile=range(2, 4))
     folder = tmp_path / "runs/one/tensorboard/plugins/profile"
 
-    run(recorder)
-    recorder.close()
+    run(made)
+    made.close()
 
     (path,) = folder.glob("*/*.xplane.pb")
     assert traced(path) == [3, 4]
 
 
 def test_a_run_resumed_amid_the_steps_traces_the_others(tmp_path):
-    recorder = make_recorder(tmp_path, profile=range(2, 6), start=4)
+    made = make_recorder(tmp_path, profile=range(2, 6), start=4)
 
-    run(recorder, start=4)
-    recorder.close()
+    run(made, start=4)
+    made.close()
 
     (path,) = tmp_path.glob("runs/one/tensorboard/plugins/profile/*/*.xplane.pb")
     assert traced(path) == [5, 6]
 
 
 def test_a_stop_leaves_the_trace_of_what_was_done(tmp_path):
-    recorder = make_recorder(tmp_path, profile=range(2, 6))
+    made = make_recorder(tmp_path, profile=range(2, 6))
 
     def hook(state, scalars, batch, done, segment):
-        recorder(state, scalars, batch, done, segment)
+        made(state, scalars, batch, done, segment)
         if done == 3:
             raise preemption.Preempted
 
     with pytest.raises(preemption.Preempted):
         run(hook)
-    recorder.close()
+    made.close()
 
     (path,) = tmp_path.glob("runs/one/tensorboard/plugins/profile/*/*.xplane.pb")
     assert traced(path) == [3]
@@ -266,10 +274,8 @@ def traced(path: pathlib.Path) -> list[int]:
     )
 
 
-def test_steps_that_no_run_has_are_refused(tmp_path):
-    recorder = make_recorder(tmp_path)
-    config = recorder._shop.config
-    recorder.close()
+def test_steps_that_no_run_has_are_refused():
+    config = make_config()
 
     workfolder.check_profile(config, range(STEPS - 1, STEPS + 5))
     with pytest.raises(ValueError, match=f"the longest has {STEPS} steps"):

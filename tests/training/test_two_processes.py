@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 from mtpret_jax import config as schema
-from mtpret_jax import types
-from mtpret_jax.experiment import assembly, workshop
+from mtpret_jax import stages, types
+from mtpret_jax.experiment import workshop
 from mtpret_jax.metrics import segmentation
 from mtpret_jax.stages import contrastive
 from mtpret_jax.training import evaluation, sharding
@@ -87,8 +87,8 @@ def train(mesh: jax.sharding.Mesh, *, index: int, count: int) -> dict[str, np.nd
     found = {}
     for run in RUNS:
         row = config.runs[run]
-        stage = assembly.build_stage(config, row, workshop.build_tasks(config, NAMES))
-        shapes = assembly.shape_batches(config, row)
+        stage = stages.build(config, row, workshop.build_tasks(config, NAMES))
+        shapes = stages.shape_batches(config, row)
         init = jax.tree_util.Partial(stage.init, batches=shapes)
         state = sharding.compile_init(init, mesh)(jax.random.key(0))
         begin, step = sharding.compile_stage(stage, mesh)

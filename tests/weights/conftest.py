@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from mtpret_jax import config as schema
-from mtpret_jax.experiment import assembly, workshop
+from mtpret_jax import stages
+from mtpret_jax.experiment import workshop
 from mtpret_jax.inference import description
 
 NAMES = {
@@ -51,8 +52,8 @@ def make_config(kind: str, backbone: dict[str, Any], **task: Any) -> Any:
 def state_shapes(config: schema.ExperimentConfig) -> Any:
     """The state of the config's run, as shapes."""
     tasks = workshop.build_tasks(config, {"hand": NAMES})
-    stage = assembly.build_stage(config, config.runs["run"], tasks)
-    batches = assembly.shape_batches(config, config.runs["run"])
+    stage = stages.build(config, config.runs["run"], tasks)
+    batches = stages.shape_batches(config, config.runs["run"])
     return jax.eval_shape(lambda: stage.init(jax.random.key(0), batches))
 
 

@@ -15,7 +15,7 @@ import pytest
 
 import mtpret_jax
 from mtpret_jax import config as schema
-from mtpret_jax.experiment import origin, preparation, workfolder
+from mtpret_jax.experiment import preparation, start, workfolder
 from mtpret_jax.export import folder, torch_layout
 from mtpret_jax.training import checkpoint
 from mtpret_jax.weights import conversion, files
@@ -335,6 +335,6 @@ def test_a_trained_run_is_exported_and_another_starts_from_it(tmp_path):
     config.runs.again = schema.run(
         stage="finetune", finetune={"task": "fracture"}, init_from=str(path)
     )
-    found = origin.check(schema.parse(config))[str(path)]
+    found = start.check(schema.parse(config))[str(path)]
     assert found["left_out"] == ["fc.bias", "fc.weight"]
     assert found["sha256"] == facts["sha256"]

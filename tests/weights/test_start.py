@@ -11,15 +11,8 @@ import numpy as np
 import pytest
 
 from mtpret_jax import config as schema
-from mtpret_jax import models, types
-from mtpret_jax.experiment import (
-    assembly,
-    one_run,
-    origin,
-    preparation,
-    workfolder,
-    workshop,
-)
+from mtpret_jax import models, stages, types
+from mtpret_jax.experiment import preparation, run, start, workfolder, workshop
 from mtpret_jax.inference import description
 from mtpret_jax.training import checkpoint
 from mtpret_jax.weights import resnet
@@ -104,9 +97,9 @@ def weights(tmp_path):
 @pytest.mark.parametrize("run", ["contrastive", "continual", "imagenet"])
 def test_every_stage_starts_from_the_file(run, weights, tmp_path):
     parsed = schema.parse(config(weights))
-    facts = origin.check(parsed)
+    facts = start.check(parsed)
 
-    state = origin.carry(parsed, run, fresh(parsed, run), runs=tmp_path, weights=facts)
+    state = start.carry(parsed, run, fresh(parsed, run), runs=tmp_path, weights=facts)
 
     body = types.Variables(state.params["backbone"], state.model_state["backbone"])
     out = resnet.to_torchvision(
@@ -117,7 +110,7 @@ def test_every_stage_starts_from_the_file(run, weights, tmp_path):
 
 
 def test_the_facts_of_a_file_are_its_name_hash_and_stem(weights):
-    facts = origin.check(schema.parse(config(weights, channels=1)))
+    facts = start.check(schema.parse(config(weights, channels=1)))
 
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     assert facts == {
@@ -132,22 +125,22 @@ def test_the_facts_of_a_file_are_its_name_hash_and_stem(weights):
 
 def test_a_file_that_does_not_fit_is_refused_before_anything_runs(tmp_path):
     deep = save(tmp_path / "deep.safetensors", body_weights(name="resnet50"))
-    found = message(origin.check, schema.parse(config(deep)))
+    found = message(start.check, schema.parse(config(deep)))
     assert found.startswith(
         f"config.runs.contrastive.init_from ({deep}): the file lacks ["
     )
     assert "ResNet-50 of width 8, the config wants ResNet-18 of width 8" in found
 
     gone = schema.parse(config(tmp_path / "gone.pth"))
-    found = message(origin.check, gone, error=FileNotFoundError)
+    found = message(start.check, gone, error=FileNotFoundError)
     assert found == f"No file of weights '{tmp_path / 'gone.pth'}'."
 
 
 def fresh(parsed, run):
     """The state that a run begins with, all zeros."""
     tasks = workshop.build_tasks(parsed, NAMES)
-    stage = assembly.build_stage(parsed, parsed.runs[run], tasks)
-    batches = assembly.shape_batches(parsed, parsed.runs[run])
+    stage = stages.build(parsed, parsed.runs[run], tasks)
+    batches = stages.shape_batches(parsed, parsed.runs[run])
     shapes = jax.eval_shape(lambda: stage.init(jax.random.key(0), batches))
     return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
@@ -164,18 +157,18 @@ def test_the_head_of_a_file_is_carried_where_asked(tmp_path):
     fc = {"fc.weight": np.full((2, 64), 3, np.float32), "fc.bias": np.ones(2, "f4")}
     path = save(tmp_path / "whole.safetensors", body_weights() | fc)
     parsed = schema.parse(config(path, imagenet={"finetune": {"head": "carried"}}))
-    facts = origin.check(parsed)
-    start = fresh(parsed, "imagenet")
+    facts = start.check(parsed)
+    zeros = fresh(parsed, "imagenet")
 
-    origin.check_head(parsed, "imagenet", start)
-    state = origin.carry(parsed, "imagenet", start, runs=tmp_path, weights=facts)
+    start.check_head(parsed, "imagenet", zeros)
+    state = start.carry(parsed, "imagenet", zeros, runs=tmp_path, weights=facts)
 
     head = state.params["heads"]["fracture"]["fc"]
     np.testing.assert_array_equal(head["kernel"], fc["fc.weight"].T)
     np.testing.assert_array_equal(head["bias"], fc["fc.bias"])
     body = state.params["backbone"]
     np.testing.assert_array_equal(body["bn1"]["bias"], body_weights()["bn1.bias"])
-    state = origin.carry(
+    state = start.carry(
         parsed, "continual", fresh(parsed, "continual"), runs=tmp_path, weights=facts
     )
     assert not np.asarray(state.params["heads"]["fracture"]["fc"]["kernel"]).any()
@@ -219,14 +212,12 @@ def test_a_folder_with_a_head_of_other_classes_is_refused(known, part, tmp_path)
 
 def test_a_file_that_changes_under_way_is_noticed(weights, tmp_path):
     parsed = schema.parse(config(weights))
-    facts = origin.check(parsed)
+    facts = start.check(parsed)
     changed = body_weights()
     changed["bn1.bias"] = changed["bn1.bias"] + 1
     save(weights, changed)
 
-    found = message(
-        origin.carry, parsed, "imagenet", None, runs=tmp_path, weights=facts
-    )
+    found = message(start.carry, parsed, "imagenet", None, runs=tmp_path, weights=facts)
 
     assert found.endswith("the file has changed since the command began.")
     workfolder.claim_workdir(parsed, tmp_path / "work", {}, weights=facts)
@@ -235,7 +226,7 @@ def test_a_file_that_changes_under_way_is_noticed(weights, tmp_path):
         parsed,
         tmp_path / "work",
         {},
-        weights=origin.check(parsed),
+        weights=start.check(parsed),
     )
     assert "weights.json differs from this call: " in found
     assert ".sha256: was " in found
@@ -249,23 +240,19 @@ def test_a_run_names_the_file_in_its_results(weights, tmp_path):
         del asked.runs["continual"]
         del asked.runs["imagenet"]
     parsed = schema.parse(asked)
-    row, work = parsed.runs["contrastive"], tmp_path / "work"
+    work = tmp_path / "work"
     folders = preparation.prepare(parsed.datasets, tmp_path / "data")
-    shop = workshop.open_workshop(parsed, work, folders)
-    stage = assembly.build_stage(parsed, row, shop.tasks)
-    batches = assembly.shape_batches(parsed, row)
-    run = work / "runs" / "contrastive"
-    checkpoints = checkpoint.RunCheckpoints(run / "checkpoints")
+    made = run.Run(workshop.open_workshop(parsed, work, folders), "contrastive")
 
-    state, start = one_run._start(shop, "contrastive", stage, batches, checkpoints)
-    one_run._end(shop, "contrastive", stage, state, {})
+    state, done = made.start()
+    made.end(state, {})
 
-    checkpoints.close()
-    facts = origin.check(parsed)[str(weights)]
-    tree, described = checkpoint.load_backbone(run / "backbone", {})
-    assert start == 0
+    made.checkpoints.close()
+    facts = start.check(parsed)[str(weights)]
+    tree, described = checkpoint.load_backbone(made.folder / "backbone", {})
+    assert done == 0
     assert described["parent"] == facts
     said = f"narrow.safetensors (sha256 {facts['sha256'][:12]})"
-    assert json.loads((run / "run.json").read_text())["parent"] == said
+    assert json.loads((made.folder / "run.json").read_text())["parent"] == said
     out = resnet.to_torchvision(tree["backbone"])
     np.testing.assert_array_equal(out["conv1.weight"], body_weights()["conv1.weight"])

@@ -29,8 +29,8 @@ class Optimizer:
     """How a gradient becomes an update.
 
     Attributes:
-      direction: Of descent; takes the learning rate as `rate`, since LARS has it before
-        its momentum. Updates are subtracted.
+      direction: Direction of descent; takes the learning rate as `rate`, since LARS has
+        it before its momentum. Updates are subtracted.
       learning_rate: Step (int32 []) to rate (float32 []).
       clip_norm: Largest global norm of a gradient.
     """
@@ -125,7 +125,7 @@ def batch_scale(config: schema.OptimizerConfig, batch_size: int) -> float:
     """What a batch makes of the learning rate: a factor, 1 where no rule is asked for.
 
     Args:
-      config: Whose `learning_rate` is for batches of `learning_rate_batch`.
+      config: Options whose `learning_rate` is for batches of `learning_rate_batch`.
       batch_size: Examples of the global batch.
 
     Source: in proportion for sgd and lars, Goyal et al. 2017; by the square root for
@@ -135,6 +135,17 @@ def batch_scale(config: schema.OptimizerConfig, batch_size: int) -> float:
     if not config.learning_rate_batch:
         return 1.0
     return (batch_size / config.learning_rate_batch) ** _GROWTH[config.name]
+
+
+def rate_scales(
+    config: schema.ExperimentConfig, row: schema.RunConfig
+) -> dict[str, float]:
+    """What a run's learning rates are multiplied by, for each task of its batches."""
+    return {
+        name: getattr(part, "learning_rate_scale", 1.0)
+        * batch_scale(row.optimizer, part.batch_size)
+        for name, part in config.batches_of(row).items()
+    }
 
 
 def _kernels(params: types.Tree) -> types.Tree:
@@ -154,7 +165,7 @@ def build_optimizer(
       config: The run's options.
       steps: Length of the curve; afterwards the rate stays at its end.
       decay: Whether kernels decay; stage 2 has anchors instead.
-      scale: Of the whole curve.
+      scale: Factor on the whole curve.
 
     Raises:
       ValueError: If `OPTIMIZERS` has no such row.

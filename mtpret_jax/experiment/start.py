@@ -75,10 +75,9 @@ def carry(
             folder = runs / row.init_from / "backbone"
         tree, _ = checkpoint.load_backbone(folder, description.architecture(config))
     parts = ["backbone"]
-    carried_head = carries_head(row)
-    carried_memory = row.stage == "contrastive" and row.contrastive.carry_memory
+    carried_memory = row.options.carry_memory
     params, model_state = dict(state.params), dict(state.model_state)
-    if carried_head or carried_memory:
+    if row.options.carries_head or carried_memory:
         parts.append("heads")
         tree["heads"] = {
             kind: {task: trees[task] for task in state.params["heads"] if task in trees}
@@ -95,11 +94,6 @@ def carry(
         memory = checkpoint.graft(current, tree.get("memory", {}), where)
         state = state.replace(memory=state.memory.replace(**memory))
     return state
-
-
-def carries_head(row: schema.RunConfig) -> bool:
-    """Whether a run starts from a head too."""
-    return row.stage == "finetune" and row.finetune.head == "carried"
 
 
 def check_head(
@@ -133,7 +127,7 @@ def check_classes(
         the same in another order.
     """
     row = config.runs[name]
-    task, where = row.finetune.task, _where(config, name)
+    (task,), where = row.tasks, _where(config, name)
     metadata = checkpoint.read_description(
         row.init_from, description.architecture(config)
     )
@@ -185,8 +179,9 @@ def _read_weights(
     expected: Any = {
         "backbone": {"params": shapes.params, "model_state": shapes.model_state}
     }
-    task, kind = row.finetune.task, description.NO_HEAD
-    if state is not None and carries_head(row):
+    task, kind = "", description.NO_HEAD
+    if state is not None and row.options.carries_head:
+        (task,) = row.tasks
         kind = config.tasks[task].kind
         expected["head"] = {
             part: getattr(state, part)["heads"][task]

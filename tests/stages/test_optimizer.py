@@ -8,8 +8,8 @@ import optax
 import pytest
 
 from mtpret_jax import config as schema
-from mtpret_jax.experiment import assembly
-from mtpret_jax.training import optimizer
+from mtpret_jax import stages
+from mtpret_jax.stages import optimizer
 
 SHAPES = {"kernel": (3, 3, 4, 5), "scale": (5,), "bias": (5,), "dense": (5, 2)}
 STEPS = 8
@@ -97,8 +97,8 @@ def test_rates_grow_with_the_batch_as_the_optimiser_asks(name, stage, expected):
     config = _config(name, 256, stage=stage)
     unasked = _config(name, 0, stage=stage)
 
-    found = assembly.rate_scales(config, config.runs["run"])
-    plain = assembly.rate_scales(unasked, unasked.runs["run"])
+    found = optimizer.rate_scales(config, config.runs["run"])
+    plain = optimizer.rate_scales(unasked, unasked.runs["run"])
 
     assert found == expected
     assert plain == {task: 0.5 if task == "large" else 1.0 for task in expected}
@@ -107,6 +107,6 @@ def test_rates_grow_with_the_batch_as_the_optimiser_asks(name, stage, expected):
 def test_the_whole_curve_of_stage_1_grows():
     config = _config("sgd", 256, stage="contrastive")
 
-    stage = assembly.build_stage(config, config.runs["run"], {})
+    stage = stages.build(config, config.runs["run"], {})
 
     assert float(stage.optimizer.learning_rate(0)) == pytest.approx(0.2)

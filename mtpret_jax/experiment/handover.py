@@ -1,0 +1,104 @@
+"""What a run that has ended leaves: its backbone, described, and `run.json`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from mtpret_jax import types
+from mtpret_jax.experiment import feed, pool, prediction_files, start, workshop
+from mtpret_jax.inference import description, golden
+from mtpret_jax.metrics import classification, operating_points
+from mtpret_jax.stages import optimizer
+from mtpret_jax.training import checkpoint, files
+from tfds_builders import prepared, whole
+
+_LOG = logging.getLogger(__name__)
+
+
+def write(
+    reading: feed.Feed,
+    name: str,
+    stage: types.Stage,
+    state: types.TrainState,
+    facts: Mapping[str, Any],
+) -> None:
+    """Writes the backbone with its description, then marks the run as ended.
+
+    Args:
+      reading: What the run read.
+      name: Name of the run.
+      stage: Its stage.
+      state: State to hand over.
+      facts: What `run.json` says of training and test.
+    """
+    shop, row = reading.shop, reading.row
+    config, folder = shop.config, shop.run_folder(name)
+    names = row.tasks
+    steps = int(jax.device_get(state.step))
+    pools = pool.lineage(config, name, shop.workdir / "runs", shop.findings)
+    made = {
+        each: prepared.read_preparation(shop.folders[each])
+        for each in config.datasets_of(row)
+    }
+    described = description.make(
+        config,
+        name,
+        made,
+        class_names={task: shop.tasks[task].metric().class_names for task in names},
+        decisions=_decisions(shop, name),
+        parent=start.parent(row, shop.weights),
+        pools=pools,
+        steps=steps,
+    )
+    tree = stage.hand_over(state)
+    checkpoint.save_backbone(folder / "backbone", tree, described.to_json())
+    if jax.process_index() == 0:
+        golden.write_all(folder / "backbone", tree, described)
+    body = jax.tree.leaves(state.params["backbone"])
+    splits = ("train", "validation", *(("test",) if row.options.is_tested else ()))
+    scales = optimizer.rate_scales(config, row)
+    result = {
+        "name": name,
+        "stage": row.stage,
+        "arm": row.arm,
+        "task": names[0] if row.options.is_tested else None,
+        "tasks": list(names),
+        "seed": config.seed_of(row),
+        "labels": {
+            task: {split: reading.labels(task, split) for split in splits}
+            for task in names
+        },
+        "learning_rate": {
+            task: row.optimizer.learning_rate * scale for task, scale in scales.items()
+        },
+        "parent": start.parent_name(row, shop.weights),
+        "pools": pools,
+        "steps": sum(segment.steps for segment in stage.segments()),
+        "parameters": sum(leaf.size for leaf in body),
+        "finished": True,
+        **facts,
+    }
+    if jax.process_index() == 0:
+        whole.write_json(folder / "run.json", result)
+    files.wait_for_all(f"end of {name}")
+
+
+def _decisions(shop: workshop.Workshop, name: str) -> dict[str, Any]:
+    """What validation says of a classifier's probabilities, if it has enough to say."""
+    row = shop.config.runs[name]
+    if not row.options.is_tested:
+        return {}
+    (task,) = row.tasks
+    metric = shop.tasks[task].metric()
+    if not isinstance(metric, classification.ClassificationMetric):
+        return {}
+    folder = prediction_files.folder(shop.run_folder(name), row)
+    records = whole.read_arrays(folder / "validation.npz")
+    found = operating_points.fit(metric, records)
+    if why := operating_points.shortfall(found):
+        _LOG.warning("%s: %s", name, why)
+    return {task: found}
