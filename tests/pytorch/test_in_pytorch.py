@@ -17,6 +17,7 @@ import onnxruntime
 import operators
 import pytest
 import torch
+from PIL import Image
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 # One step of 8 bits, where a library rounds halves the other way, over a deviation of
@@ -81,13 +82,30 @@ def test_features_of_onnx_are_ours(name, tmp_path, monkeypatch):
     os.symlink(EXPORTED / name, "exported")
     image, expected = ten_xrays(name)
     side = image.shape[-1]
-    shown = lines("docs/pytorch.md", "import load_exported")
+    shown = lines("docs/pytorch.md", "import load_exported\nimport torch")
 
     exec(shown.replace("224, 224", f"{side}, {side}"), {})
 
     session = onnxruntime.InferenceSession("model.onnx")
     (found,) = session.run(["features"], {"image": image})
     compare(f"{name} as ONNX", found, expected)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/pytorch.md"])
+def test_pixels_of_a_file_give_our_features(page, name, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(REPOSITORY / "docs")
+    monkeypatch.chdir(tmp_path)
+    os.symlink(EXPORTED / name, "exported")
+    Image.fromarray(arrays_of(EXPORTED / "pixels.npz")[0]).save("chest.png")
+    names = {}
+
+    exec(lines(page, "import load_exported\nimport numpy"), names)
+
+    found = names["features"].detach().numpy()[0]
+    expected = ten_xrays(name)[1][0]
+    # A grey level that was rounded otherwise moves features a little.
+    lengths = np.linalg.norm(found) * np.linalg.norm(expected)
+    assert found @ expected / lengths > 0.9999
 
 
 @pytest.fixture
