@@ -17,6 +17,7 @@ from etils import epath
 
 from mtpret_jax import config as schema
 from mtpret_jax.experiment import locks, run, schedule, workshop
+from mtpret_jax.study import run_record
 from mtpret_jax.training import preemption
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
@@ -155,6 +156,46 @@ def table(**parents: str) -> Any:
     return schema.ExperimentConfig(runs=runs)
 
 
+def ended(**facts: Any) -> run_record.RunRecord:
+    """The record of a run of 100 steps in a minute, unless it is said otherwise."""
+    values: dict[str, Any] = dict(
+        name="it",
+        stage="finetune",
+        arm="",
+        task="it",
+        tasks=("it",),
+        seed=0,
+        labels={},
+        learning_rate={},
+        parent=None,
+        pools=(),
+        steps=100,
+        parameters=1,
+        seconds=60.0,
+        resumed_at=0,
+    )
+    return run_record.RunRecord(**values | facts)
+
+
+@pytest.mark.smoke
+def test_a_record_comes_back_from_json_as_it_was():
+    plain = ended()
+    tested = ended(selection="last", best_step=3, frozen={"images": 4})
+
+    for record in (plain, tested):
+        values = json.loads(json.dumps(record.to_json()))
+        assert run_record.RunRecord.from_json(values, "run.json") == record
+    assert "best_value" not in plain.to_json()
+    assert tested.to_json()["best_value"] is None
+    assert "best_dice_of_grid" not in tested.to_json()
+
+
+@pytest.mark.smoke
+def test_a_record_of_another_version_is_refused_in_one_line():
+    with pytest.raises(ValueError, match=r"^it/run\.json: written by another version"):
+        run_record.RunRecord.from_json({"finished": True}, "it/run.json")
+
+
 @pytest.fixture
 def make_shop(tmp_path, monkeypatch):
     """A work folder whose runs are done by writing `run.json`."""
@@ -175,7 +216,7 @@ def make_shop(tmp_path, monkeypatch):
             done.append(name)
             if name in fails:
                 raise FloatingPointError("the loss is nan")
-            facts = {"steps": 100, "resumed_at": 0, "seconds": 60.0}
+            facts = ended().to_json()
             (shop.run_folder(name) / "run.json").write_text(json.dumps(facts))
 
         monkeypatch.setattr(run.Run, "do", do)
@@ -244,7 +285,7 @@ def test_what_others_do_is_waited_for_and_what_needs_it_left_for_later(
     def nap(_):
         naps.append(list(done))
         if len(naps) == 3:
-            facts = {"steps": 100, "resumed_at": 0, "seconds": 60.0}
+            facts = ended().to_json()
             (shop.run_folder("first") / "run.json").write_text(json.dumps(facts))
             lock.lock.release()
 
@@ -263,7 +304,7 @@ def test_a_run_that_ends_while_its_lock_is_taken_is_not_done_again(
     take = locks.take
 
     def late(folder):
-        facts = {"steps": 100, "resumed_at": 0, "seconds": 60.0}
+        facts = ended().to_json()
         if folder.name == "first":
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "run.json").write_text(json.dumps(facts))
@@ -292,18 +333,18 @@ def test_the_time_to_go_comes_from_runs_of_the_same_kind():
             continual=schema.ContinualConfig(tasks=("a", "b"), rounds=3),
         ),
     }
-    ended = {
-        "long": {"steps": 1000, "resumed_at": 0, "seconds": 5000.0},  # 5 s a step
-        "chest": {"steps": 100, "resumed_at": 50, "seconds": 100.0},  # 2 s
+    done = {
+        "long": ended(steps=1000, seconds=5000.0),  # 5 s a step
+        "chest": ended(resumed_at=50, seconds=100.0),  # 2 s
     }
 
-    found = schedule.remaining_seconds(runs, ended)
+    found = schedule.remaining_seconds(runs, done)
 
     # Of the kind and task 200 steps, of the kind 10, of any 30 at 3.5 s.
     assert found == pytest.approx(200 * 2 + 10 * 2 + 30 * 3.5)
     assert schedule.remaining_seconds(runs, {}) is None
     assert (
-        schedule.remaining_seconds({"long": runs["long"]}, {"long": ended["long"]}) == 0
+        schedule.remaining_seconds({"long": runs["long"]}, {"long": done["long"]}) == 0
     )
 
 
@@ -311,7 +352,7 @@ def test_the_time_to_go_comes_from_runs_of_the_same_kind():
 def test_the_line_of_progress(make_shop):
     shop, _ = make_shop(first="", second="", third="")
     assert schedule.progress(shop) == "table: 0 of 3 runs"
-    facts = {"steps": 100, "resumed_at": 0, "seconds": 3600.0}
+    facts = ended(seconds=3600.0).to_json()
     shop.run_folder("first").mkdir(parents=True)
     (shop.run_folder("first") / "run.json").write_text(json.dumps(facts))
 

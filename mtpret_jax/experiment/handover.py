@@ -13,6 +13,7 @@ from mtpret_jax.experiment import feed, pool, prediction_files, start, workshop
 from mtpret_jax.inference import description, golden
 from mtpret_jax.metrics import classification, operating_points
 from mtpret_jax.stages import optimizer
+from mtpret_jax.study import run_record
 from mtpret_jax.training import checkpoint, files
 from tfds_builders import prepared, whole
 
@@ -33,7 +34,7 @@ def write(
       name: Name of the run.
       stage: Its stage.
       state: State to hand over.
-      facts: What `run.json` says of training and test.
+      facts: What the record says of training and test.
     """
     shop, row = reading.shop, reading.row
     config, folder = shop.config, shop.run_folder(name)
@@ -61,29 +62,28 @@ def write(
     body = jax.tree.leaves(state.params["backbone"])
     splits = ("train", "validation", *(("test",) if row.options.is_tested else ()))
     scales = optimizer.rate_scales(config, row)
-    result = {
-        "name": name,
-        "stage": row.stage,
-        "arm": row.arm,
-        "task": names[0] if row.options.is_tested else None,
-        "tasks": list(names),
-        "seed": config.seed_of(row),
-        "labels": {
+    record = run_record.RunRecord(
+        name=name,
+        stage=row.stage,
+        arm=row.arm,
+        task=names[0] if row.options.is_tested else None,
+        tasks=names,
+        seed=config.seed_of(row),
+        labels={
             task: {split: reading.labels(task, split) for split in splits}
             for task in names
         },
-        "learning_rate": {
+        learning_rate={
             task: row.optimizer.learning_rate * scale for task, scale in scales.items()
         },
-        "parent": start.parent_name(row, shop.weights),
-        "pools": pools,
-        "steps": sum(segment.steps for segment in stage.segments()),
-        "parameters": sum(leaf.size for leaf in body),
-        "finished": True,
+        parent=start.parent_name(row, shop.weights),
+        pools=tuple(pools),
+        steps=sum(segment.steps for segment in stage.segments()),
+        parameters=sum(leaf.size for leaf in body),
         **facts,
-    }
+    )
     if jax.process_index() == 0:
-        whole.write_json(folder / "run.json", result)
+        whole.write_json(folder / workshop.RECORD, record.to_json())
     files.wait_for_all(f"end of {name}")
 
 

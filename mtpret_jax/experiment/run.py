@@ -32,7 +32,6 @@ from mtpret_jax.experiment import (
 from mtpret_jax.metrics import segmentation
 from mtpret_jax.stages import supervised
 from mtpret_jax.training import checkpoint, evaluation, loop, preemption, sharding
-from tfds_builders import whole
 
 _LOG = logging.getLogger(__name__)
 
@@ -282,9 +281,9 @@ class Run:
     ) -> float:
         """About the best Dice that the output grid can reach on the test split."""
         for name, other in self.shop.config.runs.items():  # The same for every arm.
-            ended = self.shop.run_folder(name) / "run.json"
-            if other.options.is_tested and other.tasks == (task,) and ended.exists():
-                return whole.read_json(ended)["best_dice_of_grid"]
+            record = self.shop.record(name) if other.tasks == (task,) else None
+            if record is not None and record.best_dice_of_grid is not None:
+                return record.best_dice_of_grid
         everything = dataclasses.replace(self.feed, shard=pipeline.Shard())
         truth, known = [], []
         with everything.split(task, "test") as batches:

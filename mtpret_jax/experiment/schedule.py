@@ -20,6 +20,7 @@ from jax.experimental import multihost_utils
 from mtpret_jax import config as schema
 from mtpret_jax.config import budget
 from mtpret_jax.experiment import locks, run, workshop
+from mtpret_jax.study import run_record
 from mtpret_jax.training import preemption
 from tfds_builders import whole
 
@@ -127,7 +128,7 @@ def _next(
 
 
 def _has_ended(shop: workshop.Workshop, name: str) -> bool:
-    return (shop.run_folder(name) / "run.json").exists()
+    return (shop.run_folder(name) / workshop.RECORD).exists()
 
 
 def progress(shop: workshop.Workshop) -> str:
@@ -136,11 +137,9 @@ def progress(shop: workshop.Workshop) -> str:
     By the seconds of a step of ended runs of the same kind, or of any where there is
     none, and by the number of processes at work.
     """
-    runs, ended = shop.config.runs, {}
-    for name in runs:
-        path = shop.run_folder(name) / "run.json"
-        if path.exists():
-            ended[name] = whole.read_json(path)
+    runs = shop.config.runs
+    found = {name: shop.record(name) for name in runs}
+    ended = {name: record for name, record in found.items() if record is not None}
     left = [name for name in runs if name not in ended]
     workers = sum(locks.is_held(shop.run_folder(name)) for name in left)
     line = f"{shop.workdir.name}: {len(ended)} of {len(runs)} runs"
@@ -152,20 +151,20 @@ def progress(shop: workshop.Workshop) -> str:
 
 
 def remaining_seconds(
-    runs: Mapping[str, schema.RunConfig], ended: Mapping[str, Mapping[str, Any]]
+    runs: Mapping[str, schema.RunConfig], ended: Mapping[str, run_record.RunRecord]
 ) -> float | None:
     """Seconds that one process needs for the runs left; None if nothing tells.
 
     Args:
-      runs: All, by name.
-      ended: What `run.json` says of those that have ended.
+      runs: All runs by name.
+      ended: Records of those that have ended.
     """
     rates: dict[Any, list[float]] = {}
-    for name, facts in ended.items():
-        steps = facts["steps"] - facts["resumed_at"]
+    for name, record in ended.items():
+        steps = record.steps - record.resumed_at
         if steps > 0:
             for kind in _kinds(runs[name]):
-                rates.setdefault(kind, []).append(facts["seconds"] / steps)
+                rates.setdefault(kind, []).append(record.seconds / steps)
     left = [row for name, row in runs.items() if name not in ended]
     if left and not rates:
         return None

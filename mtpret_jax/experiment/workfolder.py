@@ -1,7 +1,7 @@
 """A work folder: it is claimed for a config, its runs are done, then the report.
 
-Interrupted anywhere, the same call goes on: a run that has ended is left alone, one
-that has a checkpoint goes on from the newest. Several such calls at a time share the
+Interrupted anywhere, the same call resumes: a run that has ended is skipped, one that
+has a checkpoint resumes from the newest. Several such calls at a time share the
 runs among them.
 """
 
@@ -32,6 +32,7 @@ from mtpret_jax.training import files
 from tfds_builders import whole
 
 _LOG = logging.getLogger(__name__)
+LAYOUT = 2  # of a work folder; one of another is refused
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 
@@ -62,6 +63,7 @@ def run(
     """
     workdir = epath.Path(workdir)
     with locks.alone(workdir / "locks" / "start"):
+        _check_layout(workdir)
         findings = pool.find(config, workdir, folders)
         external.check(config, findings)
         shop = workshop.open_workshop(config, workdir, folders, findings)
@@ -96,6 +98,16 @@ def check_place(workdir: epath.Path) -> None:
         )
 
 
+def _check_layout(workdir: epath.Path) -> None:
+    """Raises ValueError if an older version of the package began the work folder."""
+    path = workdir / precision.VERSIONS
+    if path.exists() and whole.read_json(path).get("layout") != LAYOUT:
+        raise ValueError(
+            f"{workdir} was begun by another version of mtpret_jax, whose "
+            "runs this one can't resume. Use another --workdir."
+        )
+
+
 def check_profile(config: schema.ExperimentConfig, profile: range) -> None:
     """Raises ValueError unless some run of the config gets to the steps to trace."""
     longest = max(budget.count_steps(row) for row in config.runs.values())
@@ -126,7 +138,7 @@ def _report(shop: workshop.Workshop) -> dict[str, Any]:
 def _is_reported(shop: workshop.Workshop) -> bool:
     """Whether another process has written the report since the last run ended."""
     path = report_path(shop.config, shop.workdir)
-    runs = [shop.run_folder(name) / "run.json" for name in shop.config.runs]
+    runs = [shop.run_folder(name) / workshop.RECORD for name in shop.config.runs]
     newest = max(os.stat(run).st_mtime_ns for run in runs)
     return path.exists() and os.stat(path).st_mtime_ns > newest
 
@@ -141,7 +153,7 @@ def claim_workdir(
 ) -> None:
     """Writes config, data and versions into a new folder, or checks a used one.
 
-    Files of weights (`weights`, see `origin.check`) are told by their hash. With the
+    Files of weights (`weights`, see `start.check`) are told by their hash. With the
     versions stands what is computed in, which the folder keeps (`precision.settle`).
 
     Raises:
@@ -168,7 +180,7 @@ def claim_workdir(
             workdir.mkdir(parents=True, exist_ok=True)
             whole.write_json(path, wanted)
     path = workdir / precision.VERSIONS
-    versions = {**_versions(), precision.ENTRY: compute_dtype}
+    versions = {"layout": LAYOUT, **_versions(), precision.ENTRY: compute_dtype}
     if not path.exists():
         if jax.process_index() == 0:
             whole.write_json(path, versions)

@@ -18,8 +18,11 @@ from mtpret_jax.audit import exclusions, overlaps
 from mtpret_jax.config import rules
 from mtpret_jax.data import kinds, pipeline, sources
 from mtpret_jax.experiment import precision, start
+from mtpret_jax.study import run_record
 from mtpret_jax.training import sharding
+from tfds_builders import whole
 
+RECORD = "run.json"  # written last: where it is, the run has ended
 CLEAN = "clean"  # the pool without images that validation or test holds again
 _LOG = logging.getLogger(__name__)
 
@@ -62,6 +65,13 @@ class Workshop:
     def run_folder(self, name: str) -> epath.Path:
         """Where a run keeps its files."""
         return self.workdir / "runs" / name
+
+    def record(self, name: str) -> run_record.RunRecord | None:
+        """What a run that has ended says of itself; None of one that has not."""
+        path = self.run_folder(name) / RECORD
+        if not path.exists():
+            return None
+        return run_record.RunRecord.from_json(whole.read_json(path), str(path))
 
     def open_set(self, name: str, split: str) -> sources.Source:
         """A split of a set, by the splits that the config asks for; opened once."""

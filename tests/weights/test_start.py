@@ -245,7 +245,7 @@ def test_a_run_names_the_file_in_its_results(weights, tmp_path):
     made = run.Run(workshop.open_workshop(parsed, work, folders), "contrastive")
 
     state, done = made.start()
-    made.end(state, {})
+    made.end(state, {"seconds": 1.0, "resumed_at": done})
 
     made.checkpoints.close()
     facts = start.check(parsed)[str(weights)]
