@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import pathlib
+import types
 from typing import Any
 
 import cv2
@@ -12,8 +14,9 @@ import pytest
 from etils import epath
 
 from mtpret_jax import config as schema
+from mtpret_jax.audit import findings
 from mtpret_jax.experiment import feed, pool, workfolder, workshop
-from mtpret_jax.report import sentences
+from mtpret_jax.report import parts, sentences
 from tfds_builders import xray_folder
 from tfds_builders.phantom_xray import simulator
 
@@ -73,27 +76,28 @@ def test_stage_3_trains_on_what_evaluation_holds_again_unless_told_not_to(
 
 
 def test_the_report_says_first_that_a_set_holds_a_picture_in_two_splits():
-    overlap = dict(
+    overlap = findings.Overlap(
         kind="near copy",
         dataset="a",
         split="test",
         other_dataset="a",
         other_split="train",
         pairs=3,
+        images=3,
+        other_images=3,
     )
-    elsewhere = overlap | {"other_dataset": "b"}
-    same_split = overlap | {"other_split": "test"}
-    report: dict[str, Any] = {
-        "audit": {"pools": {}, "findings": {"overlaps": [overlap]}},
-        "runs": {},
-        "config": {"exclude_copies": False},
-    }
+    elsewhere = dataclasses.replace(overlap, other_dataset="b")
+    same_split = dataclasses.replace(overlap, other_split="test")
 
-    (line,) = sentences.warnings(report)
+    def told(*overlaps: findings.Overlap, excluded: bool = False) -> list[str]:
+        found = findings.Report("", {}, {}, list(overlaps), [], [], "")
+        audit = parts.Audit({}, found, excluded)
+        report: Any = types.SimpleNamespace(audit=audit, runs={})
+        return sentences.warnings(report)
+
+    (line,) = told(overlap)
 
     assert "copies across splits of a: " in line
     assert "3 pairs of test and train (near copy). Stages 2 and 3 train on" in line
-    report["config"]["exclude_copies"] = True
-    assert "were left out of all stages" in sentences.warnings(report)[0]
-    report["audit"]["findings"]["overlaps"] = [elsewhere, same_split]
-    assert not sentences.warnings(report)
+    assert "were left out of all stages" in told(overlap, excluded=True)[0]
+    assert not told(elsewhere, same_split)

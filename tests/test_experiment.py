@@ -142,11 +142,11 @@ def test_three_stages_and_the_report(folders):
 
     assert set(report["tasks"]) == {"opacity"}
     task = report["tasks"]["opacity"]
-    assert set(task["arms"]) == {"scratch", "mtpret"}
-    for arm in task["arms"].values():
-        assert arm["images"] == 12
-        assert task["primary"] in arm["values"]
-    assert "difference" in task["arms"]["mtpret"]
+    assert task["images"] == 12
+    values = report["values"]["opacity"]["1"]
+    assert set(values) == {"scratch", "mtpret"}
+    assert all(task["primary"] in arm for arm in values.values())
+    assert [claim["name"] for claim in report["claims"]] == ["mtpret - scratch"]
     assert len(report["forgetting"]["continual"]["segments"]) == 4
     assert report["unfinished"] == []
     page = (whole / "report.html").read_text()
@@ -191,11 +191,13 @@ def test_evaluating_a_run_again_gives_the_figures_of_the_report(folders, tmp_pat
 
     assert code == 0
     found = json.loads(out.read_text())
-    arm = report["tasks"]["opacity"]["arms"]["mtpret"]
-    assert (found["images"], found["groups"]) == (arm["images"], arm["groups"])
-    assert found["values"].keys() == arm["values"].keys()
+    task = report["tasks"]["opacity"]
+    assert (found["images"], found["groups"]) == (task["images"], task["groups"])
+    values = report["values"]["opacity"]["1"]["mtpret"]
+    assert found["values"].keys() == values.keys()
     for key, value in found["values"].items():
-        assert value == pytest.approx(arm["values"][key], abs=1e-5), key
+        for end in ("value", "low", "high"):
+            assert value[end] == pytest.approx(values[key][end], abs=1e-5), key
     assert found["warnings"] == []
 
 
@@ -256,10 +258,8 @@ def test_a_killed_run_ends_like_an_uninterrupted_one(folders, tmp_path):
         for name in one.files:
             np.testing.assert_array_equal(one[name], other[name], err_msg=name)
     reports = [json.loads((w / "report.json").read_text()) for w in (whole, killed)]
-    assert (
-        reports[0]["tasks"]["opacity"]["arms"]["mtpret"]["values"]
-        == (reports[1]["tasks"]["opacity"]["arms"]["mtpret"]["values"])
-    )
+    one, other = (each["values"]["opacity"]["1"]["mtpret"] for each in reports)
+    assert one == other
 
 
 @pytest.mark.slow

@@ -74,7 +74,9 @@ def done(tmp_path_factory):
     root = tmp_path_factory.mktemp("labels")
     folders = preparation.prepare(config.datasets, root / "data")
     result = workfolder.run(config, root / "work", folders)
-    return config, root / "work", result, folders
+    ended = (root / "work" / "runs").glob("*/run.json")
+    runs = {path.parent.name: json.loads(path.read_text()) for path in ended}
+    return config, root / "work", {**result, "runs": runs}, folders
 
 
 @pytest.mark.slow

@@ -130,9 +130,9 @@ def _report(shop: workshop.Workshop) -> dict[str, Any]:
     sets = {config.tasks[cell.task].dataset for cell in plan.cells(config)}
     indices = {name: shop.open_set(name, "test").index for name in sets}
     result = report.contents.build(workdir, config, metrics, indices)
-    if jax.process_index() == 0:
-        report.write(report_path(config, workdir), result)
-    return result
+    if jax.process_index() != 0:
+        return report.contents.plain(result)
+    return report.write(report_path(config, workdir), result)
 
 
 def _is_reported(shop: workshop.Workshop) -> bool:

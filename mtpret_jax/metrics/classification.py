@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
 
@@ -35,6 +36,23 @@ def auroc(score: np.ndarray, positive: np.ndarray) -> float:
 
 
 @dataclasses.dataclass(frozen=True)
+class OneClass:
+    """The images of which a class is known.
+
+    Attributes:
+      name: Name of the class.
+      probability: Its probability, float [n].
+      truth: Whether it is there, bool [n].
+      known: Which of all images these are, bool [N].
+    """
+
+    name: str
+    probability: np.ndarray
+    truth: np.ndarray
+    known: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
 class ClassificationMetric:
     """Values of a classification task; entries with an unknown label are left out.
 
@@ -49,11 +67,24 @@ class ClassificationMetric:
       class_names: Names of the L classes or labels.
       exclusive: Whether exactly one class is true; `probability` is then a softmax.
       primary: The value by which a model is chosen.
+      titles: Names of values as people write them, where they are not the same.
+      meaning: A sentence on what the primary value says.
+      positives: What images are counted as positives of a split.
     """
 
     class_names: Sequence[str]
     exclusive: bool
     primary: str = dataclasses.field(default="auroc", init=False)
+    titles: ClassVar[Mapping[str, str]] = {
+        "auroc": "AUROC",
+        "auroc_study": "AUROC per study",
+        "kappa_study": "kappa per study",
+    }
+    meaning: ClassVar[str] = (
+        "How often an image that shows the finding gets a higher score than one that "
+        "does not: 0.5 is guessing, 1 is perfect."
+    )
+    positives: ClassVar[str] = "of the rarest class"
 
     def __post_init__(self) -> None:
         least = 2 if self.exclusive else 1
@@ -137,6 +168,18 @@ class ClassificationMetric:
             "study_decided": self._decide(defined),
             "study_weight": joined.weight,
         }
+
+    def classes(self, records: Mapping[str, np.ndarray]) -> list[OneClass]:
+        """Each class by itself; where one of two excludes the other, the last alone."""
+        summary = self.summarise(records)
+        found = []
+        for c, name in enumerate(self.class_names):
+            if not self.one_area or c == 1:
+                known = summary["known"][:, c]
+                truth = summary["positive"][known, c].astype(bool)
+                probability = records["probability"][known, c]
+                found.append(OneClass(name, probability, truth, known))
+        return found
 
     def _decide(self, probability: np.ndarray) -> np.ndarray:
         """The decision on each label, bool [N, L]."""

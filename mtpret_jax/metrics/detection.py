@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from pycocotools import coco, cocoeval
@@ -38,11 +38,24 @@ class DetectionMetric:
       class_names: Adds `ap50/<name>` and `froc/<name>` of each class, if given and more
         than one.
       primary: The value by which a model is chosen.
+      titles: Names of values as people write them, where they are not the same.
+      meaning: A sentence on what the primary value says.
+      positives: What images are counted as positives of a split.
     """
 
     num_classes: int
     class_names: Sequence[str] = ()
     primary: str = dataclasses.field(default="ap50", init=False)
+    titles: ClassVar[Mapping[str, str]] = {
+        "coco_ap": "COCO AP",
+        "ap50": "AP50",
+        "froc": "FROC, sensitivity at 1/8 to 8 false alarms an image",
+    }
+    meaning: ClassVar[str] = (
+        "Average precision of boxes that overlap the true one by at least half: 0 "
+        "finds nothing, 1 finds all and nothing else."
+    )
+    positives: ClassVar[str] = "with boxes"
 
     def __post_init__(self) -> None:
         if self.num_classes < 1:

@@ -30,12 +30,13 @@ def choice(metric: types.Metric, records: Mapping[str, np.ndarray]) -> float:
     """
     values = metric.compute(metric.summarise(records))
     if isinstance(metric, classification.ClassificationMetric):
-        enough = _enough(metric, records)
-        if 2 * sum(enough.values()) < len(enough):
+        classes = metric.classes(records)
+        enough = [one.name for one in classes if _is_enough(one)]
+        if 2 * len(enough) < len(classes):
             return float("nan")
-        if len(enough) == 1:
+        if len(classes) == 1:
             return values[metric.primary]
-        areas = [values[f"auroc/{name}"] for name, has in enough.items() if has]
+        areas = [values[f"auroc/{name}"] for name in enough]
         return ratios.mean(np.array(areas)).item()
     shown = np.ones(len(records["record"]), bool)
     if "truth_valid" in records:
@@ -43,31 +44,9 @@ def choice(metric: types.Metric, records: Mapping[str, np.ndarray]) -> float:
     return values[metric.primary] if shown.sum() >= FEWEST else float("nan")
 
 
-def _enough(
-    metric: classification.ClassificationMetric, records: Mapping[str, np.ndarray]
-) -> dict[str, bool]:
-    """Of each class that speaks for itself, whether it has enough images."""
-    return {
-        name: min(truth.sum(), (~truth).sum()) >= FEWEST
-        for name, _, truth in _classes(metric, records)
-    }
-
-
-def _classes(
-    metric: classification.ClassificationMetric, records: Mapping[str, np.ndarray]
-) -> list[tuple[str, np.ndarray, np.ndarray]]:
-    """Name, probability and truth, where known, of each class.
-
-    Where one of two classes excludes the other, the last speaks for both.
-    """
-    summary = metric.summarise(records)
-    found = []
-    for c, name in enumerate(metric.class_names):
-        if not metric.one_area or c == 1:
-            known = summary["known"][:, c]
-            truth = summary["positive"][known, c].astype(bool)
-            found.append((name, records["probability"][known, c], truth))
-    return found
+def _is_enough(one: classification.OneClass) -> bool:
+    """Whether a class has images enough to teach by."""
+    return min(one.truth.sum(), (~one.truth).sum()) >= FEWEST
 
 
 def shortfall(decisions: Mapping[str, Any]) -> str:
@@ -106,36 +85,38 @@ def fit(
       `temperature` instead, which is there if at least half have enough images. Of
       each class that has too few, `lacking` tells the images with and without it.
     """
-    enough = _enough(metric, records)
+    classes = metric.classes(records)
+    enough = [one for one in classes if _is_enough(one)]
     summary = metric.summarise(records)
     told: dict[str, Any] = {
         "images": int(summary["known"].any(-1).sum()),
         "lacking": {
-            name: [int(truth.sum()), int((~truth).sum())]
-            for name, _, truth in _classes(metric, records)
-            if not enough[name]
+            one.name: [int(one.truth.sum()), int((~one.truth).sum())]
+            for one in classes
+            if not _is_enough(one)
         },
+        "temperatures": {},
+        "thresholds": {},
     }
-    if metric.exclusive and 2 * sum(enough.values()) >= len(enough):
+    if metric.exclusive and 2 * len(enough) >= len(classes):
         told["temperature"] = temperature.fit(
             records["probability"],
             summary["positive"],
             summary["known"],
             exclusive=True,
         )
-    thresholds, temperatures = {}, {}
-    for name, probability, truth in _classes(metric, records):
-        if not enough[name]:
-            continue
+    for one in enough:
+        probability, truth = one.probability, one.truth
         if not metric.exclusive:
             column = probability[:, np.newaxis], truth[:, np.newaxis]
             known = np.ones(column[1].shape, bool)
-            temperatures[name] = temperature.fit(*column, known, exclusive=False)
+            fitted = temperature.fit(*column, known, exclusive=False)
+            told["temperatures"][one.name] = fitted
         threshold = calibration.youden_threshold(probability, truth)
         if np.isfinite(threshold):
-            thresholds[name] = {
+            told["thresholds"][one.name] = {
                 "threshold": threshold,
                 "sensitivity": float((probability[truth] >= threshold).mean()),
                 "specificity": float((probability[~truth] < threshold).mean()),
             }
-    return told | {"temperatures": temperatures, "thresholds": thresholds}
+    return told

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
 
@@ -31,10 +32,26 @@ class SegmentationMetric:
     Attributes:
       class_names: Names of the S classes, background first.
       primary: The value by which a model is chosen.
+      titles: Names of values as people write them, where they are not the same.
+      meaning: A sentence on what the primary value says.
+      positives: What images are counted as positives of a split.
     """
 
     class_names: Sequence[str]
     primary: str = dataclasses.field(default="dice", init=False)
+    titles: ClassVar[Mapping[str, str]] = {
+        "dice": "Dice",
+        "dice_per_image": "Dice per image",
+        "mean_iou": "mean IoU",
+        "hd95": "HD95 of outlines, pixels of the stored image (lower is better)",
+        "masks_missed": "regions where nothing is drawn (not in HD95)",
+        "masks_made_up": "absent regions where something is drawn (not in HD95)",
+    }
+    meaning: ClassVar[str] = (
+        "Overlap of the drawn and the true region, over all pixels of the set: 0 is "
+        "none, 1 is the same."
+    )
+    positives: ClassVar[str] = "with a mask"
 
     def __post_init__(self) -> None:
         if len(self.class_names) < 2:

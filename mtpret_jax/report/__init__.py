@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from etils import epath
 
-from mtpret_jax.report import contents, page
+from mtpret_jax.report import contents, page, parts
 from tfds_builders import whole
 
-__all__ = ["contents", "page", "write"]
+__all__ = ["contents", "page", "parts", "write"]
 
 
-def write(path: epath.Path, report: Mapping[str, Any]) -> None:
+def write(path: epath.Path, report: parts.Report) -> Any:
     """Writes a report, and the page, which has the same name and ends in `.html`.
 
     Args:
-      path: The file for machines, in the work folder, from whose runs sample pictures
+      path: The file for machines, in the work folder, from whose runs sample images
         are read.
       report: What `contents.build` made.
+
+    Returns:
+      What the file for machines holds.
     """
-    plain = contents.without_nan(report)
-    whole.write(path.with_suffix(".html"), page.render(path.parent, plain))
-    whole.write_json(path, plain)
+    whole.write(path.with_suffix(".html"), page.render(path.parent, report))
+    whole.write_json(path, content := contents.plain(report))
+    return content

@@ -7,21 +7,23 @@ seeds that both have finished. All comparisons of all claims are judged together
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from mtpret_jax import config as schema
 from mtpret_jax import types
 from mtpret_jax.metrics import classification, comparison, delong
-from mtpret_jax.report import measured
+from mtpret_jax.report import measured, parts
 from mtpret_jax.study import plan
 
 # The measured cells of one task: by arm and fraction, then by seed.
 Cells = Mapping[tuple[str, float], Mapping[int, measured.Measured]]
-_Both = dict[int, tuple[measured.Measured, measured.Measured]]
+_SHORT = {
+    comparison.BETTER: "better",
+    comparison.WORSE: "worse",
+    comparison.UNDECIDED: "undecided",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,31 +108,29 @@ def resamples(config: schema.ExperimentConfig) -> int:
     return max(config.report.bootstrap, comparison.resamples_needed(count))
 
 
-def values(cells: Cells) -> dict[str, dict[str, dict[str, Any]]]:
+def values(cells: Cells) -> parts.ByArm[parts.Values]:
     """Every value by fraction, arm and name: mean over seeds, interval, spread."""
-    found: dict[str, dict[str, dict[str, Any]]] = {}
+    found: parts.ByArm[parts.Values] = {}
     for (arm, fraction), by_seed in cells.items():
         each_seed = list(by_seed.values())
-        row = {
-            name: {
-                **told(
-                    comparison.over_seeds(
-                        [each.values[name] for each in each_seed],
-                        [each.draws[name] for each in each_seed],
-                    )
-                ),
-                "seeds": list(by_seed),
-            }
-            for name in each_seed[0].values
-        }
+        row = {}
+        for name in each_seed[0].values:
+            one = comparison.over_seeds(
+                [each.values[name] for each in each_seed],
+                [each.draws[name] for each in each_seed],
+            )
+            row[name] = parts.Value(
+                value=one.value,
+                low=one.low,
+                high=one.high,
+                by_seed=one.by_seed,
+                spread=one.spread,
+                low_retrained=one.low_retrained,
+                high_retrained=one.high_retrained,
+                seeds=tuple(by_seed),
+            )
         found.setdefault(key(fraction), {})[arm] = row
     return found
-
-
-def told(estimate: comparison.Estimate) -> dict[str, Any]:
-    """An estimate as the report has it."""
-    names = ("value", "low", "high", "by_seed", "spread", "low_retrained")
-    return {name: getattr(estimate, name) for name in (*names, "high_retrained")}
 
 
 def compare(
@@ -144,8 +144,7 @@ def compare(
       metric: The metric of the task.
     """
     name, found = metric.primary, []
-    for pair, both in _common(planned, cells):
-        one, other = _sides(both)
+    for pair, seeds, one, other in _common(planned, cells):
         estimate = comparison.difference(
             [each.values[name] for each in one],
             [each.draws[name] for each in one],
@@ -153,37 +152,35 @@ def compare(
             [each.draws[name] for each in other],
         )
         images, groups = len(one[0].record), len(np.unique(one[0].groups))
-        found.append(Compared(pair, name, tuple(both), estimate, images, groups))
+        found.append(Compared(pair, name, seeds, estimate, images, groups))
     return found
 
 
-def _common(planned: Iterable[Pair], cells: Cells) -> list[tuple[Pair, _Both]]:
-    """Comparisons with the seeds that both arms have; without those that have none."""
-    found = []
+def _common(
+    planned: Iterable[Pair], cells: Cells
+) -> Iterator[
+    tuple[Pair, tuple[int, ...], list[measured.Measured], list[measured.Measured]]
+]:
+    """Comparisons, the seeds that both arms have, and the cells of these.
+
+    Those without such a seed are left out.
+    """
     for pair in planned:
         one, other = (
             cells.get((arm, pair.fraction), {}) for arm in (pair.arm, pair.baseline)
         )
-        seeds = sorted(one.keys() & other.keys())
-        if seeds:
-            found.append((pair, {seed: (one[seed], other[seed]) for seed in seeds}))
-    return found
-
-
-def _sides(both: _Both) -> tuple[list[measured.Measured], list[measured.Measured]]:
-    """The arm's and the baseline's, one for each seed."""
-    return [one for one, _ in both.values()], [other for _, other in both.values()]
+        if seeds := tuple(sorted(one.keys() & other.keys())):
+            yield pair, seeds, [one[s] for s in seeds], [other[s] for s in seeds]
 
 
 def areas(
     planned: Iterable[Pair], cells: Cells, metric: types.Metric
-) -> list[dict[str, Any]]:
+) -> list[parts.Area]:
     """DeLong's test of every class of a classification task; none of other tasks."""
     if not isinstance(metric, classification.ClassificationMetric):
         return []
     found = []
-    for pair, both in _common(planned, cells):
-        one, other = _sides(both)
+    for pair, seeds, one, other in _common(planned, cells):
         tested = delong.compare_classes(
             metric,
             [each.summary for each in one],
@@ -191,20 +188,21 @@ def areas(
             one[0].groups,
         )
         for name, area in tested.items():
-            row = {
-                "name": pair.claim,
-                "task": pair.task,
-                "fraction": key(pair.fraction),
-                "class": name.partition("/")[2] or metric.class_names[-1],
-                "seeds": list(both),
-            }
-            found.append(row | dataclasses.asdict(area))
+            row = parts.Area(
+                **vars(area),
+                name=pair.claim,
+                task=pair.task,
+                fraction=key(pair.fraction),
+                class_name=name.partition("/")[2] or metric.class_names[-1],
+                seeds=seeds,
+            )
+            found.append(row)
     return found
 
 
 def claims(
     config: schema.ExperimentConfig, compared: Sequence[Compared]
-) -> list[dict[str, Any]]:
+) -> list[parts.Claim]:
     """Verdicts, all comparisons corrected together; equal ones count once."""
     differences = {" - ".join(one.pair.runs): one.estimate for one in compared}
     judged = comparison.judge(differences)
@@ -218,48 +216,26 @@ def claims(
         ]
         summary = {key(each): dict.fromkeys(_SHORT.values(), 0) for each in fractions}
         for row in rows:
-            summary[row["fraction"]][_SHORT[row["verdict"]]] += 1
-        row = {"name": name, "arm": arm, "baseline": baseline}
-        found.append({**row, "rows": rows, "summary": summary})
+            summary[row.fraction][_SHORT[row.verdict]] += 1
+        found.append(parts.Claim(name, arm, baseline, rows, summary))
     return found
 
 
-_SHORT = {
-    comparison.BETTER: "better",
-    comparison.WORSE: "worse",
-    comparison.UNDECIDED: "undecided",
-}
-
-
-def _row(one: Compared, claim: comparison.Claim) -> dict[str, Any]:
-    estimate = told(one.estimate)
-    return {
-        "task": one.pair.task,
-        "fraction": key(one.pair.fraction),
-        "metric": one.metric,
-        "difference": estimate.pop("value"),
-        **estimate,
-        **dataclasses.asdict(claim),
-        "seeds": list(one.seeds),
-        "images": one.images,
-        "groups": one.groups,
-    }
-
-
-def efficiency(
-    found: Mapping[str, Mapping[str, Mapping[str, Any]]], primary: str
-) -> dict[str, list[dict[str, Any]]]:
-    """A task's primary value by arm, over rising fractions of the labels.
-
-    Args:
-      found: What `values` gave.
-      primary: Name of the value.
-    """
-    curves: dict[str, list[dict[str, Any]]] = {}
-    for fraction in sorted(found, key=float):
-        for arm, row in found[fraction].items():
-            ends = {name: row[primary][name] for name in ("value", "low", "high")}
-            point = {"fraction": float(fraction), **ends}
-            if math.isfinite(point["value"]):
-                curves.setdefault(arm, []).append(point)
-    return curves
+def _row(one: Compared, claim: comparison.Claim) -> parts.Difference:
+    estimate = one.estimate
+    return parts.Difference(
+        **vars(claim),
+        task=one.pair.task,
+        fraction=key(one.pair.fraction),
+        metric=one.metric,
+        difference=estimate.value,
+        low=estimate.low,
+        high=estimate.high,
+        by_seed=estimate.by_seed,
+        spread=estimate.spread,
+        low_retrained=estimate.low_retrained,
+        high_retrained=estimate.high_retrained,
+        seeds=one.seeds,
+        images=one.images,
+        groups=one.groups,
+    )

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Required, TypedDict
 
-import numpy as np
 from matplotlib import axes as mpl_axes
 from matplotlib import figure as mpl_figure
 from matplotlib import lines, ticker
+
+from mtpret_jax.report import parts
 
 # Okabe and Ito 2008: told apart by readers with any colour vision.
 COLOURS = ("#4d4d4d", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
@@ -23,7 +24,7 @@ LINES = ("-", "--", "-.", ":")
 INK = "#1d2733"
 WIDTH = 11.1  # of a chart that fills the page, inches
 HALF = 5.45  # of one that shares the width with another
-RC: dict[Any, Any] = {
+RC: Any = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9,
@@ -44,10 +45,19 @@ RC: dict[Any, Any] = {
     "svg.hashsalt": "mtpret_jax",
     "svg.fonttype": "path",
 }
-Curve = Mapping[str, Sequence[float]]
 
 
-def style(index: int) -> dict[str, Any]:
+class Looks(TypedDict, total=False):
+    """Options of Matplotlib by which arms and answers are told apart."""
+
+    color: Required[str]
+    marker: str
+    linestyle: Any  # its type in Matplotlib is a long union
+    edgecolor: str
+    hatch: str
+
+
+def style(index: int) -> Looks:
     """Colour, marker and line of the arm at this place of the order."""
     return {
         "color": COLOURS[index % len(COLOURS)],
@@ -63,10 +73,24 @@ def label(name: str) -> str:
 
 def png(figure: mpl_figure.Figure, *, dpi: int) -> str:
     """The figure as a `data:` address of a PNG."""
+    return _address(figure, "png", "image/png", {"Software": None}, dpi=dpi)
+
+
+def svg(figure: mpl_figure.Figure) -> str:
+    """The figure as a `data:` address of an SVG."""
+    return _address(figure, "svg", "image/svg+xml", {"Date": None, "Creator": None})
+
+
+def _address(
+    figure: mpl_figure.Figure,
+    form: str,
+    kind: str,
+    metadata: dict[str, None],
+    dpi: float | str = "figure",
+) -> str:
     file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=dpi, metadata={"Software": None})
-    text = base64.b64encode(file.getvalue()).decode("ascii")
-    return f"data:image/png;base64,{text}"
+    figure.savefig(file, format=form, dpi=dpi, metadata=metadata)
+    return f"data:{kind};base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
 
 
 def empty(width: float, height: float) -> mpl_figure.Figure:
@@ -74,19 +98,11 @@ def empty(width: float, height: float) -> mpl_figure.Figure:
     return mpl_figure.Figure(figsize=(width, height), layout="constrained")
 
 
-def svg(figure: mpl_figure.Figure) -> str:
-    """The figure as a `data:` address of an SVG."""
-    file = io.BytesIO()
-    figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
-    text = base64.b64encode(file.getvalue()).decode("ascii")
-    return f"data:image/svg+xml;base64,{text}"
-
-
-def line(ax: mpl_axes.Axes, curve: Curve, looks: Mapping[str, Any]) -> None:
+def line(ax: mpl_axes.Axes, curve: parts.Curve, looks: Looks) -> None:
     """A curve; markers only where there are few points."""
-    few = len(curve["step"]) <= 30
-    options = {**looks, "marker": looks["marker"] if few else "", "markersize": 4}
-    ax.plot(curve["step"], curve["value"], linewidth=1.6, **options)
+    if len(curve.step) > 30:
+        looks = {**looks, "marker": ""}
+    ax.plot(curve.step, curve.value, linewidth=1.6, markersize=4, **looks)
 
 
 def steps(ax: mpl_axes.Axes) -> None:
@@ -100,19 +116,19 @@ def signed(value: float, _: int | None = None) -> str:
     return "0" if abs(value) < 1e-9 else f"{value:+.3g}".replace("-", "−")
 
 
-def floats(values: Sequence[float | None]) -> np.ndarray:
-    """Values as float64, NaN for None."""
-    return np.array(values, dtype=object).astype(float)
-
-
 def legend(
-    figure: Any, names: Sequence[str], shown: Sequence[str], *, line: bool = True
+    figure: mpl_figure.Figure,
+    names: Sequence[str],
+    shown: Sequence[str],
+    *,
+    line: bool = True,
 ) -> None:
     """A key below the chart of the names shown, in the looks of their place."""
     handles = []
     for name in shown:
         looks = style(list(names).index(name))
-        looks["linestyle"] = looks["linestyle"] if line else ""
+        if not line:
+            looks["linestyle"] = ""
         handles.append(lines.Line2D([], [], label=label(name), **looks))
     if handles:
         columns = min(len(handles), 7)

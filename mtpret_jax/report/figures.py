@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib import axes as mpl_axes
 from matplotlib import patches, ticker
 
-from mtpret_jax.metrics import comparison
-from mtpret_jax.report import drawing, words
+from mtpret_jax.metrics import calibration, comparison
+from mtpret_jax.report import drawing, parts, words
 
 _COLUMNS = 3  # panels in a row
 _GREY = "#6b7783"
@@ -22,10 +21,8 @@ MARKS = {
     comparison.WORSE: ("▼", "v", "#d55e00"),
     comparison.UNDECIDED: ("○", "o", _GREY),
 }
-Row = Mapping[str, Any]
-Point = Mapping[str, float | None]
-# Title and points by arm.
-Panel = tuple[str, Mapping[str, Sequence[Point]]]
+# Title, and by arm and share of the labels a value.
+Panel = tuple[str, Mapping[str, Mapping[float, parts.Range]]]
 
 
 def mark(verdict: str) -> str:
@@ -33,21 +30,22 @@ def mark(verdict: str) -> str:
     return MARKS.get(verdict, ("–",))[0]
 
 
-def reach(rows: Sequence[Row]) -> float:
+def reach(rows: Sequence[parts.Difference]) -> float:
     """The largest number that a forest plot of these differences must show."""
     ends = ("difference", "low", "high", "low_retrained", "high_retrained")
-    found = [abs(row[end]) for row in rows for end in ends if words.is_known(row[end])]
-    return max([0.01, *found])
+    found = [abs(getattr(row, end)) for row in rows for end in ends]
+    return max([0.01, *(length for length in found if words.is_known(length))])
 
 
-def forest(rows: Sequence[Row], *, arm: str, baseline: str, limit: float) -> str:
+def forest(
+    rows: Sequence[parts.Difference], *, arm: str, baseline: str, limit: float
+) -> str:
     """Differences of two arms with both intervals, a line for each task.
 
     Thick: test images resampled. Thin, with ends: training again, too.
 
     Args:
-      rows: `task`, `metric`, `difference`, `low`, `high`, `low_retrained`,
-        `high_retrained`, `verdict` of each; unknown numbers are NaN or None.
+      rows: The differences; unknown numbers are NaN.
       arm: The first arm.
       baseline: The arm at zero.
       limit: End of the axis, so that charts can be compared; see `reach`.
@@ -59,20 +57,19 @@ def forest(rows: Sequence[Row], *, arm: str, baseline: str, limit: float) -> str
         ax.grid(visible=False, axis="y")
         found = []
         for place, row in enumerate(rows):
-            sign, marker, colour = MARKS.get(row["verdict"], ("", "o", _GREY))
-            ends = [row["low_retrained"], row["high_retrained"]]
+            sign, marker, colour = MARKS.get(row.verdict, ("", "o", _GREY))
+            ends = [row.low_retrained, row.high_retrained]
             if words.is_known(*ends):
                 ax.plot(ends, [place] * 2, color=colour, linewidth=1, marker="|")
-            ends = [row["low"], row["high"]]
+            ends = [row.low, row.high]
             if words.is_known(*ends):
                 ax.plot(ends, [place] * 2, color=colour, linewidth=3.2, alpha=0.75)
-            if words.is_known(row["difference"]):
+            if words.is_known(row.difference):
                 fill = "white" if marker == "o" else colour
-                point = ([row["difference"]], [place])
-                looks = {"color": colour, "markerfacecolor": fill, "markersize": 7}
-                ax.plot(*point, marker=marker, **looks)
-            found.append(f"{sign} {words.signed(row['difference'])}".strip())
-        names = [f"{row['task']} ({words.metric(row['metric'])})" for row in rows]
+                looks: drawing.Looks = {"color": colour, "marker": marker}
+                ax.plot([row.difference], [place], mfc=fill, ms=7, **looks)
+            found.append(f"{sign} {words.signed(row.difference)}".strip())
+        names = [f"{row.task} ({words.metric(row.metric)})" for row in rows]
         ax.set_yticks(range(len(rows)), names)
         ax.set_ylim(len(rows) - 0.5, -0.5)
         right = ax.twinx()
@@ -94,7 +91,7 @@ def efficiency(
     """Values by share of labels, one panel for each task, with intervals.
 
     Args:
-      panels: Points have `fraction`, `value`, `low`, `high`.
+      panels: One for each task.
       arms: All arms in order, for their looks.
       fractions: Shares of the labels, (0, 1].
     """
@@ -110,7 +107,7 @@ def efficiency(
             for place, arm in enumerate(shown):
                 aside = 1 + 0.05 * (place - (len(shown) - 1) / 2)  # not on one another
                 looks = drawing.style(list(arms).index(arm))
-                _points(ax, points.get(arm, ()), aside, looks)
+                _points(ax, points.get(arm, {}), aside, looks)
             ax.set_title(title)
             ax.set_xscale("log")
             ax.set_xticks(list(fractions), [f"{100 * x:g} %" for x in fractions])
@@ -122,8 +119,8 @@ def efficiency(
 
 
 def learning_curves(
-    loss: Mapping[str, Sequence[drawing.Curve]],
-    validation: Mapping[str, Sequence[drawing.Curve]],
+    loss: Mapping[str, Sequence[parts.Curve]],
+    validation: Mapping[str, Sequence[parts.Curve]],
     *,
     arms: Sequence[str],
     metric: str,
@@ -132,8 +129,8 @@ def learning_curves(
     """Training loss and validation metric: seeds thin, their mean thick.
 
     Args:
-      loss: `step` and `value` of each seed, by arm.
-      validation: `step` and value of the metric of each seed, by arm.
+      loss: The curve of each seed, by arm.
+      validation: That of the metric.
       arms: All arms in order, for their looks.
       metric: Name of the metric.
       kept: Step and validation value of the model of each seed, by arm.
@@ -145,14 +142,14 @@ def learning_curves(
             for arm, seeds in curves.items():
                 looks = drawing.style(list(arms).index(arm))
                 for curve in seeds if len(seeds) > 1 else ():
-                    thin = {"color": looks["color"], "linewidth": 0.7, "alpha": 0.45}
-                    ax.plot(curve["step"], drawing.floats(curve["value"]), **thin)
+                    thin: drawing.Looks = {"color": looks["color"]}
+                    ax.plot(curve.step, curve.value, lw=0.7, alpha=0.45, **thin)
                 drawing.line(ax, _mean(seeds), looks)
             drawing.steps(ax)
         for arm, models in kept.items():
-            ring: dict[str, Any] = {"markerfacecolor": "none", "linestyle": ""}
-            ring["color"] = drawing.style(list(arms).index(arm))["color"]
-            panels[1].plot(*zip(*models, strict=True), marker="o", ms=12, **ring)
+            ring = {**drawing.style(list(arms).index(arm)), "linestyle": ""}
+            ring["marker"] = "o"
+            panels[1].plot(*zip(*models, strict=True), ms=12, mfc="none", **ring)
         panels[0].set_title("training loss")
         panels[1].set_title(f"validation {metric} (ring: model kept)")
         drawing.legend(
@@ -161,12 +158,13 @@ def learning_curves(
         return drawing.svg(figure)
 
 
-def reliability(rows: Sequence[Sequence[tuple[str, Mapping[str, Any] | None]]]) -> str:
+def reliability(
+    rows: Sequence[Sequence[tuple[str, calibration.Calibration | None]]],
+) -> str:
     """Observed frequency against probability, a grid of panels.
 
     Args:
-      rows: Title of each panel and its `confidence` and `observed` (of each bin
-        `value`, `low`, `high`); None for what was not measured.
+      rows: Title of each panel and what it shows; None for what was not measured.
     """
     wide = max(len(row) for row in rows)
     with mpl.rc_context(drawing.RC):
@@ -188,31 +186,33 @@ def reliability(rows: Sequence[Sequence[tuple[str, Mapping[str, Any] | None]]]) 
         return drawing.svg(figure)
 
 
-def lost(ways: Sequence[Mapping[str, Any]]) -> str:
+def lost(ways: Mapping[str, Mapping[str, float | None]]) -> str:
     """What each way of pre-training forgot of each task, a line for each way.
 
     Args:
-      ways: The `title` of each, and what it `lost`: best value less the last, by task.
+      ways: What each lost, best value less the last by task; by title.
     """
-    tasks = list(dict.fromkeys(task for way in ways for task in way["lost"]))
+    tasks = list(dict.fromkeys(task for row in ways.values() for task in row))
     with mpl.rc_context(drawing.RC):
         figure = drawing.empty(drawing.WIDTH, 1.1 + 0.4 * len(ways))
         ax = figure.add_subplot()
         ax.axvline(0, color=drawing.INK, linewidth=1)
-        for place, row in enumerate(way["lost"] for way in ways):
-            for task, value in row.items():
-                looks = {**drawing.style(tasks.index(task)), "linestyle": ""}
+        for place, (_, row) in enumerate(ways.items()):
+            known = {task: v for task, v in row.items() if v is not None}
+            for task, value in known.items():
+                looks = drawing.style(tasks.index(task))
+                looks["linestyle"] = ""
                 ax.plot([value], [place], markersize=6.5, alpha=0.85, **looks)
-            mean = float(np.mean([v for v in row.values() if words.is_known(v)] or 0))
+            mean = float(np.mean(list(known.values()) or 0))
             ax.plot([mean] * 2, [place - 0.32, place + 0.32], color="black")
-        ax.set_yticks(range(len(ways)), [way["title"] for way in ways])
+        ax.set_yticks(range(len(ways)), list(ways))
         ax.set_ylim(len(ways) - 0.5, -0.5)
         ax.set_xlabel("lost: best value less the last (bar: mean of the tasks)")
         drawing.legend(figure, tasks, tasks, line=False)
         return drawing.svg(figure)
 
 
-def run_curves(curves: Sequence[tuple[str, drawing.Curve]]) -> str:
+def run_curves(curves: Sequence[tuple[str, parts.Curve]]) -> str:
     """One panel for each named curve of one run, side by side."""
     with mpl.rc_context(drawing.RC):
         figure = drawing.empty(drawing.WIDTH, 2.6)
@@ -224,22 +224,15 @@ def run_curves(curves: Sequence[tuple[str, drawing.Curve]]) -> str:
         return drawing.svg(figure)
 
 
-def forgetting(matrix: Mapping[str, Any]) -> str:
+def forgetting(matrix: parts.Matrix) -> str:
     """Heat map: the metric of each task (rows) after each segment (columns)."""
-    tasks = list(matrix["tasks"])
-    segments = matrix["segments"]
-    columns = [segment["values"] for segment in segments]
-    table = np.array(
-        [
-            [math.nan if c.get(t) is None else float(c[t]) for c in columns]
-            for t in tasks
-        ]
-    )
-    wide = len(columns) > 16
-    size = 8 if not wide else 6.5 if len(columns) <= 36 else 0  # of numbers, points
+    tasks, segments = matrix.tasks, matrix.segments
+    table = np.array([[s.values.get(t, math.nan) for s in segments] for t in tasks])
+    wide = len(segments) > 16
+    size = 8 if not wide else 6.5 if len(segments) <= 36 else 0  # of numbers, points
     with mpl.rc_context(drawing.RC):
         figure = drawing.empty(
-            min(drawing.WIDTH, 3.2 + 0.62 * len(columns)), 1.7 + 0.42 * len(tasks)
+            min(drawing.WIDTH, 3.2 + 0.62 * len(segments)), 1.7 + 0.42 * len(tasks)
         )
         ax = figure.add_subplot()
         ax.grid(visible=False)
@@ -248,13 +241,13 @@ def forgetting(matrix: Mapping[str, Any]) -> str:
         bar = figure.colorbar(drawn, ax=ax, fraction=0.05, pad=0.02, aspect=12)
         bar.outline.set_visible(False)
         for column, segment in enumerate(segments):
-            if segment["task"] in tasks:
-                corner = (column - 0.47, tasks.index(segment["task"]) - 0.47)
+            if segment.task in tasks:
+                corner = (column - 0.47, tasks.index(segment.task) - 0.47)
                 box = patches.Rectangle(
                     corner, 0.94, 0.94, fill=False, edgecolor="#d55e00", linewidth=2
                 )
                 ax.add_patch(box)
-            if column and segment["round"] != segments[column - 1]["round"]:
+            if column and segment.round != segments[column - 1].round:
                 ax.axvline(column - 0.5, color="white", linewidth=3)
         for row, column in np.ndindex(*table.shape) if size else ():
             value = table[row, column]
@@ -270,7 +263,7 @@ def forgetting(matrix: Mapping[str, Any]) -> str:
                 fontsize=size,
                 color="white" if light else "black",
             )
-        names = [segment["task"] for segment in segments]
+        names = [segment.task for segment in segments]
         ax.set_yticks(range(len(tasks)), [_named(t, matrix) for t in tasks])
         ax.set_xticks(range(len(names)), names, rotation=90 if wide else 35)
         if not wide:
@@ -283,40 +276,35 @@ def forgetting(matrix: Mapping[str, Any]) -> str:
 
 
 def _points(
-    ax: mpl_axes.Axes, points: Sequence[Point], aside: float, looks: Mapping[str, Any]
+    ax: mpl_axes.Axes,
+    points: Mapping[float, parts.Range],
+    aside: float,
+    looks: drawing.Looks,
 ) -> None:
     """A line through values with their intervals."""
-    known = sorted(
-        (p for p in points if words.is_known(p["value"])),
-        key=lambda p: float(p["fraction"] or 0),
-    )
-    x = drawing.floats([p["fraction"] for p in known]) * aside
-    value = drawing.floats([p["value"] for p in known])
-    low, high = (drawing.floats([p[end] for p in known]) for end in ("low", "high"))
-    ax.plot(x, value, linewidth=1.5, markersize=5, **looks)
+    x, found = np.array(list(points), float) * aside, points.values()
+    ax.plot(x, [p.value for p in found], linewidth=1.5, markersize=5, **looks)
+    low, high = [p.low for p in found], [p.high for p in found]
     ax.vlines(x, low, high, color=looks["color"], linewidth=1, alpha=0.8)
 
 
-def _bins(ax: mpl_axes.Axes, found: Mapping[str, Any]) -> None:
+def _bins(ax: mpl_axes.Axes, found: calibration.Calibration) -> None:
     """Points of a reliability plot with their intervals."""
-    x, seen = drawing.floats(found["confidence"]), found["observed"]
-    value, low, high = (
-        drawing.floats([one[key] for one in seen]) for key in ("value", "low", "high")
-    )
-    ax.vlines(x, low, high, color=drawing.COLOURS[1], linewidth=1.2)
-    ax.plot(x, value, marker="o", markersize=4, color=drawing.COLOURS[1], linewidth=1)
+    x, seen, colour = found.confidence, found.observed, drawing.COLOURS[1]
+    ax.vlines(x, [s.low for s in seen], [s.high for s in seen], color=colour, lw=1.2)
+    value = [s.value for s in seen]
+    ax.plot(x, value, marker="o", markersize=4, color=colour, linewidth=1)
 
 
-def _mean(curves: Sequence[drawing.Curve]) -> drawing.Curve:
+def _mean(curves: Sequence[parts.Curve]) -> parts.Curve:
     """Mean over seeds at the steps that all of them have."""
-    values = [
-        dict(zip(c["step"], drawing.floats(c["value"]), strict=True)) for c in curves
-    ]
-    steps = [step for step in curves[0]["step"] if all(step in v for v in values)]
-    mean = [float(np.mean([v[step] for v in values])) for step in steps]
-    return {"step": steps, "value": mean}
+    values = [dict(zip(c.step, c.value, strict=True)) for c in curves]
+    steps = [step for step in curves[0].step if all(step in v for v in values)]
+    return parts.Curve(
+        steps, [float(np.mean([v[step] for v in values])) for step in steps]
+    )
 
 
-def _named(task: str, matrix: Mapping[str, Any]) -> str:
-    metric = matrix.get("metric", {}).get(task)
+def _named(task: str, matrix: parts.Matrix) -> str:
+    metric = matrix.metric.get(task)
     return f"{task} ({words.metric(metric)})" if metric else task

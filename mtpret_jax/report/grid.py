@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any
+import functools
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from etils import epath
 
 from mtpret_jax import config as schema
 from mtpret_jax import types
-from mtpret_jax.metrics import classification, intervals
-from mtpret_jax.report import comparisons, measured, profiles
+from mtpret_jax.metrics import calibration, classification, subgroups
+from mtpret_jax.report import comparisons, measured, parts
 from mtpret_jax.study import plan
 
 FROZEN = ("linear", "knn")  # `test.<method>.npz` beside `test.npz`
-# What `Grid.describe` tells.
-PARTS = ("values", "efficiency", "calibration", "confusion", "frozen", "subgroups")
-PARTS = (*PARTS, "samples")
+COLUMNS = ("view", "sex", "age")  # of the set's index
 _TEST = f"{measured.SPLIT}.npz"
-_RUN = ("best_step", "best_value", "steps", "seconds", "parent", "compute")
-Measured = measured.Measured
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,8 +48,8 @@ class Grid:
           FileNotFoundError: If a run that has ended has no predictions.
           ValueError: If two were measured on different examples.
         """
-        by_run: dict[str, Measured] = {}
-        found: dict[tuple[str, float], dict[int, Measured]] = {}
+        by_run: dict[str, measured.Measured] = {}
+        found: dict[tuple[str, float], dict[int, measured.Measured]] = {}
         for cell in self.cells:
             path = self.path(cell, file)
             if file != _TEST and not path.exists():
@@ -63,9 +59,7 @@ class Grid:
                     path, self.metric, resamples=resamples, seed=self.config.seed
                 )
             this = by_run[cell.run]
-            measured.require_same_examples(
-                f"Run {cell.run!r}", this, next(iter(by_run.values()))
-            )
+            measured.require_same_examples(this, next(iter(by_run.values())))
             found.setdefault((cell.arm, cell.fraction), {})[cell.seed] = this
         return found
 
@@ -74,112 +68,125 @@ class Grid:
         cells: comparisons.Cells,
         index: Sequence[Mapping[str, str]],
         resamples: int,
-    ) -> dict[str, Any]:
-        """The `PARTS` of a report that are told of a task's cells.
+    ) -> parts.Parts:
+        """What the report tells of the cells.
 
         Args:
           cells: What `measure` gave.
           index: Rows of the index of the test split, by record; none if unknown.
           resamples: Number of draws of an interval.
         """
-        values = comparisons.values(cells)
         shown = plan.cells(self.config)[0].fraction  # Its cells are looked at closely.
-        first = {
-            arm: by_seed[0]
-            for (arm, fraction), by_seed in cells.items()
-            if fraction == shown and 0 in by_seed
-        }
-        frozen: dict[str, dict[str, dict[str, Any]]] = {}
+        frozen: parts.ByArm[dict[str, parts.Values]] = {}
         for method in FROZEN:
             file = f"{measured.SPLIT}.{method}.npz"
             probed = comparisons.values(self.measure(resamples, file))
             for fraction, rows in probed.items():
                 for arm, row in rows.items():
                     frozen.setdefault(fraction, {}).setdefault(arm, {})[method] = row
-        return {
-            "values": values,
-            "efficiency": comparisons.efficiency(values, self.metric.primary),
-            **self._decisions(cells),
-            "frozen": frozen,
-            "subgroups": profiles.levels(
-                self.metric, first, index, resamples=resamples, seed=self.config.seed
+        decided: parts.ByArm[dict[str, parts.Decision]] = {}
+        confusion: parts.ByArm[list[list[int]]] = {}
+        metric = self.metric
+        if isinstance(metric, classification.ClassificationMetric):
+            for cell in (cell for cell in self.cells if cell.seed == 0):
+                this, share = cells[cell.arm, cell.fraction][0], cell.fraction
+                validation, _ = measured.read_predictions(
+                    self.path(cell, "validation.npz")
+                )
+                row = decided.setdefault(comparisons.key(share), {})
+                row[cell.arm] = _decisions(metric, this, validation)
+                counts = metric.confusion(this.summary)
+                if counts is not None:
+                    row = confusion.setdefault(comparisons.key(share), {})
+                    row[cell.arm] = counts.tolist()
+        return parts.Parts(
+            values=comparisons.values(cells),
+            frozen=frozen,
+            calibration=decided,
+            confusion=confusion,
+            subgroups=self._levels(
+                {
+                    arm: by_seed[0]
+                    for (arm, fraction), by_seed in cells.items()
+                    if fraction == shown and 0 in by_seed
+                },
+                index,
+                resamples,
             ),
-            "samples": {
+            samples={
                 cell.arm: cell.run
                 for cell in self.cells
                 if (cell.fraction, cell.seed) == (shown, 0)
             },
-        }
+        )
 
-    def _decisions(self, cells: comparisons.Cells) -> dict[str, Any]:
-        """Decisions of the first seed, by fraction and arm; none but of classification.
+    def _levels(
+        self,
+        cells: Mapping[str, measured.Measured],
+        index: Sequence[Mapping[str, str]],
+        resamples: int,
+    ) -> dict[str, list[parts.Level]]:
+        """The primary value of each arm for each level of the columns that are known.
 
-        `calibration`, and `confusion` where one class excludes the others: images by
-        true and likeliest class.
+        Args:
+          cells: The cell of each arm, all of the same examples.
+          index: See `describe`.
+          resamples: See `describe`.
         """
-        found: dict[str, Any] = {"calibration": {}, "confusion": {}}
-        metric = self.metric
-        if not isinstance(metric, classification.ClassificationMetric):
-            return found
-        for cell in (cell for cell in self.cells if cell.seed == 0):
-            this = cells[cell.arm, cell.fraction][0]
-            told = {
-                "calibration": profiles.calibration(
-                    metric, this, self.path(cell, "validation.npz")
-                ),
-                "confusion": metric.confusion(this.summary),
-            }
-            for part, value in told.items():
-                row = found[part].setdefault(comparisons.key(cell.fraction), {})
-                row[cell.arm] = value
+        found: dict[str, list[parts.Level]] = {}
+        name = self.metric.primary
+        for column in COLUMNS if index else ():
+            rows: dict[str, parts.Level] = {}
+            for arm, cell in cells.items():
+                entries = _entries(column, (index[record] for record in cell.record))
+                if not (entries != "").any():
+                    break
+                for level in subgroups.table(
+                    self.metric,
+                    cell.summary,
+                    cell.groups,
+                    entries,
+                    resamples=resamples,
+                    seed=self.config.seed,
+                    draws=functools.partial(measured.draws, cell.folder),
+                ):
+                    about = parts.Level(level.name, level.images, level.groups, {})
+                    rows.setdefault(level.name, about).values[arm] = parts.Range(
+                        level.values[name], level.low[name], level.high[name]
+                    )
+            if rows:
+                found[column] = list(rows.values())
         return found
 
 
-def run_of(cell: Measured) -> str:
-    """The name of the run whose predictions were measured."""
-    return cell.folder.parent.parent.name
-
-
-def one_by_one(
-    cells: comparisons.Cells, baseline: str, runs: Mapping[str, Mapping[str, Any]]
-) -> dict[str, dict[str, Any]]:
-    """Each arm of a config of runs, with all its values less the baseline's.
+def _decisions(
+    metric: classification.ClassificationMetric,
+    test: measured.Measured,
+    validation: Mapping[str, np.ndarray],
+) -> dict[str, parts.Decision]:
+    """Calibration of each class on test; decisions at the best threshold of validation.
 
     Args:
-      cells: The cells of one task, with one fraction and one seed.
-      baseline: The arm that the others are compared with.
-      runs: The `run.json` of each run, with `compute`.
+      metric: The metric of the task.
+      test: The cell.
+      validation: Its predictions of that split.
     """
+    fitted = {each.name: each for each in metric.classes(validation)}
     found = {}
-    arms = {arm: by_seed[0] for (arm, _), by_seed in cells.items()}
-    for arm, this in arms.items():
-        name = run_of(this)
-        row: dict[str, Any] = {
-            "run": name,
-            "images": len(this.record),
-            "groups": len(np.unique(this.groups)),
-            "studies": this.studies,
-            "values": {
-                key: _with_ends("value", value, this.draws[key])
-                for key, value in this.values.items()
-            },
-        }
-        other = arms.get(baseline, this)
-        if other is not this:
-            row["difference"] = {
-                key: _with_ends(
-                    "difference",
-                    value - other.values[key],
-                    this.draws[key] - other.draws[key],
-                )
-                for key, value in this.values.items()
-            }
-        found[arm] = row | {key: runs[name].get(key) for key in _RUN}
+    for each in metric.classes(test.records):
+        groups, chosen = test.groups[each.known], fitted[each.name]
+        curve = calibration.calibration(each.probability, each.truth, groups)
+        threshold = calibration.youden_threshold(chosen.probability, chosen.truth)
+        point = calibration.operating_point(
+            each.probability, each.truth, groups, threshold=threshold
+        )
+        found[each.name] = parts.Decision(**vars(curve), **vars(point))
     return found
 
 
-def _with_ends(name: str, value: float, drawn: np.ndarray) -> dict[str, float]:
-    """A value, its interval, and how many resamples the interval rests on."""
-    low, high = intervals.interval(drawn)
-    resamples = int(np.isfinite(drawn).sum())
-    return {name: value, "low": low, "high": high, "resamples": resamples}
+def _entries(column: str, rows: Iterable[Mapping[str, str]]) -> np.ndarray:
+    """What the index says of each example; ages as bands."""
+    entries = np.array([row.get(column, "") for row in rows], str)
+    if column != "age":
+        return entries
+    return subgroups.age_bands([float(entry or "nan") for entry in entries])

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib import axes as mpl_axes
 from matplotlib import patches, patheffects
 
-from mtpret_jax.report import drawing
+from mtpret_jax.report import drawing, parts
 
 TRUTH = "#56b4e9"
 PREDICTION = "#e69f00"
@@ -23,41 +22,50 @@ SCORE_SHOWN = 0.3  # boxes below this are not drawn
 BOXES_SHOWN = 5  # of each image and arm
 DPI = 120
 Samples = Mapping[str, np.ndarray]
-_WIDTH = 1.75  # of a picture, inches
-_RIGHT: dict[str, Any] = {"color": "#cfe6f5", "edgecolor": TRUTH}
-_WRONG: dict[str, Any] = {"color": "#f6d9b0", "edgecolor": PREDICTION, "hatch": "////"}
-_UNKNOWN: dict[str, Any] = {"color": "#eceff2", "edgecolor": "#8b95a1"}
+_WIDTH = 1.75  # of an image, inches
+_RIGHT: drawing.Looks = {"color": "#cfe6f5", "edgecolor": TRUTH}
+_WRONG: drawing.Looks = {
+    "color": "#f6d9b0",
+    "edgecolor": PREDICTION,
+    "hatch": "////",
+}
+_UNKNOWN: drawing.Looks = {"color": "#eceff2", "edgecolor": "#8b95a1"}
 
 
 def of_task(
-    task: Mapping[str, Any], samples: Mapping[str, Samples], count: int
+    task: parts.Task, samples: Mapping[str, Samples], count: int
 ) -> tuple[str, str]:
-    """The picture of a task's samples, by arm, and its caption.
+    """The chart of a task's samples, by arm, and its caption.
 
     Args:
-      task: Its `kind`, `class_names` and `exclusive`.
-      samples: `image` of each arm, uint8 or uint16 [n, H, W, 1], and what its kind has:
-        `label`, `label_known` and `probability` [n, L];
+      task: The task.
+      samples: `image` of each arm, uint8 or uint16 [n, H, W, 1], and what it is drawn
+        by: `label`, `label_known` and `probability` [n, L];
         or `segmentation_true` and `segmentation`, int [n, H, W];
         or `box_true` [n, M, 4], `box_valid`, `box_class` [n, M], `box` [n, D, 4],
         `score`, `class`, `valid` [n, D]. Boxes are y0, x0, y1, x1 as fractions of the
         image.
-      count: Pictures at most.
+      count: Images at most.
     """
-    if task["kind"] == "classification":
+    if are_bars(samples):
         return _classification(task, samples, count), (
             "Bars: each arm's likeliest class and its probability; blue where that "
             "is right, orange and hatched where it is wrong, grey where the label is "
             "unknown."
         )
-    if task["kind"] == "segmentation":
+    if all("segmentation" in arrays for arrays in samples.values()):
         return _rows(samples, _outlines, count), ""
-    names = task["class_names"]
-    image = _rows(samples, functools.partial(_boxes, names=names), count)
+    boxes = functools.partial(_boxes, names=task.class_names)
+    image = _rows(samples, boxes, count)
     return image, (
         f"At most {BOXES_SHOWN} predicted boxes of an image are drawn, those with a "
         f"score of {SCORE_SHOWN} or more."
     )
+
+
+def are_bars(samples: Mapping[str, Samples]) -> bool:
+    """Whether samples are drawn as bars below the images of the first arm."""
+    return all("probability" in arrays for arrays in samples.values())
 
 
 def attention(
@@ -69,7 +77,7 @@ def attention(
       samples: `image` of each arm, uint8 or uint16 [n, H, W, 1], `probability` [n, L],
         `attention` float [n, h, w, L], at least 0.
       class_names: Names of the L classes.
-      count: Pictures at most.
+      count: Images at most.
     """
 
     def draw(ax: mpl_axes.Axes, arm: Samples, i: int) -> None:
@@ -93,10 +101,10 @@ def attention(
 
 
 def _classification(
-    task: Mapping[str, Any], samples: Mapping[str, Samples], count: int
+    task: parts.Task, samples: Mapping[str, Samples], count: int
 ) -> str:
     """X-rays with their true classes, and under each the arms' first choice."""
-    first, names = next(iter(samples.values())), task["class_names"]
+    first, names = next(iter(samples.values())), task.class_names
     shown = min(count, len(first["image"]))
     lines = 0.3 * len(samples) + 0.1
     with mpl.rc_context(drawing.RC):
@@ -121,9 +129,9 @@ def _outlines(ax: mpl_axes.Axes, arm: Samples, i: int) -> None:
         ("segmentation", PREDICTION, "dashed"),
     ):
         region = arm[name][i]
-        looks: dict[str, Any] = {"colors": colour, "linestyles": line}
         for c in np.unique(region[(region > 0) & (region < 255)]):
-            ax.contour(region == c, [0.5], linewidths=1.3, **looks)
+            inside, one = region == c, [colour]
+            ax.contour(inside, [0.5], colors=one, linestyles=[line], linewidths=1.3)
 
 
 def _boxes(ax: mpl_axes.Axes, arm: Samples, i: int, names: Sequence[str]) -> None:
@@ -164,7 +172,7 @@ def _rows(
 
 
 def _xray(ax: mpl_axes.Axes, image: np.ndarray) -> None:
-    """The picture in grey; padding, which is exactly zero, in black."""
+    """The image in grey; padding, which is exactly zero, in black."""
     image = np.asarray(image, np.float32)[..., 0]
     low, high = np.percentile(image[image != 0], [0.5, 99.5]) if image.any() else (0, 1)
     image = np.where(image == 0, low, image)
@@ -176,18 +184,16 @@ def _xray(ax: mpl_axes.Axes, image: np.ndarray) -> None:
         spine.set_visible(False)
 
 
-def _bar(
-    ax: mpl_axes.Axes, place: int, arm: Samples, i: int, task: Mapping[str, Any]
-) -> None:
+def _bar(ax: mpl_axes.Axes, place: int, arm: Samples, i: int, task: parts.Task) -> None:
     """An arm's likeliest class, hatched where that is wrong."""
     probability, label = arm["probability"][i], arm["label"][i]
     top = int(np.argmax(probability))
-    right = (label[top] > 0.5) == (task["exclusive"] or probability[top] >= 0.5)
+    right = (label[top] > 0.5) == (task.exclusive or probability[top] >= 0.5)
     looks = _RIGHT if right else _WRONG
     if not arm["label_known"][i][top]:
         looks = _UNKNOWN
     ax.barh(place, probability[top], height=0.78, linewidth=0.8, **looks)
-    text = f"{task['class_names'][top]} {probability[top]:.2f}"
+    text = f"{task.class_names[top]} {probability[top]:.2f}"
     halo = [patheffects.withStroke(linewidth=2.5, foreground="white")]
     ax.text(0.03, place, text, va="center", fontsize=7, path_effects=halo)
 
@@ -213,7 +219,7 @@ def _box(
 ) -> None:
     """A rectangle from fractions, with a word at its top left corner."""
     top, left, bottom, right = np.asarray(box, float) * np.tile(shape[:2], 2)
-    # Centres of pixels lie at whole numbers in a picture drawn by `imshow`.
+    # Centres of pixels lie at whole numbers in an image drawn by `imshow`.
     corner = (left - 0.5, top - 0.5)
     looks = {"edgecolor": colour, "linestyle": line, "linewidth": 1.4}
     size = (right - left, bottom - top)

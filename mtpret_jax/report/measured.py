@@ -1,21 +1,28 @@
 """The predictions of a run, measured with intervals that draw whole groups (patients).
 
-The same draws serve all runs of a task, so differences between them are paired.
+The same draws serve all runs of a task, so differences between them are paired. They
+are kept beside the predictions, and no second report draws them again.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import io
+import json
+from collections.abc import Mapping, Sequence
 
+import jax
 import numpy as np
 from etils import epath
 
 from mtpret_jax import types
-from mtpret_jax.report import draws as drawing
+from mtpret_jax.metrics import intervals
 from tfds_builders import whole
 from tfds_builders.sources import cells
 
 SPLIT = "test"
+_METHOD = 2  # one more whenever the same predictions would give other draws
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +45,11 @@ class Measured:
     summary: dict[str, np.ndarray]
     values: dict[str, float]
     draws: dict[str, np.ndarray]
+
+    @property
+    def run(self) -> str:
+        """The name of the run."""
+        return self.folder.parent.parent.name
 
     @property
     def record(self) -> np.ndarray:
@@ -72,11 +84,9 @@ def measure(
     """
     records, groups = read_predictions(path)
     summary = metric.summarise(records)
+    drawn = draws(path.parent, metric, summary, groups, resamples=resamples, seed=seed)
     values = metric.compute(summary)
-    draws = drawing.draws(
-        path.parent, metric, summary, groups, resamples=resamples, seed=seed
-    )
-    return Measured(path.parent, records, groups, summary, values, draws)
+    return Measured(path.parent, records, groups, summary, values, drawn)
 
 
 def read_predictions(path: epath.Path) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -109,13 +119,62 @@ def read_predictions(path: epath.Path) -> tuple[dict[str, np.ndarray], np.ndarra
     return records, np.array([known[int(r)] for r in records["record"]])
 
 
-def require_same_examples(name: str, this: Measured, other: Measured) -> None:
+def require_same_examples(this: Measured, other: Measured) -> None:
     """Raises ValueError unless both were measured on the same examples and groups."""
     if not np.array_equal(this.record, other.record) or not np.array_equal(
         this.groups, other.groups
     ):
         raise ValueError(
-            f"{name} was measured on {len(this.record)} examples that are not the "
-            f"{len(other.record)} that it is compared on. Run both in one work folder "
-            "on the same prepared data."
+            f"Run {this.run!r} was measured on {len(this.record)} examples that are "
+            f"not the {len(other.record)} that it is compared on. Run both in one work "
+            "folder on the same prepared data."
         )
+
+
+def draws(
+    folder: epath.Path,
+    metric: types.Metric,
+    summary: Mapping[str, np.ndarray],
+    groups: Sequence[str] | np.ndarray,
+    *,
+    resamples: int,
+    seed: int,
+) -> dict[str, np.ndarray]:
+    """Draws of `intervals.draws`, from `<folder>/draws` where they were made before.
+
+    A file's name is the SHA-256 of all that its draws depend on; one that is damaged
+    is made again.
+
+    Args:
+      folder: The folder of the predictions that `summary` was made of.
+      metric: Turns a summary into values.
+      summary: What `metric.summarise` made.
+      groups: The group of each example, [N].
+      resamples: Number of draws.
+      seed: The seed of the draws.
+    """
+    groups = np.asarray(groups, str)
+    facts = [_METHOD, repr(metric), resamples, seed]
+    for name, array in sorted({**summary, "": groups}.items()):
+        facts += [name, array.dtype.str, array.shape, _digest(array.tobytes()).hex()]
+    path = folder / "draws" / _digest(json.dumps(facts).encode()).hex()
+    content = path.read_bytes() if path.exists() else b""
+    digest, content = content[:32], content[32:]
+    if content and _digest(content) == digest:
+        file = io.BytesIO(content)
+        names, values = np.load(file), np.load(file)
+        return dict(zip(names.tolist(), values, strict=True))
+    drawn = intervals.draws(metric, summary, groups, resamples=resamples, seed=seed)
+    if jax.process_index() == 0:
+        file = io.BytesIO()
+        np.save(file, np.array(list(drawn)))
+        np.save(file, np.stack(list(drawn.values())))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = path.with_name(f"{path.name}.new")
+        new.write_bytes(_digest(file.getvalue()) + file.getvalue())
+        new.replace(path)
+    return drawn
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.sha256(content).digest()

@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
 
 import jinja2
 from etils import epath
 
 from mtpret_jax.audit import findings
-from mtpret_jax.report import figures, sentences, view, words
+from mtpret_jax.report import figures, parts, sentences, view, words
 
 NOT_CLINICAL = (
     "For research only. Not a medical device, not for clinical use: do not use these "
-    "models or pictures to diagnose or treat anyone."
+    "models or images to diagnose or treat anyone."
 )
 _FILTERS = ("number", "signed", "p_value", "share", "percent", "metric")
 
 
 def render(
-    workdir: epath.PathLike, report: Mapping[str, Any], template: str = "page.html"
+    workdir: epath.PathLike, report: parts.Report, template: str = "page.html"
 ) -> str:
     """The page as text; every name in it is escaped.
 
     Args:
-      workdir: The work folder; sample pictures are read from its runs.
-      report: What `contents.build` made; None and NaN are undefined.
+      workdir: The work folder; sample images are read from its runs.
+      report: What `contents.build` made.
       template: A file of `templates/`: the page, or one of its sections.
     """
     shown = view.View(epath.Path(workdir), report)

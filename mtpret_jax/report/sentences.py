@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from mtpret_jax.audit import exclusions
-from mtpret_jax.report import words
-
-Report = Mapping[str, Any]
+from mtpret_jax.report import parts, words
 
 PAPER = (
     "training images that a validation or test split holds again, as copies or by the "
@@ -25,41 +20,40 @@ _STARTS = {
 _LEARNT = 5  # times as often as by guessing, a view must be picked out by stage 1
 
 
-def opening(report: Report) -> list[str]:
+def opening(report: parts.Report) -> list[str]:
     """What was compared, and every claim; what is missing."""
-    unfinished = words.plural(len(report["unfinished"]), "run")
+    unfinished = words.plural(len(report.unfinished), "run")
     missing = [f"Not complete: {unfinished} not finished when this was written."]
-    missing = missing if report["unfinished"] else []
-    if not any(report["values"].values()):
+    missing = missing if report.unfinished else []
+    if not any(report.values.values()):
         return ["Nothing to compare yet: no fine-tuning run has finished.", *missing]
-    tasks = report["tasks"]
+    tasks = report.tasks
     lines = [
-        f"{words.counted(len(report['arms']), 'way')} of starting a network (“arms”) "
+        f"{words.counted(len(report.arms), 'way')} of starting a network (“arms”) "
         f"compared on {words.counted(len(tasks), 'X-ray task', capital=False)}. Within "
         f"a task every arm is fine-tuned alike{_budget(report)}. The model of each run "
         "was chosen on validation images; the test images below were used once, at the "
         "end."
     ]
-    external = [name for name, task in tasks.items() if task.get("external")]
+    external = [name for name, task in tasks.items() if task.external]
     if external:
         verb = "is" if len(external) == 1 else "are"
         lines.append(
             f"{', '.join(external)} {verb} external: no pre-training read "
             f"{'its set' if len(external) == 1 else 'their sets'}."
         )
-    for row in report["claims"]:
-        lines += [claim(row, each, len(tasks)) for each in report["fractions"]]
+    for row in report.claims:
+        lines += [claim(row, each, len(tasks)) for each in report.fractions]
     return lines + missing
 
 
-def _budget(report: Report) -> str:
+def _budget(report: parts.Report) -> str:
     """Whether arms were fine-tuned for as many steps, task by task."""
     steps: dict[tuple[str, float], dict[str, int]] = {}
-    for cell in report["cells"]:
-        run = report["runs"].get(cell["run"])
-        if run and run.get("steps") is not None:
-            place = steps.setdefault((cell["task"], cell["fraction"]), {})
-            place[cell["arm"]] = run["steps"]
+    for cell in report.cells:
+        run = report.runs.get(cell.run)
+        if run and run.steps is not None:
+            steps.setdefault((cell.task, cell.fraction), {})[cell.arm] = run.steps
     longer = sorted(
         {
             arm
@@ -74,13 +68,13 @@ def _budget(report: Report) -> str:
     return f", but not for as many steps: more were given to {names}"
 
 
-def claim(row: Mapping[str, Any], fraction: str, tasks: int) -> str:
+def claim(row: parts.Claim, fraction: str, tasks: int) -> str:
     """On how many tasks an arm was better than another, worse, or neither."""
-    found = row["summary"].get(fraction, {})
+    found = row.summary.get(fraction, {})
     counts = {key: found.get(key, 0) for key in ("better", "worse")}
     undecided = found.get("undecided", 0)
     judged = sum(counts.values()) + undecided
-    arm, baseline, share = row["arm"], row["baseline"], words.percent(fraction)
+    arm, baseline, share = row.arm, row.baseline, words.percent(fraction)
     if not judged:
         return f"{arm} against {baseline} with {share}: nothing to compare."
     text = (
@@ -92,25 +86,25 @@ def claim(row: Mapping[str, Any], fraction: str, tasks: int) -> str:
     return text + (f" No comparison on {missing}." if missing > 0 else "")
 
 
-def warnings(report: Report) -> list[str]:
+def warnings(report: parts.Report) -> list[str]:
     """What the audit says against the figures."""
     paper = [
         f"Run {name} reproduces the published pool (contrastive.pool: paper): {PAPER}"
-        for name, run in report["audit"]["pools"].items()
-        if run["pool"] == "paper"
+        for name, run in report.audit.pools.items()
+        if run.pool == "paper"
     ]
     return [*paper, *_started(report), *_met_again(report)]
 
 
-def _started(report: Report) -> list[str]:
+def _started(report: parts.Report) -> list[str]:
     """A warning for runs that start from a backbone of another work folder."""
     found: dict[tuple[str, str, str], list[str]] = {}
-    audit = report["audit"]["findings"] or {}
-    for name, run in report["runs"].items():
-        for pool in run.get("pools", ()):
-            is_same = pool["pool"] == "clean" and pool["audit"] == audit.get("key")
-            if "start" in pool and not is_same:
-                place = (pool["start"], pool["run"], pool["pool"])
+    key = report.audit.findings and report.audit.findings.key
+    for name, run in report.runs.items():
+        for pool in run.pools:
+            is_same = pool.pool == "clean" and pool.audit == key
+            if pool.start and not is_same:
+                place = (pool.start, pool.run, pool.pool)
                 found.setdefault(place, []).append(name)
     return [
         f"{', '.join(names)}: the backbone that "
@@ -120,17 +114,16 @@ def _started(report: Report) -> list[str]:
     ]
 
 
-def _met_again(report: Report) -> list[str]:
+def _met_again(report: parts.Report) -> list[str]:
     """A warning for each set whose training images validation or test holds again."""
-    audit = report["audit"]["findings"] or {}
-    found: dict[str, list[str]] = {}
-    for row in audit.get("overlaps", ()):
-        here, there = row["split"], row["other_split"]
-        is_one_set = row["dataset"] == row["other_dataset"]
-        if is_one_set and here != there and row["kind"] != exclusions.SAME_PATIENT:
-            told = f"{words.plural(row['pairs'], 'pair')} of {here} and {there}"
-            found.setdefault(row["dataset"], []).append(f"{told} ({row['kind']})")
-    if (report["config"] or {}).get("exclude_copies"):
+    audit, found = report.audit, {}
+    for row in audit.findings.overlaps if audit.findings else ():
+        is_one_set = row.dataset == row.other_dataset and row.split != row.other_split
+        if is_one_set and row.kind != exclusions.SAME_PATIENT:
+            told = f"{words.plural(row.pairs, 'pair')} of {row.split} and "
+            told += f"{row.other_split} ({row.kind})"
+            found.setdefault(row.dataset, []).append(told)
+    if audit.exclude_copies:
         end = "The training images among them were left out of all stages."
     else:
         end = (
@@ -144,35 +137,28 @@ def _met_again(report: Report) -> list[str]:
     ]
 
 
-def crossing(report: Report) -> list[str]:
+def crossing(report: parts.Report) -> list[str]:
     """A warning for each set of a task that is not tested on unseen patients."""
-    used, lines = splits_in_use(report), []
-    for name in dict.fromkeys(task["dataset"] for task in report["tasks"].values()):
-        count = used.get(name, {}).get("groups_in_several_splits", 0)
-        if count:
+    lines = []
+    for name in dict.fromkeys(task.dataset for task in report.tasks.values()):
+        used = report.splits.get(name)
+        if used and (count := used.groups_in_several_splits):
             lines.append(
                 f"Caution: {words.counted(count, 'patient', capital=False)} of {name} "
-                f"{'has' if count == 1 else 'have'} pictures in several splits "
-                f"(“{used[name]['name']}”), so its test is not of unseen patients."
+                f"{'has' if count == 1 else 'have'} images in several splits "
+                f"(“{used.name}”), so its test is not of unseen patients."
             )
     return lines
 
 
-def splits_in_use(report: Report) -> dict[str, Mapping[str, Any]]:
-    """The manifest by which each set was read; sets without one are left out."""
-    found = (report["datasets"] or {}).items()
-    return {n: s["splits_in_use"] for n, s in found if s.get("splits_in_use")}
-
-
-def picked(report: Report, run: str) -> str:
+def picked(report: parts.Report, run: str) -> str:
     """How well a run of stage 1 told views apart at its end; "" if it is not known."""
-    values = report["curves"][run].get("train/accuracy", {}).get("value", [])
+    values = report.curves[run]["train/accuracy"].value
     values = [value for value in values if words.is_known(value)]
-    row = ((report["config"] or {}).get("runs") or {}).get(run)
-    if not values or not row:
+    if not values:
         return ""
     last = values[-max(1, len(values) // 10) :]  # A batch alone says little.
-    share, chance = sum(last) / len(last), 1 / (1 + row["contrastive"]["queue_size"])
+    share, chance = sum(last) / len(last), 1 / (1 + report.runs[run].queue_size)
     text = f"At its end it was picked out {share:.1%} of the time; "
     text += f"guessing gives {chance:.1%}."
     if share >= _LEARNT * chance:
@@ -183,10 +169,10 @@ def picked(report: Report, run: str) -> str:
     )
 
 
-def batch_norm(report: Report) -> str:
+def batch_norm(report: parts.Report) -> str:
     """What was done to BatchNorm before frozen features were measured."""
-    facts = [run.get("frozen") for run in report["runs"].values()]
-    batches = sorted({f["batch_norm"] for f in facts if f and "batch_norm" in f})
+    found = {run.batch_norm for run in report.runs.values()}
+    batches = sorted(count for count in found if count is not None)
     if not batches:
         return ""
     if batches == [0]:
@@ -197,24 +183,24 @@ def batch_norm(report: Report) -> str:
     )
 
 
-def trained(report: Report) -> str:
+def trained(report: parts.Report) -> str:
     """How often each cell was trained."""
     parts = [
         f"{words.counted(seeds, 'seed', capital=False)} with {words.percent(fraction)}"
-        for fraction, seeds in zip(report["fractions"], report["seeds"], strict=True)
+        for fraction, seeds in zip(report.fractions, report.seeds, strict=True)
     ]
     return f"Each arm was trained with {', '.join(parts)}."
 
 
-def detectable(report: Report) -> str:
+def detectable(report: parts.Report) -> str:
     """How large a difference has to be, to be found; "" if none was judged."""
     parts = []
-    for fraction in report["fractions"]:
+    for fraction in report.fractions:
         found = [
-            row["detectable"]
-            for one in report["claims"]
-            for row in one["rows"]
-            if row["fraction"] == fraction and words.is_known(row["detectable"])
+            row.detectable
+            for one in report.claims
+            for row in one.rows
+            if row.fraction == fraction and words.is_known(row.detectable)
         ]
         if found:
             ends = f"{words.number(min(found))} to {words.number(max(found))}"
@@ -222,14 +208,13 @@ def detectable(report: Report) -> str:
     return ", ".join(parts)
 
 
-def took(report: Report) -> str:
+def took(report: parts.Report) -> str:
     """Hours of training by stage, and what they were done on."""
     hours: dict[str, float] = {}
-    for run in report["runs"].values():
-        if words.is_known(run.get("seconds")):
-            stage = run["stage"]
-            hours[stage] = hours.get(stage, 0.0) + run["seconds"]
-    made = report["versions"] or {}
+    for run in report.runs.values():
+        if run.seconds is not None:
+            hours[run.stage] = hours.get(run.stage, 0.0) + run.seconds
+    made = report.versions or {}
     device = f"{made.get('devices', '?')} × {made.get('device', 'unknown device')}"
     cores = f", {made['cores']} cores" if made.get("cores") else ""
     parts = [f"{stage} {words.duration(taken)}" for stage, taken in hours.items()]

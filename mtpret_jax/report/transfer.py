@@ -22,16 +22,15 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from etils import epath
 
 from mtpret_jax import config as schema
+from mtpret_jax.report import parts
 from mtpret_jax.study import arms, plan
 from tfds_builders import whole
 
-Matrix = Mapping[str, Any]
 NAN = float("nan")
 
 
@@ -45,151 +44,157 @@ class _Origin:
     seed: int
 
 
-def read(path: epath.Path) -> dict[str, Any]:
-    """The matrix of stage 2 and, for each task, its best, last and lost value.
+def read(path: epath.Path) -> parts.Matrix:
+    """The matrix of a run of stage 2."""
+    facts = whole.read_json(path)
+    return parts.Matrix(
+        facts["tasks"],
+        [
+            parts.Segment(
+                row["task"],
+                row["round"],
+                _numbers(row["values"]),
+                _numbers(row.get("whole", row["values"])),
+                row.get("steps", 0),
+            )
+            for row in facts["segments"]
+        ],
+        facts.get("metric", {}),
+        {
+            task: parts.Used(**parts.known(parts.Used, used))
+            for task, used in facts.get("measured_on", {}).items()
+        },
+    )
 
-    Lost is the best value after segments of the task's own less that at the end.
-    """
-    matrix = whole.read_json(path)
-    rows = {}
-    for task in matrix["tasks"]:
-        after = [_value(segment, task) for segment in matrix["segments"]]
-        best = max((v for v in after if math.isfinite(v)), default=NAN)
-        last = after[-1] if after else NAN
-        lost = best - last if is_enough(matrix, task) else NAN
-        rows[task] = {"best": best, "last": last, "forgotten": lost}
-    return {**matrix, "summary": rows}
+
+def _numbers(values: Mapping[str, float | None]) -> dict[str, float]:
+    return {task: NAN if v is None else float(v) for task, v in values.items()}
 
 
-def is_enough(matrix: Matrix, task: str) -> bool:
+def _is_enough(matrix: parts.Matrix, task: str) -> bool:
     """Whether a task has the positives to tell what it forgot; if unknown, it has."""
-    return matrix.get("measured_on", {}).get(task, {}).get("is_enough", True)
+    return task not in matrix.measured_on or matrix.measured_on[task].is_enough
+
+
+def _kept(matrix: parts.Matrix, task: str) -> parts.Kept:
+    """Best and last value of a task; lost is what lies between them."""
+    after = [_value(segment, task) for segment in matrix.segments]
+    best = max((v for v in after if math.isfinite(v)), default=NAN)
+    last = after[-1] if after else NAN
+    return parts.Kept(best, last, best - last if _is_enough(matrix, task) else NAN)
 
 
 def describe(
-    config: schema.ExperimentConfig, matrices: Mapping[str, Matrix]
-) -> dict[str, dict[str, Any]]:
-    """Adds what `backward` and `forward` find to each matrix of stage 2.
+    config: schema.ExperimentConfig, matrices: Mapping[str, parts.Matrix]
+) -> dict[str, parts.Forgetting]:
+    """Adds to each matrix of stage 2 what was kept, lost and transferred.
 
     Args:
       config: Expanded.
       matrices: The matrices that are there, by run, as `read` gives them.
-
-    Returns:
-      Each matrix with `arm`, `fraction`, `seed`, whether it trains one task `alone` for
-      the comparison of another, whether it has `memorization`, the
-      `order` of its tasks, `backward_by_task`, `forward_by_task`, their means
-      `backward_transfer` and `forward_transfer`.
     """
-    origins, found = _origins(config), {}
+    origins, found = _origins(config, matrices), {}
     for run, matrix in matrices.items():
-        this, steps = origins[run], config.runs[run].steps
+        this, row = origins[run], config.runs[run]
         controls = {
-            other.task: name
+            other.task: matrices[name]
             for name, other in origins.items()
             if other.arm == arms.CONTROL
             and (other.fraction, other.seed) == (this.fraction, this.seed)
-            and name in matrices
         }
         behind = backward(matrix)
-        ahead = forward(
-            matrix,
-            {task: matrices[name] for task, name in controls.items()},
-            steps,
-            config.study.continual.steps,
+        ahead = forward(matrix, controls, row.steps, config.study.continual.steps)
+        options = row.continual
+        order = "reshuffled each round" if options.reshuffle else "in turn, fixed order"
+        found[run] = parts.Forgetting(
+            **vars(matrix),
+            summary={task: _kept(matrix, task) for task in matrix.tasks},
+            arm=this.arm,
+            fraction=f"{this.fraction:g}",
+            seed=this.seed,
+            alone=bool(this.task) and arms.ARMS[this.arm].trains != "all",
+            memorization=any(
+                (
+                    options.anchor_previous,
+                    options.anchor_pretrained,
+                    options.feature_memory,
+                )
+            ),
+            order="once each, fixed order" if options.rounds == 1 else order,
+            backward_by_task=behind,
+            backward_transfer=mean(matrix, behind),
+            forward_by_task=ahead,
+            forward_transfer=mean(matrix, ahead),
         )
-        found[run] = {
-            **matrix,
-            "arm": this.arm,
-            "fraction": f"{this.fraction:g}",
-            "seed": this.seed,
-            "alone": bool(this.task) and arms.ARMS[this.arm].trains != "all",
-            **_way(config.runs[run].continual),
-            "backward_by_task": behind,
-            "backward_transfer": mean(_told(matrix, behind)),
-            "forward_by_task": ahead,
-            "forward_transfer": mean(_told(matrix, ahead)),
-        }
     return found
 
 
 def transfer(
-    described: Mapping[str, Mapping[str, Any]],
-) -> dict[str, dict[str, dict[str, Any]]]:
+    described: Mapping[str, parts.Forgetting],
+) -> parts.Cells[parts.Transfer]:
     """Both transfers by arm and fraction: with and without what MTPret adds.
 
     Args:
       described: What `describe` gave.
 
     Returns:
-      For each arm and fraction `backward` and `forward`, each with the mean over seeds
-      as `value`, `by_seed`, and `spread`, the standard deviation (NaN of one seed).
+      For each arm and fraction `backward` and `forward`; the spread is NaN of one seed.
     """
-    found: dict[str, dict[str, dict[str, Any]]] = {}
+    cells: dict[tuple[str, str], list[parts.Forgetting]] = {}
     for run in described.values():
-        if run["alone"]:
-            continue
-        row = found.setdefault(run["arm"], {}).setdefault(run["fraction"], {})
+        if not run.alone:
+            cells.setdefault((run.arm, run.fraction), []).append(run)
+    found: parts.Cells[parts.Transfer] = {}
+    for (arm, fraction), runs in cells.items():
+        row = found.setdefault(arm, {}).setdefault(fraction, {})
         for name in ("backward", "forward"):
-            by_seed = row.setdefault(name, {}).setdefault("by_seed", [])
-            by_seed.append(run[f"{name}_transfer"])
-    for row in (row for arm in found.values() for row in arm.values()):
-        for values in row.values():
-            by_seed = values["by_seed"]
-            values["value"] = float(np.mean(by_seed))
-            several = len(by_seed) > 1
-            values["spread"] = float(np.std(by_seed, ddof=1)) if several else NAN
+            by_seed = [getattr(run, f"{name}_transfer") for run in runs]
+            spread = float(np.std(by_seed, ddof=1)) if len(by_seed) > 1 else NAN
+            row[name] = parts.Transfer(float(np.mean(by_seed)), by_seed, spread)
     return found
 
 
-def _origins(config: schema.ExperimentConfig) -> dict[str, _Origin]:
-    """Every run of stage 2 that a cell of a study starts from; else every one."""
+def _origins(
+    config: schema.ExperimentConfig, matrices: Mapping[str, parts.Matrix]
+) -> dict[str, _Origin]:
+    """Of every run that has a matrix; of a study those that a cell starts from."""
     if not config.study.tasks:
         return {
-            name: _Origin(name, "", row.label_fraction, 0)
-            for name, row in config.runs.items()
-            if row.stage == "continual"
+            name: _Origin(name, "", config.runs[name].label_fraction, 0)
+            for name in matrices
         }
     found = {}
     for cell in plan.cells(config):
         start = config.runs[cell.run].init_from
-        if start in config.runs and config.runs[start].stage == "continual":
+        if start in matrices:
             # Arms such as head_carried start from that of another.
             arm = start.partition(".")[0]
             found[start] = _Origin(arm, cell.task, cell.fraction, cell.seed)
     return found
 
 
-def _way(stage: schema.ContinualConfig) -> dict[str, Any]:
-    """Whether a stage memorizes, and in which order its tasks come."""
-    kept = (stage.anchor_previous, stage.anchor_pretrained, stage.feature_memory)
-    if stage.rounds == 1:
-        order = "once each, fixed order"
-    else:
-        order = "reshuffled each round" if stage.reshuffle else "in turn, fixed order"
-    return {"memorization": any(kept), "order": order}
-
-
-def backward(matrix: Matrix) -> dict[str, float]:
+def backward(matrix: parts.Matrix) -> dict[str, float]:
     """Backward transfer of each task but the last one trained.
 
     NaN where a task was not measured after its own last segment (`evaluate_every`), or
     not at the end.
     """
-    segments = matrix["segments"]
-    own = _own(matrix)
+    segments, own = matrix.segments, _own(matrix)
     found = {}
-    for task in matrix["tasks"] if segments else ():
+    for task in matrix.tasks if segments else ():
         after = own.get(task, [])
-        is_measured = after and after[-1]["round"] == segments[-1]["round"]
+        is_measured = after and after[-1].round == segments[-1].round
         learnt = _value(after[-1], task) if is_measured else NAN
-        if task != segments[-1]["task"]:
+        if task != segments[-1].task:
             found[task] = _value(segments[-1], task) - learnt
     return found
 
 
 def forward(
-    matrix: Matrix, alone: Mapping[str, Matrix], steps: int, steps_alone: int
+    matrix: parts.Matrix,
+    alone: Mapping[str, parts.Matrix],
+    steps: int,
+    steps_alone: int,
 ) -> dict[str, float]:
     """Forward transfer of each task but the first one trained.
 
@@ -203,39 +208,37 @@ def forward(
     """
     own = _own(matrix)
     found = {}
-    for task in matrix["tasks"] if matrix["segments"] else ():
+    for task in matrix.tasks if matrix.segments else ():
         after = own.get(task, [])
-        is_measured = after and after[0]["round"] == 0
+        is_measured = after and after[0].round == 0
         learnt = _value(after[0], task) if is_measured else NAN
         control = [
             _value(segment, task)
-            for segment in alone.get(task, {"segments": ()})["segments"]
-            if (segment["round"] + 1) * steps_alone == steps
+            for segment in (alone[task].segments if task in alone else ())
+            if (segment.round + 1) * steps_alone == steps
         ]
-        if task != matrix["segments"][0]["task"]:
+        if task != matrix.segments[0].task:
             found[task] = learnt - control[0] if control else NAN
     return found
 
 
-def _told(matrix: Matrix, transfer: Mapping[str, float]) -> dict[str, float]:
-    """Transfers of the tasks with enough positives, which are alike in every arm."""
-    return {t: v for t, v in transfer.items() if is_enough(matrix, t)}
+def mean(matrix: parts.Matrix, transfers: Mapping[str, float]) -> float:
+    """Over the tasks with enough positives, which are alike in every arm.
+
+    NaN of none, or if one is, since it would be of other tasks.
+    """
+    told = [v for task, v in transfers.items() if _is_enough(matrix, task)]
+    return float(np.mean(told)) if told else NAN
 
 
-def mean(transfer: Mapping[str, float]) -> float:
-    """Over all tasks; NaN of none, or if one is, since it would be of other tasks."""
-    return float(np.mean(list(transfer.values()))) if transfer else NAN
-
-
-def _own(matrix: Matrix) -> dict[str, list[Matrix]]:
+def _own(matrix: parts.Matrix) -> dict[str, list[parts.Segment]]:
     """Measurements right after a task's own segments, in order."""
-    found: dict[str, list[Matrix]] = {}
-    for segment in matrix["segments"]:
-        found.setdefault(segment["task"], []).append(segment)
+    found: dict[str, list[parts.Segment]] = {}
+    for segment in matrix.segments:
+        found.setdefault(segment.task, []).append(segment)
     return found
 
 
-def _value(segment: Matrix, task: str) -> float:
+def _value(segment: parts.Segment, task: str) -> float:
     """After a segment, on all validation images that may be used, where known apart."""
-    value = segment.get("whole", segment["values"]).get(task)
-    return NAN if value is None else float(value)
+    return segment.whole.get(task, NAN)

@@ -1,4 +1,4 @@
-"""What the templates ask of a report: its arms, its cells, its charts and pictures."""
+"""The questions of the templates to a report: arms, cells, charts and images."""
 
 from __future__ import annotations
 
@@ -8,17 +8,59 @@ import math
 import os
 import shlex
 import statistics
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from etils import epath
 
-from mtpret_jax.report import drawing, figures, images, measured, words
+from mtpret_jax.report import drawing, figures, images, measured, parts, words
 from tfds_builders import whole
 
-Part = Mapping[str, Any]
 _MOST_ARMS = 7  # in one chart; colours repeat beyond
+
+
+@dataclasses.dataclass(frozen=True)
+class Way:
+    """A way of stage 2, an arm with a share of the labels, over its seeds.
+
+    Attributes:
+      arm: Its arm.
+      fraction: The share of the labels.
+      matrix: What the first seed measured.
+      lost: Mean over seeds of what each task lost; None where undefined.
+      mean: Mean of these; None of none.
+      transfer: Backward and forward transfer.
+      cost: Updates and images, as text.
+    """
+
+    arm: str
+    fraction: str
+    matrix: parts.Forgetting
+    lost: dict[str, float | None]
+    mean: float | None
+    transfer: dict[str, parts.Transfer]
+    cost: str
+
+    @property
+    def title(self) -> str:
+        """Arm and share of the labels."""
+        return f"{self.arm}, {words.percent(self.fraction)}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Reliability:
+    """The calibration of a task with a share of the labels: by arm and class."""
+
+    task: str
+    fraction: str
+    rows: dict[str, dict[str, parts.Decision]]
+    classes: list[str]
+    chart: str
+
+    @property
+    def title(self) -> str:
+        """Task and share of the labels."""
+        return f"{self.task}, {words.percent(self.fraction)}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,192 +68,177 @@ class View:
     """A report as the templates see it.
 
     Attributes:
-      workdir: The work folder; pictures are read from its runs.
-      report: What `contents.build` made, or its file.
+      workdir: The work folder; images are read from its runs.
+      report: The report.
     """
 
     workdir: epath.Path
-    report: Part
-
-    @property
-    def arms(self) -> list[str]:
-        """Every arm, in the order of tables and colours."""
-        return list(self.report["arms"])
+    report: parts.Report
 
     @property
     def charted(self) -> list[str]:
         """The arms that charts show: all, or those of the claims if there are many."""
-        if len(self.arms) <= _MOST_ARMS:
-            return self.arms
-        sides = {c[side] for c in self.report["claims"] for side in ("arm", "baseline")}
-        return [arm for arm in self.arms if arm in sides]
+        arms, claims = list(self.report.arms), self.report.claims
+        if len(arms) <= _MOST_ARMS:
+            return arms
+        sides = {side for claim in claims for side in (claim.arm, claim.baseline)}
+        return [arm for arm in arms if arm in sides]
+
+    def _places(self) -> Iterator[tuple[str, str]]:
+        """Each task with each share of the labels."""
+        return itertools.product(self.report.tasks, self.report.fractions)
 
     def colour(self, arm: str) -> str:
         """The colour of an arm in charts and tables."""
-        return drawing.style(self.arms.index(arm))["color"]
+        return drawing.style(list(self.report.arms).index(arm))["color"]
 
-    def cell(self, part: str, task: str, fraction: str, arm: str) -> Part:
-        """What a part of the report holds of a cell; empty where nothing."""
-        found = (self.report[part] or {}).get(task) or {}
-        return (found.get(fraction) or {}).get(arm) or {}
+    def values(self, task: str, fraction: str, arm: str) -> parts.Values:
+        """The values of a cell; empty where nothing was measured."""
+        return self.report.values.get(task, {}).get(fraction, {}).get(arm, {})
+
+    def probe(self, task: str, fraction: str, arm: str, method: str) -> parts.Values:
+        """The values of a cell's frozen features; empty where nothing was measured."""
+        row = self.report.frozen.get(task, {}).get(fraction, {}).get(arm, {})
+        return row.get(method, {})
 
     def costs(
         self, arm: str, fraction: str, tasks: Iterable[str], *, start: bool = False
     ) -> str:
         """Updates and images of an arm on tasks; of its start alone, if asked."""
-        found = [self.cell("compute", task, fraction, arm) for task in tasks]
-        return words.cost(one.get("start") if start else one for one in found)
+        spent = (self.report.compute.get(task, {}).get(fraction, {}) for task in tasks)
+        found = [row[arm] for row in spent if arm in row]
+        return words.cost([one.start for one in found] if start else found)
 
     def kept(self, task: str, fraction: str, arm: str) -> str:
         """Which step of each seed was chosen, and its value on validation."""
         told = []
         for cell in self.cells(task, fraction):
-            run = self.report["runs"].get(cell["run"], {})
-            if cell["arm"] == arm and run.get("best_step") is not None:
-                value = words.number(run["best_value"])
-                told.append(f"step {run['best_step']}, validation {value}")
+            run = self.report.runs.get(cell.run)
+            if cell.arm == arm and run and run.best_step is not None:
+                value = words.number(run.best_value)
+                told.append(f"step {run.best_step}, validation {value}")
         return "; ".join(told) or "the last step"
 
-    def cells(self, task: str, fraction: str) -> list[Part]:
+    def cells(self, task: str, fraction: str) -> list[parts.plan.Cell]:
         """The cells of a task with a share of the labels."""
         place = (task, float(fraction))
-        cells = self.report["cells"]
-        return [cell for cell in cells if (cell["task"], cell["fraction"]) == place]
+        return [c for c in self.report.cells if (c.task, c.fraction) == place]
 
-    def confusion(self) -> Iterator[tuple[str, list[str], Part]]:
-        """A title, the classes and the counts of each arm, where one class excludes."""
-        for name, found in self.report["confusion"].items():
-            task = self.report["tasks"][name]
-            for fraction, arms in found.items():
-                counts = {arm: row for arm, row in arms.items() if row is not None}
-                title = f"{name}, {words.percent(fraction)}, {words.size(task)}"
-                if counts:
-                    yield title, task["class_names"], counts
-
-    def is_same(self, claim: Part, task: Part) -> bool:
-        """Whether both arms of a claim come to the same model for a task."""
-        same = task.get("same_as", {})
-        one, other = claim["arm"], claim["baseline"]
-        return same.get(one, one) == same.get(other, other)
-
-    def difference(self, claim: Part, fraction: str, task: str) -> Part | None:
+    def difference(
+        self, claim: parts.Claim, fraction: str, task: str
+    ) -> parts.Difference | None:
         """The row of a claim on a task with a share of the labels."""
         place = (task, fraction)
-        rows = (r for r in claim["rows"] if (r["task"], r["fraction"]) == place)
-        return next(rows, None)
+        return next((r for r in claim.rows if (r.task, r.fraction) == place), None)
 
-    def claim(self, name: str) -> Part:
+    def claim(self, name: str) -> parts.Claim:
         """The claim of that name."""
-        return next(one for one in self.report["claims"] if one["name"] == name)
+        return next(one for one in self.report.claims if one.name == name)
 
     def efficiency(self) -> str:
         """The chart of values by share of labels; "" without several shares."""
-        panels, fractions = [], self.report["fractions"]
-        for name, task in self.report["tasks"].items():
-            found = self.report["efficiency"].get(name, {})
-            points = {arm: found[arm] for arm in self.charted if found.get(arm)}
+        panels, fractions = [], sorted(self.report.fractions, key=float)
+        for name, task in self.report.tasks.items():
+            points: dict[str, dict[float, parts.Range]] = {}
+            for arm, fraction in itertools.product(self.charted, fractions):
+                value = self.values(name, fraction, arm).get(task.primary)
+                if value and math.isfinite(value.value):
+                    points.setdefault(arm, {})[float(fraction)] = value
             if points:
-                panels.append((f"{name} ({words.metric(task['primary'])})", points))
+                panels.append((f"{name} ({words.metric(task.primary)})", points))
         if not panels or len(fractions) < 2:
             return ""
-        shares = [float(fraction) for fraction in fractions]
-        return figures.efficiency(panels, arms=self.arms, fractions=shares)
+        shares = [float(fraction) for fraction in self.report.fractions]
+        return figures.efficiency(panels, arms=list(self.report.arms), fractions=shares)
 
     def learning(self) -> Iterator[tuple[str, str]]:
         """A title and the learning curves of each task and share of labels."""
-        for (name, task), fraction in itertools.product(
-            self.report["tasks"].items(), self.report["fractions"]
-        ):
-            wanted = ("train/loss", f"validation/{task['primary']}")
-            found: dict[str, dict[str, list[Any]]] = {key: {} for key in wanted}
+        for name, fraction in self._places():
+            primary = self.report.tasks[name].primary
+            wanted = ("train/loss", f"validation/{primary}")
+            found: dict[str, dict[str, list[parts.Curve]]] = {key: {} for key in wanted}
             kept: dict[str, list[tuple[int, float]]] = {}
             for cell in self.cells(name, fraction):
-                if cell["arm"] not in self.charted:
+                if cell.arm not in self.charted:
                     continue
-                curves = self.report["curves"].get(cell["run"], {})
+                curves = self.report.curves.get(cell.run, {})
                 for key in wanted:
-                    if curves.get(key):
-                        found[key].setdefault(cell["arm"], []).append(curves[key])
-                if model := self._validated(cell["run"], wanted[1]):
-                    kept.setdefault(cell["arm"], []).append(model)
+                    if key in curves:
+                        found[key].setdefault(cell.arm, []).append(curves[key])
+                if model := self._validated(cell.run, wanted[1]):
+                    kept.setdefault(cell.arm, []).append(model)
             if any(found.values()):
-                metric = words.metric(task["primary"])
-                yield (
-                    f"{name}, {words.percent(fraction)}",
-                    figures.learning_curves(
-                        *found.values(), arms=self.arms, metric=metric, kept=kept
-                    ),
+                chart = figures.learning_curves(
+                    *found.values(),
+                    arms=list(self.report.arms),
+                    metric=words.metric(primary),
+                    kept=kept,
                 )
+                yield f"{name}, {words.percent(fraction)}", chart
 
     def _validated(self, run: str, name: str) -> tuple[int, float] | None:
         """Step and validation value of the model that a run kept, where it is known."""
-        step = self.report["runs"].get(run, {}).get("best_step")
-        curve = self.report["curves"].get(run, {}).get(name, {"step": (), "value": ()})
-        values = dict(zip(curve["step"], curve["value"], strict=True))
-        value = values.get(step)
-        return None if value is None or not words.is_known(value) else (step, value)
+        curve = self.report.curves.get(run, {}).get(name, parts.Curve([], []))
+        values = dict(zip(curve.step, curve.value, strict=True))
+        step = self.report.runs[run].best_step if run in self.report.runs else None
+        value = math.nan if step is None else values.get(step, math.nan)
+        return (step, value) if step is not None and math.isfinite(value) else None
 
-    def contrastive(self) -> dict[str, list[tuple[str, Part]]]:
-        """The named curves of each run of stage 1 that has any."""
-        found = {}
-        for name, run in self.report["runs"].items():
-            curves = self.report["curves"].get(name, {})
-            wanted = (key for key in ("train/loss", "train/accuracy") if key in curves)
-            shown = [(key.removeprefix("train/"), curves[key]) for key in wanted]
-            if run["stage"] == "contrastive" and shown:
-                found[name] = shown
-        return found
+    def contrastive(self) -> dict[str, list[tuple[str, parts.Curve]]]:
+        """The named curves of each run of stage 1, which alone has an accuracy."""
+        wanted = ("train/loss", "train/accuracy")
+        return {
+            name: [(key.removeprefix("train/"), curves[key]) for key in wanted]
+            for name, curves in self.report.curves.items()
+            if not self.report.runs[name].task and all(key in curves for key in wanted)
+        }
 
-    def ways(self) -> list[dict[str, Any]]:
-        """Each way of stage 2, by share of labels and arm: what its seeds forgot.
+    def ways(self) -> list[Way]:
+        """Each way of stage 2, by share of labels and arm.
 
         Those that train a single task for another's comparison are left out.
         """
-        found: dict[tuple[float, str], dict[str, Part]] = {}
-        for name, matrix in self.report["forgetting"].items():
-            if matrix["segments"] and not matrix["alone"]:
-                place = (float(matrix["fraction"]), matrix["arm"])
-                found.setdefault(place, {})[name] = matrix
+        found: dict[tuple[float, str], list[str]] = {}
+        for name, matrix in self.report.forgetting.items():
+            if matrix.segments and not matrix.alone:
+                place = (float(matrix.fraction), matrix.arm)
+                found.setdefault(place, []).append(name)
         ways = []
-        for (fraction, arm), by_run in sorted(found.items(), key=lambda x: x[0]):
-            matrices = list(by_run.values())
-            first, runs = matrices[0], self.report["runs"]
+        for (_, arm), runs in sorted(found.items(), key=lambda x: x[0]):
+            matrices = [self.report.forgetting[run] for run in runs]
+            first = matrices[0]
             lost = {
-                task: _mean(one["summary"][task]["forgotten"] for one in matrices)
-                for task in first["tasks"]
+                task: _mean(one.summary[task].forgotten for one in matrices)
+                for task in first.tasks
             }
-            moved = self.report["transfer"].get(arm, {}).get(first["fraction"], {})
-            way = {"arm": arm, "share": words.share(fraction), "matrix": first}
-            way |= {"title": f"{arm}, {words.percent(fraction)}", "transfer": moved}
-            way |= {"lost": lost, "mean": _mean(lost.values())}
-            ways.append(
-                way | {"cost": words.cost(runs[name]["compute"] for name in by_run)}
-            )
+            moved = self.report.transfer.get(arm, {}).get(first.fraction, {})
+            cost = words.cost(self.report.runs[run].compute for run in runs)
+            mean = _mean(lost.values())
+            ways.append(Way(arm, first.fraction, first, lost, mean, moved, cost))
         return ways
+
+    def lost(self, ways: Iterable[Way]) -> str:
+        """The chart of what each way forgot."""
+        return figures.lost({way.title: way.lost for way in ways})
 
     def probed(self) -> dict[str, list[str]]:
         """The tasks whose frozen features were measured, by share of labels."""
-        found = {
-            fraction: [
-                name
-                for name in self.report["tasks"]
-                if (self.report["frozen"].get(name) or {}).get(fraction)
-            ]
-            for fraction in self.report["fractions"]
-        }
-        return {fraction: names for fraction, names in found.items() if names}
+        found: dict[str, list[str]] = {}
+        for fraction in self.report.fractions:
+            names = [n for n, row in self.report.frozen.items() if row.get(fraction)]
+            if names:
+                found[fraction] = names
+        return found
 
-    def measured_in(self, levels: Iterable[Part]) -> list[str]:
+    def measured_in(self, levels: Iterable[parts.Level]) -> list[str]:
         """The arms that have a value at any of the levels."""
-        found = {arm for row in levels for arm in row["values"]}
-        return [arm for arm in self.arms if arm in found]
+        found = {arm for row in levels for arm in row.values}
+        return [arm for arm in self.report.arms if arm in found]
 
-    def reliability(self) -> Iterator[dict[str, Any]]:
+    def reliability(self) -> Iterator[Reliability]:
         """Each task and share of labels that has probabilities, with their chart."""
-        for name, fraction in itertools.product(
-            self.report["tasks"], self.report["fractions"]
-        ):
-            found = (self.report["calibration"].get(name) or {}).get(fraction) or {}
+        for name, fraction in self._places():
+            found = self.report.calibration.get(name, {}).get(fraction, {})
             arms = [arm for arm in self.charted if found.get(arm)]
             classes = list(dict.fromkeys(c for row in found.values() for c in row))
             if arms and classes:
@@ -219,64 +246,58 @@ class View:
                     [(f"{arm}: {label}", found[arm].get(label)) for arm in arms]
                     for label in classes
                 ]
-                yield {
-                    "title": f"{name}, {words.percent(fraction)}",
-                    "chart": figures.reliability(grid),
-                    "task": name,
-                    "fraction": fraction,
-                    "rows": found,
-                    "classes": classes,
-                }
+                chart = figures.reliability(grid)
+                yield Reliability(name, fraction, found, classes, chart)
 
-    def pictures(self, file: str) -> dict[str, dict[str, dict[str, np.ndarray]]]:
-        """Arrays of each task and arm that kept any pictures.
+    def pictures(self, file: str) -> dict[str, dict[str, images.Samples]]:
+        """Arrays of each task and arm that kept any images.
 
         Args:
           file: "samples", taken by their place, or "worst".
         """
-        found: dict[str, dict[str, dict[str, np.ndarray]]] = {}
-        for name, runs in (self.report["samples"] or {}).items():
-            for arm, run in runs.items() if self.report["shown"]["pictures"] else ():
-                task = self.report["runs"][run]["task"]  # It may be a variant.
+        found: dict[str, dict[str, images.Samples]] = {}
+        for name, runs in self.report.samples.items():
+            for arm, run in runs.items() if self.report.pictures else ():
+                task = self.report.runs[run].task or name  # It may be a variant.
                 path = measured.predictions(
-                    self.workdir, run, task, f"{self.report['split']}.{file}.npz"
+                    self.workdir, run, task, f"{self.report.split}.{file}.npz"
                 )
                 arrays = whole.read_arrays(path) if path.exists() else {}
                 if len(arrays.get("image", ())):
                     found.setdefault(name, {})[arm] = arrays
         return found
 
-    def samples(self, task: str, shown: Part) -> tuple[str, str]:
-        """The picture of a task's samples, by arm, and its caption."""
-        count = self.report["shown"]["pictures"]
-        return images.of_task(self.report["tasks"][task], shown, count)
+    def samples(self, task: str, shown: dict[str, images.Samples]) -> tuple[str, str]:
+        """The chart of a task's samples, by arm, and its caption."""
+        return images.of_task(self.report.tasks[task], shown, self.report.pictures)
 
-    def apart(self, task: str, shown: Part) -> list[Part]:
+    def apart(
+        self, shown: dict[str, images.Samples]
+    ) -> list[dict[str, images.Samples]]:
         """Samples that are other images for other arms, as they can be drawn."""
-        if self.report["tasks"][task]["kind"] != "classification":
-            return [shown]
-        return [{arm: arrays} for arm, arrays in shown.items()]
+        if images.are_bars(shown):
+            return [{arm: arrays} for arm, arrays in shown.items()]
+        return [shown]
 
-    def attention(self, task: str, shown: Part) -> str:
-        """The picture of where each arm looks; "" where none was kept."""
+    def attention(self, task: str, shown: dict[str, images.Samples]) -> str:
+        """The chart of where each arm looks; "" where none was kept."""
         found = {arm: arrays for arm, arrays in shown.items() if "attention" in arrays}
-        names = self.report["tasks"][task]["class_names"]
-        count = self.report["shown"]["pictures"]
-        return images.attention(found, class_names=names, count=count) if found else ""
+        if not found:
+            return ""
+        names, count = self.report.tasks[task].class_names, self.report.pictures
+        return images.attention(found, class_names=names, count=count)
 
     def models(self) -> Iterator[dict[str, str]]:
         """For each task the run that did best on validation, and where it lies.
 
         Of the first seed with the most labels; words of a command are quoted.
         """
-        fraction = max(self.report["fractions"], key=float)
-        for name, task in self.report["tasks"].items():
+        fraction = max(self.report.fractions, key=float)
+        for name, task in self.report.tasks.items():
             runs = {
-                cell["run"]: self._validated(
-                    cell["run"], f"validation/{task['primary']}"
-                )
+                cell.run: self._validated(cell.run, f"validation/{task.primary}")
                 for cell in self.cells(name, fraction)
-                if cell["seed"] == 0 and cell["run"] not in self.report["unfinished"]
+                if cell.seed == 0 and cell.run not in self.report.unfinished
             }
             if runs:
                 run = max(runs, key=lambda r: (runs[r] or (0, -math.inf))[1])
@@ -286,11 +307,10 @@ class View:
                     "run": shlex.quote(run),
                     "workdir": shlex.quote(workdir),
                     "model": shlex.quote(f"{workdir}/runs/{run}"),
-                    "dataset": task["dataset"],
                 }
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
     """Mean of what is defined; None of nothing."""
-    known = [value for value in values if value is not None and words.is_known(value)]
+    known = [value for value in values if value is not None and np.isfinite(value)]
     return statistics.fmean(known) if known else None

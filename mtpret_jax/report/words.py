@@ -3,45 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
-_METRICS = {
-    "auroc": "AUROC",
-    "accuracy": "accuracy",
-    "dice": "Dice",
-    "dice_per_image": "Dice per image",
-    "mean_iou": "mean IoU",
-    "hd95": "HD95 of outlines, pixels of the stored picture (lower is better)",
-    "masks_missed": "regions where nothing is drawn (not in HD95)",
-    "masks_made_up": "absent regions where something is drawn (not in HD95)",
-    "coco_ap": "COCO AP",
-    "ap50": "AP50",
-    "froc": "FROC, sensitivity at 1/8 to 8 false alarms an image",
-    "auroc_study": "AUROC per study",
-    "kappa_study": "kappa per study",
-}
-_MEANINGS = {
-    "auroc": "How often a picture that shows the finding gets a higher score than one "
-    "that does not: 0.5 is guessing, 1 is perfect.",
-    "dice": "Overlap of the drawn and the true region, over all pixels of the set: 0 "
-    "is none, 1 is the same.",
-    "ap50": "Average precision of boxes that overlap the true one by at least half: 0 "
-    "finds nothing, 1 finds all and nothing else.",
-}
-_POSITIVES = {"classification": "of the rarest class", "detection": "with boxes"}
+from mtpret_jax.config import budget
+from mtpret_jax.metrics import calibration, table
+from mtpret_jax.report import parts
+
 COST = "updates / images"
 
 
 def metric(name: str) -> str:
     """A metric's name as people write it; that of a class keeps the class."""
     head, slash, part = name.partition("/")
-    return f"{_METRICS.get(head, head)}{': ' if slash else ''}{part}"
+    return f"{table.TITLES.get(head, head)}{': ' if slash else ''}{part}"
 
 
 def meaning(name: str) -> str:
-    """A sentence on what the metric says."""
-    return _MEANINGS.get(name, "Higher is better.")
+    """A sentence on what the primary value of a kind of task says."""
+    return table.PRIMARY[name].meaning if name in table.PRIMARY else "Higher is better."
 
 
 def is_known(*values: float | None) -> bool:
@@ -84,31 +63,30 @@ def p_value(p: float | None) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def proportion(found: Mapping[str, Any]) -> str:
+def proportion(found: calibration.Proportion) -> str:
     """A share with its interval and the number of images it is of."""
-    if not is_known(found["value"]):
-        return f"– (n = {found.get('images', 0)})"
-    ends = span(found["low"], found["high"])
-    return f"{number(found['value'])} ({ends}; n = {found['images']})"
+    if not is_known(found.value):
+        return f"– (n = {found.images})"
+    ends = span(found.low, found.high)
+    return f"{number(found.value)} ({ends}; n = {found.images})"
 
 
-def transferred(found: Mapping[str, Any] | None) -> str:
+def transferred(found: parts.Transfer | None) -> str:
     """A transfer's mean over seeds and their spread."""
-    if not found or not is_known(found["value"]):
+    if not found or not is_known(found.value):
         return "–"
-    text = signed(found["value"])
-    if is_known(found.get("spread")):
-        text += f" (SD {number(found['spread'])}, {len(found['by_seed'])} seeds)"
+    text = signed(found.value)
+    if is_known(found.spread):
+        text += f" (SD {number(found.spread)}, {len(found.by_seed)} seeds)"
     return text
 
 
-def seeds(value: Mapping[str, Any]) -> str:
+def seeds(value: parts.Range) -> str:
     """The value of each seed and their spread; empty with one seed."""
-    each = value.get("by_seed") or ()
-    if len(each) < 2:
+    if not isinstance(value, parts.Value) or len(value.by_seed) < 2:
         return ""
-    numbers = ", ".join(number(one) for one in each)
-    return f"seeds {numbers}; SD {number(value.get('spread'))}"
+    numbers = ", ".join(number(one) for one in value.by_seed)
+    return f"seeds {numbers}; SD {number(value.spread)}"
 
 
 def share(fraction: str | float) -> str:
@@ -126,39 +104,41 @@ def verdict(said: str) -> str:
     return said.removesuffix(" at this n")
 
 
-def size(task: Mapping[str, Any]) -> str:
+def size(task: parts.Task) -> str:
     """How many test images a task has, of how many studies and groups."""
-    images, groups = task.get("images"), task.get("groups")
-    if images is None:
+    if task.images is None:
         return "not measured"
-    text = f"n = {plural(images, 'image')}"
-    if task.get("studies"):
-        text += f", {plural(task['studies'], 'study', 'studies')},"
-    if groups not in (None, images):
-        text += f" of {plural(groups, 'group')}"
-    text, positives = text.rstrip(","), task.get("positives")
-    if isinstance(positives, Mapping):
-        text += "".join(f", {count} {name}" for name, count in positives.items())
-    elif positives is not None:
-        text += f", {positives} {_POSITIVES.get(task['kind'], 'with a mask')}"
+    text = f"n = {plural(task.images, 'image')}"
+    if task.studies:
+        text += f", {plural(task.studies, 'study', 'studies')},"
+    if task.groups not in (None, task.images):
+        text += f" of {plural(task.groups, 'group')}"
+    text = text.rstrip(",")
+    if isinstance(task.positives, dict):
+        text += "".join(f", {count} {name}" for name, count in task.positives.items())
+    elif task.positives is not None:
+        text += f", {task.positives} {table.PRIMARY[task.primary].positives}"
     return text
 
 
-def measured_on(matrix: Mapping[str, Any], task: str, part: str = "records") -> str:
+def measured_on(matrix: parts.Matrix, task: str, *, whole: bool = False) -> str:
     """How many validation images a forgetting matrix is of, and of how many.
 
-    `part` is "whole" for those of what is forgotten and transferred.
+    `whole` asks for those of what is forgotten and transferred.
     """
-    used = matrix.get("measured_on", {}).get(task)
-    return f"{used.get(part, used['records']):,} of {used['of']:,}" if used else "–"
+    used = matrix.measured_on.get(task)
+    if used is None:
+        return "–"
+    count = used.records if used.whole is None or not whole else used.whole
+    return f"{count:,} of {used.of:,}"
 
 
-def cost(found: Iterable[Mapping[str, int] | None]) -> str:
+def cost(found: Iterable[budget.Compute]) -> str:
     """Updates and images of runs (`budget`), from the least to the most."""
-    known = [one for one in found if one]
+    known = list(found)
     spans = [
         "–".join(f"{count:,}" for count in sorted({min(counts), max(counts)}))
-        for counts in ([one[key] for one in known] for key in ("updates", "images"))
+        for counts in ([x.updates for x in known], [x.images for x in known])
         if counts
     ]
     return " / ".join(spans) or "–"

@@ -5,6 +5,7 @@ later arms.
 """
 
 import csv
+import dataclasses
 import json
 import shutil
 
@@ -154,6 +155,25 @@ def metrics():
 @pytest.fixture(scope="session")
 def config():
     return _config()
+
+
+@pytest.fixture(scope="session")
+def renamed():
+    """Changes names in a report, in keys and values, alone or within others."""
+
+    def change(value, names):
+        if dataclasses.is_dataclass(value):
+            return dataclasses.replace(value, **change(vars(value), names))
+        if isinstance(value, dict):
+            return {change(k, names): change(v, names) for k, v in value.items()}
+        if isinstance(value, list | tuple):
+            return type(value)(change(each, names) for each in value)
+        if isinstance(value, str):
+            for old, new in names.items():
+                value = value.replace(old, new)
+        return value
+
+    return change
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """The report says what the work folder holds, in one file that needs no other."""
 
-import copy
+import dataclasses
 import html
 import json
 import pathlib
@@ -13,7 +13,7 @@ import pytest
 from etils import epath
 
 from mtpret_jax import main, report
-from mtpret_jax.report import contents, page, sentences, words
+from mtpret_jax.report import contents, page, parts, sentences, words
 
 
 @pytest.fixture(scope="module")
@@ -34,23 +34,20 @@ def test_values_are_those_of_the_predictions_on_disk(built, workdir, metrics):
     with np.load(path) as records:
         values = metric.compute(metric.summarise(records))
 
-    row = built["tasks"]["chest_cls"]["arms"]["mtpret"]
+    row, task = built.values["chest_cls"]["1"]["mtpret"], built.tasks["chest_cls"]
 
-    assert {name: cell["value"] for name, cell in row["values"].items()} == values
-    assert (row["images"], row["groups"]) == (60, 40)
-    for cell in row["values"].values():
-        assert cell["low"] <= cell["value"] <= cell["high"]
-        assert cell["resamples"] == 100
+    assert {name: cell.value for name, cell in row.items()} == values
+    assert (task.images, task.groups) == (60, 40)
+    assert all(cell.low <= cell.value <= cell.high for cell in row.values())
 
 
 def test_which_class_is_taken_for_which_is_counted(built, written):
-    row = built["tasks"]["chest_cls"]["arms"]["mtpret"]
-    told = built["confusion"]
+    row, told = built.values["chest_cls"]["1"]["mtpret"], built.confusion
     text = (written / "report.html").read_text()
 
     counts = np.array(told["chest_cls"]["1"]["mtpret"])
-    assert counts.sum() == row["images"]
-    assert counts.trace() / counts.sum() == row["values"]["accuracy"]["value"]
+    assert counts.sum() == built.tasks["chest_cls"].images
+    assert counts.trace() / counts.sum() == row["accuracy"].value
     cells = "".join(f"<td>{n}</td>" for n in ("normal", *counts[0]))
     assert f"<tr>{cells}</tr>" in text
     assert "<th>predicted opacity</th>" in text
@@ -59,15 +56,17 @@ def test_which_class_is_taken_for_which_is_counted(built, written):
 
 @pytest.mark.parametrize(("accuracy", "learnt"), [(0.6, True), (0.0, False)])
 def test_a_stage_1_that_learnt_nothing_is_told(built, accuracy, learnt):
-    config = {"runs": {"stage1": {"contrastive": {"queue_size": 199}}}}
-    curves = {"stage1": {"train/accuracy": {"value": [0.1] * 40 + [accuracy] * 4}}}
+    found = parts.Curve(list(range(44)), [0.1] * 40 + [accuracy] * 4)
+    run = dataclasses.replace(built.runs["stage1"], queue_size=199)
+    changed = dataclasses.replace(
+        built, runs={"stage1": run}, curves={"stage1": {"train/accuracy": found}}
+    )
 
-    told = sentences.picked({**built, "config": config, "curves": curves}, "stage1")
+    told = sentences.picked(changed, "stage1")
 
     assert told.startswith(f"At its end it was picked out {accuracy:.1%} of the time;")
     assert "guessing gives 0.5%" in told
     assert ("little was learnt" in told) != learnt
-    assert sentences.picked({**built, "curves": curves}, "stage1") == ""
 
 
 def test_every_table_of_arms_tells_what_they_took(built, written):
@@ -75,19 +74,20 @@ def test_every_table_of_arms_tells_what_they_took(built, written):
     tables = [t for t in re.findall(r"<table>.*?</table>", text, re.S) if "mtpret" in t]
     assert len(tables) > 3
     assert all("updates / images" in table for table in tables)
-    row = built["tasks"]["chest_cls"]["arms"]["mtpret"]["compute"]
-    assert f"{row['updates']:,} / {row['images']:,}" in text
+    row = built.compute["chest_cls"]["1"]["mtpret"]
+    assert f"{row.updates:,} / {row.images:,}" in text
 
 
 def test_differences_are_to_the_baseline_and_paired(built):
-    arms = built["tasks"]["lung_seg"]["arms"]
+    arms = built.values["lung_seg"]["1"]
+    claims = {claim.arm: claim for claim in built.claims}
 
-    gap = arms["mtpret"]["difference"]["dice"]
+    (gap,) = (row for row in claims["mtpret"].rows if row.task == "lung_seg")
 
-    value = {arm: row["values"]["dice"]["value"] for arm, row in arms.items()}
-    assert gap["difference"] == pytest.approx(value["mtpret"] - value["scratch"])
-    assert gap["low"] <= gap["difference"] <= gap["high"]
-    assert "difference" not in arms["scratch"]
+    value = {arm: row["dice"].value for arm, row in arms.items()}
+    assert gap.difference == pytest.approx(value["mtpret"] - value["scratch"])
+    assert gap.low <= gap.difference <= gap.high
+    assert claims.keys() == {"contrastive", "mtpret"}
 
 
 def test_order_of_the_predictions_on_disk_does_not_matter(
@@ -100,16 +100,14 @@ def test_order_of_the_predictions_on_disk_does_not_matter(
 
     again = contents.build(workdir, config, metrics, {})
 
-    found, expected = (
-        contents.without_nan(one["tasks"]["lung_seg"]) for one in (again, built)
-    )
+    found, expected = (contents.plain(one.values["lung_seg"]) for one in (again, built))
     assert found == expected
 
 
 def test_forgetting_counts_from_the_best_to_the_last(built):
-    row = built["forgetting"]["stage2"]["summary"]["lung_seg"]
+    row = built.forgetting["stage2"].summary["lung_seg"]
 
-    assert row["forgotten"] == pytest.approx(row["best"] - row["last"])
+    assert row.forgotten == pytest.approx(row.best - row.last)
 
 
 def test_a_run_that_is_not_finished_is_named_and_left_out(workdir, config, metrics):
@@ -118,10 +116,11 @@ def test_a_run_that_is_not_finished_is_named_and_left_out(workdir, config, metri
     shutil.rmtree(workdir / "runs/mtpret_lung_seg")
 
     built = contents.build(workdir, config, metrics, {})
-    report.write(epath.Path(workdir) / "report.json", {**built, "samples": {}})
+    shown = dataclasses.replace(built, samples={})
+    report.write(epath.Path(workdir) / "report.json", shown)
 
-    assert built["unfinished"] == ["mtpret_lung_seg", "mtpret_chest_det"]
-    assert set(built["tasks"]["chest_det"]["arms"]) == {"scratch", "contrastive"}
+    assert built.unfinished == ["mtpret_lung_seg", "mtpret_chest_det"]
+    assert set(built.values["chest_det"]["1"]) == {"scratch", "contrastive"}
     text = (workdir / "report.html").read_text()
     assert "Not complete: 2 runs not finished" in text
     assert "mtpret_lung_seg, mtpret_chest_det" in text
@@ -166,7 +165,7 @@ def test_the_json_is_strict_and_holds_null_for_undefined(written):
     read = json.loads(text)
     assert "NaN" not in text
     assert read["forgetting"]["stage2"]["summary"]["dental_seg"]["best"] is None
-    assert read["tasks"]["chest_det"]["arms"]["mtpret"]["values"]["ap50"]["value"] > 0
+    assert read["values"]["chest_det"]["1"]["mtpret"]["ap50"]["value"] > 0
 
 
 @pytest.mark.smoke
@@ -215,7 +214,7 @@ def test_the_primary_value_of_every_task_is_marked_among_all(written):
 
 
 def test_names_are_escaped(built, workdir):
-    titled = {**built, "title": "<b>a & b</b>", "samples": {}}
+    titled = dataclasses.replace(built, title="<b>a & b</b>", samples={})
 
     text = page.render(workdir, titled)
 
@@ -223,7 +222,7 @@ def test_names_are_escaped(built, workdir):
 
 
 def test_the_same_folder_gives_the_same_page(written, built):
-    again = page.render(written, contents.without_nan(built))
+    again = page.render(written, built)
 
     assert again == (written / "report.html").read_text()
 
@@ -237,12 +236,12 @@ def test_the_page_ends_with_commands_that_name_its_models(built, written):
         *("predict", "embed", "evaluate", "export")
     ]
     # On validation mtpret did best in each task.
-    runs = {f"--model={written}/runs/mtpret_{task}" for task in built["tasks"]}
+    runs = {f"--model={written}/runs/mtpret_{task}" for task in built.tasks}
     assert {word for c in commands for word in c if "--model" in word} == runs
     exported = [command for command in commands if command[1] == "export"]
     assert f"--workdir={written}" in exported[0]
     assert {command[3] for command in exported} == {
-        f"--run=mtpret_{task}" for task in built["tasks"]
+        f"--run=mtpret_{task}" for task in built.tasks
     }
 
 
@@ -259,8 +258,8 @@ def test_the_commands_of_the_page_have_options_that_there_are(name, written, cap
         assert f"{option} " in told or f"{option}=" in told, option
 
 
-def test_a_run_s_name_with_spaces_stays_one_word_of_a_command(built, written):
-    told = json.loads(json.dumps(contents.without_nan(built)).replace("mtpret_", "my "))
+def test_a_run_s_name_with_spaces_stays_one_word_of_a_command(built, written, renamed):
+    told = renamed(built, {"mtpret_": "my "})
 
     shown = html.unescape(page.render(written, told, "commands.html"))
 
@@ -269,18 +268,18 @@ def test_a_run_s_name_with_spaces_stays_one_word_of_a_command(built, written):
 
 
 def test_verdicts_are_corrected_for_all_comparisons(built, config):
-    rows = [row for claim in built["claims"] for row in claim["rows"]]
+    rows = [row for claim in built.claims for row in claim.rows]
 
     assert len(rows) == 6
     for row in rows:
-        assert row["p_corrected"] >= min(1, row["p"])
-        assert row["verdict"].startswith("better") == (
-            row["p_corrected"] < 0.05 and row["difference"] > 0
+        assert row.p_corrected >= min(1, row.p)
+        assert row.verdict.startswith("better") == (
+            row.p_corrected < 0.05 and row.difference > 0
         )
     # 100 resamples, as the config asks for, could not decide one of six.
-    assert built["interval"]["resamples"] == config.report.bootstrap == 100
-    assert built["interval"]["judged"] == 240
-    assert any(row["p"] < 0.05 < row["p_corrected"] for row in rows)
+    assert built.interval.resamples == config.report.bootstrap == 100
+    assert built.interval.judged == 240
+    assert any(row.p < 0.05 < row.p_corrected for row in rows)
 
 
 def test_numbers_have_a_true_minus_and_a_dash_for_nothing():
@@ -290,12 +289,12 @@ def test_numbers_have_a_true_minus_and_a_dash_for_nothing():
 
 
 def test_an_arm_with_more_steps_is_named(built):
-    changed = copy.deepcopy(built)
-    for run in changed["runs"].values():
-        run["steps"] = 5
+    runs = {n: dataclasses.replace(run, steps=5) for n, run in built.runs.items()}
+    changed = dataclasses.replace(built, runs=runs)
     assert "with the same number of steps" in sentences.opening(changed)[0]
 
-    changed["runs"]["mtpret_lung_seg"]["steps"] = 6
+    longer = dataclasses.replace(runs["mtpret_lung_seg"], steps=6)
+    changed = dataclasses.replace(built, runs=runs | {"mtpret_lung_seg": longer})
 
     assert "more were given to mtpret." in sentences.opening(changed)[0]
 

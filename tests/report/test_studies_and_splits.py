@@ -1,5 +1,6 @@
 """What the report says of studies, and of how images were shared out."""
 
+import dataclasses
 import json
 import re
 
@@ -27,17 +28,15 @@ def studied(workdir):
     return workdir
 
 
-def test_studies_are_measured_with_intervals_and_differences(studied, config, metrics):
+def test_studies_are_measured_with_intervals(studied, config, metrics):
     built = contents.build(studied, config, metrics, {})
 
-    arms = built["tasks"]["chest_cls"]["arms"]
-    assert arms["mtpret"]["studies"] == 40
+    assert built.tasks["chest_cls"].studies == 40
+    values = built.values["chest_cls"]["1"]["mtpret"]
     for name in ("auroc_study", "kappa_study"):
-        cell = arms["mtpret"]["values"][name]
-        assert cell["low"] <= cell["value"] <= cell["high"]
-        assert name in arms["mtpret"]["difference"]
-    assert arms["mtpret"]["values"]["auroc_study"]["value"] > 0.5
-    assert built["tasks"]["lung_seg"]["arms"]["mtpret"]["studies"] == 0
+        assert values[name].low <= values[name].value <= values[name].high
+    assert values["auroc_study"].value > 0.5
+    assert built.tasks["lung_seg"].studies == 0
 
 
 def test_the_page_shows_studies_only_where_there_are_any(
@@ -45,9 +44,9 @@ def test_the_page_shows_studies_only_where_there_are_any(
 ):
     built = contents.build(studied, config, metrics, {})
 
-    text = page.render(studied, {**built, "samples": {}})
+    text = page.render(studied, dataclasses.replace(built, samples={}))
     other = contents.build(folder, config, metrics, {})
-    plain = page.render(folder, {**other, "samples": {}})
+    plain = page.render(folder, dataclasses.replace(other, samples={}))
 
     part = text[text.index("Per image and per study") :].split("<h2>")[0]
     assert "chest_cls, 100 % of labels: 60 images,\n40 studies" in part
@@ -66,7 +65,7 @@ def test_the_splits_in_use_are_named_and_shared_patients_are_a_caution(
     (workdir / "datasets.json").write_text(json.dumps(facts))
 
     built = contents.build(workdir, config, metrics, {})
-    text = page.render(workdir, {**built, "samples": {}})
+    text = page.render(workdir, dataclasses.replace(built, samples={}))
 
     table = text[text.index("How images were shared out") :].split("</table>")[0]
     cells = re.findall(r"<td>(.*?)</td>", table)
@@ -80,15 +79,13 @@ def test_the_splits_in_use_are_named_and_shared_patients_are_a_caution(
         SPLITS["sha256"][:12],
     ]
     assert sentences.crossing(built) == [
-        "Caution: one patient of chest has pictures in several splits (“muscle”), so "
+        "Caution: one patient of chest has images in several splits (“muscle”), so "
         "its test is not of unseen patients."
     ]
     # Before anything that it makes doubtful.
     assert text.index(sentences.crossing(built)[0]) < text.index(
         "of starting a network"
     )
-    whole = {
-        **facts,
-        "chest": {"splits_in_use": SPLITS | {"groups_in_several_splits": 0}},
-    }
-    assert sentences.crossing({**built, "datasets": whole}) == []
+    whole = dataclasses.replace(built.splits["chest"], groups_in_several_splits=0)
+    other = dataclasses.replace(built, splits={"chest": whole})
+    assert sentences.crossing(other) == []

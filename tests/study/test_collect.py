@@ -103,7 +103,7 @@ def _build(
     indices = dict.fromkeys(config.datasets, INDEX) | index
     built = contents.build(workdir, config, metrics, indices)
     # NaN, which is unequal to itself, as None; tuples as lists.
-    return json.loads(json.dumps(contents.without_nan(built), allow_nan=False))
+    return json.loads(json.dumps(contents.plain(built), allow_nan=False))
 
 
 def _by_arm(cell: plan.Cell) -> np.ndarray:
@@ -142,7 +142,7 @@ def test_verdicts_on_known_differences(study: Study, tmp_path: pathlib.Path):
     assert slip["difference"] == pytest.approx(-1 / 900)
     assert slip["low"] < -1 / 900 < slip["high"] <= 0
     area = next(row for row in built["areas"] if row["name"] == "mtpret - contrastive")
-    assert (area["class"], area["area"]) == ("ill", pytest.approx(899 / 900))
+    assert (area["class_name"], area["area"]) == ("ill", pytest.approx(899 / 900))
 
 
 def test_seeds_are_averaged(study: Study, tmp_path: pathlib.Path):
@@ -158,8 +158,6 @@ def test_seeds_are_averaged(study: Study, tmp_path: pathlib.Path):
     full = built["values"]["opacity"]["1"]["mtpret"]["auroc"]
     assert (full["value"], full["seeds"]) == (1.0, [0])
     assert full["spread"] is None
-    points = built["efficiency"]["opacity"]["mtpret"]
-    assert [(p["fraction"], p["value"]) for p in points] == [(0.1, 0.75), (1.0, 1.0)]
     assert built["samples"]["opacity"]["scratch"] == "scratch.opacity.f10.s0"
 
 
@@ -344,7 +342,10 @@ def test_curves_data_and_labels_are_told(study: Study, tmp_path: pathlib.Path):
     assert list(curves) == ["train/loss", "validation/auroc", "validation/kappa"]
     assert curves["validation/auroc"] == {"step": [2], "value": [None]}
     assert told["datasets"] == {"chest": {"index": "abc"}}
-    assert told["labels"]["mtpret.opacity.f100.s0"]["opacity"]["test"]["records"] == 60
+    assert (
+        told["runs"]["mtpret.opacity.f100.s0"]["labels"]["opacity"]["test"]["records"]
+        == 60
+    )
     assert set(told["arms"]) == {"scratch", "contrastive", "mtpret"}
     assert (told["fractions"], told["seeds"]) == (["0.1", "1"], [2, 1])
     assert told["tasks"]["opacity"]["primary"] == "auroc"

@@ -165,7 +165,7 @@ def test_the_control_of_equal_updates_has_those_of_stage_2(study: Study):
     spent = contents.compute(config)
 
     for task in config.study.tasks:
-        found = {arm: row["updates"] for arm, row in spent[task]["0.1"].items()}
+        found = {arm: row.updates for arm, row in spent[task]["0.1"].items()}
         assert found["control_updates"] == found["mtpret"], task
         longer = 0 if task == "fracture" else 4 * 30
         assert found["control"] == found["contrastive"] + longer, task

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import copy
+import dataclasses
 import html
+import math
 import pathlib
 import re
 from typing import Any
@@ -12,7 +13,7 @@ import markupsafe
 import numpy as np
 import pytest
 
-from mtpret_jax.report import page, sentences, words
+from mtpret_jax.report import page, parts, sentences, words
 
 SIZE = 24
 PARTS = (
@@ -49,16 +50,16 @@ def test_the_page_stands_alone_and_has_every_part(written: str):
     assert not [part for part in PARTS if part not in shown]
 
 
-def test_every_table_tells_what_its_arms_took(finished: dict[str, Any], written: str):
+def test_every_table_tells_what_its_arms_took(finished: parts.Report, written: str):
     tables = re.findall(r"<table>.*?</table>", written, re.S)
     tables = [table for table in tables if "predicted" not in table]  # below an arm
     assert len(tables) > 10
     assert all("updates / images" in table for table in tables)
-    spent = finished["compute"]["opacity"]["0.1"]
-    assert spent["mtpret"]["updates"] > spent["scratch"]["updates"]
+    spent = finished.compute["opacity"]["0.1"]
+    assert spent["mtpret"].updates > spent["scratch"].updates
     for arm in ("scratch", "mtpret"):
         row = spent[arm]
-        assert f"{row['updates']:,} / {row['images']:,}" in written
+        assert f"{row.updates:,} / {row.images:,}" in written
 
 
 def test_nothing_from_the_outside_is_taken_for_markup(written: str, nasty: str):
@@ -68,26 +69,26 @@ def test_nothing_from_the_outside_is_taken_for_markup(written: str, nasty: str):
 
 
 def test_every_number_of_every_claim_is_in_a_table(
-    finished: dict[str, Any], written: str
+    finished: parts.Report, written: str
 ):
     shown = re.sub(r"\s+", " ", _text(written))
 
-    for claim in finished["claims"]:
-        for row in claim["rows"]:
+    for claim in finished.claims:
+        for row in claim.rows:
             line = (
-                f"{row['task']} {words.share(row['fraction'])} "
-                f"{words.metric(row['metric'])} {words.signed(row['difference'])} "
-                f"{words.signed_span(row['low'], row['high'])} "
-                f"{words.signed_span(row['low_retrained'], row['high_retrained'])} "
+                f"{row.task} {words.share(row.fraction)} "
+                f"{words.metric(row.metric)} {words.signed(row.difference)} "
+                f"{words.signed_span(row.low, row.high)} "
+                f"{words.signed_span(row.low_retrained, row.high_retrained)} "
                 "< 0.001 0.012"
             )
             assert line in shown
             said = shown.partition(line)[2][:40]
-            assert row["verdict"].removesuffix(" at this n") in said
+            assert row.verdict.removesuffix(" at this n") in said
 
 
-def test_the_first_sentences_count_the_verdicts(made: dict[str, Any]):
-    lines = sentences.opening(made)
+def test_the_first_sentences_count_the_verdicts(finished: parts.Report):
+    lines = sentences.opening(finished)
 
     wanted = (
         "mtpret better than scratch on 1 of 3 tasks with 10 % of labels, worse on 1, "
@@ -95,26 +96,35 @@ def test_the_first_sentences_count_the_verdicts(made: dict[str, Any]):
     )
     assert wanted in lines
     assert any("fracture is external" in line for line in lines)
-    made["claims"][0]["summary"]["0.1"] = dict(better=0, worse=0, undecided=1)
-    assert "on 1. No comparison on 2." in sentences.opening(made)[2]
-    made["claims"][0]["summary"]["0.1"] = dict(better=0, worse=0, undecided=0)
-    assert sentences.opening(made)[2].endswith("nothing to compare.")
+    for counts, said in (
+        (dict(better=0, worse=0, undecided=1), "on 1. No comparison on 2."),
+        (dict(better=0, worse=0, undecided=0), "nothing to compare."),
+    ):
+        claim = dataclasses.replace(finished.claims[0], summary={"0.1": counts})
+        assert sentences.claim(claim, "0.1", 3).endswith(said)
 
 
 def _holed(tree: Any) -> Any:
     """Every number undefined but counts and steps."""
+    if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
+        return dataclasses.replace(tree, **_holed(vars(tree)))
     if isinstance(tree, dict):
         return {name: _holed(part) for name, part in tree.items()}
-    if isinstance(tree, list):
-        return [_holed(part) for part in tree]
-    return None if isinstance(tree, float) else tree
+    if isinstance(tree, list | tuple):
+        return type(tree)(_holed(part) for part in tree)
+    return math.nan if isinstance(tree, float) else tree
 
 
 def test_undefined_numbers_do_not_break_the_page(
-    made: dict[str, Any], tmp_path: pathlib.Path
+    finished: parts.Report, tmp_path: pathlib.Path
 ):
-    kept = ("config", "interval", "labels", "efficiency")
-    holed = {n: part if n in kept else _holed(part) for n, part in made.items()}
+    kept = ("config", "interval", "cells")
+    runs = {
+        name: dataclasses.replace(run, seconds=None, images_per_second=None)
+        for name, run in finished.runs.items()
+    }
+    parts_of = {name: getattr(finished, name) for name in kept}
+    holed = dataclasses.replace(_holed(finished), **parts_of, runs=runs)
 
     text = page.render(tmp_path, holed)
 
@@ -123,24 +133,30 @@ def test_undefined_numbers_do_not_break_the_page(
 
 
 def test_a_study_that_has_just_begun_has_a_page(
-    made: dict[str, Any], tmp_path: pathlib.Path
+    finished: parts.Report, tmp_path: pathlib.Path
 ):
-    begun = copy.deepcopy(made)
-    for claim in begun["claims"]:
-        claim["rows"] = []
-        for counts in claim["summary"].values():
-            counts.update(dict.fromkeys(counts, 0))
-    for name, part in begun.items():
-        if isinstance(part, dict) and name not in ("arms", "tasks", "config"):
-            begun[name] = {} if name not in ("interval", "audit") else part
-    begun |= {"areas": [], "unfinished": list(made["runs"])}
-    for task in begun["tasks"].values():
-        task |= {"images": None, "groups": None, "positives": None}
+    begun = dataclasses.replace(
+        finished,
+        claims=[
+            dataclasses.replace(claim, rows=[], summary={}) for claim in finished.claims
+        ],
+        tasks={
+            name: dataclasses.replace(task, images=None, groups=None, positives=None)
+            for name, task in finished.tasks.items()
+        },
+        **{
+            name: {}
+            for name, part in vars(finished).items()
+            if isinstance(part, dict) and name not in ("arms", "tasks", "config")
+        },
+        areas=[],
+        unfinished=list(finished.runs),
+    )
 
     shown = _text(page.render(tmp_path, begun))
 
     assert "Nothing to compare yet" in shown
-    assert f"Not complete: {len(made['runs'])} runs" in shown
+    assert f"Not complete: {len(finished.runs)} runs" in shown
     for part in ("Learning curves", "frozen", "trusted", "Subgroups"):
         assert part not in shown.partition("How it was made")[0]
 
@@ -150,18 +166,22 @@ def test_a_study_that_has_just_begun_has_a_page(
     [(0, "BatchNorm are left as they are"), (10, "taken from 10 training batches")],
 )
 def test_the_page_says_what_was_done_to_batch_norm_before_features_were_measured(
-    batches, said, made: dict[str, Any], tmp_path: pathlib.Path
+    batches, said, finished: parts.Report, tmp_path: pathlib.Path
 ):
-    study = copy.deepcopy(made)
-    for run in study["runs"].values():
-        run["frozen"] = {"batch_norm": batches}
+    runs = {
+        name: dataclasses.replace(run, batch_norm=batches)
+        for name, run in finished.runs.items()
+    }
+    study = dataclasses.replace(finished, runs=runs)
 
     shown = " ".join(_text(page.render(tmp_path, study)).split())
 
     assert said in shown
 
 
-def test_samples_and_the_worst_are_shown(made: dict[str, Any], tmp_path: pathlib.Path):
+def test_samples_and_the_worst_are_shown(
+    finished: parts.Report, tmp_path: pathlib.Path
+):
     rng = np.random.default_rng(0)
     label = np.eye(2, dtype=np.float32)[[0, 1, 0]]
     arrays = {
@@ -171,27 +191,29 @@ def test_samples_and_the_worst_are_shown(made: dict[str, Any], tmp_path: pathlib
         "probability": label[::-1],
         "attention": rng.uniform(size=(3, 2, 2, 2)).astype(np.float32),
     }
-    for run in made["samples"]["opacity"].values():
+    for run in finished.samples["opacity"].values():
         folder = tmp_path / "runs" / run / "predictions" / "opacity"
         folder.mkdir(parents=True)
         for file in ("test.samples.npz", "test.worst.npz"):
             np.savez(folder / file, **arrays)
 
-    text = page.render(tmp_path, made, "pictures.html")
+    text = page.render(tmp_path, finished, "pictures.html")
 
     assert "Sample predictions" in text
-    for arm in made["arms"]:
+    for arm in finished.arms:
         assert f"The worst in opacity: {arm}." in text
     assert "Grad-CAM in opacity." in text
-    none = page.render(tmp_path, {**made, "samples": {}}, "pictures.html")
+    none = page.render(
+        tmp_path, dataclasses.replace(finished, samples={}), "pictures.html"
+    )
     assert not none.strip()
 
 
 def test_beside_each_verdict_stands_what_would_have_been_found(
-    made: dict[str, Any], tmp_path: pathlib.Path
+    finished: parts.Report, tmp_path: pathlib.Path
 ):
-    shown = " ".join(_text(page.render(tmp_path, made)).split())
+    shown = " ".join(_text(page.render(tmp_path, finished)).split())
 
-    rows = [row for claim in made["claims"] for row in claim["rows"]]
+    rows = [row for claim in finished.claims for row in claim.rows]
     assert shown.count("would find ±0.06") == len(rows)
     assert "in 8 of 10 such studies, seeds and correction included, are 0.061" in shown
