@@ -26,13 +26,6 @@ COCO = {
     "tfds_builders/fracatlas/dummy_data.py",
     "tfds_builders/xray_folder/boxes.py",
 }
-# Files that still ask by name. It must only get shorter.
-LEFT: set[str] = {
-    "mtpret_jax/report/images.py",
-    "mtpret_jax/report/transfer.py",
-    "mtpret_jax/report/view.py",
-    "mtpret_jax/report/words.py",
-}
 
 
 def _named(path: pathlib.Path) -> Iterator[tuple[int, str]]:
@@ -67,18 +60,9 @@ def _found() -> dict[str, list[str]]:
 
 
 def test_kinds_stages_and_backbones_are_named_in_their_tables_alone():
-    wrong = [
-        place
-        for file, places in _found().items()
-        for place in places
-        if file not in LEFT
-    ]
+    wrong = [place for places in _found().values() for place in places]
 
     assert not wrong, "ask the table instead:\n" + "\n".join(wrong)
-
-
-def test_the_list_of_files_that_still_name_them_is_up_to_date():
-    assert not LEFT - set(_found()), "take them out of LEFT"
 
 
 def test_the_tables_of_kinds_have_the_same_rows():

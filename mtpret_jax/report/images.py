@@ -53,7 +53,7 @@ def of_task(
             "is right, orange and hatched where it is wrong, grey where the label is "
             "unknown."
         )
-    if all("segmentation" in arrays for arrays in samples.values()):
+    if all("segmentation_true" in arrays for arrays in samples.values()):
         return _rows(samples, _outlines, count), ""
     boxes = functools.partial(_boxes, names=task.class_names)
     image = _rows(samples, boxes, count)
@@ -124,11 +124,10 @@ def _classification(
 
 def _outlines(ax: mpl_axes.Axes, arm: Samples, i: int) -> None:
     """Outlines of the true and the predicted regions."""
-    for name, colour, line in (
-        ("segmentation_true", TRUTH, "solid"),
-        ("segmentation", PREDICTION, "dashed"),
+    for region, colour, line in (
+        (arm["segmentation_true"][i], TRUTH, "solid"),
+        (arm["segmentation"][i], PREDICTION, "dashed"),
     ):
-        region = arm[name][i]
         for c in np.unique(region[(region > 0) & (region < 255)]):
             inside, one = region == c, [colour]
             ax.contour(inside, [0.5], colors=one, linestyles=[line], linewidths=1.3)
