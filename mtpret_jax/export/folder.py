@@ -123,7 +123,7 @@ def _compare(
 
 
 def preprocessor(model: model_lib.Model) -> Facts:
-    """What is done to a picture first, under Hugging Face's names where it has any."""
+    """What is done to an image first, under Hugging Face's names where it has any."""
     made = model.preparation
     statistics = made.statistics or (None, None)
     return {

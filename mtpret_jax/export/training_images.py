@@ -18,9 +18,9 @@ def table(workdir: pathlib.Path, run: str, data_dir: pathlib.Path) -> str:
     All of a training split counts, also where a run used a share of its labels.
 
     Args:
-      workdir: Of the training.
+      workdir: The folder of the training.
       run: A row of its `config.runs`.
-      data_dir: Of the prepared sets.
+      data_dir: The folder of the prepared sets.
 
     Raises:
       FileNotFoundError: If the work folder or a prepared set is not there.

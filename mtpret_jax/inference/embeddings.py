@@ -5,7 +5,7 @@ Parts of a thousand files lie in `<out>.parts` until the last is there.
 
 from __future__ import annotations
 
-import io
+import hashlib
 import json
 import pathlib
 import shutil
@@ -42,7 +42,7 @@ def embed(
       model: With or without a head.
       files: Paths.
       out: A `.npz` or `.parquet` that is not there yet.
-      batch_size: Pictures computed at once.
+      batch_size: Images computed at once.
       begin: Told how many files an earlier call has done.
       progress: Called after each file.
 
@@ -62,91 +62,71 @@ def embed(
             "or remove it."
         )
     parts = out.with_name(out.name + ".parts")
+    named = hashlib.sha256("\0".join(files).encode(errors="surrogateescape"))
+    settings = {"model": model.describe(), "files": named.hexdigest()}
     with results.alone(parts):
-        return _embed(
-            model, files, out, parts, batch_size, begin=begin, progress=progress
+        results.begin(parts, settings)
+        groups = {
+            parts / f"{place:06d}.npz": files[place : place + PART]
+            for place in range(0, len(files), PART)
+        }
+        left = {path: group for path, group in groups.items() if not _is_whole(path)}
+        before = len(files) - sum(map(len, left.values()))
+        begin(before)
+        for path, group in left.items():
+            _compute(model, group, path, batch_size, progress)
+        found = _joined([whole.read_arrays(path, _AGAIN) for path in groups])
+        if not len(found["path"]):
+            raise ValueError(
+                f"None of {len(files)} files could be read. The first, "
+                f"{found['skipped'][0]}: {found['reason'][0]}."
+            )
+        skipped = list(
+            zip(found["skipped"].tolist(), found["reason"].tolist(), strict=True)
         )
+        described = json.dumps(settings["model"])
+        if out.suffix == ".npz":
+            arrays: dict[str, Any] = found | {"model": np.array(described)}
+            with whole.placing(out) as file:
+                np.savez(file, **arrays)
+        else:
+            metadata = {"model": described, "skipped": json.dumps(dict(skipped))}
+            _write_table(out, found, metadata)
+        shutil.rmtree(parts)
+    return before, skipped, found["path"][found["blank"]].tolist()
 
 
-def _embed(
+def _compute(
     model: model_lib.Model,
     files: Sequence[str],
-    out: pathlib.Path,
-    parts: pathlib.Path,
+    path: pathlib.Path,
     batch_size: int,
-    *,
-    begin: Callable[[int], None],
     progress: Callable[[stream.Item], None],
-) -> tuple[int, list[tuple[str, str]], list[str]]:
-    """See `embed`."""
-    settings = json.dumps({"model": model.describe(), "files": list(files)})
-    listed = parts / "settings.json"
-    if listed.exists() and whole.read(listed, _AGAIN).decode() != settings:
-        raise FileExistsError(
-            f"--out: {parts} was begun with another model or other files. Remove it, "
-            "or give another name."
-        )
-    if not listed.exists():
-        whole.write(listed, settings)
-    left = {
-        parts / f"{place:06d}.npz": files[place : place + PART]
-        for place in range(0, len(files), PART)
-    }
-    left = {path: group for path, group in left.items() if not _is_whole(path)}
-    before = len(files) - sum(map(len, left.values()))
-    begin(before)
-    for path, group in left.items():
-        items = []
-        for item in stream.run(
-            model, group, batch_size=batch_size, wanted=("embedding",)
-        ):
-            items.append(item)
-            progress(item)
-        whole.write(path, _packed(_arrays(items)))
-    pieces = [whole.read_arrays(path, _AGAIN) for path in sorted(parts.glob("*.npz"))]
-    names = ("path", "embedding", "blank", "skipped", "reason")
-    found = {
-        name: np.concatenate(
-            [piece[name] for piece in pieces if len(piece[name])] or [pieces[0][name]]
-        )
-        for name in names
-    }
-    if not len(found["path"]):
-        raise ValueError(
-            f"None of {len(files)} files could be read. The first, "
-            f"{found['skipped'][0]}: {found['reason'][0]}."
-        )
-    skipped = dict(
-        zip(found["skipped"].tolist(), found["reason"].tolist(), strict=True)
-    )
-    described = json.dumps(model.describe())
-    if out.suffix == ".npz":
-        whole.place(out, _packed(found | {"model": np.array(described)}))
-    else:
-        _write_table(out, found, {"model": described, "skipped": json.dumps(skipped)})
-    shutil.rmtree(parts)
-    return before, list(skipped.items()), found["path"][found["blank"]].tolist()
-
-
-def _arrays(items: Sequence[stream.Item]) -> dict[str, np.ndarray]:
-    read = [item for item in items if not item.problem]
-    missed = [item for item in items if item.problem]
+) -> None:
+    """Writes a part: the features of some of the files."""
+    read, skipped = [], []
+    for item in stream.run(model, files, batch_size=batch_size, wanted=("embedding",)):
+        (read if item.radiograph else skipped).append(item)
+        progress(item)
     embeddings = [item.outputs["embedding"] for item in read]
-    return {
+    arrays = {
         "path": np.array([item.file for item in read], str),
         "embedding": np.stack(embeddings) if read else np.zeros((0, 0), np.float32),
-        "blank": np.array(
-            [bool(i.radiograph and i.radiograph.is_blank) for i in read], bool
-        ),
-        "skipped": np.array([item.file for item in missed], str),
-        "reason": np.array([item.problem for item in missed], str),
+        "blank": np.array([item.radiograph.is_blank for item in read], bool),
+        "skipped": np.array([item.file for item in skipped], str),
+        "reason": np.array([item.problem for item in skipped], str),
     }
+    whole.write_arrays(path, arrays)
 
 
-def _packed(arrays: dict[str, Any]) -> bytes:
-    content = io.BytesIO()
-    np.savez(content, **arrays)
-    return content.getvalue()
+def _joined(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The arrays of all parts; empty ones have no width to be joined by."""
+    return {
+        name: np.concatenate(
+            [part[name] for part in parts if len(part[name])] or [parts[0][name]]
+        )
+        for name in parts[0]
+    }
 
 
 def _write_table(

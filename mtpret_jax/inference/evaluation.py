@@ -39,10 +39,10 @@ def evaluate(
       folder: Version folder of the prepared set.
       split: Name of the split.
       splits: Which of the set's splits; see `config.DatasetConfig.splits`.
-      batch_size: Pictures at a time, a multiple of the devices; 0: as in training.
-      resamples: Of the intervals, which draw whole groups (patients).
-      seed: Of the draws.
-      progress: Told pictures done and in all.
+      batch_size: Images at a time, a multiple of the devices; 0: as in training.
+      resamples: How often intervals draw, whole groups (patients) each time.
+      seed: Seed of the draws.
+      progress: Told images done and in all.
 
     Returns:
       `model` (`Model.describe`), `set`, `split`, `splits` (name and SHA-256 of the

@@ -1,14 +1,13 @@
 """A simulated radiograph and what a network makes of it, kept with every backbone.
 
-Whoever loads the network does both again: another version of a library, a damaged file
-or a forgotten step of pre-processing is found before the first real picture.
+Whoever loads the network does both again, so that another version of a library, a
+damaged file or a forgotten step of pre-processing is found before the first real image.
 """
 
 from __future__ import annotations
 
 import importlib.resources
 import io
-import zipfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,7 +22,7 @@ from mtpret_jax.training import sharding
 from tfds_builders import whole
 
 FILE = "golden.npz"
-PICTURE = "golden.png"
+_CHEST = "golden.png"
 # float32 sums in another order change the seventh digit; dozens of layers, more.
 TOLERANCE = {"float32": 1e-3, "bfloat16": 5e-2}
 INPUT_TOLERANCE = 1e-2  # a grey level of 255: another OpenCV rounds otherwise
@@ -35,27 +34,27 @@ _HEADROOM = 1 << 20  # bytes of an array beyond one number for each pixel
 PIXELS = 0.01  # share of a mask that may change class
 
 
-def picture() -> np.ndarray:
+def chest() -> np.ndarray:
     """A chest of `phantom_xray`, uint8 [H, W]."""
-    content = (importlib.resources.files("mtpret_jax.inference") / PICTURE).read_bytes()
+    content = (importlib.resources.files("mtpret_jax.inference") / _CHEST).read_bytes()
     return transforms.decode(np.frombuffer(content, np.uint8))
 
 
 def outputs(
     network: networks.Network, tree: types.Tree, preparation: preprocessing.Preparation
 ) -> dict[str, np.ndarray]:
-    """What the network makes of the picture: `input`, `embedding` and the task's own.
+    """What the network makes of the chest: `input`, `embedding` and the task's own.
 
     Computed in full precision, on accelerators too.
     """
-    image, _ = preparation(picture())
+    image, _ = preparation(chest())
     with jax.default_matmul_precision("highest"):
         found = jax.jit(network)(tree, image[np.newaxis])
     return {"input": image} | comparable(found)
 
 
 def comparable(found: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Of a batch of one, what can be compared, without the batch axis."""
+    """What can be compared of a batch of one, without the batch axis."""
     arrays = {name: np.asarray(found[name][0]) for name in _COMPARED if name in found}
     if "score" in found:  # Slots without a box hold anything.
         arrays["score"] = np.where(found["valid"][0], arrays["score"], 0.0)
@@ -109,9 +108,19 @@ def read(folder: epath.Path, task: str, image_size: int) -> dict[str, np.ndarray
             "version before 0.1; train or export it again."
         )
     content = whole.read(path, "Copy the folder again, or train or export it again.")
+    found, most = {}, 4 * image_size**2 + _HEADROOM
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            found = _unpack(archive, task, 4 * image_size**2 + _HEADROOM)
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            for name in ("input", *_COMPARED):
+                entry = f"{task}/{name}"
+                if entry not in arrays.files:
+                    continue
+                size = arrays.zip.getinfo(f"{entry}.npy").file_size
+                if size > most:
+                    raise ValueError(f"{entry}.npy would be {size:,} bytes")
+                found[name] = arrays[entry]
+                if found[name].dtype.kind not in "fiu":
+                    raise ValueError(f"{entry}.npy does not hold numbers")
     except Exception as error:  # NumPy raises almost anything on damaged archives.
         raise ValueError(
             f"{path}: damaged ({error}). Copy the folder again, or do the run, or the "
@@ -127,24 +136,6 @@ def read(folder: epath.Path, task: str, image_size: int) -> dict[str, np.ndarray
     return found
 
 
-def _unpack(archive: zipfile.ZipFile, task: str, most: int) -> dict[str, np.ndarray]:
-    """The arrays of a task, each of at most `most` bytes."""
-    found = {}
-    for name in ("input", *_COMPARED):
-        entry = f"{task}/{name}.npy"
-        if entry not in archive.namelist():
-            continue
-        size = archive.getinfo(entry).file_size
-        if size > most:
-            raise ValueError(f"{entry} would be {size:,} bytes, at most {most:,}")
-        with archive.open(entry) as stream:
-            array = np.lib.format.read_array(stream, allow_pickle=False)
-        if array.dtype.kind not in "fiu":
-            raise ValueError(f"{entry} holds {array.dtype}, no numbers")
-        found[name] = array
-    return found
-
-
 def check(
     expected: Mapping[str, np.ndarray],
     found: Mapping[str, np.ndarray],
@@ -155,10 +146,10 @@ def check(
     """Compares outputs with those that were written.
 
     Args:
-      expected: As `read` gives them.
-      found: As `outputs` gives them now.
-      dtype: That the network computes in.
-      where: Begins a message.
+      expected: Those that `read` gives.
+      found: Those that `outputs` gives now.
+      dtype: Type of the network's products.
+      where: What a message begins with.
 
     Returns:
       The largest difference of the embedding, over its largest number.
@@ -180,7 +171,7 @@ def check(
         if not difference <= limit:  # NaN too.
             what = "the pre-processing" if name == "input" else f"the {name}"
             raise ValueError(
-                f"{where}: {what} of the golden picture differs by {difference:.2g} "
+                f"{where}: {what} of the golden image differs by {difference:.2g} "
                 f"from what was kept with the weights (at most {limit:.2g}). The files "
                 "are damaged, or a library computes otherwise than in training: "
                 "versions are in versions.json of the work folder."

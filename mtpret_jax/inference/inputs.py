@@ -28,9 +28,9 @@ class Found:
 
     Attributes:
       files: Whole paths to read, each once, in order of what was named, then by name.
-      left_alone: How many files of the folders look like no picture, and links there
+      left_alone: How many files of the folders do not look like an image, or are links
         to other folders.
-      results: How many pictures lie in the folder of results.
+      results: How many images lie in the folder of results.
       problems: Names that lead nowhere, or cannot be looked into, with the reason.
     """
 
@@ -41,10 +41,10 @@ class Found:
 
 
 def find(named: Sequence[str], out: str) -> Found:
-    """Finds the pictures.
+    """Finds the image files.
 
     Folders are searched to any depth, and so is `**`; links to folders are not followed
-    (they may lead in a circle). Of a folder, files with a picture's suffix count and,
+    (they may lead in a circle). In a folder, files with an image's suffix count and,
     among those with another or none, DICOM files. A file that is named itself, or
     matched by a pattern, always counts.
 
@@ -64,13 +64,13 @@ def find(named: Sequence[str], out: str) -> Found:
         if not matches or not os.path.lexists(matches[0]):
             problems.append((name, "no such file, folder or match"))
         for match in matches:
-            pictures = [match] if os.path.lexists(match) else []
+            images = [match] if os.path.lexists(match) else []
             if os.path.isdir(match):
                 inside = list(_walk(match, problems))
-                pictures = [path for path in inside if _is_picture(path)]
-                others = set(inside).difference(pictures)
+                images = [path for path in inside if _is_image(path)]
+                others = set(inside).difference(images)
                 left_alone += sum(not _lies_in(path, results) for path in others)
-            for path in pictures:
+            for path in images:
                 if _lies_in(path, results):
                     in_results += 1
                 else:
@@ -102,7 +102,7 @@ def _walk(folder: str, problems: list[tuple[str, str]]) -> Iterable[str]:
         yield from (os.path.join(parent, name) for name in sorted(names + links))
 
 
-def _is_picture(path: str) -> bool:
+def _is_image(path: str) -> bool:
     stem, suffix = os.path.splitext(path)
     if suffix.lower() in SUFFIXES and not os.path.isdir(path):
         return True
@@ -113,4 +113,4 @@ def _is_picture(path: str) -> bool:
             file.seek(_DICOM_AT)
             return file.read(len(_DICOM)) == _DICOM
     except OSError:
-        return False  # Looks like no picture, and is counted as such.
+        return False  # Does not look like one, and is counted as such.

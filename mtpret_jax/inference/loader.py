@@ -31,7 +31,7 @@ def load(path: epath.PathLike, task: str = "") -> model_lib.Model:
 
     Raises:
       FileNotFoundError: If there is no finished backbone.
-      ValueError: If it is damaged, has no such task, or the golden picture does not
+      ValueError: If it is damaged, has no such task, or the golden image does not
         come out as it did.
     """
     folder = epath.Path(path).expanduser()

@@ -4,7 +4,7 @@
     model.predict("chest.dcm")["boxes"]
     model.embed("chest.dcm")
 
-Nothing that a loaded file holds is run, and the golden picture beside the weights is
+Nothing that a loaded file holds is run, and the golden image beside the weights is
 tried before the first real one.
 """
 
@@ -83,7 +83,7 @@ class Model:
             "width": said.network.width,
         }
 
-    def predict(self, image: preprocessing.Picture) -> answers.Answer:
+    def predict(self, image: preprocessing.Image) -> answers.Answer:
         """What the network says of one X-ray.
 
         Args:
@@ -97,7 +97,7 @@ class Model:
           See `answers`.
 
         Raises:
-          ValueError: If the model has no head, or the file holds no usable picture.
+          ValueError: If the model has no head, or the file holds no usable image.
           OSError: If the file can't be opened.
           TypeError: If an array is of another type or shape.
         """
@@ -106,7 +106,7 @@ class Model:
         outputs = self.forward([radiograph])
         return self.answer({k: v[0] for k, v in outputs.items()}, radiograph)
 
-    def embed(self, image: preprocessing.Picture) -> np.ndarray:
+    def embed(self, image: preprocessing.Image) -> np.ndarray:
         """Features of one X-ray, float32 [D]; errors as for `predict`."""
         radiograph = preprocessing.read(image, self.preparation)
         return self.forward([radiograph], only="embedding")["embedding"][0]

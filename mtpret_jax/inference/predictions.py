@@ -1,4 +1,4 @@
-"""`predict`: files to a folder of answers, masks, and pictures of what was found."""
+"""`predict`: files to a folder of answers, masks and drawings."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def predict(
       model: With a head.
       files: Paths.
       out: Folder of the results; see `results`.
-      batch_size: Pictures computed at once.
-      draw: Also draw boxes or outlines on the pictures.
+      batch_size: Images computed at once.
+      draw: Also draw boxes or outlines on the images.
       gradcam: Also draw where the evidence for a classifier's first choice lies.
       begin: Told how many files an earlier call has done.
       progress: Called after each file.
@@ -69,7 +69,6 @@ def predict(
     with results_lib.alone(out):
         results = results_lib.Results(out, settings)
         left = [file for file in files if file not in results.done]
-        results.forget(set(left))
         before, skipped = len(files) - len(left), 0
         begin(before)
         for item in stream.run(model, left, batch_size=batch_size, wanted=wanted):
@@ -81,7 +80,7 @@ def predict(
             results.add(row)
             progress(item)
             skipped += bool(item.problem)
-        results.sort(files)
+        results.settle(files)
         results.write_table(
             ["file", "status", "reason", "warnings", "width", "height"]
             + [*model.answers.columns(), "overlay", "gradcam"]
@@ -100,7 +99,7 @@ def _row(
     draw: bool,
     gradcam: bool,
 ) -> dict[str, Any]:
-    """The line of a file, after its pictures are written."""
+    """The line of a file, after its drawings are written."""
     if item.radiograph is None:
         status = results_lib.SKIPPED
         return {"file": item.file, "status": status, "reason": item.problem}
@@ -110,9 +109,7 @@ def _row(
     if draw or gradcam:  # Read again: keeping the pixels of all would fill the memory.
         pixels, _ = preprocessing.open_pixels(item.file, bit_depth=8)
         if pixels.shape != (radiograph.height, radiograph.width):
-            raise preprocessing.Unreadable(
-                "another picture than when it was read first"
-            )
+            raise preprocessing.Unreadable("another image than when it was read first")
     if draw:
         drawn = model.answers.draw(pixels, answer)
         row["overlay"] = results.write("overlays", item.file, overlays.encode(drawn))

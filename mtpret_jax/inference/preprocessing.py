@@ -18,7 +18,7 @@ LONGEST_SIDE = 32_766  # pixels; OpenCV warps no longer ones
 LARGEST_FILE = 512 << 20  # bytes; the largest radiographs have a quarter
 Unreadable = reader.UnreadableImage
 ERRORS = (Unreadable, OSError)  # of one file, after which others may well be read
-Picture = str | os.PathLike[str] | np.ndarray
+Image = str | os.PathLike[str] | np.ndarray
 BLANK = "no content: one grey level, or almost"
 _TYPES = {8: np.uint8, 16: np.uint16}
 
@@ -86,13 +86,13 @@ class Preparation:
 
 @dataclasses.dataclass(frozen=True)
 class Radiograph:
-    """A picture made ready.
+    """An image that was prepared.
 
     Attributes:
       image: Normalised, float32 [S, S, 1].
       matrix: From pixels (x, y, 1) of the file to those of the square, [3, 3].
-      height: Of the file's picture, pixels.
-      width: Likewise.
+      height: Height of the file's image, pixels.
+      width: Width of the file's image, pixels.
       is_blank: Whether it has no content.
       warnings: What is odd about it, in words.
     """
@@ -129,19 +129,19 @@ class Radiograph:
         )
 
 
-def read(picture: Picture, preparation: Preparation) -> Radiograph:
-    """Reads a picture and does to it what training did.
+def read(image: Image, preparation: Preparation) -> Radiograph:
+    """Reads an image and does to it what training did.
 
     Args:
-      picture: A file, or uint8 or uint16 [H, W], bright where rays were stopped.
-      preparation: Of the network.
+      image: A file, or uint8 or uint16 [H, W], bright where rays were stopped.
+      preparation: The network's.
 
     Raises:
-      reader.UnreadableImage: If the file holds no usable picture.
+      reader.UnreadableImage: If the file holds no usable image.
       OSError: If it can't be opened.
       TypeError: If an array is of another type or shape.
     """
-    pixels, warnings = open_pixels(picture, bit_depth=preparation.bit_depth)
+    pixels, warnings = open_pixels(image, bit_depth=preparation.bit_depth)
     if max(pixels.shape) > LONGEST_SIDE:
         raise reader.UnreadableImage(
             f"a side of {max(pixels.shape)} pixels; expected at most {LONGEST_SIDE}"
@@ -157,31 +157,29 @@ def read(picture: Picture, preparation: Preparation) -> Radiograph:
             "looks inverted (bone dark, air bright): look at it and, of DICOM, at its "
             "PhotometricInterpretation",
         )
-    image, matrix = preparation(stored)
+    square, matrix = preparation(stored)
     shrunk = np.diag([stored.shape[1] / width, stored.shape[0] / height, 1.0])
-    return Radiograph(image, matrix @ shrunk, height, width, is_blank, warnings)
+    return Radiograph(square, matrix @ shrunk, height, width, is_blank, warnings)
 
 
-def open_pixels(
-    picture: Picture, *, bit_depth: int
-) -> tuple[np.ndarray, tuple[str, ...]]:
-    """A picture's pixels, uint8 or uint16 [H, W], and what its header leaves open."""
-    if isinstance(picture, np.ndarray):
-        if picture.ndim != 2 or picture.dtype not in (np.uint8, np.uint16):
+def open_pixels(image: Image, *, bit_depth: int) -> tuple[np.ndarray, tuple[str, ...]]:
+    """An image's pixels, uint8 or uint16 [H, W], and what its header leaves open."""
+    if isinstance(image, np.ndarray):
+        if image.ndim != 2 or image.dtype not in (np.uint8, np.uint16):
             raise TypeError(
-                "Expected a picture of uint8 or uint16 [H, W], got "
-                f"{picture.dtype} {list(picture.shape)}."
+                "Expected an image of uint8 or uint16 [H, W], got "
+                f"{image.dtype} {list(image.shape)}."
             )
-        if not picture.size:
-            raise reader.UnreadableImage(f"no pixels: {list(picture.shape)}")
+        if not image.size:
+            raise reader.UnreadableImage(f"no pixels: {list(image.shape)}")
         wanted = _TYPES[bit_depth]
-        scale = np.iinfo(wanted).max / np.iinfo(picture.dtype).max
-        return np.rint(picture * scale).astype(wanted), ()
-    found = os.stat(picture)
+        scale = np.iinfo(wanted).max / np.iinfo(image.dtype).max
+        return np.rint(image * scale).astype(wanted), ()
+    found = os.stat(image)
     if stat.S_ISDIR(found.st_mode):
         raise reader.UnreadableImage("a folder, not a file")
     if found.st_size > LARGEST_FILE:
         raise reader.UnreadableImage(
             f"{found.st_size:,} bytes; expected at most {LARGEST_FILE:,}"
         )
-    return reader.read_with_notes(os.fspath(picture), dtype=_TYPES[bit_depth])
+    return reader.read_with_notes(os.fspath(image), dtype=_TYPES[bit_depth])

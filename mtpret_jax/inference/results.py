@@ -16,7 +16,7 @@ import os
 import pathlib
 import re
 import zlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tfds_builders import whole
@@ -36,23 +36,14 @@ class Results:
     """
 
     def __init__(self, folder: pathlib.Path, settings: Mapping[str, Any]) -> None:
-        """Opens a new folder, or one that the same command began.
-
-        Args:
-          folder: Within `alone`.
-          settings: What the results depend on.
+        """Opens a new folder, or one that the same command began; see `begin`.
 
         Raises:
-          FileExistsError: If the folder holds something else.
-          ValueError: If what it holds is damaged.
+          ValueError: If a line is damaged.
         """
         self.folder = folder
         self._lines = folder / LINES
-        wanted = json.loads(json.dumps(settings))
-        if any(folder.iterdir()):
-            _require_same(folder, wanted)
-        if not (folder / SETTINGS).exists():
-            whole.write_json(folder / SETTINGS, settings)
+        begin(folder, settings)
         _cut_short(self._lines)
         self.done = {row["file"] for row in self.rows() if row["status"] != SKIPPED}
 
@@ -64,25 +55,15 @@ class Results:
         ):
             file.write(_checked(row))
 
-    def forget(self, files: Collection[str]) -> None:
-        """Takes out the lines of files that are tried again."""
-        if any(row["file"] in files for row in self.rows()):
-            kept = (row for row in self.rows() if row["file"] not in files)
-            whole.place(self._lines, "".join(map(_checked, kept)).encode())
-
-    def sort(self, files: Sequence[str]) -> None:
-        """Puts the lines of files in their order, whatever stops there were."""
+    def settle(self, files: Sequence[str]) -> None:
+        """Leaves one line for each file, its last, in the order of `files`."""
         order = {file: place for place, file in enumerate(files)}
-        found = [order[row["file"]] for row in self.rows() if row["file"] in order]
-        if found == sorted(found):
-            return
-        named = (row for row in self.rows() if row["file"] in order)
-        rising = iter(sorted(named, key=lambda row: order[row["file"]]))
-        rows = (next(rising) if row["file"] in order else row for row in self.rows())
+        last = {row["file"]: row for row in self.rows()}
+        rows = sorted(last.values(), key=lambda row: order.get(row["file"], -1))
         whole.place(self._lines, "".join(map(_checked, rows)).encode())
 
     def write(self, kind: str, file: str, content: bytes) -> str:
-        """Writes a picture that belongs to a file; gives its path in the folder."""
+        """Writes an image that belongs to a file; gives its path in the folder."""
         with whole.telling(self.folder / kind):
             (self.folder / kind).mkdir(exist_ok=True)
         name = f"{kind}/{safe_name(file)}.png"
@@ -128,6 +109,40 @@ class Results:
             text.detach()
 
 
+def begin(folder: pathlib.Path, settings: Mapping[str, Any]) -> None:
+    """Keeps in a new folder what its results depend on; an old one must have the same.
+
+    Args:
+      folder: One that is there, within `alone`.
+      settings: Plain values.
+
+    Raises:
+      FileExistsError: If the folder holds something else.
+      ValueError: If its settings are damaged.
+    """
+    path = folder / SETTINGS
+    if not any(folder.iterdir()):
+        whole.write_json(path, settings)
+        return
+    if not path.exists():
+        raise FileExistsError(
+            f"--out: {folder} is there and was not begun by this command; nothing is "
+            "written over. Give another, or remove it."
+        )
+    then = whole.read_json(path, advice="Give another --out, or remove this folder.")
+    now = json.loads(json.dumps(settings))
+    differing = [
+        f"{name} was {then.get(name)!r}, now {now.get(name)!r}"
+        for name in sorted(then.keys() | now.keys())
+        if then.get(name) != now.get(name)
+    ]
+    if differing:
+        raise FileExistsError(
+            f"--out: {folder} was begun otherwise: {'; '.join(differing)}. Nothing is "
+            "written over: give another folder, or remove this one."
+        )
+
+
 @contextlib.contextmanager
 def alone(folder: pathlib.Path) -> Iterator[None]:
     """Within, no other process writes to the folder, which is made if need be.
@@ -164,26 +179,6 @@ def safe_name(file: str) -> str:
     stem = re.sub(r"[^A-Za-z0-9_-]+", "_", pathlib.PurePath(file).stem)[:80]
     path = os.path.abspath(file).encode(errors="surrogateescape")
     return f"{stem}-{hashlib.sha256(path).hexdigest()[:10]}"
-
-
-def _require_same(folder: pathlib.Path, wanted: Mapping[str, Any]) -> None:
-    path = folder / SETTINGS
-    if not path.exists():
-        raise FileExistsError(
-            f"--out: {folder} is there and was not begun by this command; nothing is "
-            "written over. Give another, or remove it."
-        )
-    then = whole.read_json(path, advice="Give another --out, or remove this folder.")
-    differing = [
-        f"{name} was {then.get(name)!r}, now {wanted.get(name)!r}"
-        for name in sorted(then.keys() | wanted.keys())
-        if then.get(name) != wanted.get(name)
-    ]
-    if differing:
-        raise FileExistsError(
-            f"--out: {folder} was begun otherwise: {'; '.join(differing)}. Nothing is "
-            "written over: give another folder, or remove this one."
-        )
 
 
 def _cut_short(path: pathlib.Path) -> None:

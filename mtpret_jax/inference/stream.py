@@ -30,7 +30,7 @@ class Item:
     Attributes:
       file: Its path.
       radiograph: None where it could not be read.
-      outputs: Of the network, without the batch axis; empty where it was not read.
+      outputs: The network's, without the batch axis; empty where it was not read.
       problem: Why it could not be read; "" where it was.
     """
 
@@ -52,7 +52,7 @@ def run(
     Args:
       model: The network.
       files: Paths.
-      batch_size: Pictures computed at once.
+      batch_size: Images computed at once.
       wanted: Outputs to fetch; all of them without.
     """
     waiting: collections.deque[tuple[list[Item], Any]] = collections.deque()

@@ -98,8 +98,8 @@ def write(
     """Writes a .safetensors file, and reads it again to see that it is right.
 
     Args:
-      path: Of a file that is not there.
-      tensors: Of a dtype that safetensors knows.
+      path: A file that is not there yet.
+      tensors: Arrays of a dtype that safetensors knows.
       metadata: Kept in the file's head.
 
     Raises:

@@ -130,7 +130,7 @@ def entries(tree: Tree, rename: Callable[[str], str]) -> Iterator[Entry]:
     """The arrays of `{"params": ..., "model_state": ...}`, in its order.
 
     Args:
-      tree: Of one module.
+      tree: The arrays of one module.
       rename: Our module's name, with dots between its parts, to torchvision's.
     """
 
@@ -243,34 +243,25 @@ def _prefix(tensors: Mapping[str, np.ndarray], where: str) -> str:
     return prefixes[0]
 
 
-def _told(found: Mapping[str, Any], wanted: Mapping[str, Entry]) -> str:
+def _told(found: Mapping[str, np.ndarray], wanted: Mapping[str, Entry]) -> str:
     """What the file and the config hold, and what to do."""
-    ours = {name: _Shape(entry.leaf) for name, entry in wanted.items()}
+    ours = {n: _torch_shape(tuple(entry.leaf.shape)) for n, entry in wanted.items()}
+    theirs = {name: array.shape for name, array in found.items()}
     return (
-        f"The file holds {_network(found)}, the config wants {_network(ours)}. Change "
+        f"The file holds {_network(theirs)}, the config wants {_network(ours)}. Change "
         "config.backbone, or start from other weights."
     )
 
 
-class _Shape:
-    """The shape that torchvision would give one of our leaves."""
-
-    def __init__(self, leaf: Any) -> None:
-        self.shape = _torch_shape(tuple(leaf.shape))
-
-
-def _network(tensors: Mapping[str, Any]) -> str:
+def _network(shapes: Mapping[str, tuple[int, ...]]) -> str:
     """Depth and width in words, guessed from names and shapes."""
     blocks = [
-        len({name.split(".")[1] for name in tensors if name.startswith(f"layer{n}.")})
+        len({name.split(".")[1] for name in shapes if name.startswith(f"layer{n}.")})
         for n in range(1, 5)
     ]
-    deep = any(re.match(r"layer\d+\.\d+\.conv3\.", name) for name in tensors)
+    deep = any(re.match(r"layer\d+\.\d+\.conv3\.", name) for name in shapes)
     name = _BLOCKS.get((deep, tuple(blocks)), f"a ResNet of {blocks} blocks")
-    shape = tuple(tensors[STEM].shape)
-    if len(shape) != 4:
-        return name
-    return f"{name} of width {shape[0]}"
+    return f"{name} of width {shapes[STEM][0]}" if len(shapes[STEM]) == 4 else name
 
 
 def as_float32(array: np.ndarray, what: str) -> np.ndarray:

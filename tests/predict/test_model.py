@@ -20,7 +20,7 @@ def test_the_golden_picture_is_a_phantom():
     """But for a pixel here and there, which another processor rounds otherwise."""
     drawn = simulator.simulate("chest", size=224, seed=0, split_index=0, index=0)
 
-    difference = np.abs(golden.picture().astype(int) - drawn.image)
+    difference = np.abs(golden.chest().astype(int) - drawn.image)
 
     assert difference.max() <= 1
     assert (difference > 0).mean() < 1e-3
@@ -182,7 +182,7 @@ def test_a_forgotten_step_of_preprocessing_is_found(model_folder, tmp_path):
     shutil.copytree(model_folder("classification"), folder, ignore=without)
     damage(folder, lambda described: described.update(fit="stretch"))
 
-    with pytest.raises(ValueError, match="the pre-processing of the golden picture"):
+    with pytest.raises(ValueError, match="the pre-processing of the golden image"):
         loader.load(folder)
 
 
@@ -196,7 +196,7 @@ def test_other_weights_are_found(model_folder, tmp_path):
     kept["task/embedding"] = kept["task/embedding"] + 0.1
     np.savez(path, **kept)
 
-    with pytest.raises(ValueError, match="the embedding of the golden picture differs"):
+    with pytest.raises(ValueError, match="the embedding of the golden image differs"):
         loader.load(folder)
 
 

@@ -342,7 +342,7 @@ def test_a_file_that_is_gone_before_it_is_drawn_is_skipped(load, folder, tmp_pat
 
     assert (outcome.done, outcome.skipped) == (2, 2)
     assert reasons[files[1]] == "No such file or directory"
-    assert reasons[files[2]] == "another picture than when it was read first"
+    assert reasons[files[2]] == "another image than when it was read first"
     statuses = [row["status"] for row in table(tmp_path / "out")]
     assert statuses == ["done", "skipped", "skipped", "done"]
 
