@@ -56,10 +56,11 @@ class Results:
             file.write(_checked(row))
 
     def settle(self, files: Sequence[str]) -> None:
-        """Leaves one line for each file, its last, in the order of `files`."""
+        """Leaves one line for each file, its last, those of `files` in their order."""
         order = {file: place for place, file in enumerate(files)}
         last = {row["file"]: row for row in self.rows()}
-        rows = sorted(last.values(), key=lambda row: order.get(row["file"], -1))
+        named = iter(sorted(last.keys() & order.keys(), key=lambda file: order[file]))
+        rows = (last[next(named) if file in order else file] for file in last)
         whole.place(self._lines, "".join(map(_checked, rows)).encode())
 
     def write(self, kind: str, file: str, content: bytes) -> str:
