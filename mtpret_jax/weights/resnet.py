@@ -207,7 +207,7 @@ def _entries(tree: Tree) -> list[Entry]:
             lambda name: re.sub(r"\b(layer\d+|downsample)_(\d+)\b", r"\1.\2", name),
         )
     )
-    if not any(entry.name == STEM for entry in found):
+    if tree["params"] and not any(entry.name == STEM for entry in found):
         raise ValueError(
             "Weights of this backbone can't be exchanged with torchvision: of its "
             "backbones, only ResNets are read and written."
