@@ -152,7 +152,7 @@ class Metric(Protocol):
 
     Attributes:
       primary: Name of the value by which a model is chosen; higher is better.
-      class_names: Of what is told apart; for masks the background comes first.
+      class_names: What is told apart; of masks the background comes first.
     """
 
     @property
@@ -232,7 +232,7 @@ class Optimizer(Protocol):
     """How gradients become updates.
 
     Attributes:
-      direction: Of descent; `update` gives it the learning rate.
+      direction: Way of descent; `update` gives it the learning rate.
       learning_rate: Step of the curve to rate, float32 [].
     """
 

@@ -18,7 +18,7 @@ import pytest
 from mtpret_jax import config as schema
 from mtpret_jax.data import sources
 from mtpret_jax.experiment import preparation, workfolder, workshop
-from mtpret_jax.training import checkpoint
+from mtpret_jax.training import checkpoint, trees
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
 SIZE = 32  # pixels
@@ -224,18 +224,17 @@ def test_weights_that_lack_some_or_have_another_shape_are_refused():
     current = {"conv1": kernel, "conv2": kernel}
 
     found = message(
-        ValueError, checkpoint.graft, current, {"conv1": kernel, "fc": kernel}, "start"
+        ValueError, trees.graft, current, {"conv1": kernel, "fc": kernel}, "start"
     )
     assert found == (
-        "start: the file lacks [\"['conv2']\"] (1 in all) and has [\"['fc']\"] "
+        "start: the file lacks ['conv2'] (1 in all) and has ['fc'] "
         "(1 in all) that this run does not know."
     )
 
     wide = {"conv1": kernel, "conv2": jnp.zeros((3, 3, 1, 16))}
-    found = message(ValueError, checkpoint.graft, current, wide, "start")
+    found = message(ValueError, trees.graft, current, wide, "start")
     assert found == (
-        "start: '['conv2']' has shape (3, 3, 1, 16) in the file, (3, 3, 1, 8) in "
-        "this run."
+        "start: 'conv2' has shape (3, 3, 1, 16) in the file, (3, 3, 1, 8) in this run."
     )
 
 

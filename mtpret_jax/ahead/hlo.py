@@ -47,7 +47,7 @@ class Instruction:
     Attributes:
       name: Unique in its computation.
       opcode: What it does.
-      shapes: Of its result; several where that is a tuple.
+      shapes: The result's shape; several where that is a tuple.
       operands: Names of instructions of the same computation.
       literal: What stands in its brackets.
       attributes: What stands behind them.

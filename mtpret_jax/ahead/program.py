@@ -50,7 +50,7 @@ class Collective:
 
     Attributes:
       kind: A key of `SENT`, whether asynchronous or not.
-      bytes: Of the whole array on a device: the larger of operands and result.
+      bytes: Size of the whole array on a device: the larger of operands and result.
       operands: What a device gives.
       devices: That take part with each other, 1 where none does.
       times: That it is done in a run of the program.

@@ -136,7 +136,7 @@ def run(verb: ModuleType, program: str, arguments: Sequence[str]) -> int:
       verb: Has `add_options`, which a parser is given, and `run`, which gets the
         options and gives an exit code, or None for 0.
       program: What the user typed before the arguments.
-      arguments: Of the command line.
+      arguments: What follows on the command line.
     """
     parser = Parser(program, verb.__doc__)
     verb.add_options(parser)

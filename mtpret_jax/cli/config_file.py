@@ -32,7 +32,7 @@ def read(
 
     Args:
       named: The file; what follows a colon is given to its `get_config`.
-      arguments: Of the command line, without `--config` itself.
+      arguments: The command line's, without `--config` itself.
 
     Raises:
       ValueError: If file or change can't be read; the message is for the user.

@@ -20,10 +20,10 @@ def warp(
     square one turned by 7 degrees.
 
     Args:
-      box: Of the stored picture, float32 [N, 4].
+      box: Boxes of the stored image, float32 [N, 4].
       matrix: Stored picture to square, [3, 3]; see `transforms`.
-      height: Of the stored picture, pixels.
-      width: Of the stored picture, pixels.
+      height: Height of the stored image, pixels.
+      width: Width of the stored image, pixels.
       size: Side of the square, pixels.
 
     Returns:

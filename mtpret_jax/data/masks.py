@@ -14,7 +14,7 @@ def warp(mask: np.ndarray, matrix: np.ndarray, *, size: int) -> np.ndarray:
     """Warps class indices, uint8 [H, W], to the square; outside is unknown.
 
     Args:
-      mask: Of the stored picture.
+      mask: The stored image's mask.
       matrix: Stored picture to square, [3, 3]; see `transforms`.
       size: Side of the square, pixels.
 

@@ -106,11 +106,11 @@ def train_stream(
     A set smaller than a batch is repeated within it.
 
     Args:
-      name: Of the task; becomes `Batch.task`.
+      name: The task's name, which becomes `Batch.task`.
       task: The task; `batch_size` is that of the global batch.
       input_config: Fit, normalisation, threads and buffer.
       source: The train split of the task's dataset.
-      seed: Of shuffling and augmentation; each task draws its own from it.
+      seed: What order and augmentation are drawn from, by each task its own.
       subset: The part of the split whose labels may be used.
       first_batch: Index of the first batch to yield.
       shard: Part of each global batch to yield.
@@ -149,7 +149,7 @@ def eval_batches(
     whose `record` is -1, so all shards yield equally many batches of one shape.
 
     Args:
-      name: Of the task; becomes `Batch.task`.
+      name: The task's name, which becomes `Batch.task`.
       task: The task.
       input_config: Fit, normalisation, threads and buffer.
       source: The split of the task's dataset.
@@ -195,11 +195,11 @@ def contrastive_stream(
     excluded images too; these are never read.
 
     Args:
-      name: Of the stream; becomes `Batch.task`.
+      name: The stream's name, which becomes `Batch.task`.
       settings: Sets, weights, image size, batch size and augmentation.
       input_config: Fit, normalisation, threads and buffer.
       opened: Dataset name to its train split.
-      seed: Of shuffling and augmentation.
+      seed: What order and augmentation are drawn from.
       excluded: Dataset name to the `image_id` of images that must not be read.
       first_batch: Index of the first batch to yield.
       shard: Part of each global batch to yield.

@@ -51,7 +51,7 @@ class Ahead(Iterator[Arrays]):
         """Reads nothing yet.
 
         Args:
-          dataset: Of batches, dictionaries of arrays.
+          dataset: Batches, dictionaries of arrays.
           threads: That read where there are no workers.
           workers: Processes that read; 0: threads instead.
           batches: To read ahead; at least one for each reader.
@@ -297,8 +297,8 @@ def _read(dataset: str, index: int, name: str) -> tuple[str, Layout]:
 
     Args:
       dataset: Where it lies.
-      index: Of the batch.
-      name: Of a block to write to; "", or too small a one: a new one.
+      index: The batch's index.
+      name: A block to write to; "", or too small a one: a new one.
 
     Returns:
       The name of the block, and where in it the arrays lie.

@@ -26,8 +26,8 @@ class Subset:
     """A part of a split.
 
     Attributes:
-      seed: Of the choice; another seed draws other groups.
-      fraction: Of the groups of each stratum, rounded up, (0, 1].
+      seed: What decides the choice; another seed draws other groups.
+      fraction: Share of the groups of each stratum, rounded up, (0, 1].
       most: Records kept of these, evenly of all strata and whatever the seed; 0: all.
       excluded: The `image_id` of images that must not be read.
     """
@@ -78,7 +78,7 @@ def choose(
     group, and the first are taken.
 
     Args:
-      rows: Of the split's index.
+      rows: The split's index.
       records: Positions in `rows` that the task can use, int32 [records].
       task: Its set, kind and target.
       subset: The part.

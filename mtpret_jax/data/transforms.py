@@ -46,7 +46,7 @@ class View:
     """A picture warped to the square input.
 
     Attributes:
-      image: Of the picture's type, [size, size].
+      image: Pixels of the stored type, [size, size].
       valid: Where it is not padding, bool [size, size].
       matrix: Stored picture to square, float64 [3, 3]; its inverse leads back.
       statistics: Mean and deviation in grey levels, by which it is normalised unless
@@ -88,8 +88,8 @@ def fit(height: int, width: int, *, size: int, mode: str) -> Fit:
     The matrix is shared by all who ask for the same, and not to be written to.
 
     Args:
-      height: Of the stored picture, pixels.
-      width: Of the stored picture, pixels.
+      height: Height of the stored image, pixels.
+      width: Width of the stored image, pixels.
       size: Side of the square, pixels.
       mode: "pad" keeps all of it and centres it; "crop" fills the square and loses
         the ends of the longer side; "stretch" scales each side on its own.
@@ -138,8 +138,8 @@ def warp(
     """Warps a picture, [H, W], by a matrix of continuous coordinates.
 
     Args:
-      picture: Of any type.
-      matrix: Of its coordinates to those of the result, [3, 3].
+      picture: Pixels of any type, [H, W].
+      matrix: Its coordinates to those of the result, [3, 3].
       size: Width and height of the result, pixels.
       flags: How OpenCV interpolates.
       border_mode: What OpenCV does beyond the picture.
@@ -262,7 +262,7 @@ def to_input(
     Padding becomes 0, which no pixel of the picture is: a black one becomes 1.
 
     Args:
-      view: Of stored integers.
+      view: A view of stored integers.
       statistics: Mean and standard deviation of intensities in [0, 1] to use; those of
         the view when None.
 
@@ -307,7 +307,7 @@ def valid_mean(image: np.ndarray, valid: np.ndarray) -> tuple[float, int]:
     """Mean of the pixels that are not padding, 0 if all are, and their number.
 
     Args:
-      image: Of any type, [H, W].
+      image: Pixels of any type, [H, W].
       valid: Where the image is not padding, bool [H, W].
     """
     count = int(np.count_nonzero(valid))

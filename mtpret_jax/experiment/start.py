@@ -13,7 +13,7 @@ from mtpret_jax import config as schema
 from mtpret_jax import models, types
 from mtpret_jax.config import rules
 from mtpret_jax.inference import description
-from mtpret_jax.training import checkpoint
+from mtpret_jax.training import checkpoint, trees
 from mtpret_jax.weights import conversion, files
 
 
@@ -85,13 +85,13 @@ def carry(
         }
     for part in parts:
         loaded = tree[part]
-        params[part] = checkpoint.graft(params[part], loaded["params"], where)
+        params[part] = trees.graft(params[part], loaded["params"], where)
         statistics = loaded.get("model_state", {})
-        model_state[part] = checkpoint.graft(model_state[part], statistics, where)
+        model_state[part] = trees.graft(model_state[part], statistics, where)
     state = state.replace(params=params, model_state=model_state)
     if carried_memory:
         current = {name: getattr(state.memory, name) for name in vars(state.memory)}
-        memory = checkpoint.graft(current, tree.get("memory", {}), where)
+        memory = trees.graft(current, tree.get("memory", {}), where)
         state = state.replace(memory=state.memory.replace(**memory))
     return state
 

@@ -19,14 +19,14 @@ class DeepLabV3(nn.Module):
     """Features to logits of every pixel; with an auxiliary head, twice.
 
     Attributes:
-      classes: Of the mask, background included.
-      channels: Of the pyramid and the last hidden layer.
+      classes: Number of classes of the mask, background included.
+      channels: Width of the pyramid and the last hidden layer.
       rates: Dilation rates of the atrous branches, in cells of the last level.
       dropout: Fraction of the pyramid's result dropped in training, and of the
         auxiliary head's.
-      auxiliary_weight: Of the loss of a head on C4, beside 1.0; 0 for no such head.
+      auxiliary_weight: Weight of the loss of a head on C4, beside 1.0; 0: no head.
       image_size: Side of the square result, pixels.
-      dtype: Of the computation; logits are float32.
+      dtype: What layers compute in; logits are float32.
       batch_norm_rows: Examples that have statistics of their own; 0: the batch.
 
     Source: Chen et al. 2017, "Rethinking atrous convolution"; layers as torchvision's,

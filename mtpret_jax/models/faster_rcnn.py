@@ -38,9 +38,9 @@ class ProposalHead(nn.Module):
     """Scores and moves the anchors of every position, the same way on each level.
 
     Attributes:
-      anchors: Of one position.
-      channels: Of the pyramid.
-      dtype: Of the convolution; results are float32.
+      anchors: Number of anchors at one position.
+      channels: Width of the pyramid.
+      dtype: What the convolution computes in; results are float32.
     """
 
     anchors: int
@@ -77,7 +77,7 @@ class BoxHead(nn.Module):
 
     Attributes:
       hidden: Width of both.
-      dtype: Of the computation.
+      dtype: What layers compute in.
     """
 
     hidden: int
@@ -120,11 +120,11 @@ class FasterRCNN(nn.Module):
 
     Attributes:
       classes: Real classes.
-      channels: Of the pyramid.
-      anchors: Of one position.
+      channels: Width of the pyramid.
+      anchors: Number of anchors at one position.
       finest_anchor: Anchor size of P2, pixels.
       hidden: Width of the two dense layers.
-      dtype: Of convolutions and dense layers; logits and offsets are float32.
+      dtype: What layers compute in; logits and offsets are float32.
     """
 
     classes: int
@@ -199,9 +199,9 @@ def select_proposals(
     and the best of what is left over all levels go on.
 
     Args:
-      logits: Of each level, float32 [B, N].
-      offsets: Of each level, float32 [B, N, 4].
-      anchors: Of each level, float32 [N, 4], pixels.
+      logits: Scores on each level, float32 [B, N].
+      offsets: Encoded boxes on each level, float32 [B, N, 4].
+      anchors: Boxes of each level, float32 [N, 4], pixels.
       image_size: Side of the square input, pixels.
       before_nms: Boxes of each level that enter non-maximum suppression.
       count: Boxes of each image that leave; fewer where there are fewer in all.

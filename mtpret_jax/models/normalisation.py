@@ -20,7 +20,7 @@ class BatchNorm(nn.Module):
         batch has or more: the whole batch, as usual.
       momentum: Share of the old running value kept at each update, [0, 1).
       epsilon: Added to the variance.
-      dtype: Of the result; statistics are computed in float32.
+      dtype: The result's; statistics are computed in float32.
 
     The running variance is unbiased, n / (n - 1).
     Source: Ioffe and Szegedy 2015; PyTorch's storage of the running variance. Differs:

@@ -23,8 +23,8 @@ class FeaturePyramid(nn.Module):
     added, a 3x3 convolution; P6 is every second position of P5.
 
     Attributes:
-      channels: Of every output level.
-      dtype: Of the computation.
+      channels: Width of every output level.
+      dtype: What layers compute in.
 
     Source: Lin et al. 2017, "Feature Pyramid Networks"; no normalisation, and P6 by
     subsampling, as in torchvision.

@@ -183,7 +183,7 @@ class ResNetBackbone:
       width: Channels of the stem; 64 in the published networks.
       in_channels: The grey channel is repeated to this many; 3 loads torchvision's
         weights, 1 makes a stem for grey images.
-      dtype: Of the computation; parameters are float32. Products of float32 are rounded
+      dtype: What layers compute in; parameters are float32, whose products are rounded
         as the device does by default: docs/multi_device.md, "Precision".
       remat: Whether the backward pass computes activations again to save memory.
 

@@ -16,8 +16,8 @@ class Node(nn.Module):
     """Two convolutions of a row's earlier nodes and the node below, enlarged.
 
     Attributes:
-      channels: Of the result.
-      dtype: Of the computation.
+      channels: Width of the result.
+      dtype: What layers compute in.
       batch_norm_rows: Examples that have statistics of their own; 0: the batch.
     """
 
@@ -57,13 +57,13 @@ class UNetPlusPlus(nn.Module):
     row and the one before it in the row below.
 
     Attributes:
-      classes: Of the mask, background included.
-      channels: Of the nodes of rows 0 to 3.
+      classes: Number of classes of the mask, background included.
+      channels: Widths of the nodes of rows 0 to 3.
       deep_supervision: Whether nodes 1 to 4 of row 0 each have a head. Their losses
         count alike, and their probabilities are averaged: the paper's accurate mode.
         Otherwise only the last node has one.
       image_size: Side of the square result, pixels.
-      dtype: Of the computation; logits are float32.
+      dtype: What layers compute in; logits are float32.
       batch_norm_rows: Examples that have statistics of their own; 0: the batch.
 
     Source: Zhou et al. 2018, "UNet++", and 2020 (IEEE TMI 39). Differs: the encoder is

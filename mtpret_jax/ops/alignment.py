@@ -84,7 +84,7 @@ def by_gathers(
 
     Args:
       levels: Each float [B, height, width, C].
-      level: Of each region, int32 [B, N].
+      level: Each region's level, int32 [B, N].
       rows: Positions and weights.
       columns: The same.
 

@@ -53,8 +53,8 @@ def scatter_gradient(inputs: jax.Array, gradient: jax.Array) -> jax.Array:
     """The gradient of `max_pool` as XLA has it, for TPUs.
 
     Args:
-      inputs: Of the pooling, floating [B, H, W, C].
-      gradient: Of its result, [B, ceil(H / 2), ceil(W / 2), C].
+      inputs: What is pooled, floating [B, H, W, C].
+      gradient: That of the result, [B, ceil(H / 2), ceil(W / 2), C].
 
     Returns:
       [B, H, W, C] of the same dtype.
@@ -71,8 +71,8 @@ def gather_gradient(inputs: jax.Array, gradient: jax.Array) -> jax.Array:
     row the end of one window and the start of the next; so columns.
 
     Args:
-      inputs: Of the pooling, floating [B, H, W, C].
-      gradient: Of its result, [B, ceil(H / 2), ceil(W / 2), C].
+      inputs: What is pooled, floating [B, H, W, C].
+      gradient: That of the result, [B, ceil(H / 2), ceil(W / 2), C].
 
     Returns:
       [B, H, W, C] of the same dtype.

@@ -16,7 +16,7 @@ def normalise(arrays: Mapping[str, Any]) -> dict[str, Any]:
     The first thing a compiled step does; with NumPy's arrays it computes the same.
 
     Args:
-      arrays: Of a batch. Beside uint8 or uint16 pictures `<name>` [B, H, W, 1], 0 where
+      arrays: A batch's. Beside uint8 or uint16 pictures `<name>` [B, H, W, 1], 0 where
         there is padding, lie `<name>_statistics`, float32 [B, 2]: mean and deviation in
         grey levels. Pictures without these are normalised already.
 

@@ -94,7 +94,7 @@ def build_tasks(
     Args:
       configs: Rows of `config.tasks`.
       names: For each set, its `label_names`, `mask_names` and `object_names`.
-      dtype: Of the heads' computation.
+      dtype: What heads compute in.
 
     Raises:
       ValueError: If a set lacks what a task asks of it.

@@ -19,7 +19,7 @@ class ClassificationTask:
     """A linear head as `types.Task`.
 
     Attributes:
-      name: Of the task.
+      name: The task's name.
       class_names: One for each label, L of them.
       exclusive: Whether the classes exclude each other.
       output_stride: See `types.Task`; any stride will do.

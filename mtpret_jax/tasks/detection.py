@@ -43,11 +43,11 @@ class DetectionTask:
     """A Faster R-CNN head as `types.Task`.
 
     Attributes:
-      name: Of the task.
-      class_names: Of the objects, without background.
+      name: The task's name.
+      class_names: Classes of objects, without background.
       image_size: Side of the square input, pixels.
       config: Sizes of the head.
-      dtype: Of convolutions and dense layers; boxes and losses are float32.
+      dtype: What layers compute in; boxes and losses are float32.
       batch_norm_rows: See `types.Task`.
     """
 
@@ -144,7 +144,7 @@ class DetectionTask:
         """The losses of each of some images.
 
         Args:
-          params: Of the head.
+          params: The head's parameters.
           keys: To draw anchors and regions with, each [B].
           features: C2 to C5.
           truth: Boxes in pixels, float32 [B, M, 4]; whether each is one, bool [B, M];
@@ -269,7 +269,7 @@ def _proposal_losses(
     """Losses of the first half for one image.
 
     Args:
-      logit: Of the drawn anchors, float32 [R].
+      logit: Scores of the sampled anchors, float32 [R].
       offset: float32 [R, 4].
       anchor: As `_anchor_targets` returns it.
       drawn: False for slots that are empty, bool [R].

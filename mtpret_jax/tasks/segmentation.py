@@ -23,11 +23,11 @@ class SegmentationTask:
     """A head that draws masks, as `types.Task`.
 
     Attributes:
-      name: Of the task.
-      class_names: Of the mask, background first.
+      name: The task's name.
+      class_names: Classes of the mask, background first.
       image_size: Side of the square input, pixels.
       config: The head and its sizes.
-      dtype: Of the head's computation.
+      dtype: What the head computes in.
       batch_norm_rows: See `types.Task`.
     """
 

@@ -18,7 +18,7 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 from orbax.checkpoint.path import atomicity
 
 from mtpret_jax import types
-from mtpret_jax.training import files, sharding
+from mtpret_jax.training import files, sharding, trees
 from tfds_builders import whole
 
 METADATA = "backbone.json"
@@ -84,24 +84,24 @@ class RunCheckpoints:
 
     def best(self) -> tuple[int, float | None]:
         """Step with the highest value, and the value; the newest where none has one."""
-        return self._found(lambda value, step: (value, step))
+        return self._last_of(lambda ranked: (ranked[1], ranked[0]))
 
     def newest(self) -> tuple[int, float | None]:
         """The newest step and its value."""
-        return self._found(lambda value, step: (step, value))
+        return self._last_of(lambda ranked: ranked)
 
-    def _found(
-        self, order: Callable[[float, int], tuple[float, float]]
+    def _last_of(
+        self, order: Callable[[tuple[int, float]], tuple[float, float]]
     ) -> tuple[int, float | None]:
-        """The step that comes highest in an order of values and steps."""
+        """The step that an order of steps and their values puts last."""
         self.wait()
         ranked = [
-            (_rank(self._manager.metrics(step) or {"value": None}), step)
+            (step, _rank(self._manager.metrics(step) or {"value": None}))
             for step in self._manager.all_steps()
         ]
         if not ranked:
             raise FileNotFoundError(f"No checkpoint in {self._manager.directory}.")
-        value, step = max(ranked, key=lambda pair: order(*pair))
+        step, value = max(ranked, key=order)
         return step, value if math.isfinite(value) else None
 
     def save(self, state: types.TrainState, step: int, value: float = math.nan) -> None:
@@ -267,7 +267,9 @@ def load_backbone(
                 raise FileNotFoundError("what describes the arrays is not there")
             part = found.tree
             if wanted is not None:
-                _check_stored(part, wanted, os.fspath(arrays))
+                trees.refuse_unlike(
+                    part, wanted, os.fspath(arrays), METADATA, more=True
+                )
                 part = wanted
             kinds = jax.tree.map(
                 lambda _: ocp.RestoreArgs(restore_type=np.ndarray), part
@@ -276,7 +278,7 @@ def load_backbone(
                 part, restore_args=kinds, partial_restore=wanted is not None
             )
             return checkpointer.restore(arrays, args=how), metadata
-    except _Unfit:
+    except trees.Unfit:
         raise
     except Exception as error:  # Orbax raises almost anything on damaged files.
         told = f"{type(error).__name__}: {error}".partition("\n")[0][:200]
@@ -308,31 +310,6 @@ def _hushed() -> Iterator[None]:
     logger.removeFilter(is_other)
 
 
-class _Unfit(ValueError):
-    """Arrays of other names or shapes than wanted."""
-
-
-def _check_stored(stored: types.Tree, wanted: types.Tree, where: str) -> None:
-    """Refuses arrays that lack something of `wanted`; both hold shapes alone."""
-    there, ours = (
-        {".".join(str(key.key) for key in path): leaf for path, leaf in _leaves(tree)}
-        for tree in (stored, wanted)
-    )
-    if missing := sorted(ours.keys() - there.keys()):
-        extra = sorted(there.keys() - ours.keys())
-        raise _Unfit(
-            f"{where}: lacks {missing[:3]} ({len(missing)} in all) of what "
-            f"{METADATA} describes, and has {extra[:3]} ({len(extra)} in all) besides. "
-            f"{_AGAIN}"
-        )
-    for path, array in ours.items():
-        if tuple(there[path].shape) != array.shape:
-            raise _Unfit(
-                f"{where}: '{path}' has shape {tuple(there[path].shape)}, {METADATA} "
-                f"describes {array.shape}. {_AGAIN}"
-            )
-
-
 def read_description(
     folder: epath.PathLike,
     expected: Mapping[str, Any],
@@ -362,39 +339,3 @@ def read_description(
             "Change the config, or start from another backbone."
         )
     return metadata
-
-
-def graft(current: types.Tree, loaded: types.Tree, what: str) -> types.Tree:
-    """Puts loaded arrays in place of `current` ones, of the same structure.
-
-    Raises:
-      ValueError: If keys or shapes differ; the message lists both sides' extra keys.
-    """
-    now, new = _by_path(current), _by_path(loaded)
-    missing, extra = sorted(now.keys() - new.keys()), sorted(new.keys() - now.keys())
-    if missing or extra:
-        raise ValueError(
-            f"{what}: the file lacks {missing[:5]} ({len(missing)} in all) and has "
-            f"{extra[:5]} ({len(extra)} in all) that this run does not know."
-        )
-    for path, array in now.items():
-        if array.shape != new[path].shape:
-            raise ValueError(
-                f"{what}: '{path}' has shape {new[path].shape} in the file, "
-                f"{array.shape} in this run."
-            )
-    treedef = jax.tree.structure(current)
-    paths = [jax.tree_util.keystr(path) for path, _ in _leaves(current)]
-    leaves = [
-        jax.device_put(np.asarray(new[path], now[path].dtype), now[path].sharding)
-        for path in paths
-    ]
-    return jax.tree.unflatten(treedef, leaves)
-
-
-def _leaves(tree: types.Tree) -> list[tuple[Any, Any]]:
-    return jax.tree_util.tree_flatten_with_path(tree)[0]
-
-
-def _by_path(tree: types.Tree) -> dict[str, Any]:
-    return {jax.tree_util.keystr(path): leaf for path, leaf in _leaves(tree)}

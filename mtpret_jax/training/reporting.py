@@ -37,7 +37,7 @@ class RunWriter:
         """Opens the files.
 
         Args:
-          folder: Of the run; made when missing.
+          folder: The run's folder; made when missing.
           resume_step: Optimiser steps that the restored state has done, 0 for none.
         """
         folder = epath.Path(folder)
@@ -116,7 +116,7 @@ class Progress:
         """Draws nothing yet.
 
         Args:
-          name: Of the run, at the head of the line.
+          name: What is done, at the head of the line.
           total: Optimiser steps of the whole run, or units in all.
           images_per_step: Examples in a global batch (their mean, if tasks differ).
           unit: What is counted.

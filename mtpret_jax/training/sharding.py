@@ -182,7 +182,7 @@ def join_processes(arrays: dict[str, np.ndarray], most: int) -> dict[str, np.nda
     What several have, since they do a run alike, is there once.
 
     Args:
-      arrays: Of this process, with equally many rows, by the same names on all; one
+      arrays: This process's, with equally many rows, by the same names on all; one
         is `record`, int32 [rows].
       most: Rows that no process has more of; the same on all.
     """

@@ -58,7 +58,7 @@ class Speed:
     Attributes:
       seconds: That passed, less those of evaluating, saving and compiling.
       images: Examples that were trained on, over all devices.
-      operations: Of the model, over all devices; NaN if not counted.
+      operations: The model's, over all devices; NaN if not counted.
       waited: Seconds in which the loop stood still for want of a batch.
       devices: How many there are.
       peak: Operations per second of one; NaN if not known.
@@ -129,7 +129,7 @@ class Meter:
         """Begins to count.
 
         Args:
-          devices: Of the run, alike.
+          devices: The run's devices, which are alike.
           clock: Seconds, rising.
         """
         self._devices = len(devices)

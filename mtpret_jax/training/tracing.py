@@ -46,7 +46,7 @@ class Trace:
 
         Args:
           done: Steps handed to the devices.
-          scalars: Of the last of them, which is waited for where a trace begins or
+          scalars: Those of the last, which is waited for where a trace begins or
             ends, so that it holds whole steps.
         """
         if self._is_on == (done in self._steps):
