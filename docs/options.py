@@ -1,8 +1,8 @@
 """The options of a config, read from the schema, as Markdown for the page of options.
 
-Names, types and defaults are those of the dataclasses of `mtpret_jax/config/schema.py`;
-the explanations are the comments behind their fields, so neither can differ from the
-code.
+Names, types and defaults are those of the dataclasses of `parts.py` and `schema.py` in
+`mtpret_jax/config/`; the explanations are the comments behind their fields, so neither
+can differ from the code.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 from mtpret_jax import config as schema
 from mtpret_jax import models
-from mtpret_jax.config.schema import bounds
+from mtpret_jax.config import parts
 from mtpret_jax.study import arms
 from mtpret_jax.training import optimizer
 
@@ -164,7 +164,7 @@ def _values(one: type, name: str, hint: Any) -> str:
         return (
             "or `True`" if not one.__dataclass_fields__[name].default else "or `False`"
         )
-    low, high = bounds(one, name)
+    low, high = parts.bounds(one, name)
     if math.isinf(low):
         return ""
     return f"{low:g} or more" if math.isinf(high) else f"{low:.10g} to {high:.10g}"

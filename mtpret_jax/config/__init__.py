@@ -14,26 +14,28 @@ from typing import Any
 import ml_collections
 
 from mtpret_jax.config import parser, rules, study_rules
-from mtpret_jax.config.schema import (
+from mtpret_jax.config.parts import (
     AUGMENT_PRESETS,
-    CHOICES,
-    CONTRASTIVE,
     AugmentConfig,
     BackboneConfig,
-    ContinualConfig,
-    ContrastiveConfig,
     DatasetConfig,
     DetectionConfig,
-    ExperimentConfig,
-    FinetuneConfig,
     InputConfig,
     OptimizerConfig,
+    SegmentationConfig,
+    TaskConfig,
+)
+from mtpret_jax.config.schema import (
+    CHOICES,
+    CONTRASTIVE,
+    ContinualConfig,
+    ContrastiveConfig,
+    ExperimentConfig,
+    FinetuneConfig,
     ReportConfig,
     RunConfig,
-    SegmentationConfig,
     StageConfig,
     StudyConfig,
-    TaskConfig,
 )
 
 __all__ = [

@@ -8,7 +8,7 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mtpret_jax.config import schema
+from mtpret_jax.config import parts, schema
 
 # What people ask for that no choice of an option gives.
 NOT_THERE = {
@@ -19,7 +19,7 @@ NOT_THERE = {
 
 def check_range(table: type, option: str, value: object, path: str) -> None:
     """Raises ValueError if `value` of an option of `table` is out of its range."""
-    low, high = schema.bounds(table, option)
+    low, high = parts.bounds(table, option)
     if isinstance(value, (int, float)) and not low <= value <= high:
         wanted = f"at least {low:g}" if high == math.inf else f"{low:g} to {high:g}"
         raise ValueError(f"{path}: expected {wanted}, got {value}.")
@@ -84,7 +84,7 @@ HEAD_OPTIONS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def _check_segmentation(row: schema.SegmentationConfig, path: str) -> None:
+def _check_segmentation(row: parts.SegmentationConfig, path: str) -> None:
     """Checks sizes, and that no option is set which the head does not read."""
     if row.output_stride not in (8, 16, 32):
         raise ValueError(
