@@ -20,8 +20,8 @@ from typing import Any
 from mtpret_jax import config as schema
 from mtpret_jax import models
 from mtpret_jax.config import parts
+from mtpret_jax.stages import optimizer
 from mtpret_jax.study import arms
-from mtpret_jax.training import optimizer
 
 # What a row of a table is called in a path.
 _ROWS = {"datasets": "<set>", "tasks": "<task>", "runs": "<run>"}
