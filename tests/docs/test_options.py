@@ -5,12 +5,13 @@ import inspect
 
 import pytest
 
-from mtpret_jax.config import schema
+from mtpret_jax.config import parts, schema
 
 SCHEMAS = [
     value
-    for _, value in inspect.getmembers(schema, dataclasses.is_dataclass)
-    if value.__module__ == schema.__name__
+    for module in (parts, schema)
+    for _, value in inspect.getmembers(module, dataclasses.is_dataclass)
+    if value.__module__ == module.__name__
 ]
 
 
@@ -69,9 +70,9 @@ def test_every_choice_is_listed(options):
 
     for place, choices in schema.CHOICES.items():
         assert shown[place] == "one of " + ", ".join(f'`"{c}"`' for c in choices)
-    assert '`"adamw"`' in shown[schema.OptimizerConfig, "name"]
-    assert '`"resnet18"`' in shown[schema.BackboneConfig, "name"]
-    assert shown[schema.AugmentConfig, "flip_probability"] == "0 to 1"
+    assert '`"adamw"`' in shown[parts.OptimizerConfig, "name"]
+    assert '`"resnet18"`' in shown[parts.BackboneConfig, "name"]
+    assert shown[parts.AugmentConfig, "flip_probability"] == "0 to 1"
 
 
 def test_the_page_has_an_entry_for_each(options):
@@ -80,5 +81,5 @@ def test_the_page_has_an_entry_for_each(options):
     for section in options.sections():
         for option in section.options:
             assert f":::{{confval}} {option.path}\n{option.text}" in text
-    for preset in schema.AUGMENT_PRESETS:
+    for preset in parts.AUGMENT_PRESETS:
         assert f'`"{preset}"`' in options.presets()
