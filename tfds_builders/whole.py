@@ -150,7 +150,7 @@ def read_json(
     try:
         value = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise DamagedError(f"{where}: damaged, no JSON ({error}). {advice}") from error
+        raise DamagedError(f"{where}: damaged, not JSON ({error}). {advice}") from error
     if not isinstance(value, dict):
         raise ValueError(f"{where}: expected a table, got {str(value)[:40]}. {advice}")
     if missing := [name for name in entries if name not in value]:
@@ -166,7 +166,7 @@ def read_arrays(path: PathLike, advice: str = AGAIN) -> dict[str, np.ndarray]:
             return {name: arrays[name] for name in arrays.files}
     except Exception as error:  # NumPy raises almost anything on damaged archives.
         raise DamagedError(
-            f"{os.fspath(path)}: damaged, no arrays ({error}). {advice}"
+            f"{os.fspath(path)}: damaged, not arrays ({error}). {advice}"
         ) from error
 
 

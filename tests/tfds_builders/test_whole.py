@@ -69,7 +69,7 @@ def test_arrays_are_the_same_and_no_pickle(tmp_path):
         whole.read_arrays(tmp_path / "a.npz")["x"], np.arange(5)
     )
     np.savez(tmp_path / "b.npz", x=np.array([{}], object))
-    with pytest.raises(whole.DamagedError, match=r"b\.npz: damaged, no arrays"):
+    with pytest.raises(whole.DamagedError, match=r"b\.npz: damaged, not arrays"):
         whole.read_arrays(tmp_path / "b.npz")
 
 

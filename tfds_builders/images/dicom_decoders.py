@@ -103,7 +103,7 @@ class _Process:
         """As the module's."""
         if self._child is None:
             path = os.pathsep.join(filter(None, sys.path))
-            # -P: the modules beside this file are no modules of Python's.
+            # -P: the modules beside this file are not Python's own.
             self._child = subprocess.Popen(
                 [sys.executable, "-P", __file__],
                 stdin=subprocess.PIPE,
@@ -188,7 +188,7 @@ def _answer(syntax: str, header: Header, pixels: bytes) -> np.ndarray:
         if syntax == _EXTENDED and header["BitsStored"] != 8:
             return _by_gdcm_alone(data)
     else:
-        import openjpeg  # noqa: F401 - likewise
+        import openjpeg  # noqa: F401 - for the same reason
     return _by_pydicom(data, DECODERS[syntax])
 
 
@@ -210,7 +210,7 @@ def _by_gdcm_alone(data: Any) -> np.ndarray:
         file.flush()
         reader.SetFileName(file.name)
         if not reader.Read():
-            raise DecoderError("damaged, or no JPEG of 12 bits")
+            raise DecoderError("damaged, or not a JPEG of 12 bits")
         buffer = reader.GetImage().GetBuffer().encode("utf-8", "surrogateescape")
     values = np.frombuffer(buffer, "<u2")
     return values.reshape(int(data.Rows), int(data.Columns)).copy()

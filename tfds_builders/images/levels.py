@@ -81,7 +81,7 @@ def spread(
       values: Any shape, integer or float.
       dtype: `np.uint8` or `np.uint16`.
       change: To float64, made first.
-      left_out: Which values are no part of the range and become 0, as bool.
+      left_out: Which values lie outside the range and become 0, as bool.
 
     Raises:
       UnreadableImage: If a number, or the distance of two, is not finite.

@@ -237,7 +237,7 @@ def _load(picture: Image.Image) -> None:
 
 
 def _tiff_tag(picture: Image.Image, tag: int) -> Any:
-    """The value of a tag; None where the image lacks it, or is no TIFF."""
+    """The value of a tag; None where the image lacks it, or is not a TIFF."""
     if not isinstance(picture, TiffImagePlugin.TiffImageFile):
         return None
     return picture.tag_v2.get(tag)
@@ -284,7 +284,7 @@ def _deep_colours(picture: Image.Image, content: bytes) -> np.ndarray:
 
 
 def _bare_png(content: bytes) -> bytes:
-    """A PNG without what is no pixel: libpng tells the terminal what it dislikes."""
+    """A PNG with its pixels alone: libpng tells the terminal what else it dislikes."""
     parts, at = [content[:8]], 8
     while at + 12 <= len(content):
         (length,) = struct.unpack_from(">I", content, at)

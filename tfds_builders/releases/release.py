@@ -74,7 +74,7 @@ class ReleaseBuilder(download.DownloadBuilder, skip_registration=True):
 
     # Published counts; "images" must be there. Doctor compares `tally` with them.
     EXPECTED: ClassVar[Mapping[str, int]]
-    # Keys of it that are a release of their own: none at all is no lack.
+    # Keys of it that are a release of their own: having none of them is fine.
     OPTIONAL: ClassVar[tuple[str, ...]] = ()
     # Whether the makers split the set so that it can be evaluated.
     HAS_OFFICIAL_SPLIT: ClassVar[bool] = False

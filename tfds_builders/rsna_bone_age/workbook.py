@@ -52,7 +52,7 @@ def to_csv(content: bytes, name: str) -> bytes:
         ValueError,
     ) as error:
         raise ValueError(
-            f"{name} is no Excel workbook that can be read: {error}. Save its table as "
+            f"{name} can't be read as an Excel workbook: {error}. Save its table as "
             "CSV beside it."
         ) from error
     text = io.StringIO()

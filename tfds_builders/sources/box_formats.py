@@ -77,7 +77,7 @@ def voc(content: bytes, name: str) -> Boxes:
     """Reads Pascal VOC's XML, in which one file tells about one image.
 
     Raises:
-      ValueError: If it is no XML or an object lacks its name or a corner.
+      ValueError: If it is not XML or an object lacks its name or a corner.
     """
     try:
         root = ElementTree.fromstring(content)
@@ -176,14 +176,14 @@ def clip(
       frame: Height and width in the same unit.
 
     Returns:
-      float [K, 4] as y0, x0, y1, x1, fractions; bool [M], which boxes were kept.
+      float32 [K, 4] as y0, x0, y1, x1, fractions; bool [M], which boxes were kept.
     """
     x, y = np.asarray(corners, np.float64).reshape(-1, 2, 2).transpose(2, 0, 1)
     height, width = frame
     both = np.stack([np.sort(y) / height, np.sort(x) / width], axis=-1)
-    clipped = both.clip(0.0, 1.0).reshape(-1, 4)
+    clipped = both.clip(0.0, 1.0).reshape(-1, 4).astype(np.float32)
     finite = np.isfinite(clipped).all(axis=1)
-    kept = finite & (clipped[:, 2] > clipped[:, 0]) & (clipped[:, 3] > clipped[:, 1])
+    kept = finite & (clipped[:, 2:] > clipped[:, :2]).all(axis=1)
     return clipped[kept], kept
 
 

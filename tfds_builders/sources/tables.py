@@ -21,7 +21,7 @@ def parse(
     """Reads a table separated by commas, semicolons or tabs.
 
     Lines may end in any way; blank ones, columns without a name and cells missing at
-    the end of a row are no error. The header is row 1 in errors; blank lines do not
+    the end of a row are accepted. The header is row 1 in errors; blank lines do not
     count.
 
     Args:

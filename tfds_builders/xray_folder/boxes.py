@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tfds_builders.images import reader
-from tfds_builders.sources import coco, files
+from tfds_builders.sources import box_formats, coco, files
 from tfds_builders.xray_folder import configuration
 
 _ASPECT_TOLERANCE = 0.02  # relative; rounding of a small image's side
@@ -152,17 +152,9 @@ def to_fractions(
             f"{full_width:g}x{full_height:g}"
         )
     x, y, w, h = boxes.corners.T
-    ends = np.stack([y, x, y + h, x + w], axis=1)
-    ends = ends / [full_height, full_width, full_height, full_width]
-    low, high = (
-        np.minimum(ends[:, :2], ends[:, 2:]),
-        np.maximum(ends[:, :2], ends[:, 2:]),
-    )
-    fractions = np.clip(np.concatenate([low, high], axis=1), 0, 1).astype(np.float32)
-    sides = fractions[:, 2:] - fractions[:, :2]
-    # A comparison with NaN is false, so a box of NaN goes too.
-    keep = (sides > 0).all(axis=1)
-    return fractions[keep], boxes.labels[keep], boxes.dropped + int((~keep).sum())
+    corners = np.stack([x, y, x + w, y + h], axis=1)
+    fractions, kept = box_formats.clip(corners, (full_height, full_width))
+    return fractions, boxes.labels[kept], boxes.dropped + int((~kept).sum())
 
 
 def _classes(
