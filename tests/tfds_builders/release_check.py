@@ -7,6 +7,7 @@ import dataclasses
 import io
 import json
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any
 
 import cv2
@@ -45,6 +46,25 @@ class Prepared:
         return tuple(v.decode() if isinstance(v, bytes) else float(v) for v in values)
 
 
+def builder(
+    package: ModuleType,
+    folder: epath.PathLike,
+    data: epath.PathLike = "unused",
+    **options: Any,
+) -> Any:
+    """The builder of a set for a release in a folder, with options of its config."""
+    config = package.Config(name="t", folder=str(folder), **options)
+    return package.Builder(data_dir=data, config=config)
+
+
+def items(
+    package: ModuleType, folder: epath.PathLike, **options: Any
+) -> dict[str, release.Item]:
+    """What a release tells of each image, by its image_id."""
+    found = builder(package, folder, **options).found
+    return {item.image_id: item for item in found}
+
+
 def prepare(
     builder_class: type[release.ReleaseBuilder],
     folder: epath.PathLike,
@@ -59,8 +79,10 @@ def prepare(
       data_dir: Empty, or not there yet.
       **options: Of the configuration.
     """
-    config = release.ReleaseConfig(name="test", folder=str(folder), **options)
-    builder = builder_class(data_dir=data_dir, config=config)
+    config = type(builder_class.BUILDER_CONFIGS[0])
+    builder = builder_class(
+        data_dir=data_dir, config=config(name="test", folder=str(folder), **options)
+    )
     builder.download_and_prepare()
     path = epath.Path(builder.data_dir)
     again: Any = tfds.builder_from_directory(str(path))

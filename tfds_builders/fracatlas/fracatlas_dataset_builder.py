@@ -115,14 +115,14 @@ class Builder(release.ReleaseBuilder):
 
     def load(self, record: xray_builder.Record) -> xray_features.Xray:
         """See base class; boxes that were drawn in another frame are unknown."""
-        xray, frame = super().load(record), record.source.box_frame
-        if frame in (None, box_formats.FRACTIONS) or xray.boxes is None:
+        xray, objects = super().load(record), record.source.objects
+        if xray.boxes is None or objects.frame in (None, box_formats.FRACTIONS):
             return xray
         height, width = xray.image.shape
-        aspect = frame[0] * width / (frame[1] * height)
+        aspect = objects.frame[0] * width / (objects.frame[1] * height)
         if 1 / _MAX_ASPECT <= aspect <= _MAX_ASPECT:
             return xray
-        dropped = len(record.source.boxes)
+        dropped = len(objects.labels)
         return dataclasses.replace(
             xray, boxes=None, box_labels=None, dropped_boxes=dropped
         )
@@ -199,12 +199,11 @@ def _item(
     folder = pathlib.PurePosixPath(image).parent.name.lower()
     if _FOLDERS.get(folder, is_fractured) != is_fractured:
         label = np.full(2, xray_features.UNKNOWN_LABEL, np.int8)
-    corners = classes = frame = None
+    objects = None
     if boxes is not None and boxes.names:
-        corners, classes = boxes.choose(OBJECTS, (), where)
-        frame = boxes.frame
+        objects = boxes.choose(OBJECTS, (), where)
     elif label[0] == 1:
-        corners, classes = np.zeros((0, 4)), np.zeros(0, np.int64)
+        objects = box_formats.boxes([], [], None).choose(OBJECTS, (), where)
     parts, views = flags(PARTS), flags(VIEWS)
     return release.Item(
         image_id=stem,
@@ -215,9 +214,7 @@ def _item(
             "projection": views,
             "flags": flags(FLAGS),
         },
-        boxes=corners,
-        box_labels=classes,
-        box_frame=frame,
+        objects=objects,
         about=xray_features.About(
             view=_joined(VIEWS, views), body_part=_joined(PARTS, parts)
         ),

@@ -153,7 +153,6 @@ class Builder(release.ReleaseBuilder):
         flags = [bool(tables.flag(row[f], f"{where}, {f}")) for f in FLAGS]
         if not row["patient_id"] or not row["filestem"]:
             raise ValueError(f"{where} lacks its filestem or patient_id.")
-        corners, classes, frame = self._objects(row["filestem"], is_seen=is_seen)
         patient = row["patient_id"]
         study = row["study_number"]
         return release.Item(
@@ -164,9 +163,7 @@ class Builder(release.ReleaseBuilder):
                 "label": np.array([not is_seen, is_seen], np.int8),
                 "flags": np.array(flags, np.int8),
             },
-            boxes=corners,
-            box_labels=classes,
-            box_frame=frame,
+            objects=self._objects(row["filestem"], is_seen=is_seen),
             about=xray_features.About(
                 view=_code(row, "projection", _PROJECTIONS, where),
                 age=tables.number(row["age"], f"{where}, age")
@@ -179,10 +176,8 @@ class Builder(release.ReleaseBuilder):
             stratum=LABELS[is_seen],
         )
 
-    def _objects(
-        self, stem: str, *, is_seen: bool
-    ) -> tuple[np.ndarray | None, np.ndarray | None, box_formats.Frame | None]:
-        """Corners, classes and frame; None where it is not known what there is.
+    def _objects(self, stem: str, *, is_seen: bool) -> box_formats.Objects | None:
+        """The boxes; None where it is not known what there is.
 
         An image without a file has no boxes, but if the table sees a fracture in it the
         file is missing.
@@ -191,14 +186,13 @@ class Builder(release.ReleaseBuilder):
         path = paths.get(stem)
         if path is None:
             if is_seen:
-                return None, None, None
+                return None
             boxes = box_formats.boxes([], [], None)
         else:
             boxes = _read(source, self.content(path), path)
         chosen = self.builder_config.objects or OBJECTS
         ignored = [name for name in OBJECTS if name not in chosen]
-        corners, labels = boxes.choose(chosen, ignored, path or stem)
-        return corners, labels, boxes.frame
+        return boxes.choose(chosen, ignored, path or stem)
 
     @functools.cached_property
     def _pictures(self) -> dict[str, str]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from tfds_builders import xray_features
 from tfds_builders.releases import release
-from tfds_builders.sources import files, tables
+from tfds_builders.sources import box_formats, files, tables
 
 # Each finding with the published numbers of its images and of its boxes.
 _PUBLISHED = {
@@ -101,16 +101,13 @@ class Builder(release.ReleaseBuilder):
                     f"of patient {int(patient)}. Take the table as it was released."
                 )
             label, stratum = _label(row["Finding Labels"], where)
-            corners, classes = boxes.get(key, ([], []))
             found[key] = release.Item(
                 image_id=key,
                 image=pictures.get(key, ""),
                 split=split_of.get(key, ""),
                 patient=_patient(key),
                 labels={"finding": label},
-                boxes=np.asarray(corners) if corners else None,
-                box_labels=np.asarray(classes) if corners else None,
-                box_frame=(_SIDE, _SIDE),
+                objects=boxes.get(key),
                 about=_about(row, where),
                 stratum=stratum,
             )
@@ -180,8 +177,8 @@ class Builder(release.ReleaseBuilder):
             )
         return split_of
 
-    def _boxes(self) -> dict[str, tuple[list[list[float]], list[int]]]:
-        """Corners x0, y0, x1, y1 and classes of the boxes of each listed image."""
+    def _boxes(self) -> dict[str, box_formats.Objects]:
+        """The boxes of each listed image."""
         name = self.find_file("bbox_list_2017*.csv")
         found: dict[str, tuple[list[list[float]], list[int]]] = {}
         # The header has nine cells, the rows have six.
@@ -199,7 +196,10 @@ class Builder(release.ReleaseBuilder):
             corners, classes = found.setdefault(key, ([], []))
             corners.append([x, y, x + w, y + h])
             classes.append(BOXED.index(label))
-        return found
+        return {
+            key: box_formats.Objects(np.asarray(box), np.asarray(label), (_SIDE, _SIDE))
+            for key, (box, label) in found.items()
+        }
 
     def _is_whole(self, item: release.Item) -> bool:
         """Whether the image is there and in a list; notes it otherwise."""

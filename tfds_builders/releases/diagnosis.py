@@ -220,9 +220,9 @@ def _counts(
         counts[f"{column}=(unknown)"] = int(unknown.sum())
     for index, name in enumerate(builder.layout().object_names):
         counts[f"boxes={name}"] = sum(
-            int((np.asarray(item.box_labels) == index).sum())
+            int((item.objects.labels == index).sum())
             for item in found
-            if item.boxes is not None and item.box_labels is not None
+            if item.objects is not None
         )
     expected = builder.EXPECTED
     return {

@@ -37,11 +37,7 @@ class Item:
         sets which share patients can be compared; "" where unknown.
       labels: int8 [L] of each label column: 1, 0, or -1 for unknown.
       masks: What `read_mask` needs, e.g. class to file; empty for an image without one.
-      boxes: float [M, 4] as x0, y0, x1, y1 in units of `box_frame`; None where nobody
-        looked for objects. May be degenerate or leave the image.
-      box_labels: Class index of each box.
-      box_frame: Height and width that the boxes refer to; None for those of the image
-        in pixels, (1, 1) for fractions.
+      objects: The boxes; None where nobody looked for objects.
       about: View, age, sex, study and body part.
       stratum: What the splits should share alike; "" for nothing.
     """
@@ -52,9 +48,7 @@ class Item:
     patient: str = ""
     labels: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     masks: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    boxes: np.ndarray | None = None
-    box_labels: np.ndarray | None = None
-    box_frame: tuple[float, float] | None = None
+    objects: box_formats.Objects | None = None
     about: xray_features.About = xray_features.About()
     stratum: str = ""
 
@@ -194,10 +188,10 @@ class ReleaseBuilder(download.DownloadBuilder, skip_registration=True):
         mask = None
         if item.masks:
             mask = self.read_mask(item, *image.shape)
-        if item.boxes is None or item.box_labels is None:
+        if item.objects is None:
             return xray_features.Xray(image, item.labels, mask)
-        frame = item.box_frame or image.shape
-        fractions, kept = box_formats.clip(item.boxes, frame)
+        frame = item.objects.frame or image.shape
+        fractions, kept = box_formats.clip(item.objects.corners, frame)
         # There was something, and nobody can tell where: not an image without objects.
         is_lost = len(kept) > 0 and not kept.any()
         return xray_features.Xray(
@@ -205,7 +199,7 @@ class ReleaseBuilder(download.DownloadBuilder, skip_registration=True):
             item.labels,
             mask,
             None if is_lost else fractions,
-            None if is_lost else np.asarray(item.box_labels, np.int64)[kept],
+            None if is_lost else item.objects.labels[kept],
             dropped_boxes=int((~kept).sum()),
         )
 

@@ -22,15 +22,25 @@ FRACTIONS: Frame = (1.0, 1.0)
 
 
 @dataclasses.dataclass(frozen=True)
-class Boxes:
-    """The boxes of one image.
+class Objects:
+    """The boxes of one image that a set keeps.
 
     Attributes:
-      corners: float64 [M, 4] as x0, y0, x1, y1 in units of `frame`.
-      names: Class of each box.
+      corners: float64 [M, 4] as x0, y0, x1, y1 in units of `frame`; a box may be
+        degenerate or leave the image.
+      labels: Class index of each box, int64 [M].
       frame: Height and width that the corners refer to, (1, 1) for fractions; None for
         the pixels of the image.
     """
+
+    corners: np.ndarray
+    labels: np.ndarray
+    frame: Frame | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Boxes:
+    """The boxes of one image as a file tells them: `Objects` with names of classes."""
 
     corners: np.ndarray
     names: tuple[str, ...]
@@ -38,16 +48,13 @@ class Boxes:
 
     def choose(
         self, classes: Sequence[str], ignored: Sequence[str], where: str
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> Objects:
         """Boxes of some classes.
 
         Args:
           classes: The classes to keep, in the order of their indices.
           ignored: Classes to leave out.
           where: The file, for errors.
-
-        Returns:
-          float64 [K, 4], corners; int64 [K], index into `classes`.
 
         Raises:
           ValueError: If a class is in neither list.
@@ -62,7 +69,8 @@ class Boxes:
                 )
         kept = [name in classes for name in self.names]
         labels = [classes.index(name) for name in self.names if name in classes]
-        return self.corners[np.asarray(kept, bool)], np.asarray(labels, np.int64)
+        corners = self.corners[np.asarray(kept, bool)]
+        return Objects(corners, np.asarray(labels, np.int64), self.frame)
 
 
 def boxes(

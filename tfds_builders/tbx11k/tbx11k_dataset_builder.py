@@ -131,23 +131,20 @@ class Builder(release.ReleaseBuilder):
         if kind in LABELS:
             label = (np.asarray(LABELS) == kind).astype(np.int8)
         disease, patient = _of_name(name)
-        corners, classes, frame = self._objects(name, split, found)
         return release.Item(
             image_id=name,
             image=image,
             split=split,
             patient=patient,
             labels={"label": label, "tuberculosis": disease},
-            boxes=corners,
-            box_labels=classes,
-            box_frame=frame,
+            objects=self._objects(name, split, found),
             stratum=kind if kind in LABELS else "",
         )
 
     def _objects(
         self, name: str, split: str, found: Mapping[str, box_formats.Boxes]
-    ) -> tuple[np.ndarray | None, np.ndarray | None, box_formats.Frame | None]:
-        """Corners, classes and frame; None where it is not known what there is.
+    ) -> box_formats.Objects | None:
+        """The boxes; None where it is not known what there is.
 
         Known are TB images with boxes, and healthy and sick ones, which have none. Not
         known: test images, `extra/`, a TB image without a box, and one with a box of
@@ -155,12 +152,11 @@ class Builder(release.ReleaseBuilder):
         """
         kind = name.split("/")[0]
         if split == "test" or kind not in LABELS:
-            return None, None, None
+            return None
         boxes = found.get(name) or self._from_xml(name)
         if kind == "tb" and (not boxes.names or UNCERTAIN in boxes.names):
-            return None, None, None
-        corners, labels = boxes.choose(OBJECTS, (), name)
-        return corners, labels, boxes.frame
+            return None
+        return boxes.choose(OBJECTS, (), name)
 
     def _from_xml(self, name: str) -> box_formats.Boxes:
         """Boxes of an image that no JSON lists; none without an XML.

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tfds_builders import phantom_xray
-from tfds_builders.phantom_xray import canvas, contact_sheet, exposure, simulator
+from tfds_builders.phantom_xray import canvas, exposure, simulator
 
 BODIES = sorted(simulator.BODIES)
 
@@ -143,16 +143,6 @@ def test_every_body_has_its_predefined_sets() -> None:
     names = {config.name for config in phantom_xray.Builder.BUILDER_CONFIGS}
 
     assert names == {f"{body}_{size}" for body in BODIES for size in (128, 256)}
-
-
-def test_the_contact_sheet_is_written(tmp_path) -> None:
-    path = tmp_path / "sheet.png"
-
-    contact_sheet.main([str(path), "--size", "64", "--columns", "2"])
-
-    sheet = cv2.imread(str(path))
-    assert sheet is not None
-    assert sheet.shape[1] == 128
 
 
 _READ = """

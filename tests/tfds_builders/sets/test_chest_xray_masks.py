@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import functools
 
 import numpy as np
 import pytest
@@ -13,31 +14,14 @@ from tfds_builders import chest_xray_masks
 from tfds_builders.chest_xray_masks import dummy_data
 from tfds_builders.releases import dummy_images
 from tfds_builders.shenzhen_cxr import dummy_data as shenzhen_data
-from tfds_builders.sources import files, splits
+from tfds_builders.sources import files
 
+_builder = functools.partial(release_check.builder, chest_xray_masks)
 ROOT = "Lung Segmentation"
-
-
-def _builder(folder, data_dir):
-    config = chest_xray_masks.Config(name="t", folder=str(folder))
-    return chest_xray_masks.Builder(data_dir=data_dir, config=config)
 
 
 def _number(name):
     return int(name.split("_")[1])
-
-
-@pytest.fixture(scope="module")
-def dummy(tmp_path_factory):
-    folder = epath.Path(tmp_path_factory.mktemp("lungs"))
-    dummy_data.write(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def prepared(dummy, tmp_path_factory):
-    data_dir = tmp_path_factory.mktemp("data")
-    return release_check.prepare(chest_xray_masks.Builder, dummy, data_dir)
 
 
 def test_every_image_is_read_back_with_its_label(prepared) -> None:
@@ -166,28 +150,6 @@ def test_muscle_shares_out_the_pairs_of_the_published_numbers(tmp_path) -> None:
     assert len(masked) == builder.EXPECTED["masks"]
     assert classes["0"] == builder.EXPECTED["label=normal"]
     assert classes["1"] == builder.EXPECTED["label=tuberculosis"]
-
-
-def test_every_split_of_few_images_has_every_class(tmp_path) -> None:
-    dummy_data.write(epath.Path(tmp_path), images=40)
-    builder = _builder(tmp_path, tmp_path / "data")
-
-    split_of = builder.manifests()["grouped"].split_of
-
-    there = {(split_of[i.image_id], i.image_id[-1]) for i in builder.found}
-    assert there == {(s, c) for s in splits.SPLITS for c in "01"}
-
-
-@pytest.mark.parametrize("around", ["", "archive", "archive/data"])
-def test_folders_around_the_release_do_not_matter(around, dummy, tmp_path) -> None:
-    home = tmp_path / around
-    home.mkdir(parents=True, exist_ok=True)
-    (home / ROOT).symlink_to(dummy / ROOT)
-
-    builder = _builder(tmp_path, tmp_path / "data")
-
-    assert len(builder.found) == 52
-    assert builder.fingerprint() == _builder(dummy, tmp_path / "other").fingerprint()
 
 
 def test_missing_folders_are_named(tmp_path) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
+import functools
 import shutil
 from typing import Any
 
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
 from etils import epath
 
 from tests.tfds_builders import release_check
@@ -19,27 +18,14 @@ from tfds_builders.covid_chestxray import (
 )
 from tfds_builders.releases import diagnosis
 
+_builder = functools.partial(release_check.builder, covid_chestxray)
+_items = functools.partial(release_check.items, covid_chestxray)
 ROOT = "covid-chestxray-dataset"
 
 
 @pytest.fixture(scope="module")
-def dummy(tmp_path_factory) -> epath.Path:
-    folder = epath.Path(tmp_path_factory.mktemp("covid"))
-    dummy_data.write(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def prepared(dummy: epath.Path, tmp_path_factory) -> epath.Path:
-    builder = _builder(dummy, tmp_path_factory.mktemp("data"))
-    builder.download_and_prepare()
-    return epath.Path(builder.data_path)
-
-
-@pytest.fixture(scope="module")
-def examples(prepared: epath.Path) -> list[dict[str, Any]]:
-    builder = tfds.builder_from_directory(str(prepared))
-    return list(builder.as_data_source("train"))
+def examples(prepared: release_check.Prepared) -> list[dict[str, Any]]:
+    return list(prepared.examples.values())
 
 
 @pytest.fixture
@@ -47,15 +33,6 @@ def changed(dummy: epath.Path, tmp_path) -> epath.Path:
     """A copy that a test may change: the folder with the table."""
     shutil.copytree(dummy, tmp_path / "copy")
     return epath.Path(tmp_path / "copy" / ROOT)
-
-
-def _builder(folder: Any, data: Any = "unused") -> covid_chestxray.Builder:
-    config = covid_chestxray.Config(name="t", folder=str(folder))
-    return covid_chestxray.Builder(data_dir=data, config=config)
-
-
-def _items(folder: Any) -> dict[str, Any]:
-    return {item.image_id: item for item in _builder(folder).found}
 
 
 def _findings(example: dict[str, Any]) -> set[str]:
@@ -103,9 +80,8 @@ def test_pictures_of_all_kinds_have_one_channel(
     assert by_name["case-1-day0.PNG"]["image"].shape == (48, 64, 1)
 
 
-def test_what_is_left_out_is_told(prepared: epath.Path):
-    rows = csv.DictReader((prepared / "quarantine.csv").read_text().splitlines())
-    reasons = {row["file"]: row["reason"] for row in rows}
+def test_what_is_left_out_is_told(prepared: release_check.Prepared):
+    reasons = dict(prepared.left_out)
 
     assert "damaged" in reasons.pop("damaged.jpg")
     assert reasons == {
@@ -193,13 +169,6 @@ def test_an_early_table_is_read(changed: epath.Path):
     assert found["case-0-day0.jpg"].patient == "covid:1"
 
 
-@pytest.mark.parametrize("place", ["x", "x/y/covid-chestxray-dataset-master"])
-def test_it_is_found_however_it_was_unpacked(place: str, dummy: epath.Path, tmp_path):
-    shutil.copytree(dummy / ROOT, tmp_path / place)
-
-    assert _items(tmp_path).keys() == _items(dummy).keys()
-
-
 def test_a_missing_table_or_folder_says_what_to_do(changed: epath.Path, tmp_path):
     (changed / "metadata.csv").unlink()
 
@@ -233,22 +202,6 @@ def test_two_findings_of_one_image_are_refused(changed: epath.Path):
 
     with pytest.raises(ValueError, match=r"row 21: 'case-0-day0\.jpg' comes twice"):
         _items(changed)
-
-
-def test_grouped_keeps_patients_together(tmp_path):
-    folder = epath.Path(tmp_path)
-    dummy_data.write(folder, images=48)
-
-    items = _items(folder)
-    split_of = _builder(folder).manifests()["grouped"].split_of
-
-    splits: dict[str, set[str]] = {}
-    for name, split in split_of.items():
-        splits.setdefault(items[name].patient, set()).add(split)
-    assert all(len(found) == 1 for found in splits.values())
-    for split in ("train", "validation", "test"):
-        strata = {items[n].stratum for n, s in split_of.items() if s == split}
-        assert strata == {"other", "covid"}
 
 
 def test_a_table_without_any_image_is_refused(changed: epath.Path):

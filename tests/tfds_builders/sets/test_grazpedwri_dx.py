@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import csv
+import functools
 import pathlib
 import shutil
 from typing import Any
@@ -13,50 +13,27 @@ import pytest
 import tensorflow_datasets as tfds
 from etils import epath
 
+from tests.tfds_builders import release_check
 from tfds_builders import fracatlas, grazpedwri_dx
 from tfds_builders.fracatlas import dummy_data as fracatlas_data
-from tfds_builders.grazpedwri_dx import dummy_data
 
+OPTIONS = {"bit_depth": 16}
+_builder = functools.partial(release_check.builder, grazpedwri_dx)
+_items = functools.partial(release_check.items, grazpedwri_dx)
 STEMS = [
     f"{i // 2 + 1:04d}_{1297860395 + i}_01_WRI-L{i % 2 + 1}_M014" for i in range(12)
 ]
 
 
 @pytest.fixture(scope="module")
-def dummy(tmp_path_factory) -> epath.Path:
-    folder = epath.Path(tmp_path_factory.mktemp("graz"))
-    dummy_data.write(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def prepared(dummy: epath.Path, tmp_path_factory) -> epath.Path:
-    builder = _builder(dummy, tmp_path_factory.mktemp("data"), bit_depth=16)
-    builder.download_and_prepare()
-    return epath.Path(builder.data_path)
-
-
-@pytest.fixture(scope="module")
-def examples(prepared: epath.Path) -> list[dict[str, Any]]:
-    builder = tfds.builder_from_directory(str(prepared))
-    return list(builder.as_data_source("train"))
+def examples(prepared: release_check.Prepared) -> list[dict[str, Any]]:
+    return list(prepared.examples.values())
 
 
 @pytest.fixture
 def changed(dummy: epath.Path, tmp_path) -> epath.Path:
     """A copy that a test may change."""
     return epath.Path(shutil.copytree(dummy, tmp_path / "graz"))
-
-
-def _builder(
-    folder: Any, data: Any = "unused", **options: Any
-) -> grazpedwri_dx.Builder:
-    config = grazpedwri_dx.Config(name="t", folder=str(folder), **options)
-    return grazpedwri_dx.Builder(data_dir=data, config=config)
-
-
-def _items(folder: Any, **options: Any) -> dict[str, Any]:
-    return {item.image_id: item for item in _builder(folder, **options).found}
 
 
 def test_everything_is_read_as_released(examples: list[dict[str, Any]]):
@@ -114,10 +91,12 @@ def test_all_formats_tell_the_same_boxes(source: str, dummy: epath.Path):
 
     for stem in STEMS[1:]:
         one, other = expected[stem], found[stem]
-        np.testing.assert_array_equal(one.box_labels, other.box_labels)
-        frame = other.box_frame or (1, 1)
+        np.testing.assert_array_equal(one.objects.labels, other.objects.labels)
+        frame = other.objects.frame or (1, 1)
         scale = np.array([frame[1], frame[0]] * 2)
-        np.testing.assert_allclose(one.boxes, other.boxes / scale, atol=1e-5)
+        np.testing.assert_allclose(
+            one.objects.corners, other.objects.corners / scale, atol=1e-5
+        )
 
 
 @pytest.mark.parametrize("source", ["pascalvoc", "supervisely"])
@@ -130,7 +109,7 @@ def test_other_formats_serve_where_the_first_is_missing(
 
     found = _items(changed)
 
-    assert list(found[STEMS[6]].box_labels) == [8, 3]
+    assert list(found[STEMS[6]].objects.labels) == [8, 3]
     (changed / "folder_structure" / source).rmtree()
     with pytest.raises(FileNotFoundError, match=r"Unpack folder_structure\.zip"):
         _items(changed)
@@ -143,10 +122,10 @@ def test_objects_are_known_where_somebody_looked(
 
     found = _items(changed)
 
-    assert found[STEMS[0]].boxes.shape == (0, 4)  # no file
-    assert found[STEMS[4]].boxes.shape == (0, 4)  # an empty one
-    assert _items(dummy)[STEMS[2]].boxes.shape == (4, 4)
-    assert found[STEMS[2]].boxes is None  # a fracture is seen, so the file is missing
+    assert found[STEMS[0]].objects.corners.shape == (0, 4)  # no file
+    assert found[STEMS[4]].objects.corners.shape == (0, 4)  # an empty one
+    assert _items(dummy)[STEMS[2]].objects.corners.shape == (4, 4)
+    assert found[STEMS[2]].objects is None  # a fracture is seen, so the file is missing
 
 
 def test_kinds_that_are_not_asked_for_are_ignored(dummy: epath.Path, tmp_path):
@@ -163,36 +142,28 @@ def test_kinds_that_are_not_asked_for_are_ignored(dummy: epath.Path, tmp_path):
 
 
 def test_boxes_are_clipped_to_the_image(
-    examples: list[dict[str, Any]], prepared: epath.Path
+    examples: list[dict[str, Any]], prepared: release_check.Prepared
 ):
     objects = examples[2]["objects"]
 
     # Of four boxes one has no area and one ends outside.
     assert list(objects["label"]) == [8, 3, 4]
     np.testing.assert_allclose(objects["bbox"][2], [50 / 64, 40 / 48, 1, 1], atol=1e-5)
-    assert '"dropped_boxes": 1' in (prepared / "preparation.json").read_text()
+    assert prepared.report["dropped_boxes"] == 1
 
 
 def test_the_copy_nearest_to_the_root_is_read(dummy: epath.Path):
     assert _items(dummy)[STEMS[1]].image == f"images_part2/{STEMS[1]}.png"
 
 
-def test_what_is_left_out_is_told(prepared: epath.Path):
-    rows = csv.DictReader((prepared / "quarantine.csv").read_text().splitlines())
-    reasons = {row["file"]: row["reason"] for row in rows}
+def test_what_is_left_out_is_told(prepared: release_check.Prepared):
+    reasons = dict(prepared.left_out)
 
     assert "damaged" in reasons.pop("0900_1_01_WRI-R1_F009")
     assert reasons == {
         "0901_1_01_WRI-R1_F009.png": "in dataset.csv but not there",
         "images_part1/stranger.png": "not in dataset.csv",
     }
-
-
-@pytest.mark.parametrize("place", ["a", "a/GRAZPEDWRI-DX/GRAZPEDWRI-DX"])
-def test_it_is_found_however_it_was_unpacked(place: str, dummy: epath.Path, tmp_path):
-    shutil.copytree(dummy, tmp_path / place)
-
-    assert _items(tmp_path).keys() == _items(dummy).keys()
 
 
 def test_a_part_that_is_missing_is_an_error(changed: epath.Path, tmp_path):
@@ -233,7 +204,7 @@ def test_labels_may_lie_beside_the_pictures(changed: epath.Path, dummy: epath.Pa
     found = _items(changed)
 
     assert found.keys() == _items(dummy).keys()
-    assert list(found[STEMS[6]].box_labels) == [8, 3]
+    assert list(found[STEMS[6]].objects.labels) == [8, 3]
 
 
 def test_the_folder_of_another_set_is_not_taken(changed: epath.Path, tmp_path):
@@ -292,22 +263,6 @@ def test_an_option_that_means_nothing_is_refused():
         grazpedwri_dx.Config(name="t", objects=("fractures",))
     with pytest.raises(ValueError, match="Did you mean 'yolov5'"):
         grazpedwri_dx.Config(name="t", annotations="yolo5")
-
-
-def test_grouped_keeps_patients_together(tmp_path):
-    folder = epath.Path(tmp_path)
-    dummy_data.write(folder, images=48)
-
-    items = _items(folder)
-    split_of = _builder(folder).manifests()["grouped"].split_of
-
-    splits: dict[str, set[str]] = {}
-    for name, split in split_of.items():
-        splits.setdefault(items[name].patient, set()).add(split)
-    assert all(len(found) == 1 for found in splits.values())
-    for split in ("train", "validation", "test"):
-        strata = {items[n].stratum for n, s in split_of.items() if s == split}
-        assert strata == {"no_fracture", "fracture"}
 
 
 def test_a_table_without_any_image_is_refused(changed: epath.Path):

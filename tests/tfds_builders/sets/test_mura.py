@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import functools
 
 import pytest
 from etils import epath
@@ -12,6 +13,7 @@ from tfds_builders import mura
 from tfds_builders.mura import dummy_data
 from tfds_builders.sources import files, splits
 
+_builder = functools.partial(release_check.builder, mura)
 ODD = "train/XR_WRIST/patient09001/study1_negative"
 # Images of train positive, train negative, valid positive, valid negative.
 PUBLISHED = {
@@ -25,31 +27,14 @@ PUBLISHED = {
 }
 
 
-def _builder(folder, data_dir):
-    config = mura.Config(name="t", folder=str(folder))
-    return mura.Builder(data_dir=data_dir, config=config)
-
-
 def _edit(path, old, new):
     path.write_bytes(path.read_bytes().replace(old, new))
-
-
-@pytest.fixture(scope="module")
-def dummy(tmp_path_factory):
-    folder = epath.Path(tmp_path_factory.mktemp("mura"))
-    dummy_data.write(folder)
-    return folder
 
 
 @pytest.fixture
 def copy(tmp_path):
     dummy_data.write(epath.Path(tmp_path), images=28)
     return epath.Path(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def prepared(dummy, tmp_path_factory):
-    return release_check.prepare(mura.Builder, dummy, tmp_path_factory.mktemp("data"))
 
 
 def test_every_image_is_read_back_with_its_labels(prepared) -> None:
@@ -165,30 +150,6 @@ def test_strata_are_body_part_and_label_and_give_the_published_counts(
     classes = collections.Counter(item.stratum.split()[1] for item in builder.found)
     counts = {f"label={name}": count for name, count in classes.items()}
     assert {"images": classes.total(), **counts} == builder.EXPECTED
-
-
-def test_every_split_of_few_images_has_every_class(tmp_path) -> None:
-    dummy_data.write(epath.Path(tmp_path), images=40)
-    builder = _builder(tmp_path, tmp_path / "data")
-
-    manifests = builder.manifests()
-
-    for name in ("grouped", "official"):
-        split_of = manifests[name].split_of
-        there = {(split_of[i.image_id], i.stratum.split()[1]) for i in builder.found}
-        assert there == {(s, c) for s in splits.SPLITS for c in ("normal", "abnormal")}
-
-
-@pytest.mark.parametrize("around", ["", "archive", "archive/3"])
-def test_folders_around_the_release_do_not_matter(around, dummy, tmp_path) -> None:
-    home = tmp_path / around
-    home.mkdir(parents=True, exist_ok=True)
-    (home / "mura-final").symlink_to(dummy / "MURA-v1.1")
-
-    builder = _builder(tmp_path, tmp_path / "data")
-
-    assert len(builder.found) == 62
-    assert builder.fingerprint() == _builder(dummy, tmp_path / "other").fingerprint()
 
 
 def test_missing_folder_and_table_are_named(copy, tmp_path) -> None:

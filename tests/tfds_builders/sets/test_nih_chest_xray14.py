@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import collections
 import csv
+import functools
 import math
 import pathlib
-import shutil
 
 import numpy as np
 import pytest
@@ -17,36 +17,9 @@ from tfds_builders import nih_chest_xray14
 from tfds_builders.mura import dummy_data as mura_data
 from tfds_builders.nih_chest_xray14 import dummy_data
 from tfds_builders.nih_chest_xray14 import nih_chest_xray14_dataset_builder as builder
-from tfds_builders.releases import release
 
+_builder = functools.partial(release_check.builder, nih_chest_xray14)
 IMAGES = 42
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> epath.Path:
-    folder = epath.Path(tmp_path_factory.mktemp("nih"))
-    dummy_data.write(folder, images=IMAGES)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def prepared(
-    source: epath.Path, tmp_path_factory: pytest.TempPathFactory
-) -> release_check.Prepared:
-    data = tmp_path_factory.mktemp("data")
-    return release_check.prepare(nih_chest_xray14.Builder, source, data)
-
-
-@pytest.fixture
-def mine(source: epath.Path, tmp_path: pathlib.Path) -> epath.Path:
-    """A copy to change."""
-    shutil.copytree(source, tmp_path / "mine")
-    return epath.Path(tmp_path / "mine")
-
-
-def _builder(folder: epath.Path, data: pathlib.Path) -> nih_chest_xray14.Builder:
-    config = release.ReleaseConfig(name="test", folder=str(folder))
-    return nih_chest_xray14.Builder(data_dir=data, config=config)
 
 
 def _replace(path: epath.Path, old: str, new: str) -> None:
@@ -55,15 +28,15 @@ def _replace(path: epath.Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new, 1))
 
 
-def _table(source: epath.Path) -> dict[str, list[str]]:
-    text = (source / "Data_Entry_2017_v2020.csv").read_text()
+def _table(dummy: epath.Path) -> dict[str, list[str]]:
+    text = (dummy / "Data_Entry_2017_v2020.csv").read_text()
     return {row[0][:-4]: row for row in csv.reader(text.splitlines()[1:])}
 
 
 def test_findings_and_what_is_told_are_read(
-    source: epath.Path, prepared: release_check.Prepared
+    dummy: epath.Path, prepared: release_check.Prepared
 ):
-    table = _table(source)
+    table = _table(dummy)
 
     assert set(prepared.examples) == set(table)
     assert len(table) == IMAGES
@@ -83,19 +56,19 @@ def test_findings_and_what_is_told_are_read(
 
 
 def test_splits_are_those_of_the_lists(
-    source: epath.Path, prepared: release_check.Prepared
+    dummy: epath.Path, prepared: release_check.Prepared
 ):
     for file, split in (("train_val_list.txt", "train"), ("test_list.txt", "test")):
-        text = (source / file).read_text()
+        text = (dummy / file).read_text()
         assert not text.endswith("\n")
         found = {name for name, where in prepared.split_of.items() if where == split}
         assert found == {line[:-4] for line in text.split("\n")}
 
 
 def test_official_takes_validation_from_train_val_by_patient(
-    source: epath.Path, tmp_path: pathlib.Path
+    dummy: epath.Path, tmp_path: pathlib.Path
 ):
-    made = _builder(source, tmp_path)
+    made = _builder(dummy, tmp_path)
 
     manifest = made.manifests()["official"]
 
@@ -109,9 +82,9 @@ def test_official_takes_validation_from_train_val_by_patient(
 
 
 def test_official_is_the_same_for_a_part_of_the_images(
-    mine: epath.Path, source: epath.Path, tmp_path: pathlib.Path
+    mine: epath.Path, dummy: epath.Path, tmp_path: pathlib.Path
 ):
-    whole = _builder(source, tmp_path).manifests()["official"].split_of
+    whole = _builder(dummy, tmp_path).manifests()["official"].split_of
     for path in sorted((mine / "images").iterdir())[::2]:
         path.unlink()
     made = _builder(mine, tmp_path)
@@ -127,9 +100,9 @@ def test_official_is_the_same_for_a_part_of_the_images(
 
 @pytest.mark.parametrize("manifest", ["official", "grouped"])
 def test_every_finding_is_in_every_split(
-    source: epath.Path, tmp_path: pathlib.Path, manifest: str
+    dummy: epath.Path, tmp_path: pathlib.Path, manifest: str
 ):
-    made = _builder(source, tmp_path)
+    made = _builder(dummy, tmp_path)
     split_of = made.manifests()[manifest].split_of
 
     for split in ("train", "validation", "test"):
@@ -145,9 +118,9 @@ def test_every_finding_is_in_every_split(
 
 
 def test_boxes_are_those_of_the_table(
-    source: epath.Path, prepared: release_check.Prepared
+    dummy: epath.Path, prepared: release_check.Prepared
 ):
-    lines = (source / "BBox_List_2017.csv").read_text().splitlines()
+    lines = (dummy / "BBox_List_2017.csv").read_text().splitlines()
     assert lines[0].count(",") == 8
     assert any(",Infiltrate," in line for line in lines)
     expected = collections.defaultdict(list)
@@ -179,8 +152,8 @@ def test_spots_lie_in_their_boxes(prepared: release_check.Prepared):
     assert np.mean(inside) > np.mean(whole) + 20
 
 
-def test_rgba_becomes_one_channel(source: epath.Path, prepared: release_check.Prepared):
-    paths = {name: source / "images" / f"{name}.png" for name in prepared.examples}
+def test_rgba_becomes_one_channel(dummy: epath.Path, prepared: release_check.Prepared):
+    paths = {name: dummy / "images" / f"{name}.png" for name in prepared.examples}
 
     assert release_check.kinds_of(prepared.examples, paths) == {"grey", "RGBA"}
 
@@ -188,13 +161,13 @@ def test_rgba_becomes_one_channel(source: epath.Path, prepared: release_check.Pr
 @pytest.mark.parametrize("wrapper", ["", "archive", "a/b/archive"])
 @pytest.mark.parametrize("layout", dummy_data.LAYOUTS)
 def test_every_layout_of_the_mirrors_gives_the_same(
-    source: epath.Path, tmp_path: pathlib.Path, layout: str, wrapper: str
+    dummy: epath.Path, tmp_path: pathlib.Path, layout: str, wrapper: str
 ):
     folder = epath.Path(tmp_path / "data" / wrapper)
     dummy_data.write(folder, images=IMAGES, layout=layout)
 
     made = _builder(epath.Path(tmp_path / "data"), tmp_path)
-    expected = _builder(source, tmp_path)
+    expected = _builder(dummy, tmp_path)
 
     assert made.manifests() == expected.manifests()
     assert [i.image_id for i in made.found] == [i.image_id for i in expected.found]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 from etils import epath
@@ -12,10 +14,8 @@ from tfds_builders.images import reader
 from tfds_builders.panoramic_mandible import dummy_data
 from tfds_builders.releases import dummy_images, release
 
-
-def _builder(folder, data_dir, **options):
-    config = panoramic_mandible.Config(name="t", folder=str(folder), **options)
-    return panoramic_mandible.Builder(data_dir=data_dir, config=config)
+IMAGES = 12
+_builder = functools.partial(release_check.builder, panoramic_mandible)
 
 
 def _masks(folder, data_dir, **options):
@@ -27,19 +27,6 @@ def _masks(folder, data_dir, **options):
         for item in builder.found
         if item.masks and int(item.image_id) < 900
     }
-
-
-@pytest.fixture(scope="module")
-def dummy(tmp_path_factory):
-    folder = epath.Path(tmp_path_factory.mktemp("panoramic"))
-    dummy_data.write(folder, images=12)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def prepared(dummy, tmp_path_factory):
-    data_dir = tmp_path_factory.mktemp("data")
-    return release_check.prepare(panoramic_mandible.Builder, dummy, data_dir)
 
 
 @pytest.fixture(scope="module")
@@ -139,26 +126,6 @@ def test_bad_files_go_to_quarantine(prepared) -> None:
     assert "22 x 44 pixels, its image 96 x 44" in reasons.pop("905")
     assert "marks the whole image" in reasons.pop("906")
     assert set(reasons) == {"Segmentation1/990.png"}
-
-
-@pytest.mark.parametrize("around", ["", "hxt48yk462-1", "Mendeley/hxt48yk462-1"])
-def test_folders_around_the_release_do_not_matter(around, dummy, tmp_path) -> None:
-    home = tmp_path / around
-    home.mkdir(parents=True, exist_ok=True)
-    (home / "Dental").symlink_to(dummy / "DentalPanoramicXrays")
-
-    builder = _builder(tmp_path, tmp_path / "data")
-
-    assert len(builder.found) == 18
-    assert builder.fingerprint() == _builder(dummy, tmp_path / "other").fingerprint()
-
-
-def test_every_split_of_few_images_has_some(tmp_path) -> None:
-    dummy_data.write(epath.Path(tmp_path), images=40)
-
-    counts = _builder(tmp_path, tmp_path / "data").manifests()["grouped"].counts()
-
-    assert min(counts.values()) >= 4
 
 
 def test_missing_folders_are_named(tmp_path) -> None:

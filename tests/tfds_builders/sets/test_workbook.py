@@ -32,5 +32,5 @@ def test_a_sheet_becomes_a_table():
     ids=["unknown encoding", "wrong encoding", "no such string", "empty", "cut"],
 )
 def test_a_damaged_workbook_is_a_clear_error(content: bytes):
-    with pytest.raises(ValueError, match=r"t\.xlsx is no Excel .* CSV beside it"):
+    with pytest.raises(ValueError, match=r"t\.xlsx can't be .* CSV beside it"):
         workbook.to_csv(content, "t.xlsx")

@@ -1,6 +1,6 @@
 """Draws examples of every body into one image.
 
-    python -m tfds_builders.phantom_xray.contact_sheet OUT.png
+    python docs/phantom_sheet.py OUT.png
 
 Two rows for each body: as the images are, then with outlines of the masks (green), the
 boxes (red) and the finding.
