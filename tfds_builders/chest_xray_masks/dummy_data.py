@@ -7,6 +7,8 @@ from etils import epath
 
 from tfds_builders.releases import dummy_images
 
+_write = dummy_images.write
+
 HEIGHT, WIDTH = 48, 44
 _SHENZHEN = (
     "male 45yrs\nnormal",
@@ -94,8 +96,3 @@ def _add_quirks(root: epath.Path) -> None:
         _write(root / folder / "Thumbs.db", b"\xd0\xcf\x11\xe0")
         _write(root / folder / "._MCUCXR_0903_1.png", dummy_images.apple_double())
     _write(root / "NLM-MontgomeryCXRSet-ReadMe.pdf", b"%PDF-1.4\n")
-
-
-def _write(path: epath.Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)

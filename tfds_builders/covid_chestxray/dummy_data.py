@@ -10,6 +10,8 @@ from etils import epath
 
 from tfds_builders.releases import dummy_images
 
+_write = dummy_images.write
+
 SIDE = 48  # pixels; any size in the release
 
 
@@ -107,8 +109,3 @@ def _content(picture: np.ndarray, index: int) -> bytes:
     if index % 4 == 3:
         return dummy_images.encode(picture, ".jpg", "RGB")
     return dummy_images.encode(picture, ".png", "RGBA" if index % 4 == 2 else "")
-
-
-def _write(path: epath.Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)

@@ -10,6 +10,8 @@ from etils import epath
 
 from tfds_builders.releases import dummy_images
 
+_write = dummy_images.write
+
 HEIGHT, WIDTH = 48, 64  # pixels; 454x373 to 2880x2304 in the release
 
 
@@ -133,8 +135,3 @@ def _write_picture(
     path = root / "images" / folder / name
     _write(path, dummy_images.encode(picture, ".jpg", "RGB" if is_colour else ""))
     return path
-
-
-def _write(path: epath.Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)

@@ -10,6 +10,8 @@ from etils import epath
 
 from tfds_builders.releases import dummy_images
 
+_write = dummy_images.write
+
 HEIGHT, WIDTH = 64, 48  # pixels; around 1000 x 500 in the release
 
 
@@ -112,8 +114,3 @@ def _write_picture(
     if is_deep:
         picture = picture.astype(np.uint16) * 257 + 1
     _write(path, dummy_images.encode(picture, path.suffix))
-
-
-def _write(path: epath.Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)

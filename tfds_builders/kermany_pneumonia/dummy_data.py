@@ -7,6 +7,8 @@ from etils import epath
 
 from tfds_builders.releases import dummy_images
 
+_write = dummy_images.write
+
 # Classes look different, so that there is something to learn.
 _SPOTS = {
     "normal": [],
@@ -90,8 +92,3 @@ def _add_quirks(root: epath.Path, names: list[tuple[str, str]]) -> None:
     for part in ("train", "val", "test"):
         _write(root / part / "PNEUMONIA" / ".DS_Store", b"\0\0\0\1Bud1")
     _write(root / "chest_xray" / "__MACOSX" / "._train", junk)
-
-
-def _write(path: epath.Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)

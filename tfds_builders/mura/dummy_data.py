@@ -7,6 +7,8 @@ from etils import epath
 
 from tfds_builders.releases import dummy_images
 
+_write = dummy_images.write
+
 BODY_PARTS = ("ELBOW", "FINGER", "FOREARM", "HAND", "HUMERUS", "SHOULDER", "WRIST")
 _WRAPPER = "MURA-v1.1"
 
@@ -70,8 +72,3 @@ def _add_quirks(root: epath.Path, paths: list[str], labels: list[str]) -> None:
 
 def _table(path: epath.Path, lines: list[str]) -> None:
     _write(path, "\r\n".join(lines).encode())
-
-
-def _write(path: epath.Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)

@@ -10,6 +10,8 @@ from etils import epath
 from tfds_builders.nih_chest_xray14 import nih_chest_xray14_dataset_builder as builder
 from tfds_builders.releases import dummy_images
 
+_write = dummy_images.write
+
 LAYOUTS = ("box", "kaggle", "parts")
 
 _SIDE = 48  # pixels
@@ -56,10 +58,9 @@ def write(
             if is_test:
                 boxes.extend(_boxes(name, found))
             path = folder / _place(layout, number) / name
-            path.parent.mkdir(parents=True, exist_ok=True)
             # A few files of the release have four channels.
             mode = "RGBA" if number % 5 == 1 and follow_up == 0 else ""
-            path.write_bytes(dummy_images.png(_picture(rng, found), mode))
+            _write(path, dummy_images.png(_picture(rng, found), mode))
     _junk(folder)
     end = "," if is_2017 else ""
     table = "Data_Entry_2017.csv" if is_2017 else "Data_Entry_2017_v2020.csv"
@@ -106,6 +107,4 @@ def _place(layout: str, number: int) -> str:
 def _junk(folder: epath.Path) -> None:
     """What systems leave behind."""
     for name in ("._Data_Entry_2017.csv", "__MACOSX/images/._00000001_000.png"):
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(dummy_images.apple_double())
+        _write(folder / name, dummy_images.apple_double())

@@ -8,6 +8,8 @@ from etils import epath
 
 from tfds_builders.releases import dummy_images
 
+_write = dummy_images.write
+
 HEIGHT, WIDTH = 44, 96
 
 
@@ -85,8 +87,3 @@ def _add_quirks(root: epath.Path) -> None:
         _write(root / f"Segmentation{expert}/990.png", mask)
     _write(root / "Images" / "._1.png", dummy_images.apple_double())
     _write(root / "Images" / "Thumbs.db", b"\xd0\xcf\x11\xe0")
-
-
-def _write(path: epath.Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)

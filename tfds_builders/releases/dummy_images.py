@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 import cv2
 import numpy as np
+from etils import epath
 from PIL import Image
 
 _FORMATS = {
@@ -17,6 +18,12 @@ _FORMATS = {
     ".tif": "TIFF",
     ".bmp": "BMP",
 }
+
+
+def write(path: epath.Path, content: bytes | str) -> None:
+    """Writes a file, and the folders that it lies in."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def draw(

@@ -10,6 +10,8 @@ from etils import epath
 
 from tfds_builders.releases import dummy_images
 
+_write = dummy_images.write
+
 _TRAIN = "boneage-training-dataset"
 _VALIDATION = "Bone Age Validation Set"
 _TEST = "Bone Age Test Set"
@@ -119,8 +121,3 @@ def _workbook(header: list[str], rows: list[list[object]]) -> bytes:
 
 def _table(path: epath.Path, lines: list[str]) -> None:
     _write(path, "\r\n".join([*lines, ""]).encode("utf-8-sig"))
-
-
-def _write(path: epath.Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)

@@ -10,6 +10,8 @@ from etils import epath
 
 from tfds_builders.releases import dummy_images
 
+_write = dummy_images.write
+
 SIDE = 48  # pixels; 512 in the release
 _LARGE = 6  # how many times larger the images were when the XML was written
 
@@ -69,22 +71,22 @@ def write(folder: epath.Path, *, images: int = 16, seed: int = 0) -> None:
     damaged.write_bytes(damaged.read_bytes()[:200])
     found["train"]["health/h9999.png"] = []
     found["train"]["health/h9998.png"] = []  # in the lists, nowhere else
-    _write_text(root / "imgs" / "tb" / "._tb0001.png", "leftover")
-    _write_text(folder / "__MACOSX" / "._TBX11K", "leftover")
+    _write(root / "imgs" / "tb" / "._tb0001.png", "leftover")
+    _write(folder / "__MACOSX" / "._TBX11K", "leftover")
     _write_lists(root, found)
     _write_json(root, found)
     for name, spots in {**found["train"], **found["val"]}.items():
         if spots:
             stem = name.split("/")[1].removesuffix(".png")
-            _write_text(root / "annotations" / "xml" / f"{stem}.xml", _xml(spots))
+            _write(root / "annotations" / "xml" / f"{stem}.xml", _xml(spots))
 
 
 def _write_lists(root: epath.Path, found: Mapping[str, Iterable[str]]) -> None:
     for split, names in _with_trainval(found).items():
         own = [name for name in names if not name.startswith("extra/")]
-        _write_text(root / "lists" / f"all_{split}.txt", "\n".join(names))
+        _write(root / "lists" / f"all_{split}.txt", "\n".join(names))
         if split != "test":
-            _write_text(root / "lists" / f"TBX11K_{split}.txt", "\n".join(own))
+            _write(root / "lists" / f"TBX11K_{split}.txt", "\n".join(own))
 
 
 def _write_json(root: epath.Path, found: Mapping[str, Mapping[str, Boxes]]) -> None:
@@ -98,7 +100,7 @@ def _write_json(root: epath.Path, found: Mapping[str, Mapping[str, Boxes]]) -> N
             lists[f"TBX11K_{split}_only_tb"] = [n for n in own if n.startswith("tb/")]
         for stem, listed in lists.items():
             text = _coco({name: every[name] for name in listed}, split != "test")
-            _write_text(root / "annotations" / "json" / f"{stem}.json", text)
+            _write(root / "annotations" / "json" / f"{stem}.json", text)
 
 
 def _with_trainval(found: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
@@ -143,10 +145,4 @@ def _write_picture(
     picture = dummy_images.draw(rng, SIDE, SIDE)
     for box in spots:
         picture = dummy_images.fill(picture, box)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(dummy_images.encode(picture, path.suffix, "RGB"))
-
-
-def _write_text(path: epath.Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+    _write(path, dummy_images.encode(picture, path.suffix, "RGB"))
