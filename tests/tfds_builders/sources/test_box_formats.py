@@ -65,10 +65,10 @@ def test_a_list_without_annotations_is_no_error():
 def test_classes_are_chosen_by_name():
     found = box_formats.boxes([[0, 0, 1, 1], [0, 0, 2, 2]], ["spot", "line"], None)
 
-    corners, labels = found.choose(("line",), ("spot",), "a.json")
+    kept = found.choose(("line",), ("spot",), "a.json")
 
-    np.testing.assert_array_equal(corners, [[0, 0, 2, 2]])
-    np.testing.assert_array_equal(labels, [0])
+    np.testing.assert_array_equal(kept.corners, [[0, 0, 2, 2]])
+    np.testing.assert_array_equal(kept.labels, [0])
     with pytest.raises(ValueError, match="Did you mean 'spots'"):
         found.choose(("spots", "line"), (), "a.json")
 
