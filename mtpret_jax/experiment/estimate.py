@@ -1,4 +1,4 @@
-"""What a config will cost: parameters, memory, time. A few steps on blank pictures.
+"""What a config will cost: parameters, memory, time. A few steps on blank images.
 
 Needs no prepared set. Where none is at hand, tasks are taken to have `CLASSES` classes.
 `steps` and `lower` need no accelerator either: they give the program of each step.
@@ -29,17 +29,17 @@ Names = Mapping[str, Mapping[str, Any]]
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """Of the runs that do the same computation.
+    """What the runs cost that do the same computation.
 
     Attributes:
       runs: Their names.
-      stage: Of `config.runs`.
-      tasks: That they train; in stage 1 none.
+      stage: Name of their stage.
+      tasks: Tasks that they train; in stage 1 none.
       parameters: Trained ones, with those of the heads.
       state_bytes: What every device holds between two steps, and a checkpoint on disk.
       step_bytes: What a step needs besides, at its peak; NaN where JAX cannot tell.
-      step_seconds: Of a step, mean over the tasks.
-      steps: Of one run.
+      step_seconds: Seconds of a step, mean over the tasks.
+      steps: Optimiser steps of one run.
     """
 
     runs: tuple[str, ...]
@@ -53,7 +53,7 @@ class Cost:
 
     @property
     def seconds(self) -> float:
-        """Of all the runs, one after the other, without evaluation and reading."""
+        """Seconds of all runs, one after the other, without reading and evaluation."""
         return len(self.runs) * self.steps * self.step_seconds
 
 
@@ -81,9 +81,9 @@ class Step:
 
     Attributes:
       config: The whole config.
-      tasks: Every task of it.
+      tasks: Every task of the config.
       runs: Names of the runs; the first one's is built.
-      names: Of the tasks whose steps these are, in stage 1 of its one segment.
+      names: Tasks whose steps these are, in stage 1 its one segment.
     """
 
     config: schema.ExperimentConfig
@@ -280,7 +280,7 @@ def _measure(
 def blank(
     config: schema.ExperimentConfig, row: schema.RunConfig, task: str, classes: int
 ) -> types.Batch:
-    """A host batch of one task of a run: black pictures without a finding."""
+    """A host batch of one task of a run: black images without a finding."""
     part: Any = config.batches_of(row)[task]
     batch, size = part.batch_size, part.image_size
     names = (part.dataset,) if row.tasks else config.datasets_of(row)

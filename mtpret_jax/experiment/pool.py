@@ -83,7 +83,7 @@ def _check_began(folder: epath.Path, kept: overlaps.Findings | None) -> None:
         return
     digest = None if kept is None else kept.report.exclusions_sha256
     for name, row in whole.read_json(path).items():
-        began = row.get(_DIGEST, digest)
+        began = row[_DIGEST]
         if row["pool"] == workshop.CLEAN and (kept is None or began != digest):
             raise ValueError(
                 f"{path} says that run {name!r} began with the list of exclusions of "
@@ -104,15 +104,10 @@ def write(shop: workshop.Workshop) -> None:
             _LOG.info("Audit: %s", line.strip())
     if jax.process_index() == 0:
         folder.mkdir(parents=True, exist_ok=True)
-        if findings is not None and not _is_there(folder, findings):
+        kept = overlaps.read(folder)
+        if findings is not None and (kept is None or kept.report != findings.report):
             overlaps.write(folder, findings)
         whole.write_json(folder / COUNTS, pools)
-
-
-def _is_there(folder: epath.Path, findings: overlaps.Findings) -> bool:
-    """Whether these findings are those that the folder holds."""
-    kept = overlaps.read(folder)
-    return kept is not None and kept.report == findings.report
 
 
 def counts(shop: workshop.Workshop) -> dict[str, Any]:

@@ -16,7 +16,7 @@ _LOG = logging.getLogger(__name__)
 
 
 def platform(mesh: Mesh) -> str:
-    """Of the devices of a mesh, real ones or those of a topology: cpu, gpu, tpu."""
+    """What the devices of a mesh are, real or of a topology: cpu, gpu, tpu."""
     return mesh.devices.flat[0].platform
 
 
@@ -27,8 +27,8 @@ def settle(
 
     Args:
       config: The whole config.
-      platform: Of the devices that compute: bfloat16 unless they are CPUs.
-      workdir: What it was begun in is kept, whatever the devices are now.
+      platform: What the devices are; they compute in bfloat16 unless CPUs.
+      workdir: Work folder, which keeps what it was begun in.
     """
     if config.backbone.compute_dtype != "auto":
         return config

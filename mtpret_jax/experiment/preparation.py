@@ -1,4 +1,4 @@
-"""Makes the prepared data sets that a config names, and leaves alone what is ready.
+"""Makes the prepared data sets that a config names, and skips those that are ready.
 
 A set is ready when its folder was made with the same options from the same source. If
 not, nothing is overwritten unless asked for (`--rebuild`). Reads no prepared record.
@@ -7,7 +7,6 @@ not, nothing is overwritten unless asked for (`--rebuild`). Reads no prepared re
 from __future__ import annotations
 
 import contextlib
-import difflib
 import logging
 import os
 import time
@@ -20,6 +19,7 @@ from etils import epath
 
 import tfds_builders
 from mtpret_jax import config as schema
+from mtpret_jax.config import rules
 from tfds_builders import prepared, whole, xray_features
 from tfds_builders.prepare import checks, xray_builder
 from tfds_builders.releases import release
@@ -126,8 +126,8 @@ def _open_fresh(
 def _check_splits(name: str, splits: str, known: Iterable[str]) -> None:
     if splits not in known:
         raise ValueError(
-            f"config.datasets.{name}.splits: the set has no splits {splits!r}, it has "
-            f"{sorted(known)}.{_nearest(splits, known)}"
+            f"config.datasets.{name}.splits: the set has no splits {splits!r}."
+            f"{rules.nearest(splits, known)}"
         )
 
 
@@ -229,8 +229,8 @@ def _make_config(
     known = tfds_builders.SETS
     if row.builder not in known:
         raise ValueError(
-            f"config.datasets.{name}.builder: unknown builder {row.builder!r}. Known: "
-            f"{sorted(known)}.{_nearest(row.builder, known)}"
+            f"config.datasets.{name}.builder: unknown builder {row.builder!r}."
+            f"{rules.nearest(row.builder, known)}"
         )
     module = getattr(tfds_builders, row.builder)
     options = xray_builder.option_names(module.Config)
@@ -238,14 +238,9 @@ def _make_config(
         if option not in options:
             raise ValueError(
                 f"config.datasets.{name}.options: {row.builder} has no option "
-                f"{option!r}.{_nearest(option, options)} Known: {sorted(options)}."
+                f"{option!r}.{rules.nearest(option, options)}"
             )
     return module, module.Config(name=name, **row.options)
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    found = difflib.get_close_matches(name, list(known), n=1)
-    return f" Did you mean {found[0]!r}?" if found else ""
 
 
 def _summary(folder: epath.Path) -> str:

@@ -51,10 +51,10 @@ def carry(
 
     Args:
       config: The whole config.
-      name: Of the run; it has an `init_from`.
-      state: As the stage's `init` gave it.
+      name: Name of the run; it has an `init_from`.
+      state: State as the stage's `init` gave it.
       runs: Folder of all runs.
-      weights: As `check` gave it.
+      weights: What `check` gave.
 
     Returns:
       The state with the start's backbone and, where asked for, heads and memory.
@@ -103,8 +103,8 @@ def check_head(
 
     Args:
       config: The whole config.
-      name: Of the run, which carries on the head of a file.
-      state: As the stage's `init` gives it, or its shapes.
+      name: Name of the run, which carries on the head of a file.
+      state: State as the stage's `init` gives it, or its shapes.
 
     Raises:
       ValueError: If names or shapes of the head do not fit.
@@ -119,8 +119,8 @@ def check_classes(
 
     Args:
       config: The whole config.
-      name: Of the run, which carries on the head of a backbone folder.
-      class_names: Of the run's task, in order.
+      name: Name of the run, which carries on the head of a backbone folder.
+      class_names: Classes of the run's task, in order.
 
     Raises:
       ValueError: If the folder has no head of the task, or one of other classes or of

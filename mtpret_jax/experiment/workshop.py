@@ -35,7 +35,7 @@ class Workshop:
       config: The whole config, its `compute_dtype` settled.
       workdir: Folder that everything is written to.
       folders: Prepared folder of each set.
-      mesh: Of all devices; within a run, of those that it uses.
+      mesh: All devices.
       tasks: Every task of the config.
       shard: This process's part of every batch.
       weights: Files of weights that runs start from; see `start.check`.
@@ -58,7 +58,7 @@ class Workshop:
 
     @property
     def input(self) -> schema.InputConfig:
-        """How pictures are read, settled for these devices."""
+        """How images are read, settled for these devices."""
         is_accelerator = self.mesh.devices.flat[0].platform != "cpu"
         return pipeline.choose_workers(self.config.input, is_accelerator=is_accelerator)
 

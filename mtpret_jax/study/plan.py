@@ -233,7 +233,7 @@ def _contrastive(
 def _longer(
     config: schema.ExperimentConfig, row: schema.RunConfig, name: str
 ) -> schema.RunConfig:
-    """Stage 1 that goes on, for as many steps as stage 2 has."""
+    """Stage 1 trained longer, for as many steps as stage 2 has."""
     stage_2 = config.study.continual
     steps = stage_2.steps * stage_2.continual.rounds * len(_continual_tasks(config))
     return dataclasses.replace(
