@@ -1,9 +1,9 @@
-"""Which pictures are copies of which: the same pixels, or the same picture re-encoded.
+"""Which images are copies of which: the same pixels, or the same image re-encoded.
 
 A near copy is the same exposure at another size, depth, quality or slightly another
 intensity; also squashed. A turned one is mirrored, turned by quarters or inverted, too,
 and a cropped one is a part of the other. Radiographs of one body part look alike, so a
-hash only proposes: the detail of both pictures must agree everywhere.
+hash only proposes: the detail of both images must agree everywhere.
 """
 
 from __future__ import annotations
@@ -37,22 +37,22 @@ RULE = {
 }
 
 _ROWS, _COLUMNS = 64, 4096  # of a block of hashes; both stay in a core's cache
-_BLUR = 0.8  # pixels of the smaller picture, standard deviation
+_BLUR = 0.8  # pixels of the smaller image, standard deviation
 _VERIFIED = 4096  # pairs at once
 _THREADS = min(4, os.cpu_count() or 1)
 
 
 @dataclasses.dataclass(frozen=True)
 class Copies:
-    """Copies among N pictures.
+    """Copies among N images.
 
     Attributes:
-      same: Pictures with equal pixels have equal numbers, from 0 in order of their
-        first picture, int64 [N].
-      first: First picture of each number, int64 [G].
-      near: Pairs of numbers whose pictures are copies, the lower first, each once,
+      same: Images with equal pixels have equal numbers, from 0 in order of their
+        first image, int64 [N].
+      first: First image of each number, int64 [G].
+      near: Pairs of numbers whose images are copies, the lower first, each once,
         int64 [P, 2].
-      kind: Of each pair, as the reasons in `exclusions`.
+      kind: Kind of each pair, as the reasons in `exclusions`.
       distance: Unequal bits of each pair, int64 [P].
       agreement: Correlation of the details of each pair, float64 [P].
     """
@@ -66,7 +66,7 @@ class Copies:
 
 
 def find(found: signatures.Signatures) -> Copies:
-    """All copies among pictures."""
+    """All copies among images."""
     same, first = _equal(found.digest)
     different = found.take(first)
     best: dict[tuple[int, int], tuple[str, int, float]] = {}
@@ -168,7 +168,7 @@ def _strip(words: np.ndarray, row: int, farthest: int) -> np.ndarray:
 def agreements(
     found: signatures.Signatures, pairs: np.ndarray, turn: int = 0
 ) -> np.ndarray:
-    """How alike the details of pairs of pictures are, at the poorer one's resolution.
+    """How alike the details of pairs of images are, at the poorer one's resolution.
 
     Args:
       found: Signatures.
@@ -195,7 +195,7 @@ def agreements(
 
 
 def _blur(detail: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Takes from a detail what a picture of so few pixels cannot show."""
+    """Takes from a detail what an image of so few pixels cannot show."""
     down, across = (
         _BLUR * signatures.SIDE / side if side < signatures.SIDE else 1e-3
         for side in (height, width)

@@ -1,6 +1,6 @@
-"""Which pictures are parts of which: copies cut to about 80 to 100 % of the sides.
+"""Which images are parts of which: copies cut to about 80 to 100 % of the sides.
 
-Hashes of windows of every picture are compared with those of whole pictures; then the
+Hashes of windows of every image are compared with those of whole images; then the
 supposed part is laid over the supposed whole at every place and size nearby. Its
 margins do not count: there the detail was drawn from what the other does not show.
 """
@@ -47,7 +47,7 @@ def find(found: signatures.Signatures) -> tuple[np.ndarray, np.ndarray, np.ndarr
     """All pairs of a part and its whole.
 
     Args:
-      found: Signatures of N different pictures.
+      found: Signatures of N different images.
 
     Returns:
       Part and whole, in rising order, int64 [P, 2]; unequal bits of the part's hash
@@ -75,7 +75,7 @@ def find(found: signatures.Signatures) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
 
 def _supposed(found: signatures.Signatures) -> np.ndarray:
-    """Part, row of a window of another picture, and unequal bits; int64 [P, 3]."""
+    """Part, row of a window of another image, and unequal bits; int64 [P, 3]."""
     is_large = found.size.min(axis=1) >= SMALLEST
     hashes = np.ascontiguousarray(found.windows[:, 0].T)
     rows = found.windows.reshape(-1, len(hashes))
@@ -144,7 +144,7 @@ def _room(rows: int, columns: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def agreement(
     found: signatures.Signatures, part: int, whole: int, window: int
 ) -> float:
-    """How well a picture agrees with a part of another, near a window of that.
+    """How well an image agrees with a part of another, near a window of that.
 
     Args:
       found: Signatures.
@@ -154,7 +154,7 @@ def agreement(
 
     Returns:
       Correlation of the details where they agree best; 0 where it is low at the first
-      looks, or one of the pictures shows nothing.
+      looks, or one of the images shows nothing.
     """
     if found.contrast[[part, whole]].min() <= BLANK:
         return 0.0

@@ -163,7 +163,7 @@ def _by_cell(records: Records, images: Sequence[int]) -> dict[_Cell, list[int]]:
 
 
 def listed(records: Records, relations: Sequence[Relation]) -> list[Copy]:
-    """One row for each relation; equal pictures are each listed with the first."""
+    """One row for each relation; equal images are each listed with the first."""
     rows = []
     for relation in relations:
         partners = relation.one[1:] if relation.together else relation.other[:1]

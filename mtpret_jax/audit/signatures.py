@@ -1,8 +1,8 @@
-"""What the audit remembers of each picture, computed once for a prepared folder.
+"""What the audit remembers of each image, computed once for a prepared folder.
 
-A signature is small enough to be kept for hundreds of thousands of pictures, 7 kB: a
-digest of the pixels, perceptual hashes of the picture as it is, however it is turned,
-and of windows of it, and the picture's detail at 64 x 64 pixels.
+A signature is small enough to be kept for hundreds of thousands of images, 7 kB: a
+digest of the pixels, perceptual hashes of the image as it is, however it is turned,
+and of windows of it, and the image's detail at 64 x 64 pixels.
 """
 
 from __future__ import annotations
@@ -45,21 +45,21 @@ _UPPER = np.triu_indices(_FREQUENCIES)
 _WINDOW_FREQUENCIES = 12
 _LOW = np.arange(_WINDOW_FREQUENCIES) < 8
 _IS_COARSE = _LOW[:, None] & _LOW
-_HASHED_SIDE = 32  # pixels of the picture that is hashed
+_HASHED_SIDE = 32  # pixels of the image that is hashed
 _FINE, _COARSE = 1.0, 4.0  # pixels of 64: details between these widths are kept
 _STRONGEST = 2.0  # standard deviations: frames and letters count no more than bones
 _STEPS = 127 / _STRONGEST  # a standard deviation of the detail, as stored
 _THREADS = min(8, os.cpu_count() or 1)
 _LOG = logging.getLogger(__name__)
-_LOG_EVERY = 20_000  # pictures
+_LOG_EVERY = 20_000  # images
 
 
 @dataclasses.dataclass(frozen=True)
 class Signatures:
-    """Signatures of N pictures.
+    """Signatures of N images.
 
     Attributes:
-      digest: Of shape, depth and pixels, uint8 [N, 16].
+      digest: Digest of shape, depth and pixels, uint8 [N, 16].
       bits: Perceptual hash, uint64 [N, 4]; the last bit is 0.
       unturned: A hash that no mirroring, quarter turn or inversion changes, uint64
         [N, 3].
@@ -67,7 +67,7 @@ class Signatures:
         word is the coarse one.
       detail: What lies between fine and coarse, in steps, int8 [N, 64, 64].
       contrast: Standard deviation of that detail, grey levels of 255, float32 [N].
-      size: Height and width of the picture, pixels, int32 [N, 2].
+      size: Height and width of the image, pixels, int32 [N, 2].
     """
 
     digest: np.ndarray
@@ -79,7 +79,7 @@ class Signatures:
     size: np.ndarray
 
     def take(self, index: np.ndarray) -> Signatures:
-        """Those of some pictures, in the order of `index`, int [M]."""
+        """Those of some images, in the order of `index`, int [M]."""
         fields = dataclasses.fields(self)
         return Signatures(**{f.name: getattr(self, f.name)[index] for f in fields})
 
@@ -92,9 +92,9 @@ def join(parts: Sequence[Signatures]) -> Signatures:
     )
 
 
-def of_pictures(pictures: Sequence[np.ndarray]) -> Signatures:
-    """Signatures of pictures, each uint8 or uint16 [H, W]; the sizes may differ."""
-    return _stack([_of_picture(picture) for picture in pictures])
+def of_pictures(images: Sequence[np.ndarray]) -> Signatures:
+    """Signatures of images, each uint8 or uint16 [H, W]; the sizes may differ."""
+    return _stack([_of_picture(image) for image in images])
 
 
 def open_folder(folder: epath.PathLike) -> Signatures:
@@ -115,14 +115,14 @@ def open_folder(folder: epath.PathLike) -> Signatures:
             "prepare the set again, to be sure that they are these.",
             folder,
         )
-    _LOG.info("Looking through the pictures of %s for the audit.", folder)
+    _LOG.info("Looking through the images of %s for the audit.", folder)
     found = _compute(folder)
     try:
         _keep(path, found)
     except OSError as error:
         _LOG.warning(
             "The audit's signatures can't be kept in %s (%s): another audit of this "
-            "set looks through all its pictures again.",
+            "set looks through all its images again.",
             folder,
             error,
         )
@@ -183,7 +183,7 @@ def _records_digest(folder: epath.Path) -> str:
 
 
 def _compute(folder: epath.Path) -> Signatures:
-    """Looks at every picture on a pool of threads, a bounded number ahead."""
+    """Looks at every image on a pool of threads, a bounded number ahead."""
     records = _records(folder)
     cv2.setNumThreads(0)  # The pool already uses the cores.
     found = []
@@ -192,7 +192,7 @@ def _compute(folder: epath.Path) -> Signatures:
             part = range(first, min(first + 64 * _THREADS, len(records)))
             found.extend(pool.map(lambda i: _of_record(folder, records, i), part))
             if len(found) // _LOG_EVERY > first // _LOG_EVERY:
-                _LOG.info("%d of %d pictures.", len(found), len(records))
+                _LOG.info("%d of %d images.", len(found), len(records))
     return _stack(found)
 
 
@@ -221,12 +221,12 @@ def _of_record(folder: epath.Path, records: Any, index: int) -> tuple[Any, ...]:
         raise
 
 
-def _of_picture(picture: np.ndarray) -> tuple[Any, ...]:
-    """The fields of `Signatures` of one picture."""
-    header = f"{picture.dtype} {picture.shape} ".encode()
-    pixels = np.ascontiguousarray(picture)
+def _of_picture(image: np.ndarray) -> tuple[Any, ...]:
+    """The fields of `Signatures` of one image."""
+    header = f"{image.dtype} {image.shape} ".encode()
+    pixels = np.ascontiguousarray(image)
     digest = hashlib.blake2b(header + pixels.tobytes(), digest_size=16).digest()
-    small = _resize(transforms.to_intensity(picture), SIDE)
+    small = _resize(transforms.to_intensity(image), SIDE)
     hashed = _resize(small, _HASHED_SIDE)
     corner = cv2.dct(hashed)[:_FREQUENCIES, :_FREQUENCIES]
     # Turned and mirrored, it has other signs and its axes swapped.
@@ -243,7 +243,7 @@ def _of_picture(picture: np.ndarray) -> tuple[Any, ...]:
         _of_windows(small),
         scaled.astype(np.int8),
         np.float32(deviation * 255),
-        np.array(picture.shape, np.int32),
+        np.array(image.shape, np.int32),
     )
 
 
@@ -277,7 +277,7 @@ def _bases() -> list[np.ndarray]:
 
 
 def _of_windows(small: np.ndarray) -> np.ndarray:
-    """Hashes of all windows of a picture, [64, 64]; uint64 [W, 3]."""
+    """Hashes of all windows of an image, [64, 64]; uint64 [W, 3]."""
     found = []
     for basis in _bases():
         product = np.einsum("pfx,qgx->pqfg", basis @ small, basis, optimize=True)
@@ -291,7 +291,7 @@ def _of_windows(small: np.ndarray) -> np.ndarray:
 def _resize(image: np.ndarray, side: int) -> np.ndarray:
     """A square of `side` pixels, whatever the shape: a copy may be squashed.
 
-    Each side is shrunk by areas or enlarged smoothly, so that a narrow picture and a
+    Each side is shrunk by areas or enlarged smoothly, so that a narrow image and a
     smaller copy of it come out alike.
     """
     height, width = image.shape

@@ -65,8 +65,8 @@ class OperatingPoint:
 
     Attributes:
       threshold: Positive is decided at this probability and above; NaN if undefined.
-      sensitivity: Of the images with the label.
-      specificity: Of the images without.
+      sensitivity: Share of the images with the label that are positive.
+      specificity: Share of the images without it that are negative.
     """
 
     threshold: float
@@ -112,7 +112,7 @@ def calibration(
     `BINS`, and fewer where each would hold less than `LEAST_IN_BIN` images.
 
     Args:
-      probability: Of the label, in [0, 1], finite, [N].
+      probability: Probability of the label, in [0, 1], finite, [N].
       positive: Whether it is there, bool [N].
       groups: The group of each image, [N].
 
@@ -148,7 +148,7 @@ def youden_threshold(probability: np.ndarray, positive: np.ndarray) -> float:
     good the lowest is taken, which misses the fewest positives. Fit it on validation.
 
     Args:
-      probability: Of the label, in [0, 1], finite, [N].
+      probability: Probability of the label, in [0, 1], finite, [N].
       positive: Whether it is there, bool [N].
 
     Returns:
@@ -180,7 +180,7 @@ def operating_point(
     """Sensitivity and specificity at a threshold, for test.
 
     Args:
-      probability: Of the label, in [0, 1], finite, [N].
+      probability: Probability of the label, in [0, 1], finite, [N].
       positive: Whether it is there, bool [N].
       groups: The group of each image, [N].
       threshold: Fitted on validation; with NaN nothing is measured.

@@ -156,10 +156,10 @@ def difference(
     falls out of the difference.
 
     Args:
-      values: Of the first arm on all examples, [seeds].
-      drawn: Of the first arm on every resample, [seeds, resamples].
-      other_values: Of the arm it is compared with, [seeds].
-      other_drawn: Of the arm it is compared with, [seeds, resamples].
+      values: Values of the first arm on all examples, [seeds].
+      drawn: The same on every resample, [seeds, resamples].
+      other_values: Values of the arm it is compared with, [seeds].
+      other_drawn: The same on every resample, [seeds, resamples].
     """
     shapes = [np.shape(x) for x in (values, other_values, drawn, other_drawn)]
     if shapes[0] != shapes[1] or shapes[2] != shapes[3]:
@@ -273,7 +273,8 @@ def _retrained(drawn: np.ndarray, spread: float) -> behrens_fisher.Sum | None:
     """How far a mean over seeds could be off when test examples and seeds vary.
 
     Args:
-      drawn: Of each seed on every resample that defines it, [seeds, resamples].
+      drawn: Values of each seed on the resamples that define them, [seeds,
+        resamples].
       spread: Standard deviation over seeds.
 
     Returns:

@@ -22,8 +22,8 @@ class AreaDifference:
     """Two areas on the same examples, and what sets them apart; NaN if undefined.
 
     Attributes:
-      area: Of the first arm, mean over seeds, in [0, 1].
-      other_area: Of the arm it is compared with.
+      area: Area of the first arm, mean over seeds, in [0, 1].
+      other_area: Area of the arm it is compared with.
       difference: First minus other.
       error: Standard error of the difference; 0 where the models rank alike.
       low: Lower end of the normal 95 % interval of the difference.
@@ -126,8 +126,8 @@ def compare(
     """Tests two arms on the same examples.
 
     Args:
-      score: Of the first arm, one row for each seed of training, [seeds, N].
-      other_score: Of the arm it is compared with, [other seeds, N].
+      score: Scores of the first arm, a row for each seed of training, [seeds, N].
+      other_score: Scores of the arm it is compared with, [other seeds, N].
       positive: bool [N].
       groups: The group of each example, [N].
     """
@@ -164,9 +164,9 @@ def compare_classes(
     """Tests two arms on each class against the rest.
 
     Args:
-      metric: Of the task.
+      metric: Metric of the task.
       summaries: What `metric.summarise` made of each seed of the first arm.
-      other_summaries: Of each seed of the other arm, the same examples in the same
+      other_summaries: Those of the other arm, the same examples in the same
         order.
       groups: The group of each example, [N].
 

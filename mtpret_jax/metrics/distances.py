@@ -14,7 +14,7 @@ def hausdorff_95(
     """The larger of both outlines' 95th percentiles of distance to the other one.
 
     An outline is the pixels of a region that have one beside, above or below them which
-    is not in it, or the picture's border.
+    is not in it, or the image's border.
 
     Args:
       one: bool [H, W].

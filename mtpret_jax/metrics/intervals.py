@@ -39,7 +39,7 @@ def draws(
       summary: What `metric.summarise` made; axis 0 of each array is the example.
       groups: The group of each example, [N]. Whole groups are drawn.
       resamples: Number of draws.
-      seed: Of the draws.
+      seed: Seed of the draws.
 
     Source:
       Efron and Tibshirani 1993, chapter 13; groups after Field and Welsh 2007.
@@ -66,7 +66,7 @@ def comparable(
 
     Args:
       values: By name, arrays of one shape or numbers.
-      whole: Of all examples, by the same names.
+      whole: Values of all examples, by the same names.
     """
     result = {name: np.asarray(value, float) for name, value in values.items()}
     for name, value in values.items():

@@ -25,7 +25,7 @@ def choice(metric: types.Metric, records: Mapping[str, np.ndarray]) -> float:
     of fewer than `FEWEST` images; of detection, images with a box.
 
     Args:
-      metric: Of the task.
+      metric: Metric of the task.
       records: Its predictions of the validation split.
     """
     values = metric.compute(metric.summarise(records))
@@ -75,7 +75,7 @@ def fit(
     """Temperatures and thresholds by validation.
 
     Args:
-      metric: Of the task.
+      metric: Metric of the task.
       records: Its predictions of the validation split.
 
     Returns:

@@ -123,7 +123,7 @@ def vote(train: Examples, feature: np.ndarray) -> np.ndarray:
 
     Args:
       train: Who votes.
-      feature: Of the images to predict, [M, D].
+      feature: Features of the images to predict, [M, D].
 
     Returns:
       float32 [M, L]; the share in `train` where the label is known of none.

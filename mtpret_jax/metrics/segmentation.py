@@ -24,7 +24,7 @@ class SegmentationMetric:
     `mean_iou` pools too and includes the background; `dice_per_image` is the mean over
     images that have foreground, in each over the foreground classes that it has.
     `hd95` is the mean over images of the distance of outlines, in pixels of the stored
-    picture, in each over the foreground classes that are both there and drawn, as far
+    image, in each over the foreground classes that are both there and drawn, as far
     as the input shows them; what is left out of it is counted apart: `masks_missed` is
     the share of regions where nothing is drawn, `masks_made_up` that of absent ones
     where something is. Of these three, lower is better.
@@ -69,7 +69,7 @@ class SegmentationMetric:
           outputs: `segmentation` int [B, H, W] class index.
           batch: `segmentation` uint8 [B, H, W], `pixel_known` bool [B, H, W],
             `record` int32 [B], `pixel_size` float32 [B, 2], height and width of a pixel
-            in those of the stored picture; without it, they are 1. `outside` int [B, at
+            in those of the stored image; without it, they are 1. `outside` int [B, at
             least S], pixels of each class that the input leaves out, where background
             counts as drawn; without it, there are none.
 

@@ -45,7 +45,7 @@ def join(
     Args:
       study: Index of each image's study, int [N]; -1 for an image without one, which
         then is a study by itself.
-      probability: Of each label, [N, L].
+      probability: Probability of each label, [N, L].
       positive: The true labels, bool [N, L].
       known: Which of them are known, bool [N, L].
       exclusive: Whether exactly one label is true. Studies whose images disagree are

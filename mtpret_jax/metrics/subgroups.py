@@ -60,7 +60,7 @@ def table(
       groups: The group of each example, [N].
       column: The entry of each example, empty where it is not known, [N].
       resamples: Number of draws of an interval.
-      seed: Of the draws.
+      seed: Seed of the draws.
       draws: Called as `intervals.draws`, say one that keeps what it drew.
     """
     groups, entry = np.asarray(groups), np.asarray(column, str)

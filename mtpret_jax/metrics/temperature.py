@@ -20,7 +20,7 @@ def fit(
     """The temperature with the least cross-entropy.
 
     Args:
-      probability: Of each label, float [N, L].
+      probability: Probability of each label, float [N, L].
       label: 0 or 1, [N, L].
       known: Which labels are known, bool [N, L].
       exclusive: Whether exactly one label is true.

@@ -159,10 +159,7 @@ def _runs(folder: epath.Path, config: schema.ExperimentConfig) -> dict[str, part
 
 def _audit(folder: epath.Path, config: schema.ExperimentConfig) -> parts.Audit:
     pools = {
-        name: parts.AuditedPool(
-            row["pool"],
-            {each: parts.PoolSet(**counts) for each, counts in row["sets"].items()},
-        )
+        name: parts.AuditedPool(row["pool"], row["sets"])
         for name, row in (_read_json(folder / "pool.json") or {}).items()
     }
     found = _read_json(folder / "audit.json")

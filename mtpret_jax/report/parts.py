@@ -262,19 +262,14 @@ class Transfer:
 
 
 @dataclasses.dataclass(frozen=True)
-class PoolSet:
-    """Training images of a set in a pool, and those that were removed."""
-
-    images: int
-    removed: int
-
-
-@dataclasses.dataclass(frozen=True)
 class AuditedPool:
-    """What a run of stage 1 read: a clean pool, or the one of the paper."""
+    """What a run of stage 1 read: a clean pool, or the one of the paper.
+
+    `sets` has the number of training `images` of each set, and how many were `removed`.
+    """
 
     pool: str
-    sets: dict[str, PoolSet]
+    sets: dict[str, dict[str, int]]
 
 
 @dataclasses.dataclass(frozen=True)
