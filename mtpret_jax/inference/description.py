@@ -9,6 +9,7 @@ from typing import Any
 import mtpret_jax
 from mtpret_jax import config as schema
 from mtpret_jax.config import parser, rules
+from tfds_builders import prepared_types
 from tfds_builders.images import polarity
 
 NO_HEAD = "backbone"  # the kind of a model that has no head
@@ -34,9 +35,9 @@ class Prepared:
     checks_polarity: bool = True
 
     @classmethod
-    def of(cls, made: Mapping[str, Any]) -> Prepared:
+    def of(cls, made: prepared_types.Preparation) -> Prepared:
         """Reads it from what `preparation.json` of a set holds."""
-        options = made.get("options", {})
+        options: Any = made.get("options", {})
         return cls(
             longest_side=options.get("image_size", 0),
             bit_depth=options.get("bit_depth", 8),
@@ -126,12 +127,14 @@ _CHOICES = dict(schema.CHOICES) | {
 }
 
 
-def architecture(config: schema.ExperimentConfig) -> dict[str, Any]:
+def architecture(config: schema.ExperimentConfig) -> dict[str, str | int]:
     """What a run must share with the description of a backbone it starts from."""
     return _architecture(config.backbone, config.input.normalisation)
 
 
-def _architecture(network: schema.BackboneConfig, normalisation: str) -> dict[str, Any]:
+def _architecture(
+    network: schema.BackboneConfig, normalisation: str
+) -> dict[str, str | int]:
     return {
         "backbone": network.name,
         "width": network.width,
@@ -143,7 +146,7 @@ def _architecture(network: schema.BackboneConfig, normalisation: str) -> dict[st
 def make(
     config: schema.ExperimentConfig,
     run: str,
-    sets: Mapping[str, Mapping[str, Any]],
+    sets: Mapping[str, prepared_types.Preparation],
     *,
     class_names: Mapping[str, Sequence[str]],
     decisions: Mapping[str, Any],

@@ -132,7 +132,7 @@ def _joined(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
 def _write_table(
     path: pathlib.Path, arrays: dict[str, np.ndarray], metadata: dict[str, str]
 ) -> None:
-    # Names of files may hold bytes that are no text.
+    # Names of files may hold bytes that are not text.
     paths = [str(p).encode(errors="backslashreplace").decode() for p in arrays["path"]]
     features = arrays["embedding"]
     rows = pa.FixedSizeListArray.from_arrays(

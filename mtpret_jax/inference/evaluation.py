@@ -52,7 +52,7 @@ def evaluate(
       the order of the model's `classes`) and predicted one.
 
     Raises:
-      FileNotFoundError: If the folder is no prepared set.
+      FileNotFoundError: If the folder is not a prepared set.
       ValueError: If the model has no head, the set lacks the split or what the task
         asks of it, or names other classes.
     """

@@ -53,7 +53,7 @@ def outputs(
     return {"input": image} | comparable(found)
 
 
-def comparable(found: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def comparable(found: answers.Outputs) -> dict[str, np.ndarray]:
     """What can be compared of a batch of one, without the batch axis."""
     arrays = {name: np.asarray(found[name][0]) for name in _COMPARED if name in found}
     if "score" in found:  # Slots without a box hold anything.

@@ -50,7 +50,7 @@ def find(named: Sequence[str], out: str) -> Found:
 
     Args:
       named: Files, folders, or patterns with `*`, `**`, `?`, `[...]`.
-      out: Where results are written; what lies in it is no input.
+      out: Where results are written; what lies in it is not read.
     """
     files: dict[str, None] = {}
     results = os.path.join(os.path.abspath(os.path.expanduser(out)), "")

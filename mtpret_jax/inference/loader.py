@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from etils import epath
 
@@ -40,8 +39,7 @@ def load(path: epath.PathLike, task: str = "") -> model_lib.Model:
         folder = folder / "backbone"
     where, exported, digest = os.fspath(folder), "", ""
     if is_exported:
-        table, exported, digest = _read_exported(folder)
-        described = description.from_json(table, os.fspath(folder / _EXPORTED))
+        described, exported, digest = _read_exported(folder)
     else:
         table = checkpoint.read_description(folder, {}, _GIVE)
         described = description.from_json(
@@ -74,15 +72,16 @@ def load(path: epath.PathLike, task: str = "") -> model_lib.Model:
     return model
 
 
-def _read_exported(folder: epath.Path) -> tuple[dict[str, Any], str, str]:
+def _read_exported(folder: epath.Path) -> tuple[description.Description, str, str]:
     """The description in an exported folder, its task, and its tensors' SHA-256."""
     path = folder / _EXPORTED
     facts = whole.read_json(path, (_DESCRIBED,), advice=_AGAIN)
-    described, task = facts[_DESCRIBED], facts.get("task", "")
-    if not isinstance(described, dict) or not isinstance(task, str):
+    table, task = facts[_DESCRIBED], facts.get("task", "")
+    if not isinstance(table, dict) or not isinstance(task, str):
         raise ValueError(
             f"{os.fspath(path)}: damaged, or not of `mtpret_jax export`. {_AGAIN}"
         )
+    described = description.from_json(table, os.fspath(path))
     return described, task, str(facts.get("sha256", ""))
 
 

@@ -100,7 +100,7 @@ class Results:
     def write_table(self, columns: list[str]) -> None:
         """Writes all lines as a table; nested values are joined to `a:b` columns."""
         with whole.placing(self.folder / TABLE) as file:
-            # Names of files may hold bytes that are no text.
+            # Names of files may hold bytes that are not text.
             text = io.TextIOWrapper(file, "utf-8", "backslashreplace", newline="")
             writer = cells.Writer(text)
             writer.writerow(columns)

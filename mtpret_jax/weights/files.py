@@ -27,7 +27,7 @@ _CONVERT = (
     "safetensors.torch.save_file({k: v.clone().contiguous() for k, v in w.items()}, "
     "'weights.safetensors')\""
 )
-_SAFETENSORS_DTYPES: Mapping[str, Any] = {
+_SAFETENSORS_DTYPES: Mapping[str, type] = {
     "F64": np.float64,
     "F32": np.float32,
     "F16": np.float16,
@@ -157,7 +157,7 @@ def _read_safetensors(content: bytes) -> dict[str, np.ndarray]:
     try:
         parts = library.deserialize(content)
     except library.SafetensorError as error:
-        raise _Refused(f"it is no whole safetensors file ({error})") from error
+        raise _Refused(f"it is not a whole safetensors file ({error})") from error
     tensors = {}
     for name, part in parts:
         if part["dtype"] not in _SAFETENSORS_DTYPES:
@@ -197,7 +197,7 @@ def _read_torch(content: bytes, where: str) -> dict[str, np.ndarray]:
 
 
 def _torch(where: str) -> Any:
-    """PyTorch, which is no dependency of ours."""
+    """PyTorch, which is not a dependency of ours."""
     try:
         torch = importlib.import_module("torch")
     except ModuleNotFoundError as error:

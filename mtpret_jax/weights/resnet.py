@@ -52,7 +52,7 @@ class Converted:
     Attributes:
       tree: `{"params": ..., "model_state": ...}`, nested dicts of float32 arrays.
       stem: What was done to the first convolution, in words.
-      left_out: Names of the file that are no part of the tree, sorted.
+      left_out: Names of the file that are not part of the tree, sorted.
       prefix: What stands before the backbone's names in the file.
     """
 

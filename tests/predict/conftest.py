@@ -41,7 +41,7 @@ DECISIONS = {
         "opacity": {"threshold": 0.25, "sensitivity": 1.0, "specificity": 1.0}
     },
 }
-SETS = {
+SETS: Any = {
     "chest": {
         "options": {"image_size": 96, "bit_depth": 16},
         "pixel_mean": 0.4,

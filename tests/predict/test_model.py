@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from typing import Any
 
 import cv2
 import numpy as np
@@ -80,7 +81,7 @@ def test_polarity_is_not_told_of_views_that_the_check_is_not_made_for(load, ches
 def test_training_pictures_that_look_inverted_say_what_the_check_is_made_for(
     flagged, checks
 ):
-    made = {"polarity_warnings": flagged, "splits": {"train": 80, "test": 20}}
+    made: Any = {"polarity_warnings": flagged, "splits": {"train": 80, "test": 20}}
 
     assert description.Prepared.of(made).checks_polarity is checks
 

@@ -70,7 +70,7 @@ def test_damaged_safetensors_and_unknown_types_are_refused(tmp_path):
     whole = safetensors_file({"a": ("F32", SIX)})
     for content in (b"", whole[:5], whole[:-1], b"\xff" * 8 + whole[8:], whole + b"x"):
         found = refused(write(tmp_path, content, "mine.safetensors"))
-        assert found.startswith("it is no whole safetensors file")
+        assert found.startswith("it is not a whole safetensors file")
 
     odd = safetensors_file({"a": ("F8_E4M3", np.zeros(2, np.uint8))})
     found = refused(write(tmp_path, odd, "mine.safetensors"))
