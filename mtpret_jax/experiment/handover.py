@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -59,19 +59,36 @@ def write(
     checkpoint.save_backbone(folder / "backbone", tree, described.to_json())
     if jax.process_index() == 0:
         golden.write_all(folder / "backbone", tree, described)
-    body = jax.tree.leaves(state.params["backbone"])
+        parameters = sum(
+            leaf.size for leaf in jax.tree.leaves(tree["backbone"]["params"])
+        )
+        record = _record(reading, name, stage, pools, parameters, facts)
+        whole.write_json(folder / workshop.RECORD, record.to_json())
+    files.wait_for_all(f"end of {name}")
+
+
+def _record(
+    reading: feed.Feed,
+    name: str,
+    stage: types.Stage,
+    pools: Sequence[Mapping[str, str | None]],
+    parameters: int,
+    facts: Mapping[str, Any],
+) -> run_record.RunRecord:
+    """What `run.json` says; arguments as in `write` and `RunRecord`."""
+    shop, row = reading.shop, reading.row
     splits = ("train", "validation", *(("test",) if row.options.is_tested else ()))
-    scales = optimizer.rate_scales(config, row)
-    record = run_record.RunRecord(
+    scales = optimizer.rate_scales(shop.config, row)
+    return run_record.RunRecord(
         name=name,
         stage=row.stage,
         arm=row.arm,
-        task=names[0] if row.options.is_tested else None,
-        tasks=names,
-        seed=config.seed_of(row),
+        task=row.tasks[0] if row.options.is_tested else None,
+        tasks=row.tasks,
+        seed=shop.config.seed_of(row),
         labels={
             task: {split: reading.labels(task, split) for split in splits}
-            for task in names
+            for task in row.tasks
         },
         learning_rate={
             task: row.optimizer.learning_rate * scale for task, scale in scales.items()
@@ -79,12 +96,9 @@ def write(
         parent=start.parent_name(row, shop.weights),
         pools=tuple(pools),
         steps=sum(segment.steps for segment in stage.segments()),
-        parameters=sum(leaf.size for leaf in body),
+        parameters=parameters,
         **facts,
     )
-    if jax.process_index() == 0:
-        whole.write_json(folder / workshop.RECORD, record.to_json())
-    files.wait_for_all(f"end of {name}")
 
 
 def _decisions(shop: workshop.Workshop, name: str) -> dict[str, Any]:
