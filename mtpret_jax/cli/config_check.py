@@ -11,10 +11,10 @@ memory, operations, cycles and exchanges of a chip, and the largest batch.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import math
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from etils import epath
 
@@ -56,7 +56,7 @@ def check(
     """Lines on what the config costs, as they are known; its rules hold."""
     expanded = plan.expand(config)
     prepared = _names(expanded, data_dir)
-    names = preparation.class_names(expanded.datasets) | prepared
+    names = {**preparation.class_names(expanded.datasets), **prepared}
     if topology:
         yield from config_slice.check(expanded, names, topology)
     else:
@@ -70,9 +70,7 @@ def check(
         )
 
 
-def _tried(
-    expanded: schema.ExperimentConfig, names: dict[str, dict[str, Any]]
-) -> Iterator[str]:
+def _tried(expanded: schema.ExperimentConfig, names: estimate.Names) -> Iterator[str]:
     """Lines on what the config costs on this machine."""
     platform = precision.platform(sharding.make_mesh())
     expanded = precision.settle(expanded, platform)
@@ -100,11 +98,9 @@ def _tried(
     )
 
 
-def _names(
-    config: schema.ExperimentConfig, data_dir: str | None
-) -> dict[str, dict[str, Any]]:
+def _names(config: schema.ExperimentConfig, data_dir: str | None) -> estimate.Names:
     """Class names of the sets that are prepared."""
-    found: dict[str, dict[str, Any]] = {}
+    found = {}
     if not data_dir:
         return found
     for name, row in config.datasets.items():
@@ -112,12 +108,7 @@ def _names(
             folder = sources.locate(epath.Path(data_dir).expanduser(), name, row)
         except FileNotFoundError:
             continue  # `check` says so.
-        metadata = sources.read_metadata(folder)
-        found[name] = {
-            "label_names": metadata.label_names,
-            "mask_names": metadata.mask_names,
-            "object_names": metadata.object_names,
-        }
+        found[name] = dataclasses.asdict(sources.read_metadata(folder))
     return found
 
 

@@ -20,22 +20,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from mtpret_jax import config as schema
 from mtpret_jax import types
 from mtpret_jax.metrics import detection as metrics
 from mtpret_jax.models import faster_rcnn, pyramid
 from mtpret_jax.ops import boxes, placement, regions
+from mtpret_jax.tasks import samples
 
 Array = jax.Array
 
 ANCHOR_POSITIVES = 0.5  # largest share of them
-ANCHOR_POSITIVE_FROM = 0.7  # overlap
-ANCHOR_NEGATIVE_BELOW = 0.3
 REGION_POSITIVES = 0.25
-REGION_POSITIVE_FROM = 0.5  # and negative below
-SMOOTH_L1_BETA = 1.0 / 9.0  # where the box loss turns from square to straight
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,16 +152,16 @@ class DetectionTask:
         levels, logits, offsets = self._apply("propose", params, features)
         anchors = self._anchors(levels)
         anchor = jnp.asarray(np.concatenate(anchors))
-        matched, verdict = jax.vmap(_match_anchors, in_axes=(None, 0, 0))(
+        matched, verdict = jax.vmap(samples.match_anchors, in_axes=(None, 0, 0))(
             anchor, *truth[:2]
         )
         index, drawn = _draw(
             keys[0], verdict, self.config.anchors_sampled, share=ANCHOR_POSITIVES
         )
-        target = jax.vmap(_anchor_targets, in_axes=(None, 0, 0, 0, 0))(
+        target = jax.vmap(samples.anchor_targets, in_axes=(None, 0, 0, 0, 0))(
             anchor, truth[0], matched, verdict, index
         )
-        first = jax.vmap(_proposal_losses)(
+        first = jax.vmap(samples.proposal_losses)(
             _rows(jnp.concatenate(logits, axis=1), index),
             _rows(jnp.concatenate(offsets, axis=1), index),
             target,
@@ -173,13 +169,13 @@ class DetectionTask:
         )
 
         proposal, valid = self._proposals(logits, offsets, anchors)
-        region = jax.vmap(_region_targets)(proposal, valid, *truth)
+        region = jax.vmap(samples.region_targets)(proposal, valid, *truth)
         index, drawn = _draw(
             keys[1], region["verdict"], self.config.regions, share=REGION_POSITIVES
         )
         region = _rows(region, index)
         logit, offset = self._apply("classify", params, levels, region["box"])
-        return first | jax.vmap(_region_losses)(logit, offset, region, drawn)
+        return first | jax.vmap(samples.region_losses)(logit, offset, region, drawn)
 
     def _detect(
         self, params: types.Tree, features: tuple[Array, ...]
@@ -228,131 +224,6 @@ class DetectionTask:
         )
 
 
-def _match_anchors(
-    anchor: Array, truth: Array, truth_valid: Array
-) -> tuple[Array, Array]:
-    """`boxes.match` of the anchors of one image, pixels [N, 4]: both int32 [N]."""
-    return boxes.match(
-        anchor,
-        truth,
-        truth_valid,
-        positive_from=ANCHOR_POSITIVE_FROM,
-        negative_below=ANCHOR_NEGATIVE_BELOW,
-        low_quality=True,
-    )
-
-
-def _anchor_targets(
-    anchor: Array, truth: Array, matched: Array, verdict: Array, index: Array
-) -> dict[str, Array]:
-    """What the first half should say of the drawn anchors of one image.
-
-    Args:
-      anchor: Pixels [N, 4].
-      truth: Pixels [M, 4].
-      matched: As `_match_anchors` returns it, int32 [N].
-      verdict: The same.
-      index: Anchors to learn from, int32 [R].
-
-    Returns:
-      `positive` bool [R]; `target` encoded box, float32 [R, 4].
-    """
-    target = boxes.encode(
-        anchor[index], truth[matched[index]], weights=faster_rcnn.PROPOSAL_WEIGHTS
-    )
-    return {"positive": verdict[index] == boxes.POSITIVE, "target": target}
-
-
-def _proposal_losses(
-    logit: Array, offset: Array, anchor: dict[str, Array], drawn: Array
-) -> dict[str, Array]:
-    """Losses of the first half for one image.
-
-    Args:
-      logit: Scores of the sampled anchors, float32 [R].
-      offset: float32 [R, 4].
-      anchor: As `_anchor_targets` returns it.
-      drawn: False for slots that are empty, bool [R].
-
-    Returns:
-      `rpn_objectness` and `rpn_box`, float32 [].
-    """
-    positive = anchor["positive"]
-    entropy = optax.sigmoid_binary_cross_entropy(logit, positive.astype(jnp.float32))
-    distance = _smooth_l1(offset, anchor["target"])
-    return {
-        "rpn_objectness": _mean(entropy, drawn, drawn),
-        "rpn_box": _mean(distance, positive & drawn, drawn),
-    }
-
-
-def _region_targets(
-    proposal: Array,
-    proposal_valid: Array,
-    truth: Array,
-    truth_valid: Array,
-    truth_class: Array,
-) -> dict[str, Array]:
-    """What the second half should say of the regions of one image.
-
-    The ground truth joins the proposals, so that there are positives from the start.
-
-    Args:
-      proposal: Pixels [N, 4].
-      proposal_valid: bool [N].
-      truth: Pixels [M, 4].
-      truth_valid: bool [M].
-      truth_class: int32 [M], 0 is the first real class.
-
-    Returns:
-      Of the N + M regions `box` pixels, float32 [N + M, 4]; `verdict` of
-      `boxes.match`, IGNORED where the region is none, int32 [N + M]; `class`, 0 being
-      the background, int32 [N + M]; `target` encoded box, float32 [N + M, 4].
-    """
-    box = jnp.concatenate([proposal, truth])
-    matched, verdict = boxes.match(
-        box,
-        truth,
-        truth_valid,
-        positive_from=REGION_POSITIVE_FROM,
-        negative_below=REGION_POSITIVE_FROM,
-        low_quality=False,
-    )
-    usable = jnp.concatenate([proposal_valid, truth_valid])
-    verdict = jnp.where(usable, verdict, boxes.IGNORED)
-    label = truth_class.astype(jnp.int32)[matched] + 1
-    return {
-        "box": box,
-        "verdict": verdict,
-        "class": jnp.where(verdict == boxes.POSITIVE, label, 0),
-        "target": boxes.encode(box, truth[matched], weights=faster_rcnn.REGION_WEIGHTS),
-    }
-
-
-def _region_losses(
-    logit: Array, offset: Array, region: dict[str, Array], drawn: Array
-) -> dict[str, Array]:
-    """Losses of the second half for one image.
-
-    Args:
-      logit: float32 [R, 1 + classes].
-      offset: float32 [R, 1 + classes, 4].
-      region: As `_region_targets` returns it, the drawn rows, R of them.
-      drawn: False for slots that are empty, bool [R].
-
-    Returns:
-      `roi_class` and `roi_box`, float32 [].
-    """
-    label = region["class"]
-    entropy = optax.softmax_cross_entropy_with_integer_labels(logit, label)
-    chosen = jnp.take_along_axis(offset, label[:, None, None], axis=1)[:, 0]
-    distance = _smooth_l1(chosen, region["target"])
-    return {
-        "roi_class": _mean(entropy, drawn, drawn),
-        "roi_box": _mean(distance, drawn & (label > 0), drawn),
-    }
-
-
 def _draw(
     key: Array, verdict: Array, count: int, *, share: float
 ) -> tuple[Array, Array]:
@@ -368,14 +239,3 @@ def _rows(table: Any, index: Array) -> Any:
     """Of each image the rows of arrays [B, N, ..], or a tree of them, at [B, R]."""
     take = jax.vmap(lambda column, index: column[index])
     return jax.tree.map(lambda columns: take(columns, index), table)
-
-
-def _smooth_l1(offset: Array, target: Array) -> Array:
-    """Huber loss over beta, summed over the four numbers of a box: [N, 4] to [N]."""
-    huber = optax.huber_loss(offset, target, delta=SMOOTH_L1_BETA)
-    return huber.sum(-1) / SMOOTH_L1_BETA
-
-
-def _mean(value: Array, counted: Array, of: Array) -> Array:
-    """Sum of the counted values over the number of `of`; 0 where that is none."""
-    return jnp.where(counted, value, 0.0).sum() / jnp.maximum(of.sum(), 1)

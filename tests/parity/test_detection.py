@@ -19,7 +19,7 @@ from mtpret_jax import config as schema
 from mtpret_jax import models, types
 from mtpret_jax.models import faster_rcnn, pyramid
 from mtpret_jax.ops import alignment, boxes, regions
-from mtpret_jax.tasks import detection
+from mtpret_jax.tasks import detection, samples
 from mtpret_jax.weights import conversion
 
 SLACK = 10
@@ -63,7 +63,7 @@ def anchors(sizes=whole.ANCHOR_SIZES, image_size=whole.SIZE, grids=goldens.GRIDS
 
 
 def match_anchors(box, valid):
-    return jax.vmap(detection._match_anchors, in_axes=(None, 0, 0))(
+    return jax.vmap(samples.match_anchors, in_axes=(None, 0, 0))(
         np.concatenate(anchors()), box, valid
     )
 
@@ -121,13 +121,13 @@ def test_proposal_losses_of_a_sample():
     box, valid, _ = truth()
     matched, verdict = match_anchors(box, valid)
     index = jnp.asarray(golden().arrays["sampled_anchors"].astype(int))
-    targets = jax.vmap(detection._anchor_targets, in_axes=(None, 0, 0, 0, 0))(
+    targets = jax.vmap(samples.anchor_targets, in_axes=(None, 0, 0, 0, 0))(
         jnp.concatenate(anchors()), jnp.asarray(box), matched, verdict, index
     )
     first_half = map(jnp.asarray, goldens.first_half())
     logit, offset = (detection._rows(half, index) for half in first_half)
 
-    losses = jax.vmap(detection._proposal_losses)(
+    losses = jax.vmap(samples.proposal_losses)(
         logit, offset, targets, np.ones(index.shape, bool)
     )
 
@@ -146,7 +146,7 @@ def test_a_sample_has_as_many_positives_as_torchvisions(kind, share):
         box, valid, _ = truth()
         _, verdict = match_anchors(box, valid)
     else:
-        verdict = jax.vmap(detection._region_targets)(
+        verdict = jax.vmap(samples.region_targets)(
             goldens.proposals(), np.ones((3, 100), bool), *truth()
         )["verdict"]
     theirs = golden().arrays[f"sampled_{kind}"].astype(int)
@@ -192,12 +192,12 @@ def test_levels_and_alignment_of_regions():
 
 
 def test_region_losses_of_a_sample():
-    targets = jax.vmap(detection._region_targets)(
+    targets = jax.vmap(samples.region_targets)(
         goldens.proposals(), np.ones((3, 100), bool), *truth()
     )
     index = jnp.asarray(golden().arrays["sampled_regions"].astype(int))
 
-    losses = jax.vmap(detection._region_losses)(
+    losses = jax.vmap(samples.region_losses)(
         *goldens.second_half(goldens.SAMPLED_REGIONS),
         detection._rows(targets, index),
         np.ones(index.shape, bool),

@@ -13,7 +13,7 @@ from mtpret_jax import config as schema
 from mtpret_jax import types
 from mtpret_jax.models import faster_rcnn
 from mtpret_jax.ops import boxes
-from mtpret_jax.tasks import detection
+from mtpret_jax.tasks import detection, samples
 
 SIZE = 64
 CONFIG = schema.DetectionConfig(
@@ -185,10 +185,8 @@ def test_an_image_of_which_nothing_is_drawn_has_no_loss():
     candidate = {"positive": np.zeros(2, bool), "target": target}
     region = {"class": np.zeros(2, np.int32), "target": target}
 
-    first = detection._proposal_losses(
-        jnp.ones(2), jnp.zeros((2, 4)), candidate, nothing
-    )
-    second = detection._region_losses(
+    first = samples.proposal_losses(jnp.ones(2), jnp.zeros((2, 4)), candidate, nothing)
+    second = samples.region_losses(
         jnp.ones((2, 3)), jnp.zeros((2, 3, 4)), region, nothing
     )
 
@@ -203,7 +201,7 @@ def test_region_losses_by_hand():
     }
     drawn = jnp.array([True, True, False])
 
-    found = detection._region_losses(
+    found = samples.region_losses(
         jnp.zeros((3, 3)), jnp.zeros((3, 3, 4)), region, drawn
     )
 
@@ -215,12 +213,12 @@ def test_proposal_losses_by_hand():
     """One anchor on the box, one far off: entropy ln 2; |0.5| costs 0.5 - 1/18."""
     anchor = jnp.array([[0.0, 0.0, 10.0, 10.0], [30.0, 30.0, 40.0, 40.0]])
     truth = jnp.array([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 0.0, 0.0]])
-    matched = detection._match_anchors(anchor, truth, jnp.array([True, False]))
+    matched = samples.match_anchors(anchor, truth, jnp.array([True, False]))
 
-    found = detection._proposal_losses(
+    found = samples.proposal_losses(
         jnp.zeros(3),
         jnp.full((3, 4), 0.5),
-        detection._anchor_targets(anchor, truth, *matched, jnp.array([0, 1, 0])),
+        samples.anchor_targets(anchor, truth, *matched, jnp.array([0, 1, 0])),
         jnp.array([True, True, False]),
     )
 
@@ -232,7 +230,7 @@ def test_ground_truth_joins_the_regions_and_padding_does_not():
     truth = jnp.array([[10.0, 10.0, 30.0, 30.0], [0.0, 0.0, 20.0, 20.0]])
     proposal = jnp.array([[40.0, 40.0, 60.0, 60.0], [0.0, 0.0, 20.0, 20.0]])
 
-    region = detection._region_targets(
+    region = samples.region_targets(
         proposal,
         jnp.array([True, False]),
         truth,

@@ -11,7 +11,7 @@ from mtpret_jax import config as schema
 from mtpret_jax import types
 from mtpret_jax.experiment import workshop
 from mtpret_jax.ops import boxes
-from mtpret_jax.tasks import detection
+from mtpret_jax.tasks import detection, samples
 
 SIZE = 64
 TASK = detection.DetectionTask(
@@ -102,12 +102,12 @@ def test_every_box_with_an_area_is_learnt(box):
     grids = [jnp.zeros((1, side, side, 1)) for side in (16, 8, 4, 2, 1)]
     anchor = jnp.asarray(np.concatenate(TASK._anchors(grids)))
 
-    matched, verdict = detection._match_anchors(anchor, truth, valid)
+    matched, verdict = samples.match_anchors(anchor, truth, valid)
     positive = np.asarray(verdict) == boxes.POSITIVE
-    first = detection._anchor_targets(
+    first = samples.anchor_targets(
         anchor, truth, matched, verdict, np.flatnonzero(positive)
     )
-    second = detection._region_targets(
+    second = samples.region_targets(
         jnp.zeros((3, 4)), jnp.zeros(3, bool), truth, valid, label
     )
 
