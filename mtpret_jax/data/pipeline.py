@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import os
 import types as python_types
 from collections.abc import Collection, Iterator, Mapping
@@ -211,20 +212,13 @@ def contrastive_stream(
     rows = _rows_per_shard(settings.batch_size, shard, option="contrastive.batch_size")
     if not settings.datasets:
         raise ValueError("contrastive.datasets is empty; name at least one dataset.")
-    depths = [opened[dataset].depth for dataset in settings.datasets]
-    depth = max(depths, key=lambda depth: depth.itemsize)
-    views, epochs, proportions, first = [], [], [], 0
+    epochs, proportions = [], []
     for dataset, weight in settings.datasets.items():
-        source = opened[dataset]
-        records = pool_records(source, excluded.get(dataset, ()))
-        view = elements.View(
-            source, settings, input_config, first_record=first, depth=depth
-        )
-        views.append(view)
+        records = pool_records(opened[dataset], excluded.get(dataset, ()))
         order = _derive(seed, "shuffle", dataset)
         epochs.append(mixing.Epochs(np.asarray(records), order))
         proportions.append(weight * len(records) ** settings.size_exponent)
-        first += len(source)
+    views = _views(settings, input_config, opened)
 
     def examples(which: str) -> mixing.Examples:
         seeds = [_derive(seed, "augment", which, name) for name in settings.datasets]
@@ -239,6 +233,21 @@ def contrastive_stream(
     )
     batches = _training_batches(pairs, rows, shard, first_batch)
     return Stream(batches, task=name, settings=input_config)
+
+
+def _views(
+    settings: config.ContrastiveConfig,
+    input_config: config.InputConfig,
+    opened: Mapping[str, sources.Source],
+) -> list[elements.View]:
+    """What reads a view of each set, all of one depth of pixels, records joined."""
+    pool = [opened[dataset] for dataset in settings.datasets]
+    depth = max((source.depth for source in pool), key=lambda depth: depth.itemsize)
+    first = itertools.accumulate(map(len, pool), initial=0)
+    return [
+        elements.View(source, settings, input_config, first_record=start, depth=depth)
+        for source, start in zip(pool, first, strict=False)
+    ]
 
 
 def pool_records(source: sources.Source, excluded: Collection[str]) -> list[int]:

@@ -76,23 +76,11 @@ def embed(
         for path, group in left.items():
             _compute(model, group, path, batch_size, progress)
         found = _joined([whole.read_arrays(path, _AGAIN) for path in groups])
-        if not len(found["path"]):
-            raise ValueError(
-                f"None of {len(files)} files could be read. The first, "
-                f"{found['skipped'][0]}: {found['reason'][0]}."
-            )
-        skipped = list(
-            zip(found["skipped"].tolist(), found["reason"].tolist(), strict=True)
-        )
-        described = json.dumps(settings["model"])
-        if out.suffix == ".npz":
-            arrays: dict[str, Any] = found | {"model": np.array(described)}
-            with whole.placing(out) as file:
-                np.savez(file, **arrays)
-        else:
-            metadata = {"model": described, "skipped": json.dumps(dict(skipped))}
-            _write_table(out, found, metadata)
+        _write(out, found, json.dumps(settings["model"]))
         shutil.rmtree(parts)
+    skipped = list(
+        zip(found["skipped"].tolist(), found["reason"].tolist(), strict=True)
+    )
     return before, skipped, found["path"][found["blank"]].tolist()
 
 
@@ -120,13 +108,37 @@ def _compute(
 
 
 def _joined(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """The arrays of all parts; empty ones have no width to be joined by."""
-    return {
+    """The arrays of all parts; empty ones have no width to be joined by.
+
+    Raises:
+      ValueError: If no file of any part could be read.
+    """
+    found = {
         name: np.concatenate(
             [part[name] for part in parts if len(part[name])] or [parts[0][name]]
         )
         for name in parts[0]
     }
+    if not len(found["path"]):
+        raise ValueError(
+            f"None of {len(found['skipped'])} files could be read. The first, "
+            f"{found['skipped'][0]}: {found['reason'][0]}."
+        )
+    return found
+
+
+def _write(path: pathlib.Path, arrays: dict[str, np.ndarray], described: str) -> None:
+    """Writes the features as the name of the file asks; `described` is the model."""
+    if path.suffix == ".parquet":
+        reasons = zip(
+            arrays["skipped"].tolist(), arrays["reason"].tolist(), strict=True
+        )
+        metadata = {"model": described, "skipped": json.dumps(dict(reasons))}
+        _write_table(path, arrays, metadata)
+        return
+    named: dict[str, Any] = arrays | {"model": np.array(described)}
+    with whole.placing(path) as file:
+        np.savez(file, **named)
 
 
 def _write_table(

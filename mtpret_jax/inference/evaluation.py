@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -19,6 +19,7 @@ from mtpret_jax.inference import model as model_lib
 from mtpret_jax.metrics import intervals
 from mtpret_jax.ops import views
 from mtpret_jax.training import evaluation, sharding
+from tfds_builders import prepared_types
 
 
 def evaluate(
@@ -63,10 +64,36 @@ def evaluate(
     _check_classes(model, settings, folder)
     made = sources.describe(folder, splits)
     source = sources.open_prepared(folder, split, splits)
-    total = len(kinds.usable_records(source, settings))
     metric = task.metric()
+    records = _records(
+        model, metric, source, batch_size or settings.batch_size, progress
+    )
+    groups = np.array([source.index[int(n)]["group"] for n in records["record"]])
+    summary = metric.summarise(records)
+    found: dict[str, Any] = {
+        "model": model.describe(),
+        **_origin(made, folder, split),
+        "images": len(groups),
+        "groups": len(np.unique(groups)),
+        "values": _values(metric, summary, groups, resamples, seed),
+        "warnings": _warnings(model.preparation, description.Prepared.of(made)),
+    }
+    if model.answers.is_exclusive:
+        found["confusion"] = metric.confusion(summary).tolist()
+    return found
+
+
+def _records(
+    model: model_lib.Model,
+    metric: types.Metric,
+    source: sources.Source,
+    batch_size: int,
+    progress: Callable[[int, int], None],
+) -> dict[str, np.ndarray]:
+    """What the metric keeps of the model's predictions of a split; see `evaluate`."""
+    settings = model.description.tasks[model.task]
+    total = len(kinds.usable_records(source, settings))
     mesh = sharding.make_mesh()
-    batch_size = batch_size or settings.batch_size
     sharding.check_batch_size(batch_size, mesh, "--batch_size")
     done = 0
     normalise = jax.jit(views.normalise)
@@ -90,8 +117,17 @@ def evaluate(
         records, _ = evaluation.evaluate(
             predict, batches, metric, put=lambda batch: sharding.put(batch, mesh)
         )
-    groups = np.array([source.index[int(n)]["group"] for n in records["record"]])
-    summary = metric.summarise(records)
+    return records
+
+
+def _values(
+    metric: types.Metric,
+    summary: Mapping[str, np.ndarray],
+    groups: np.ndarray,
+    resamples: int,
+    seed: int,
+) -> dict[str, dict[str, float | None]]:
+    """Each value with the interval of its resamples, and how many of them count."""
     draws = intervals.draws(metric, summary, groups, resamples=resamples, seed=seed)
     values = {}
     for name, value in metric.compute(summary).items():
@@ -102,21 +138,20 @@ def evaluate(
             "high": _defined(high),
             "resamples": int(np.isfinite(draws[name]).sum()),
         }
+    return values
+
+
+def _origin(
+    made: prepared_types.Preparation, folder: epath.Path, split: str
+) -> dict[str, Any]:
+    """Which images were measured: the set, the split and how the set was split."""
     in_use = made.get("splits_in_use", {})
-    found: dict[str, Any] = {
-        "model": model.describe(),
+    return {
         "set": os.fspath(folder),
         "split": split,
         "splits": {name: in_use.get(name) for name in ("name", "sha256")},
         "fingerprint": made.get("fingerprint"),
-        "images": len(groups),
-        "groups": len(np.unique(groups)),
-        "values": values,
-        "warnings": _warnings(model.preparation, description.Prepared.of(made)),
     }
-    if model.answers.is_exclusive:
-        found["confusion"] = metric.confusion(summary).tolist()
-    return found
 
 
 def _check_classes(

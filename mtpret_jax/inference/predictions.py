@@ -55,15 +55,7 @@ def predict(
       FileExistsError: If the folder was begun otherwise.
     """
     model.require_head()
-    if gradcam and not model.answers.has_attention:
-        raise ValueError(
-            f"--gradcam shows where a classifier looks; of {model.kind} there is none."
-        )
-    if draw and not model.answers.overlay:
-        raise ValueError(
-            f"--overlays draws boxes or outlines; of {model.kind} there are none. "
-            "--gradcam shows where a classifier looks."
-        )
+    _check_drawings(model, draw=draw, gradcam=gradcam)
     settings = {"model": model.describe(), "overlays": draw, "gradcam": gradcam}
     wanted = [*model.answers.outputs, *(("attention",) if gradcam else ())]
     with results_lib.alone(out):
@@ -89,6 +81,19 @@ def predict(
             preprocessing.BLANK in row.get("warnings", ()) for row in results.rows()
         )
     return Outcome(len(left) - skipped, skipped, before, blank)
+
+
+def _check_drawings(model: model_lib.Model, *, draw: bool, gradcam: bool) -> None:
+    """Refuses drawings that the model's kind of task has not."""
+    if gradcam and not model.answers.has_attention:
+        raise ValueError(
+            f"--gradcam shows where a classifier looks; of {model.kind} there is none."
+        )
+    if draw and not model.answers.overlay:
+        raise ValueError(
+            f"--overlays draws boxes or outlines; of {model.kind} there are none. "
+            "--gradcam shows where a classifier looks."
+        )
 
 
 def _row(

@@ -16,25 +16,6 @@ import numpy as np
 from mtpret_jax.metrics import ratios, studies, weighing
 
 
-def auroc(score: np.ndarray, positive: np.ndarray) -> float:
-    """Area under the receiver operating characteristic, ties counted as one half.
-
-    Args:
-      score: Higher means more likely positive, any real dtype [N].
-      positive: bool [N].
-
-    Returns:
-      Fraction in [0, 1]; NaN unless both classes are there.
-
-    Source:
-      Hanley and McNeil 1982: the Mann-Whitney statistic, here from mid-ranks.
-    """
-    ones = np.ones(len(score))
-    rank = np.unique(score, return_inverse=True)[1]
-    positive = np.asarray(positive, bool)
-    return _auroc_of_ranks(rank, positive, ones, ones[:, np.newaxis]).item()
-
-
 @dataclasses.dataclass(frozen=True)
 class OneClass:
     """The images of which a class is known.
@@ -329,13 +310,16 @@ def _ranks(score: np.ndarray) -> np.ndarray:
 def _auroc_of_ranks(
     rank: np.ndarray, positive: np.ndarray, share: np.ndarray, weight: np.ndarray
 ) -> np.ndarray:
-    """AUROC of every resample from one sort, float64 [R].
+    """AUROC of every resample from one sort, float64 [R]; ties count one half.
 
     Args:
       rank: Integer, equal for equal scores, [N].
       positive: bool [N].
       share: What each example counts, [N]; 0 leaves it out.
       weight: How often each example is counted, float64 [N, R].
+
+    Source:
+      Hanley and McNeil 1982: the Mann-Whitney statistic, here from mid-ranks.
     """
     ones, others = (np.flatnonzero(x & (share > 0)) for x in (positive, ~positive))
     level, place = np.unique(rank[ones], return_inverse=True)

@@ -52,30 +52,9 @@ def build(
     unfinished = [n for n in config.runs if n not in runs or not runs[n].finished]
     planned = plan.cells(config)
     ended = [cell for cell in planned if cell.run not in unfinished]
-    there = {cell.task for cell in ended}
-    names = config.study.tasks or tuple(n for n in config.tasks if n in there)
-    enough = comparisons.resamples(config)
-    # A config of runs names the resamples of its intervals.
-    drawn = enough if config.study.tasks else config.report.bootstrap
-    pairs, compared = comparisons.pairs(config), []
-    tasks, areas, told = {}, [], {}
-    for name in names:
-        metric, row = metrics[name], config.tasks[name]
-        mine = [cell for cell in ended if cell.task == name]
-        task = grid.Grid(folder, config, metric, mine)
-        cells = task.measure(drawn)
-        judged = cells if drawn == enough else task.measure(enough)
-        of_task = [pair for pair in pairs if pair.task == name]
-        compared += comparisons.compare(of_task, judged, metric)
-        areas += comparisons.areas(of_task, judged, metric)
-        tasks[name] = _task(config, name, metric, cells, runs)
-        told[name] = task.describe(cells, indices.get(row.dataset, ()), drawn)
-    matrices = {
-        name: transfer.read(path)
-        for name in runs
-        if (path := folder / "runs" / name / "forgetting.json").exists()
-    }
-    forgetting = transfer.describe(config, matrices)
+    found = _measure(folder, config, metrics, indices, ended, runs)
+    compared = [pair for each in found.values() for pair in each.compared]
+    forgetting = transfer.describe(config, _matrices(folder, runs))
     fractions = [comparisons.key(cell.fraction) for cell in planned] or ["1"]
     datasets = _read_json(folder / "datasets.json")
     return parts.Report(
@@ -83,17 +62,19 @@ def build(
         split=measured.SPLIT,
         seed=config.seed,
         baseline=config.report.baseline,
-        interval=parts.Bootstrap(intervals.LEVEL, drawn, enough, "group"),
+        interval=parts.Bootstrap(intervals.LEVEL, *_resamples(config), "group"),
         pictures=config.report.samples,
         fractions=list(dict.fromkeys(fractions)),
         seeds=list(config.study.seeds),
-        arms=_arms(config, names, ended, runs),
-        tasks=tasks,
+        arms=_arms(config, list(found), ended, runs),
+        tasks={name: each.task for name, each in found.items()},
         cells=list(planned),
         claims=comparisons.claims(config, compared),
-        areas=areas,
+        areas=[area for each in found.values() for area in each.areas],
         **{
-            field.name: {name: getattr(told[name], field.name) for name in names}
+            field.name: {
+                name: getattr(each.told, field.name) for name, each in found.items()
+            }
             for field in dataclasses.fields(parts.Parts)
         },
         compute=compute(config),
@@ -103,11 +84,7 @@ def build(
         forgetting=forgetting,
         transfer=transfer.transfer(forgetting),
         audit=_audit(folder / "audit", config),
-        splits={
-            name: parts.Splits(**parts.known(parts.Splits, found["splits_in_use"]))
-            for name, found in (datasets or {}).items()
-            if found.get("splits_in_use")
-        },
+        splits=_splits(datasets or {}),
         datasets=datasets,
         versions=_read_json(folder / "versions.json"),
         config=_read_json(folder / "config.json"),
@@ -127,6 +104,50 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+@dataclasses.dataclass(frozen=True)
+class _Measured:
+    """A task, what its cells came to, and how its arms compare."""
+
+    task: parts.Task
+    told: parts.Parts
+    compared: list[comparisons.Compared]
+    areas: list[parts.Area]
+
+
+def _measure(
+    folder: epath.Path,
+    config: schema.ExperimentConfig,
+    metrics: Mapping[str, types.Metric],
+    indices: Mapping[str, Index],
+    ended: Sequence[plan.Cell],
+    runs: Mapping[str, parts.Run],
+) -> dict[str, _Measured]:
+    """Measures the tasks of a study, or those of a config of runs that have a cell."""
+    there = {cell.task for cell in ended}
+    drawn, enough = _resamples(config)
+    pairs, found = comparisons.pairs(config), {}
+    for name in config.study.tasks or (n for n in config.tasks if n in there):
+        metric, index = metrics[name], indices.get(config.tasks[name].dataset, ())
+        mine = [cell for cell in ended if cell.task == name]
+        task = grid.Grid(folder, config, metric, mine)
+        cells = task.measure(drawn)
+        judged = cells if drawn == enough else task.measure(enough)
+        of_task = [pair for pair in pairs if pair.task == name]
+        found[name] = _Measured(
+            task=_task(config, name, metric, cells, runs),
+            told=task.describe(cells, index, drawn),
+            compared=comparisons.compare(of_task, judged, metric),
+            areas=comparisons.areas(of_task, judged, metric),
+        )
+    return found
+
+
+def _resamples(config: schema.ExperimentConfig) -> tuple[int, int]:
+    """Draws of an interval, which a config of runs names, and of a comparison."""
+    enough = comparisons.resamples(config)
+    return enough if config.study.tasks else config.report.bootstrap, enough
 
 
 def _runs(folder: epath.Path, config: schema.ExperimentConfig) -> dict[str, parts.Run]:
@@ -165,6 +186,26 @@ def _audit(folder: epath.Path, config: schema.ExperimentConfig) -> parts.Audit:
     found = _read_json(folder / "audit.json")
     report = None if found is None else findings.Report.of_json(found)
     return parts.Audit(pools, report, config.exclude_copies)
+
+
+def _splits(datasets: Mapping[str, Any]) -> dict[str, parts.Splits]:
+    """The splits in use of the sets that have some of their own."""
+    return {
+        name: parts.Splits(**parts.known(parts.Splits, made["splits_in_use"]))
+        for name, made in datasets.items()
+        if made.get("splits_in_use")
+    }
+
+
+def _matrices(
+    folder: epath.Path, runs: Mapping[str, parts.Run]
+) -> dict[str, parts.Matrix]:
+    """The matrices of the runs of stage 2 that are there."""
+    return {
+        name: transfer.read(path)
+        for name in runs
+        if (path := folder / "runs" / name / "forgetting.json").exists()
+    }
 
 
 def _curves(folder: epath.Path) -> dict[str, parts.Curve]:
