@@ -40,7 +40,7 @@ class DeepLabV3(nn.Module):
     dropout: float
     auxiliary_weight: float
     image_size: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: jax.typing.DTypeLike = jnp.float32
     batch_norm_rows: int = 0
 
     @property

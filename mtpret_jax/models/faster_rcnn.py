@@ -45,7 +45,7 @@ class ProposalHead(nn.Module):
 
     anchors: int
     channels: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: jax.typing.DTypeLike = jnp.float32
 
     def setup(self) -> None:
         """Makes the three convolutions."""
@@ -81,7 +81,7 @@ class BoxHead(nn.Module):
     """
 
     hidden: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: jax.typing.DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, region: Array) -> Array:
@@ -132,7 +132,7 @@ class FasterRCNN(nn.Module):
     anchors: int
     finest_anchor: float
     hidden: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: jax.typing.DTypeLike = jnp.float32
 
     def setup(self) -> None:
         """Makes pyramid and heads."""

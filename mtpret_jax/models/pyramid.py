@@ -31,7 +31,7 @@ class FeaturePyramid(nn.Module):
     """
 
     channels: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: jax.typing.DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, levels: Sequence[jax.Array]) -> tuple[jax.Array, ...]:

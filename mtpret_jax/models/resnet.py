@@ -54,7 +54,7 @@ class BasicBlock(nn.Module):
     dilation: int  # of the convolution that strides or would
     next_dilation: int  # of what follows it
     norm: Callable[..., nn.Module]
-    dtype: jnp.dtype
+    dtype: jax.typing.DTypeLike
     expansion = 1
 
     @nn.compact
@@ -88,7 +88,7 @@ class Bottleneck(nn.Module):
     dilation: int
     next_dilation: int  # unused: 1x1 convolutions have none
     norm: Callable[..., nn.Module]
-    dtype: jnp.dtype
+    dtype: jax.typing.DTypeLike
     expansion = 4
 
     @nn.compact
@@ -131,7 +131,7 @@ class ResNet(nn.Module):
     width: int
     in_channels: int
     output_stride: int
-    dtype: jnp.dtype
+    dtype: jax.typing.DTypeLike
     remat: bool
     norm: Callable[..., nn.Module]
 
@@ -195,7 +195,7 @@ class ResNetBackbone:
     depth: int
     width: int = 64
     in_channels: int = 3
-    dtype: jnp.dtype = jnp.float32
+    dtype: jax.typing.DTypeLike = jnp.float32
     remat: bool = False
 
     @property

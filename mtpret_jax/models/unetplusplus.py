@@ -22,7 +22,7 @@ class Node(nn.Module):
     """
 
     channels: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: jax.typing.DTypeLike = jnp.float32
     batch_norm_rows: int = 0
 
     @nn.compact
@@ -76,7 +76,7 @@ class UNetPlusPlus(nn.Module):
     channels: tuple[int, ...]
     deep_supervision: bool
     image_size: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: jax.typing.DTypeLike = jnp.float32
     batch_norm_rows: int = 0
 
     @property

@@ -51,7 +51,7 @@ class DetectionTask:
     class_names: tuple[str, ...]
     image_size: int
     config: schema.DetectionConfig
-    dtype: jnp.dtype = jnp.float32
+    dtype: jax.typing.DTypeLike = jnp.float32
     batch_norm_rows: int = 0
 
     def __post_init__(self) -> None:

@@ -35,7 +35,7 @@ class SegmentationTask:
     class_names: tuple[str, ...]
     image_size: int
     config: schema.SegmentationConfig
-    dtype: jnp.dtype = jnp.float32
+    dtype: jax.typing.DTypeLike = jnp.float32
     batch_norm_rows: int = 0
 
     @property

@@ -152,14 +152,15 @@ def test_the_description_tells_the_manifest_in_use_and_who_crosses(folder):
     found = sources.describe(folder)
 
     assert found["pixel_mean"] == 0.25
-    assert found["splits_in_use"] == {
+    assert found.get("splits_in_use") == {
         "name": "mixed",
         "version": 2,
         "sha256": MIXED.sha256,
         "images": {"train": 6, "validation": 3, "test": 2},
         "groups_in_several_splits": 1,
     }
-    assert sources.describe(folder, "official")["splits_in_use"]["version"] == 1
+    official = sources.describe(folder, "official").get("splits_in_use", {})
+    assert official.get("version") == 1
 
 
 def test_streams_read_the_split_that_is_asked_for(folder):
