@@ -344,7 +344,7 @@ def test_streams_leave_the_cores_to_grain(tiny):
     assert cv2.getNumThreads() <= 1
 
 
-LIGHT = ("prepared", "storage")  # what reads prepared folders
+LIGHT = ("prepared", "prepared_types", "storage")  # what reads prepared folders
 
 
 def test_room_imports_no_jax_tensorflow_or_builders():
