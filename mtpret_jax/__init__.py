@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mtpret_jax.inference.loader import load
 
 __all__ = ["load"]
-__version__ = "0.1.0"
+__version__ = metadata.version("mtpret_jax")
 
 
 def __getattr__(name: str) -> Any:

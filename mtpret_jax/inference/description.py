@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from importlib import metadata
 from typing import Any
 
-import mtpret_jax
 from mtpret_jax import config as schema
 from mtpret_jax.config import parser, rules
 from tfds_builders import prepared_types
@@ -196,7 +196,7 @@ def make(
         parent=parent,
         pools=pools,
         steps=steps,
-        mtpret_jax=mtpret_jax.__version__,
+        mtpret_jax=metadata.version("mtpret_jax"),
     )
 
 
