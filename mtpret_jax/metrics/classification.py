@@ -51,6 +51,7 @@ class ClassificationMetric:
       titles: Names of values as people write them, where they are not the same.
       meaning: A sentence on what the primary value says.
       positives: What images are counted as positives of a split.
+      drawn: What a report draws on sample images, of `report.images.DRAWINGS`.
     """
 
     class_names: Sequence[str]
@@ -66,6 +67,7 @@ class ClassificationMetric:
         "does not: 0.5 is guessing, 1 is perfect."
     )
     positives: ClassVar[str] = "of the rarest class"
+    drawn: ClassVar[str] = "bars"
 
     def __post_init__(self) -> None:
         least = 2 if self.exclusive else 1

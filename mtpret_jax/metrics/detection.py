@@ -41,6 +41,7 @@ class DetectionMetric:
       titles: Names of values as people write them, where they are not the same.
       meaning: A sentence on what the primary value says.
       positives: What images are counted as positives of a split.
+      drawn: What a report draws on sample images, of `report.images.DRAWINGS`.
     """
 
     num_classes: int
@@ -56,6 +57,7 @@ class DetectionMetric:
         "finds nothing, 1 finds all and nothing else."
     )
     positives: ClassVar[str] = "with boxes"
+    drawn: ClassVar[str] = "boxes"
 
     def __post_init__(self) -> None:
         if self.num_classes < 1:

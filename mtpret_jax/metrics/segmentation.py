@@ -35,6 +35,7 @@ class SegmentationMetric:
       titles: Names of values as people write them, where they are not the same.
       meaning: A sentence on what the primary value says.
       positives: What images are counted as positives of a split.
+      drawn: What a report draws on sample images, of `report.images.DRAWINGS`.
     """
 
     class_names: Sequence[str]
@@ -52,6 +53,7 @@ class SegmentationMetric:
         "none, 1 is the same."
     )
     positives: ClassVar[str] = "with a mask"
+    drawn: ClassVar[str] = "outlines"
 
     def __post_init__(self) -> None:
         if len(self.class_names) < 2:

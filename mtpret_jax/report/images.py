@@ -6,6 +6,7 @@ shown is decided by their place in the file, not by how well any arm does.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 
@@ -14,6 +15,7 @@ import numpy as np
 from matplotlib import axes as mpl_axes
 from matplotlib import patches, patheffects
 
+from mtpret_jax.metrics import table
 from mtpret_jax.report import drawing, parts
 
 TRUTH = "#56b4e9"
@@ -21,6 +23,7 @@ PREDICTION = "#e69f00"
 SCORE_SHOWN = 0.3  # boxes below this are not drawn
 BOXES_SHOWN = 5  # of each image and arm
 DPI = 120
+# `image`, uint8 or uint16 [n, H, W, 1], and what an arm's drawing asks for.
 Samples = Mapping[str, np.ndarray]
 _WIDTH = 1.75  # of an image, inches
 _RIGHT: drawing.Looks = {"color": "#cfe6f5", "edgecolor": TRUTH}
@@ -32,40 +35,25 @@ _WRONG: drawing.Looks = {
 _UNKNOWN: drawing.Looks = {"color": "#eceff2", "edgecolor": "#8b95a1"}
 
 
-def of_task(
-    task: parts.Task, samples: Mapping[str, Samples], count: int
-) -> tuple[str, str]:
-    """The chart of a task's samples, by arm, and its caption.
+@dataclasses.dataclass(frozen=True)
+class Drawing:
+    """How the samples of a kind of task are drawn.
 
-    Args:
-      task: The task.
-      samples: `image` of each arm, uint8 or uint16 [n, H, W, 1], and what it is drawn
-        by: `label`, `label_known` and `probability` [n, L];
-        or `segmentation_true` and `segmentation`, int [n, H, W];
-        or `box_true` [n, M, 4], `box_valid`, `box_class` [n, M], `box` [n, D, 4],
-        `score`, `class`, `valid` [n, D]. Boxes are y0, x0, y1, x1 as fractions of the
-        image.
-      count: Images at most.
+    Attributes:
+      chart: Makes the chart of a task from its samples, by arm, and how many at most.
+      caption: What it shows; "" where the colours say all.
+      shares_images: Whether the images of the first arm stand for all arms.
     """
-    if are_bars(samples):
-        return _classification(task, samples, count), (
-            "Bars: each arm's likeliest class and its probability; blue where that "
-            "is right, orange and hatched where it is wrong, grey where the label is "
-            "unknown."
-        )
-    if all("segmentation_true" in arrays for arrays in samples.values()):
-        return _rows(samples, _outlines, count), ""
-    boxes = functools.partial(_boxes, names=task.class_names)
-    image = _rows(samples, boxes, count)
-    return image, (
-        f"At most {BOXES_SHOWN} predicted boxes of an image are drawn, those with a "
-        f"score of {SCORE_SHOWN} or more."
-    )
+
+    chart: Callable[[parts.Task, Mapping[str, Samples], int], str]
+    caption: str = ""
+    shares_images: bool = False
 
 
-def are_bars(samples: Mapping[str, Samples]) -> bool:
-    """Whether samples are drawn as bars below the images of the first arm."""
-    return all("probability" in arrays for arrays in samples.values())
+def of_task(task: parts.Task) -> Drawing | None:
+    """How a task's samples are drawn; None where its metric names no drawing."""
+    metric = table.PRIMARY.get(task.primary)
+    return DRAWINGS.get(metric.drawn) if metric else None
 
 
 def attention(
@@ -100,10 +88,11 @@ def attention(
     return _rows(samples, draw, count, above=0.2)
 
 
-def _classification(
-    task: parts.Task, samples: Mapping[str, Samples], count: int
-) -> str:
-    """X-rays with their true classes, and under each the arms' first choice."""
+def _bars(task: parts.Task, samples: Mapping[str, Samples], count: int) -> str:
+    """X-rays with their true classes, and under each the arms' first choice.
+
+    By `label`, `label_known` and `probability` [n, L].
+    """
     first, names = next(iter(samples.values())), task.class_names
     shown = min(count, len(first["image"]))
     lines = 0.3 * len(samples) + 0.1
@@ -122,7 +111,13 @@ def _classification(
         return drawing.png(figure, dpi=DPI)
 
 
-def _outlines(ax: mpl_axes.Axes, arm: Samples, i: int) -> None:
+def _outlines(task: parts.Task, samples: Mapping[str, Samples], count: int) -> str:
+    """X-rays with regions, by `segmentation_true` and `segmentation`, int [n, H, W]."""
+    del task
+    return _rows(samples, _regions, count)
+
+
+def _regions(ax: mpl_axes.Axes, arm: Samples, i: int) -> None:
     """Outlines of the true and the predicted regions."""
     for region, colour, line in (
         (arm["segmentation_true"][i], TRUTH, "solid"),
@@ -133,7 +128,17 @@ def _outlines(ax: mpl_axes.Axes, arm: Samples, i: int) -> None:
             ax.contour(inside, [0.5], colors=one, linestyles=[line], linewidths=1.3)
 
 
-def _boxes(ax: mpl_axes.Axes, arm: Samples, i: int, names: Sequence[str]) -> None:
+def _boxes(task: parts.Task, samples: Mapping[str, Samples], count: int) -> str:
+    """X-rays with boxes, y0, x0, y1, x1 as fractions of the image.
+
+    By `box_true` [n, M, 4], `box_valid`, `box_class` [n, M], `box` [n, D, 4], `score`,
+    `class` and `valid` [n, D].
+    """
+    draw = functools.partial(_rectangles, names=task.class_names)
+    return _rows(samples, draw, count)
+
+
+def _rectangles(ax: mpl_axes.Axes, arm: Samples, i: int, names: Sequence[str]) -> None:
     """True boxes, and predicted ones with their scores."""
     shape = arm["image"][i].shape
     for box in arm["box_true"][i][arm["box_valid"][i].astype(bool)]:
@@ -235,3 +240,19 @@ def _box(
             clip_on=True,
             bbox={"facecolor": "black", "alpha": 0.65, "linewidth": 0, "pad": 0.8},
         )
+
+
+DRAWINGS: Mapping[str, Drawing] = {  # by what a metric calls `drawn`
+    "bars": Drawing(
+        _bars,
+        "Bars: each arm's likeliest class and its probability; blue where that is "
+        "right, orange and hatched where it is wrong, grey where the label is unknown.",
+        shares_images=True,
+    ),
+    "outlines": Drawing(_outlines),
+    "boxes": Drawing(
+        _boxes,
+        f"At most {BOXES_SHOWN} predicted boxes of an image are drawn, those with a "
+        f"score of {SCORE_SHOWN} or more.",
+    ),
+}

@@ -250,14 +250,15 @@ class View:
                 yield Reliability(name, fraction, found, classes, chart)
 
     def pictures(self, file: str) -> dict[str, dict[str, images.Samples]]:
-        """Arrays of each task and arm that kept any images.
+        """Arrays of each task that can be drawn and arm that kept any images.
 
         Args:
           file: "samples", taken by their place, or "worst".
         """
         found: dict[str, dict[str, images.Samples]] = {}
         for name, runs in self.report.samples.items():
-            for arm, run in runs.items() if self.report.pictures else ():
+            is_drawn = images.of_task(self.report.tasks[name]) is not None
+            for arm, run in runs.items() if is_drawn and self.report.pictures else ():
                 task = self.report.runs[run].task or name  # It may be a variant.
                 path = measured.predictions(
                     self.workdir, run, task, f"{self.report.split}.{file}.npz"
@@ -269,13 +270,18 @@ class View:
 
     def samples(self, task: str, shown: dict[str, images.Samples]) -> tuple[str, str]:
         """The chart of a task's samples, by arm, and its caption."""
-        return images.of_task(self.report.tasks[task], shown, self.report.pictures)
+        about = self.report.tasks[task]
+        drawn = images.of_task(about)
+        if drawn is None:
+            return "", ""
+        return drawn.chart(about, shown, self.report.pictures), drawn.caption
 
     def apart(
-        self, shown: dict[str, images.Samples]
+        self, task: str, shown: dict[str, images.Samples]
     ) -> list[dict[str, images.Samples]]:
         """Samples that are other images for other arms, as they can be drawn."""
-        if images.are_bars(shown):
+        drawn = images.of_task(self.report.tasks[task])
+        if drawn is not None and drawn.shares_images:
             return [{arm: arrays} for arm, arrays in shown.items()]
         return [shown]
 

@@ -213,6 +213,18 @@ def test_the_primary_value_of_every_task_is_marked_among_all(written):
     assert any("FROC" in row for row in rows)
 
 
+def test_a_kind_whose_metric_names_no_drawing_has_no_sample_images(folder, built):
+    known = page.render(folder, built, "pictures.html")
+    task = dataclasses.replace(built.tasks["chest_det"], primary="absolute_error")
+    other = dataclasses.replace(built, tasks=built.tasks | {"chest_det": task})
+
+    found = page.render(folder, other, "pictures.html")
+
+    assert "<h3>chest_det</h3>" in known
+    assert "<h3>chest_det</h3>" not in found
+    assert found.count("<h3>") == known.count("<h3>") - 1 > 0
+
+
 def test_names_are_escaped(built, workdir):
     titled = dataclasses.replace(built, title="<b>a & b</b>", samples={})
 
