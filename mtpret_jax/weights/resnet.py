@@ -87,7 +87,7 @@ def to_torchvision(tree: Tree) -> dict[str, np.ndarray]:
       float32 arrays, kernels as [out, in, height, width], without `fc.*` and
       `num_batches_tracked`, which `load_state_dict(strict=False)` leaves alone.
     """
-    return {entry.name: from_ours(entry) for entry in _entries(tree)}
+    return {entry.name: from_ours(entry) for entry in _entries(tree, "export")}
 
 
 def from_torchvision(
@@ -106,7 +106,7 @@ def from_torchvision(
     Raises:
       ValueError: If names or shapes do not fit, or a number is not finite.
     """
-    wanted = {entry.name: entry for entry in _entries(expected)}
+    wanted = {entry.name: entry for entry in _entries(expected, where)}
     prefix = _prefix(tensors, where)
     found = {
         name.removeprefix(prefix): array
@@ -195,24 +195,23 @@ def from_ours(entry: Entry) -> np.ndarray:
     return np.ascontiguousarray(array.transpose(_AXES_OUT.get(array.ndim)))
 
 
-def _entries(tree: Tree) -> list[Entry]:
-    """The arrays of a backbone.
+def _entries(tree: Tree, where: str) -> list[Entry]:
+    """The arrays of a backbone; `where` begins a message.
 
     Raises:
       ValueError: If it is not a ResNet.
     """
-    found = list(
+    if tree["params"] and STEM.partition(".")[0] not in tree["params"]:
+        raise ValueError(
+            f"{where}: weights of this backbone can't be exchanged with torchvision: "
+            "of its backbones, only ResNets are read and written."
+        )
+    return list(
         entries(
             tree,
             lambda name: re.sub(r"\b(layer\d+|downsample)_(\d+)\b", r"\1.\2", name),
         )
     )
-    if tree["params"] and not any(entry.name == STEM for entry in found):
-        raise ValueError(
-            "Weights of this backbone can't be exchanged with torchvision: of its "
-            "backbones, only ResNets are read and written."
-        )
-    return found
 
 
 def _torch_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
