@@ -76,11 +76,11 @@ def embed(
         for path, group in left.items():
             _compute(model, group, path, batch_size, progress)
         found = _joined([whole.read_arrays(path, _AGAIN) for path in groups])
-        _write(out, found, json.dumps(settings["model"]))
+        skipped = list(
+            zip(found["skipped"].tolist(), found["reason"].tolist(), strict=True)
+        )
+        _write(out, found, skipped, json.dumps(settings["model"]))
         shutil.rmtree(parts)
-    skipped = list(
-        zip(found["skipped"].tolist(), found["reason"].tolist(), strict=True)
-    )
     return before, skipped, found["path"][found["blank"]].tolist()
 
 
@@ -127,13 +127,15 @@ def _joined(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     return found
 
 
-def _write(path: pathlib.Path, arrays: dict[str, np.ndarray], described: str) -> None:
+def _write(
+    path: pathlib.Path,
+    arrays: dict[str, np.ndarray],
+    skipped: Sequence[tuple[str, str]],
+    described: str,
+) -> None:
     """Writes the features as the name of the file asks; `described` is the model."""
     if path.suffix == ".parquet":
-        reasons = zip(
-            arrays["skipped"].tolist(), arrays["reason"].tolist(), strict=True
-        )
-        metadata = {"model": described, "skipped": json.dumps(dict(reasons))}
+        metadata = {"model": described, "skipped": json.dumps(dict(skipped))}
         _write_table(path, arrays, metadata)
         return
     named: dict[str, Any] = arrays | {"model": np.array(described)}

@@ -43,7 +43,7 @@ class Patches:
 @pytest.fixture(autouse=True)
 def patches(monkeypatch):
     row = {"patches": lambda config: Patches()}
-    monkeypatch.setattr(models, "BACKBONES", models.BACKBONES | row)
+    monkeypatch.setattr(models, "BACKBONES", {**models.BACKBONES, **row})
 
 
 @pytest.mark.parametrize("kind", ["backbone", "classification"])
