@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mtpret_jax.inference.loader import load
 
+    __version__: str
+
 __all__ = ["load"]
-__version__ = metadata.version("mtpret_jax")
 
 
 def __getattr__(name: str) -> Any:
-    """Imports what is asked for only then: `mtpret_jax.config` needs no JAX."""
+    """Imports what is asked for only then: `mtpret_jax.config` needs no JAX.
+
+    The version is known where the package is installed; `mtpret_jax.weights` can be
+    used where it is not.
+    """
     if name == "load":
         from mtpret_jax.inference import loader
 
         return loader.load
+    if name == "__version__":
+        from importlib import metadata
+
+        return metadata.version("mtpret_jax")
     raise AttributeError(f"module 'mtpret_jax' has no attribute {name!r}")
