@@ -1,0 +1,110 @@
+"""Attention of tokens to tokens, by the platform's fused kernel where it has one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+_INIT = nn.initializers.truncated_normal(0.02)
+_FUSED_HEAD = 128  # channels of a head that cuDNN's kernel takes on every GPU it knows
+
+
+class Attention(nn.Module):
+    """Self-attention with a query, key and value of each head, and a projection.
+
+    Attributes:
+      heads: Their number; it divides the tokens' channels.
+      key_bias: Whether keys have a bias; queries and values always have one.
+      rotate: Turns queries and keys by their place; None: not at all.
+      dtype: Of the computation; the softmax is float32.
+
+    Source: Vaswani et al. 2017; Dosovitskiy et al. 2021.
+    """
+
+    heads: int
+    key_bias: bool
+    rotate: Callable[[jax.Array], jax.Array] | None
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, tokens: jax.Array) -> jax.Array:
+        """Maps tokens [B, N, D] to the same shape."""
+        batch, count, width = tokens.shape
+
+        def project(name: str, bias: bool = True) -> jax.Array:
+            dense = nn.Dense(
+                width, use_bias=bias, kernel_init=_INIT, dtype=self.dtype, name=name
+            )
+            return dense(tokens).reshape(batch, count, self.heads, -1)
+
+        query, key = project("query"), project("key", self.key_bias)
+        if self.rotate is not None:
+            query, key = self.rotate(query), self.rotate(key)
+        mixed = attend(query, key, project("value"))
+        mixed = mixed.reshape(batch, count, width)
+        return nn.Dense(width, kernel_init=_INIT, dtype=self.dtype, name="proj")(mixed)
+
+
+def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+    """Values averaged by the softmax of queries times keys.
+
+    `jax.nn.dot_product_attention` never chooses cuDNN by itself, and refuses it where
+    the type or the device is not right; so it is asked for on NVIDIA GPUs alone, in
+    half precision. Elsewhere XLA makes the whole matrix of weights.
+
+    Args:
+      query: float [B, N, heads, size].
+      key: The same shape and type.
+      value: The same shape and type.
+
+    Returns:
+      The same shape and type.
+    """
+    half = query.dtype in (jnp.bfloat16, jnp.float16)
+    small = query.shape[-1] % 8 == 0 and query.shape[-1] <= _FUSED_HEAD
+    if not (half and small and _has_cudnn()):
+        return jax.nn.dot_product_attention(query, key, value, implementation="xla")
+    return jax.lax.platform_dependent(
+        query,
+        key,
+        value,
+        cuda=lambda *heads: jax.nn.dot_product_attention(
+            *heads, implementation="cudnn"
+        ),
+        default=lambda *heads: jax.nn.dot_product_attention(
+            *heads, implementation="xla"
+        ),
+    )
+
+
+def _has_cudnn() -> bool:
+    """Whether the process runs on NVIDIA GPUs of the Ampere generation or later."""
+    device = jax.local_devices()[0]
+    if device.platform != "gpu" or "cuda" not in device.client.platform_version:
+        return False
+    return float(device.compute_capability) >= 8.0
+
+
+def drop_path_factors(
+    key: jax.Array, rate: float, *, depth: int, batch: int
+) -> jax.Array:
+    """What the two branches of each block count in each example, [depth, 2, B].
+
+    0 with the block's probability, which rises evenly from 0 to `rate`; otherwise one
+    over the probability of being kept, so that the expected sum stays the same.
+
+    Args:
+      key: Random key.
+      rate: Probability in the last block, [0, 1).
+      depth: Blocks.
+      batch: Examples.
+
+    Source: Huang et al. 2016, "Deep networks with stochastic depth".
+    """
+    kept = 1 - np.linspace(0, rate, depth)[:, None, None]
+    alive = jax.random.bernoulli(key, kept, (depth, 2, batch))
+    return alive / kept.astype(np.float32)

@@ -1,0 +1,255 @@
+"""Vision transformers: one network, whose switches make the published families.
+
+A ViT gives one map, of the stride of its patches, and no pyramid; `vit_pyramid` makes
+levels of it for heads that want several. Names of parameters are ours; `weights` has
+those of timm, transformers and the families' own files.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from mtpret_jax import types
+from mtpret_jax.models import attention, convolution, positions, vit_families
+
+_INIT = nn.initializers.truncated_normal(0.02)
+_SCALE_INIT = 1e-5  # of the layer scale, as DINOv2 and DINOv3 began
+
+
+class Mlp(nn.Module):
+    """Two dense layers with a GELU between, or a SwiGLU; see `Family`."""
+
+    family: vit_families.Family
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, tokens: jax.Array) -> jax.Array:
+        """Maps [B, N, D] to the same shape."""
+        width = tokens.shape[-1]
+        wide = int(width * self.family.mlp_ratio)
+
+        def dense(features: int, name: str) -> nn.Dense:
+            return nn.Dense(features, kernel_init=_INIT, dtype=self.dtype, name=name)
+
+        if self.family.gated:
+            hidden = nn.silu(dense(wide, "gate")(tokens)) * dense(wide, "up")(tokens)
+        else:
+            hidden = nn.gelu(dense(wide, "fc1")(tokens), approximate=False)
+        if self.family.mlp_norm:
+            hidden = _norm(self.family, self.dtype, "norm")(hidden)
+        return dense(width, "fc2")(hidden)
+
+
+class Block(nn.Module):
+    """Attention and an MLP, each of normalised tokens and added to them."""
+
+    family: vit_families.Family
+    heads: int
+    rotate: Callable[[jax.Array], jax.Array] | None
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, tokens: jax.Array, factors: jax.Array | None) -> jax.Array:
+        """Maps [B, N, D] to the same shape; see `attention.drop_path_factors`."""
+        branches = (
+            attention.Attention(
+                self.heads, self.family.key_bias, self.rotate, self.dtype, name="attn"
+            ),
+            Mlp(self.family, self.dtype, name="mlp"),
+        )
+        for number, branch in enumerate(branches, start=1):
+            normed = _norm(self.family, self.dtype, f"norm{number}")(tokens)
+            added = branch(normed)
+            if self.family.layer_scale:
+                scale = self.param(
+                    f"scale{number}",
+                    nn.initializers.constant(_SCALE_INIT),
+                    added.shape[-1:],
+                )
+                added = added * scale.astype(self.dtype)[None, None]
+            if factors is not None:
+                factor = factors[number - 1].astype(self.dtype)
+                added = added * factor[:, None, None]
+            tokens = tokens + added
+        return tokens
+
+
+class ViT(nn.Module):
+    """The network; see `ViTBackbone` for the fields."""
+
+    family: vit_families.Family
+    size: vit_families.Size
+    in_channels: int
+    dtype: jnp.dtype
+    remat: bool
+
+    @nn.compact
+    def __call__(self, image: jax.Array, factors: jax.Array | None) -> types.Features:
+        """Maps grey images, float [B, H, W, 1], to features.
+
+        `factors` are those of `attention.drop_path_factors`, or None.
+        """
+        family = self.family
+        patches = self._patches(image)
+        batch, *grid, width = patches.shape
+        rotate = self._rotation((grid[0], grid[1]))
+        tokens = self._with_positions(patches)
+        block = nn.remat(Block) if self.remat else Block
+        for index in range(self.size.depth):
+            tokens = block(
+                family, self.size.heads, rotate, self.dtype, name=f"blocks_{index}"
+            )(tokens, None if factors is None else factors[index])
+        norm = _norm(family, self.dtype, "norm")
+        normed = norm(tokens)
+        cells = normed[:, 1 + family.registers :]
+        if family.pool == "class":
+            pooled = normed[:, 0].astype(jnp.float32)
+        elif family.norm_after_pool:
+            kept = tokens[:, 1 + family.registers :].astype(jnp.float32)
+            pooled = norm(kept.mean(1)).astype(jnp.float32)
+        else:
+            pooled = cells.astype(jnp.float32).mean(1)
+        level = cells.reshape(batch, *grid, width)
+        return types.Features(levels=(level,), pooled=pooled, stem=patches)
+
+    def _patches(self, image: jax.Array) -> jax.Array:
+        """Tokens of the patches before any position, [B, h, w, D]."""
+        side = self.family.patch
+        height, width = image.shape[1:3]
+        if height % side or width % side:
+            raise ValueError(
+                f"A ViT with patches of {side} pixels got images of {height} x "
+                f"{width}; use a side that {side} divides, such as "
+                f"{-(-height // side) * side}."
+            )
+        hidden = jnp.repeat(image.astype(self.dtype), self.in_channels, axis=-1)
+        return nn.Conv(
+            self.size.width,
+            (side, side),
+            strides=side,
+            padding="VALID",
+            dtype=self.dtype,
+            conv_general_dilated=convolution.convolve_grey,
+            name="patch_embed",
+        )(hidden)
+
+    def _with_positions(self, patches: jax.Array) -> jax.Array:
+        """The class token, registers and patches as one row of tokens [B, N, D]."""
+        family = self.family
+        batch, rows, columns, width = patches.shape
+        tokens = patches.reshape(batch, rows * columns, width)
+        first = self.param("class_token", _INIT, (width,))
+        if family.learned_positions:
+            count = (family.image_size // family.patch) ** 2
+            table = self.param("positions", _INIT, (1 + count, width))
+            first = first + table[0]
+            cells = positions.resample(
+                table[1:], (rows, columns), antialias=family.antialias
+            )
+            tokens = tokens + cells.astype(self.dtype)[None]
+        parts = [first[None]]
+        if family.registers:
+            parts.append(self.param("registers", _INIT, (family.registers, width)))
+        prefix = jnp.concatenate(parts).astype(self.dtype)
+        prefix = jnp.broadcast_to(prefix, (batch, *prefix.shape))
+        return jnp.concatenate([prefix, tokens], 1)
+
+    def _rotation(self, grid: positions.Grid) -> Callable[..., jax.Array] | None:
+        """Turns queries or keys of this grid's patches; None: they are not turned."""
+        family, head = self.family, self.size.width // self.size.heads
+        if not family.rotary:
+            return None
+        if family.rotary == "eva":
+            reference = family.image_size // family.patch
+            angles = positions.eva_angles(grid, head, reference)
+        else:
+            angles = positions.dinov3_angles(grid, head)
+        paired = family.rotary == "eva"
+        return lambda heads: positions.rotate(heads, angles, paired=paired)
+
+
+def _norm(family: vit_families.Family, dtype: jnp.dtype, name: str) -> nn.LayerNorm:
+    """Statistics are float32, and of two passes: one would cancel digits."""
+    return nn.LayerNorm(family.epsilon, dtype=dtype, use_fast_variance=False, name=name)
+
+
+@dataclasses.dataclass(frozen=True)
+class ViTBackbone:
+    """A vision transformer as `types.Backbone`.
+
+    Attributes:
+      family: A row of `vit_families.FAMILIES`, or one with other switches.
+      size: A row of `vit_families.SIZES`, or another.
+      in_channels: The grey channel is repeated to this many; 3 loads published weights,
+        1 makes an embedding for grey images.
+      dtype: Of the computation; parameters are float32.
+      remat: Whether the backward pass computes activations again to save memory.
+      drop_path: Probability that the last block's branches are left out for an example
+        in training; it rises evenly from 0 in the first block.
+
+    Source: Dosovitskiy et al. 2021; Touvron et al. 2021, "DeiT"; He et al. 2022, "MAE";
+    Oquab et al. 2023, "DINOv2"; Darcet et al. 2024, "Vision transformers need
+    registers"; Yao et al. 2024, "EVA-X"; Siméoni et al. 2025, "DINOv3".
+    """
+
+    family: vit_families.Family
+    size: vit_families.Size
+    in_channels: int = 3
+    dtype: jnp.dtype = jnp.float32
+    remat: bool = False
+    drop_path: float = 0.0
+
+    def _module(self) -> ViT:
+        return ViT(
+            family=self.family,
+            size=self.size,
+            in_channels=self.in_channels,
+            dtype=self.dtype,
+            remat=self.remat,
+        )
+
+    def init(self, key: jax.Array, image: jax.Array) -> types.Variables:
+        """Draws parameters; see `types.Backbone`."""
+        variables = self._module().init(key, image, None)
+        return types.Variables(variables["params"], {})
+
+    def apply(
+        self,
+        variables: types.Variables,
+        image: jax.Array,
+        *,
+        train: bool,
+        output_stride: int = 32,
+        batch_norm_rows: int = 0,
+        key: jax.Array | None = None,
+    ) -> tuple[types.Features, types.Tree]:
+        """Features: one level, of the stride of the patches; see `types.Backbone`.
+
+        `output_stride` and `batch_norm_rows` change nothing: patches are not dilated
+        and there is no BatchNorm. `stem` are the patches before the first block.
+
+        Raises:
+          ValueError: If patches do not divide the image, or blocks may be left out
+            (`train` and `drop_path`) and there is no `key` to draw by.
+        """
+        del output_stride, batch_norm_rows
+        factors = None
+        if train and self.drop_path:
+            if key is None:
+                raise ValueError(
+                    f"ViTBackbone: drop_path={self.drop_path} draws at random in "
+                    "training; pass key=."
+                )
+            factors = attention.drop_path_factors(
+                key, self.drop_path, depth=self.size.depth, batch=len(image)
+            )
+        features: Any = self._module().apply(
+            {"params": variables.params}, image, factors
+        )
+        return features, variables.model_state
