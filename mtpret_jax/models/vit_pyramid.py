@@ -1,0 +1,66 @@
+"""Levels of several strides from the one map of a vision transformer.
+
+Its parameters belong to the head that wants levels, not to the backbone: published
+files do not have them, and heads of other tasks need not share them.
+"""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from mtpret_jax import types
+
+
+class ViTPyramid(nn.Module):
+    """A map of stride p to levels of p/4, p/2, p and 2p, and a stem of p/8.
+
+    Enlarging halves the channels: the last map's D become D/2, D/4 and, for the stem,
+    D/8. What is not read costs nothing under `jit`.
+
+    Attributes:
+      with_stem: Whether there is a stem; otherwise it is the features' own.
+      dtype: Of the computation.
+
+    Source: Li et al. 2022, "Exploring plain vision transformer backbones for object
+    detection". Differs: no convolutions to a common width, which `pyramid` and
+    `unetplusplus` have themselves; a map of odd size is halved rounding up, as theirs.
+    """
+
+    with_stem: bool = False
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, features: types.Features) -> types.Features:
+        """Features with four levels; those that have more than one stay as they are."""
+        last, *others = features.levels
+        if others:
+            return features
+        level = last.astype(self.dtype)
+        half = self._enlarged(level, "up_2")
+        hidden = self._enlarged(level, "up_4_0")
+        quarter = self._enlarged(self._activated(hidden, "up_4_norm"), "up_4_1")
+        double = nn.max_pool(level, (2, 2), (2, 2), padding="SAME")
+        stem = features.stem
+        if self.with_stem:
+            stem = self._enlarged(self._activated(quarter, "up_8_norm"), "up_8")
+        return types.Features(
+            levels=(quarter, half, level, double), pooled=features.pooled, stem=stem
+        )
+
+    def _enlarged(self, level: jax.Array, name: str) -> jax.Array:
+        """Twice the size and half the channels, by a transposed convolution.
+
+        Its kernel is as wide as its stride, so it is a dense layer whose outputs are
+        laid side by side; XLA would convolve a map full of zeros.
+        """
+        batch, height, width, channels = level.shape
+        outputs = channels // 2
+        dense = nn.DenseGeneral((2, 2, outputs), dtype=self.dtype, name=name)
+        wide = dense(level).transpose(0, 1, 3, 2, 4, 5)
+        return wide.reshape(batch, 2 * height, 2 * width, outputs)
+
+    def _activated(self, level: jax.Array, name: str) -> jax.Array:
+        norm = nn.LayerNorm(1e-6, dtype=self.dtype, use_fast_variance=False, name=name)
+        return nn.gelu(norm(level), approximate=False)
