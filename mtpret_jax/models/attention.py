@@ -90,7 +90,7 @@ def _has_cudnn() -> bool:
 
 
 def drop_path_factors(
-    key: jax.Array, rate: float, *, depth: int, batch: int
+    key: jax.Array | None, rate: float, *, depth: int, batch: int
 ) -> jax.Array:
     """What the two branches of each block count in each example, [depth, 2, B].
 
@@ -103,8 +103,15 @@ def drop_path_factors(
       depth: Blocks.
       batch: Examples.
 
+    Raises:
+      ValueError: If there is no key.
+
     Source: Huang et al. 2016, "Deep networks with stochastic depth".
     """
+    if key is None:
+        raise ValueError(
+            f"drop_path={rate} draws at random in training; pass key= to the backbone."
+        )
     kept = 1 - np.linspace(0, rate, depth)[:, None, None]
     alive = jax.random.bernoulli(key, kept, (depth, 2, batch))
     return alive / kept.astype(np.float32)

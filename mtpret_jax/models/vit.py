@@ -241,11 +241,6 @@ class ViTBackbone:
         del output_stride, batch_norm_rows
         factors = None
         if train and self.drop_path:
-            if key is None:
-                raise ValueError(
-                    f"ViTBackbone: drop_path={self.drop_path} draws at random in "
-                    "training; pass key=."
-                )
             factors = attention.drop_path_factors(
                 key, self.drop_path, depth=self.size.depth, batch=len(image)
             )

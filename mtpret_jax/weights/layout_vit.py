@@ -10,19 +10,15 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 
-from mtpret_jax.weights import layout, vit_names
+from mtpret_jax.weights import flat, layout, vit_names
 
 Tree = Any
-Flat = dict[str, np.ndarray]
 PATCHES = "patch_embed.weight"
-_LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias"}
-_AXES_OUT = {4: (3, 2, 0, 1), 2: (1, 0)}  # of kernels, by their number of axes
-_AXES_IN = {4: (2, 3, 1, 0), 2: (1, 0)}
 _CHUNK = re.compile(r"^blocks\.\d+\.(\d+\.)")  # of FSDP: blocks.CHUNK.NUMBER
 _BIAS = re.compile(r"blocks\.\d+\.attn\.(query|value)\.bias")
 _BIAS_MASK = ".attn.qkv.bias_mask"  # in DINOv3's own files; 0 for keys
@@ -77,7 +73,7 @@ def read(tensors: Mapping[str, np.ndarray], where: str) -> Read:
         if masked in found:
             found[masked] = found[masked] * (mask != 0).astype(found[masked].dtype)
     layouts, families = _fitting(found, where)
-    arrays = _flat(found, vit_names.LAYOUTS[layouts[0]], where)
+    arrays = _parts(found, vit_names.LAYOUTS[layouts[0]], where)
     return Read(arrays, layouts, families, tuple(sorted(left_out)), prefix)
 
 
@@ -125,49 +121,21 @@ def to_ours(
       ValueError: If names or shapes do not fit, or a number is not finite.
     """
     found = read(tensors, where)
-    wanted = {name: (place, leaf) for name, place, leaf in entries(expected)}
+    wanted = {name: (place, leaf) for name, place, leaf in flat.entries(expected)}
     arrays = dict(found.arrays)
     if not any(_BIAS.fullmatch(name) for name in arrays):
         for name in filter(_BIAS.fullmatch, wanted):
             arrays[name] = np.zeros(wanted[name][1].shape, np.float32)
-    shapes = {
-        name: np.broadcast_to(np.float32(0), _shape(place, leaf))
-        for name, (place, leaf) in wanted.items()
-    }
     advice = (
         f"The file holds {describe(arrays)}, the config wants "
-        f"{describe(shapes)}. "
+        f"{describe(flat.shapes_of(wanted))}. "
         "Change config.backbone, or start from other weights."
     )
-    missing, extra = sorted(wanted.keys() - arrays), sorted(arrays.keys() - wanted)
-    if missing or extra:
-        raise ValueError(
-            f"{where}: the file lacks {missing[:5]} ({len(missing)} in all) and has "
-            f"{extra[:5]} ({len(extra)} in all) that this network does not know. "
-            f"{advice}"
-        )
-    channels = wanted[PATCHES][1].shape[2]
-    arrays[PATCHES], stem = layout.fit_stem(
-        layout.as_float32(arrays[PATCHES], f"{where}: '{PATCHES}'"), channels, where
-    )
-    tree: Tree = {"params": {}, "model_state": {}}
-    for name, (place, _) in wanted.items():
-        array, shape = arrays[name], shapes[name].shape
-        if array.shape != shape:
-            raise ValueError(
-                f"{where}: '{name}' has shape {array.shape}, expected {shape}. {advice}"
-            )
-        array = layout.as_float32(array, f"{where}: '{name}'")
-        branch = tree["params"]
-        for part in place[:-1]:
-            branch = branch.setdefault(part, {})
-        if place[-1] == "kernel":
-            array = array.transpose(_AXES_IN[array.ndim])
-        branch[place[-1]] = np.ascontiguousarray(array)
+    tree, stem = flat.placed(arrays, wanted, PATCHES, where, advice)
     return layout.Converted(tree, stem, found.left_out, found.prefix)
 
 
-def from_ours(tree: Tree, name: str) -> Flat:
+def from_ours(tree: Tree, name: str) -> flat.Arrays:
     """Our vision transformer under a layout's names.
 
     Args:
@@ -182,12 +150,7 @@ def from_ours(tree: Tree, name: str) -> Flat:
       ValueError: If the ViT is of no family of the layout, or a number is not finite.
     """
     chosen = vit_names.LAYOUTS[name]
-    arrays: Flat = {}
-    for key, place, leaf in entries(tree):
-        array = layout.as_float32(np.asarray(leaf), f"'{key}'")
-        if place[-1] == "kernel":
-            array = array.transpose(_AXES_OUT[array.ndim])
-        arrays[key] = array
+    arrays = flat.arrays_of(tree)
     if not chosen.fits(arrays):
         raise ValueError(
             f"'{name}' is a layout of {list(chosen.families)}, which this ViT is not; "
@@ -197,7 +160,7 @@ def from_ours(tree: Tree, name: str) -> Flat:
         arrays["class_token"] = arrays["class_token"] + arrays["positions"][0]
         arrays["positions"] = arrays["positions"][1:]
     blocks = {key.split(".")[1] for key in arrays if key.startswith("blocks.")}
-    written: Flat = {}
+    written: flat.Arrays = {}
     for ours, theirs in chosen.rules:
         for number in sorted(blocks) if "{}" in theirs else [""]:
             parts = [part.format(number) for part in ours]
@@ -216,21 +179,6 @@ def from_ours(tree: Tree, name: str) -> Flat:
     return written
 
 
-def entries(tree: Tree) -> Iterator[tuple[str, tuple[str, ...], Any]]:
-    """Flat name, keys and array of each leaf of `{"params": ...}`, in its order."""
-
-    def walk(branch: Any, path: tuple[str, ...]) -> Iterator[Any]:
-        for key, value in branch.items():
-            if isinstance(value, Mapping):
-                yield from walk(value, (*path, key))
-            else:
-                place = (*path, key)
-                flat = ".".join((*path, _LEAVES.get(key) or key))
-                yield re.sub(r"^blocks_(\d+)", r"blocks.\1", flat), place, value
-
-    yield from walk(tree["params"], ())
-
-
 def describe(arrays: Mapping[str, Any]) -> str:
     """Size, patch and grid in words, from flat names and shapes."""
     kernel = tuple(arrays[PATCHES].shape)
@@ -242,14 +190,6 @@ def describe(arrays: Mapping[str, Any]) -> str:
     if "registers" in arrays:
         said += f", {arrays['registers'].shape[0]} registers"
     return said
-
-
-def _shape(place: tuple[str, ...], leaf: Any) -> tuple[int, ...]:
-    """The shape that PyTorch would give one of our leaves."""
-    shape = tuple(leaf.shape)
-    if place[-1] != "kernel":
-        return shape
-    return tuple(shape[axis] for axis in _AXES_OUT[len(shape)])
 
 
 def _prefix(tensors: Mapping[str, np.ndarray], where: str) -> str:
@@ -284,7 +224,7 @@ def _prefix(tensors: Mapping[str, np.ndarray], where: str) -> str:
     return prefixes[0]
 
 
-def _flat(
+def _parts(
     found: Mapping[str, np.ndarray], chosen: vit_names.Layout, where: str
 ) -> dict[str, np.ndarray]:
     """A file's arrays under our names: joined ones apart, tokens without empty axes."""

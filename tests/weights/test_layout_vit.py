@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mtpret_jax.models import vit, vit_families
-from mtpret_jax.weights import identify_vit, layout_vit, vit_names
+from mtpret_jax.weights import flat, identify_vit, layout_vit, vit_names
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 _SPEC = importlib.util.spec_from_file_location("drawing", GOLDEN / "drawing.py")
@@ -121,7 +121,7 @@ def test_whole_networks_are_read_and_told(key):
         entry: tuple(np.broadcast_to(0, leaf.shape).T.shape)
         if place[-1] == "kernel" and len(leaf.shape) == 2
         else tuple(leaf.shape)
-        for entry, place, leaf in layout_vit.entries(expected(body))
+        for entry, place, leaf in flat.entries(expected(body))
     }
     patches = ours.pop("patch_embed.weight")
     told = identify_vit.identify(file, key)
