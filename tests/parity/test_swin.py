@@ -11,7 +11,7 @@ from mtpret_jax import types
 from mtpret_jax.models import swin
 from mtpret_jax.weights import layout_swin
 
-FEATURES = 2e-5
+FEATURES = 3e-6
 GRADIENTS = 1e-6
 NARROW = swin.Size(goldens.WIDTH, goldens.DEPTHS, goldens.HEADS, goldens.WINDOW)
 
