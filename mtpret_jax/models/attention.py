@@ -50,7 +50,7 @@ class Attention(nn.Module):
         return nn.Dense(width, kernel_init=_INIT, dtype=self.dtype, name="proj")(mixed)
 
 
-def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+def attend(queries: jax.Array, keys: jax.Array, values: jax.Array) -> jax.Array:
     """Values averaged by the softmax of queries times keys.
 
     `jax.nn.dot_product_attention` never chooses cuDNN by itself, and refuses it where
@@ -58,21 +58,21 @@ def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
     half precision. Elsewhere XLA makes the whole matrix of weights.
 
     Args:
-      query: float [B, N, heads, size].
-      key: The same shape and type.
-      value: The same shape and type.
+      queries: float [B, N, heads, size].
+      keys: The same shape and type.
+      values: The same shape and type.
 
     Returns:
       The same shape and type.
     """
-    half = query.dtype in (jnp.bfloat16, jnp.float16)
-    small = query.shape[-1] % 8 == 0 and query.shape[-1] <= _FUSED_HEAD
+    half = queries.dtype in (jnp.bfloat16, jnp.float16)
+    small = queries.shape[-1] % 8 == 0 and queries.shape[-1] <= _FUSED_HEAD
     if not (half and small and _has_cudnn()):
-        return jax.nn.dot_product_attention(query, key, value, implementation="xla")
+        return jax.nn.dot_product_attention(queries, keys, values, implementation="xla")
     return jax.lax.platform_dependent(
-        query,
-        key,
-        value,
+        queries,
+        keys,
+        values,
         cuda=lambda *heads: attend_even(*heads, implementation="cudnn"),
         default=lambda *heads: jax.nn.dot_product_attention(
             *heads, implementation="xla"
@@ -81,9 +81,9 @@ def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
 
 
 def attend_even(
-    query: jax.Array,
-    key: jax.Array,
-    value: jax.Array,
+    queries: jax.Array,
+    keys: jax.Array,
+    values: jax.Array,
     *,
     implementation: Literal["xla", "cudnn"],
 ) -> jax.Array:
@@ -93,14 +93,14 @@ def attend_even(
     and a class token makes most ViTs' number odd. One token is added that no other
     attends to.
     """
-    batch, count = query.shape[:2]
+    batch, count = queries.shape[:2]
     if count % 2 == 0:
         return jax.nn.dot_product_attention(
-            query, key, value, implementation=implementation
+            queries, keys, values, implementation=implementation
         )
     padded = [
         jnp.pad(heads, ((0, 0), (0, 1), (0, 0), (0, 0)))
-        for heads in (query, key, value)
+        for heads in (queries, keys, values)
     ]
     lengths = jnp.full((batch,), count, jnp.int32)
     mixed = jax.nn.dot_product_attention(
@@ -121,7 +121,7 @@ def _has_cudnn() -> bool:
 
 
 def drop_path_factors(
-    key: jax.Array | None, rate: float, *, depth: int, batch: int
+    key: jax.Array, rate: float, *, depth: int, batch: int
 ) -> jax.Array:
     """What the two branches of each block count in each example, [depth, 2, B].
 
@@ -134,15 +134,26 @@ def drop_path_factors(
       depth: Blocks.
       batch: Examples.
 
-    Raises:
-      ValueError: If there is no key.
-
     Source: Huang et al. 2016, "Deep networks with stochastic depth".
     """
-    if key is None:
-        raise ValueError(
-            f"drop_path={rate} draws at random in training; pass key= to the backbone."
-        )
     kept = 1 - np.linspace(0, rate, depth)[:, None, None]
     alive = jax.random.bernoulli(key, kept, (depth, 2, batch))
     return alive / kept.astype(np.float32)
+
+
+def drop_path_in_use(
+    factors: jax.Array | None, rate: float, *, train: bool
+) -> jax.Array | None:
+    """The factors where they count: in training, of a network that has a rate.
+
+    Raises:
+      ValueError: If there are none there.
+    """
+    if not (train and rate):
+        return None
+    if factors is None:
+        raise ValueError(
+            f"drop_path={rate} draws at random in training; pass factors= of the "
+            "backbone's draw_paths."
+        )
+    return factors

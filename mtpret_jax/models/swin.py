@@ -289,6 +289,17 @@ class SwinBackbone:
         variables = self._module().init(key, image, None)
         return types.Variables(variables["params"], {})
 
+    def draw_paths(self, key: jax.Array, batch: int) -> jax.Array | None:
+        """What each branch counts in each example of a step; None without drop path.
+
+        Drawn for the global batch, so that it is the same on any number of devices.
+        """
+        if not self.drop_path:
+            return None
+        return attention.drop_path_factors(
+            key, self.drop_path, depth=sum(self.size.depths), batch=batch
+        )
+
     def apply(
         self,
         variables: types.Variables,
@@ -297,7 +308,7 @@ class SwinBackbone:
         train: bool,
         output_stride: int = 32,
         batch_norm_rows: int = 0,
-        key: jax.Array | None = None,
+        factors: jax.Array | None = None,
     ) -> tuple[types.Features, types.Tree]:
         """Features of strides 4, 8, 16 and 32; see `types.Backbone`.
 
@@ -306,14 +317,10 @@ class SwinBackbone:
 
         Raises:
           ValueError: If 4 does not divide the image, or blocks may be left out (`train`
-            and `drop_path`) and there is no `key` to draw by.
+            and `drop_path`) and there are no `factors` of `draw_paths`.
         """
         del output_stride, batch_norm_rows
-        factors = None
-        if train and self.drop_path:
-            factors = attention.drop_path_factors(
-                key, self.drop_path, depth=sum(self.size.depths), batch=len(image)
-            )
+        factors = attention.drop_path_in_use(factors, self.drop_path, train=train)
         features: Any = self._module().apply(
             {"params": variables.params}, image, factors
         )

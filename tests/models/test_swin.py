@@ -27,7 +27,9 @@ def test_levels_have_the_strides_of_a_pyramid_where_maps_are_smaller_than_window
     image = jax.random.normal(jax.random.key(0), (2, 52, 52, 1))
     variables = jax.jit(body.init)(jax.random.key(0), image)
 
-    features, state = body.apply(variables, image, train=True, key=jax.random.key(1))
+    features, state = body.apply(
+        variables, image, train=True, factors=body.draw_paths(jax.random.key(1), 2)
+    )
 
     assert [level.shape[1] for level in features.levels] == [13, 7, 4, 2]
     assert [level.shape[-1] for level in features.levels] == [8, 16, 32, 64]
@@ -43,5 +45,5 @@ def test_what_cannot_be_done_is_refused():
 
     with pytest.raises(ValueError, match="a side that 4 divides"):
         body.apply(variables, jnp.zeros((1, 33, 32, 1)), train=False)
-    with pytest.raises(ValueError, match="pass key="):
+    with pytest.raises(ValueError, match="pass factors="):
         dataclasses.replace(body, drop_path=0.1).apply(variables, image, train=True)

@@ -87,13 +87,17 @@ def test_a_side_that_patches_do_not_divide_is_refused():
         backbone().init(jax.random.key(0), jnp.zeros((1, 50, 48, 1)))
 
 
-def test_drop_path_without_a_key_is_refused_in_training_alone():
+def test_drop_path_without_draws_is_refused_in_training_alone():
     body = backbone(drop_path=0.5)
     variables = bare(body, image())
 
     body.apply(variables, image(), train=False)
-    with pytest.raises(ValueError, match="pass key="):
+    with pytest.raises(ValueError, match="pass factors="):
         body.apply(variables, image(), train=True)
+    factors = body.draw_paths(jax.random.key(0), 4)
+    assert factors.shape == (2, 2, 4)
+    body.apply(variables, image(), train=True, factors=factors)
+    assert backbone().draw_paths(jax.random.key(0), 4) is None
 
 
 def test_drop_path_leaves_whole_branches_out_and_keeps_the_expected_sum():
