@@ -25,7 +25,7 @@ DROP_PATH = 0.4
 STRIDES = (16, 8)  # of the last level, dilated
 _UNDILATED = ("level0", "level1", "level2")  # are as without dilation
 LIBRARIES = ("torchvision", "timm", "facebook", "hf", "hf_dinov3")
-FULL = ("atto", "tiny", "small", "base", "large")
+FULL = ("atto", "tiny", "small", "base")
 
 
 def factors(blocks: int = sum(DEPTHS)) -> np.ndarray:
