@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from mtpret_jax import config as schema
 from mtpret_jax import types
 from mtpret_jax.models import convolution, stochastic_depth
+from mtpret_jax.ops import depthwise
 
 SIZES: Mapping[str, tuple[tuple[int, ...], int]] = {
     # blocks of each stage, channels of the first
@@ -52,6 +53,7 @@ class Block(nn.Module):
             kernel_dilation=self.dilation,
             padding=3 * self.dilation,
             kernel_init=_KERNEL_INIT,
+            conv_general_dilated=depthwise.convolve,
             dtype=self.dtype,
             name="conv_dw",
         )(inputs)
