@@ -105,10 +105,13 @@ def test_rates_of_leaving_out():
     np.testing.assert_allclose(rates, golden.arrays["rates"][0], rtol=1e-6)
 
 
-@pytest.mark.parametrize("library", goldens.LIBRARIES)
-def test_gradients(library):
+@pytest.mark.parametrize(
+    ("library", "remat"), [*((name, False) for name in goldens.LIBRARIES), ("hf", True)]
+)
+def test_gradients(library, remat):
+    """Also with activations computed again."""
     golden = drawing.load(f"convnext_{library}")
-    body, variables = backbone(), weights(golden)
+    body, variables = backbone(remat=remat), weights(golden)
     image = phantoms.images(goldens.BATCH, goldens.SIZES[0])
 
     @jax.jit
