@@ -23,10 +23,10 @@ from mtpret_jax.ops import depthwise
 
 SIZES: Mapping[str, tuple[tuple[int, ...], int]] = {
     # blocks of each stage, channels of the first
-    "convnext_atto": ((2, 2, 6, 2), 40),
-    "convnext_tiny": ((3, 3, 9, 3), 96),
-    "convnext_small": ((3, 3, 27, 3), 96),
-    "convnext_base": ((3, 3, 27, 3), 128),
+    "atto": ((2, 2, 6, 2), 40),
+    "tiny": ((3, 3, 9, 3), 96),
+    "small": ((3, 3, 27, 3), 96),
+    "base": ((3, 3, 27, 3), 128),
 }
 _SMALLEST = 32  # side of an image, pixels; smaller ones leave the last level empty
 _LAYER_SCALE = 1e-6  # at the start: every block begins as the identity, nearly

@@ -12,7 +12,7 @@
 
 They compute the same, but for the last norm of `hf`: its epsilon is 1e-12 there unless
 its config says otherwise, 1e-6 elsewhere. What the weights expect of the pixels is not
-converted: see `layout`.
+converted: see `resnet`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from mtpret_jax.weights import rules
+from mtpret_jax.weights import naming
 
 _OURS = (
     "stem_0",
@@ -68,8 +68,8 @@ def _hf_dinov3(prefix: str) -> Mapping[str, str]:
     )
 
 
-LAYOUTS: Mapping[str, rules.Layout] = {
-    "torchvision": rules.Layout(
+LAYOUTS: Mapping[str, naming.Naming] = {
+    "torchvision": naming.Naming(
         _names(
             # One list holds the stem, the stages and what lies between them.
             "features.0.0",
@@ -86,7 +86,7 @@ LAYOUTS: Mapping[str, rules.Layout] = {
         left_out=(r"classifier\.2\.",),
         squares={"stages_{s}_{n}.layer_scale": math.inf},
     ),
-    "timm": rules.Layout(
+    "timm": naming.Naming(
         _names(
             "stem.0",
             "stem.1",
@@ -103,14 +103,14 @@ LAYOUTS: Mapping[str, rules.Layout] = {
         # `conv_mlp` of its atto, femto, pico and nano.
         squares={"stages_{s}_{n}.fc1.kernel": 80, "stages_{s}_{n}.fc2.kernel": 80},
     ),
-    "dinov3": rules.Layout(
+    "dinov3": naming.Naming(
         _names(*_FACEBOOK),
         copies={f"norms.3.{part}": f"norm.{part}" for part in ("weight", "bias")},
     ),
-    "facebook": rules.Layout(_names(*_FACEBOOK), left_out=(r"head\.",)),
-    "hf_dinov3_state": rules.Layout(_hf_dinov3("model.")),
-    "hf_dinov3": rules.Layout(_hf_dinov3("")),
-    "hf": rules.Layout(
+    "facebook": naming.Naming(_names(*_FACEBOOK), left_out=(r"head\.",)),
+    "hf_dinov3_state": naming.Naming(_hf_dinov3("model.")),
+    "hf_dinov3": naming.Naming(_hf_dinov3("")),
+    "hf": naming.Naming(
         _names(
             "embeddings.patch_embeddings",
             "embeddings.layernorm",
@@ -136,14 +136,14 @@ def expected(depths: tuple[int, ...], width: int, in_channels: int) -> Any:
       in_channels: Channels of the images that the stem takes.
 
     Returns:
-      `{"params": ..., "model_state": {}}`, nested dicts of `rules.Shape`.
+      `{"params": ..., "model_state": {}}`, nested dicts of `naming.Shape`.
     """
 
     def norm(channels: int) -> Any:
-        return {"scale": rules.Shape((channels,)), "bias": rules.Shape((channels,))}
+        return {"scale": naming.Shape((channels,)), "bias": naming.Shape((channels,))}
 
     def layer(*kernel: int) -> Any:
-        return {"kernel": rules.Shape(kernel), "bias": rules.Shape(kernel[-1:])}
+        return {"kernel": naming.Shape(kernel), "bias": naming.Shape(kernel[-1:])}
 
     params = {"stem_0": layer(4, 4, in_channels, width), "stem_1": norm(width)}
     channels = width
@@ -158,24 +158,24 @@ def expected(depths: tuple[int, ...], width: int, in_channels: int) -> Any:
                 "norm": norm(channels),
                 "fc1": layer(channels, 4 * channels),
                 "fc2": layer(4 * channels, channels),
-                "layer_scale": rules.Shape((channels,)),
+                "layer_scale": naming.Shape((channels,)),
             }
     params["norm"] = norm(channels)
     return {"params": params, "model_state": {}}
 
 
-FAMILY = rules.Family(
+FAMILY = naming.Family(
     name="ConvNeXt",
     layouts=LAYOUTS,
     sizes={
-        "convnext_atto": ((2, 2, 6, 2), 40),
-        "convnext_femto": ((2, 2, 6, 2), 48),
-        "convnext_pico": ((2, 2, 6, 2), 64),
-        "convnext_nano": ((2, 2, 8, 2), 80),
-        "convnext_tiny": ((3, 3, 9, 3), 96),
-        "convnext_small": ((3, 3, 27, 3), 96),
-        "convnext_base": ((3, 3, 27, 3), 128),
-        "convnext_large": ((3, 3, 27, 3), 192),
+        "atto": ((2, 2, 6, 2), 40),
+        "femto": ((2, 2, 6, 2), 48),
+        "pico": ((2, 2, 6, 2), 64),
+        "nano": ((2, 2, 8, 2), 80),
+        "tiny": ((3, 3, 9, 3), 96),
+        "small": ((3, 3, 27, 3), 96),
+        "base": ((3, 3, 27, 3), 128),
+        "large": ((3, 3, 27, 3), 192),
     },
     expected=expected,
     stem="stem_0",

@@ -5,7 +5,7 @@ names; `torchvision_old` is that of files from before 2018, torchvision's own pu
 ones and CheXNet's among them: `norm.1` for `norm1`. A file of torchxrayvision must hold
 the state alone: `torch.save(model.state_dict(), path)`. Its stem takes one channel.
 
-What the weights expect of the pixels is not converted: see `layout`. torchxrayvision's
+What the weights expect of the pixels is not converted: see `resnet`. torchxrayvision's
 were trained on pixels from -1024 to 1024.
 """
 
@@ -14,13 +14,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mtpret_jax.weights import rules
+from mtpret_jax.weights import naming
 
 _BLOCK = "features.denseblock{s}.denselayer{n}"
 _BOTTLENECK = 4  # channels of a layer's first convolution, in its outputs
 
 
-def _layout(point: str) -> rules.Layout:
+def _layout(point: str) -> naming.Naming:
     """The layout with `point` between a layer's module and its number."""
     names = {
         f"denseblock{{s}}_denselayer{{n}}.{module}{number}": (
@@ -35,10 +35,12 @@ def _layout(point: str) -> rules.Layout:
     }
     names |= {module: f"features.{module}" for module in ("conv0", "norm0", "norm5")}
     # `op_threshs`: torchxrayvision's operating points.
-    return rules.Layout(names, left_out=(r"classifier\.", "op_threshs$"), counters=True)
+    return naming.Naming(
+        names, left_out=(r"classifier\.", "op_threshs$"), counters=True
+    )
 
 
-LAYOUTS: Mapping[str, rules.Layout] = {
+LAYOUTS: Mapping[str, naming.Naming] = {
     "torchvision": _layout(""),
     "torchvision_old": _layout("."),
 }
@@ -53,14 +55,14 @@ def expected(depths: tuple[int, ...], width: int, in_channels: int) -> Any:
       in_channels: Channels of the images that the stem takes.
 
     Returns:
-      `{"params": ..., "model_state": ...}`, nested dicts of `rules.Shape`.
+      `{"params": ..., "model_state": ...}`, nested dicts of `naming.Shape`.
     """
     growth = width // 2
     params: Any = {}
     state: Any = {}
 
     def norm(channels: int, *place: str) -> None:
-        shape = rules.Shape((channels,))
+        shape = naming.Shape((channels,))
         for tree, leaves in ((params, ("scale", "bias")), (state, ("mean", "var"))):
             branch = tree
             for part in place:
@@ -68,7 +70,7 @@ def expected(depths: tuple[int, ...], width: int, in_channels: int) -> Any:
             branch.update(dict.fromkeys(leaves, shape))
 
     def conv(*kernel: int) -> Any:
-        return {"kernel": rules.Shape(kernel)}
+        return {"kernel": naming.Shape(kernel)}
 
     params["conv0"] = conv(7, 7, in_channels, width)
     norm(width, "norm0")
@@ -89,14 +91,14 @@ def expected(depths: tuple[int, ...], width: int, in_channels: int) -> Any:
     return {"params": params, "model_state": state}
 
 
-FAMILY = rules.Family(
+FAMILY = naming.Family(
     name="DenseNet",
     layouts=LAYOUTS,
     sizes={
-        "densenet121": ((6, 12, 24, 16), 64),
-        "densenet161": ((6, 12, 36, 24), 96),
-        "densenet169": ((6, 12, 32, 32), 64),
-        "densenet201": ((6, 12, 48, 32), 64),
+        "121": ((6, 12, 24, 16), 64),
+        "161": ((6, 12, 36, 24), 96),
+        "169": ((6, 12, 32, 32), 64),
+        "201": ((6, 12, 48, 32), 64),
     },
     expected=expected,
     stem="conv0",

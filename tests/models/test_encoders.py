@@ -29,7 +29,7 @@ PARAMETERS = {
 def backbone(name, **options):
     if name.startswith("densenet"):
         return densenet.DenseNetBackbone(**options)
-    depths, width = convnext.SIZES[name]
+    depths, width = convnext.SIZES[name.removeprefix("convnext_")]
     return convnext.ConvNeXtBackbone(**{"depths": depths, "width": width, **options})
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mtpret_jax.models import convnext, densenet
-from mtpret_jax.weights import layout_convnext, layout_densenet, rules
+from mtpret_jax.weights import layout_convnext, layout_densenet, naming
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 FAMILIES = {"convnext": layout_convnext.FAMILY, "densenet": layout_densenet.FAMILY}
@@ -36,11 +36,11 @@ def zeros(shapes):
 
 
 def map_shapes(tree, function):
-    """A tree of `rules.Shape` with the function's results in place of the shapes."""
+    """A tree of `naming.Shape` with the function's results in place of the shapes."""
     return jax.tree.map(
         lambda leaf: function(leaf.shape),
         tree,
-        is_leaf=lambda leaf: isinstance(leaf, rules.Shape),
+        is_leaf=lambda leaf: isinstance(leaf, naming.Shape),
     )
 
 
@@ -67,7 +67,7 @@ def test_a_whole_network_is_recognised_and_written_with_the_same_names(kind, key
     assert network.layout == {"densenet timm": "torchvision"}.get(
         f"{kind} {name}", name
     )
-    assert network.size.endswith(size) or size == "narrow"
+    assert network.size == size.removeprefix("densenet").replace("narrow", "")
     heads = ("head.fc.", "head.", "classifier.")
     assert all(left.startswith(heads) for left in network.left_out)
     if name == "torchvision_old":  # From before batches were counted.
@@ -134,12 +134,10 @@ def test_no_tensor_can_be_missing_added_cut_or_infinite(kind, name):
 
 def test_another_size_is_told_in_words():
     tensors = zeros(listed("convnext")["timm/tiny"])
-    expected = layout_convnext.expected(
-        *layout_convnext.FAMILY.sizes["convnext_small"], 3
-    )
+    expected = layout_convnext.expected(*layout_convnext.FAMILY.sizes["small"], 3)
 
     with pytest.raises(
-        ValueError, match="holds convnext_tiny, the config wants convnext_s"
+        ValueError, match="holds ConvNeXt tiny, the config wants ConvNeXt small"
     ):
         layout_convnext.FAMILY.read(tensors, expected, "start")
 
@@ -182,6 +180,11 @@ def test_operating_points_of_torchxrayvision_are_left_out():
 
     jax.tree.map(np.testing.assert_array_equal, converted.tree, tree)
     assert converted.left_out == ("classifier.weight", "op_threshs")
+
+
+def test_our_sizes_are_among_the_published():
+    assert convnext.SIZES.items() <= layout_convnext.FAMILY.sizes.items()
+    assert layout_densenet.FAMILY.sizes["121"] == (densenet.DENSENET121, 64)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -2,7 +2,7 @@
 
 A row of a table pairs what is ours with its name in a library, both with numbers in
 braces: `stages_{s}_{n}.conv_dw` and `stages.{s}.blocks.{n}.conv_dw`. What follows, such
-as `.kernel` and `.weight`, and the order of axes are alike for all: see `layout`. A
+as `.kernel` and `.weight`, and the order of axes are alike for all: see `resnet`. A
 parameter that stands by itself, such as a layer scale, has a row of its own.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from mtpret_jax.weights import layout
+from mtpret_jax.weights import resnet
 
 Tree = Any
 Tensors = Mapping[str, np.ndarray]
@@ -37,7 +37,7 @@ class Shape:
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
+class Naming:
     """What one library calls the parts of a family's networks.
 
     Attributes:
@@ -62,7 +62,7 @@ class Network:
 
     Attributes:
       family: For example "ConvNeXt".
-      size: The published size, for example "convnext_tiny"; "" for any other.
+      size: The published size, for example "tiny"; "" for any other.
       layout: A row of the family's layouts.
       prefix: What stands before the network's names.
       depths: Blocks of each stage.
@@ -98,7 +98,7 @@ class Family:
     """
 
     name: str
-    layouts: Mapping[str, Layout]
+    layouts: Mapping[str, Naming]
     sizes: Mapping[str, tuple[tuple[int, ...], int]]
     expected: Callable[[tuple[int, ...], int, int], Tree]
     stem: str
@@ -122,7 +122,7 @@ class Family:
         self.read(tensors, self.expected(*shape), where)
         return network
 
-    def read(self, tensors: Tensors, expected: Tree, where: str) -> layout.Converted:
+    def read(self, tensors: Tensors, expected: Tree, where: str) -> resnet.Converted:
         """Weights of a file as a backbone of ours.
 
         A common prefix, such as `module.` or `visual.trunk.`, is taken off; what lies
@@ -142,7 +142,7 @@ class Family:
         found = {
             name.removeprefix(network.prefix): array
             for name, array in tensors.items()
-            if name not in network.left_out and not name.endswith(layout.COUNTER)
+            if name not in network.left_out and not name.endswith(resnet.COUNTER)
         }
         for copy, name in chosen.copies.items():
             if not np.array_equal(found.pop(copy), found.get(name, np.nan)):
@@ -156,15 +156,15 @@ class Family:
                 found[name] = array.reshape(array.shape[:-2])
         stem = self._rename(self.stem, chosen) + ".weight"
         *_, channels, width = wanted[stem].leaf.shape
-        kernel = layout.as_float32(found[stem], f"{where}: '{stem}'")
-        found[stem], said = layout.fit_stem(kernel, channels, where)
+        kernel = resnet.as_float32(found[stem], f"{where}: '{stem}'")
+        found[stem], said = resnet.fit_stem(kernel, channels, where)
         advice = (
             f"The file holds {self._words(network.depths, network.width)}, the config "
             f"wants {self._words(self._depths(wanted, chosen), width)}. Change "
             "config.backbone, or start from other weights."
         )
-        tree = layout.to_ours(found, wanted, where, advice)
-        return layout.Converted(tree, said, network.left_out, network.prefix)
+        tree = resnet.to_ours(found, wanted, where, advice)
+        return resnet.Converted(tree, said, network.left_out, network.prefix)
 
     def write(
         self, tree: Tree, name: str, *, channels: int
@@ -185,7 +185,7 @@ class Family:
         chosen = self.layouts[name]
         tensors = {}
         for entry in self._entries(tree, chosen, "export"):
-            array = layout.from_ours(entry)
+            array = resnet.from_ours(entry)
             for pattern, widest in chosen.squares.items():
                 path = ".".join(entry.place[1:])
                 width = tree["params"][self.stem]["kernel"].shape[-1]
@@ -196,14 +196,14 @@ class Family:
             tensors[copy] = tensors[original]
         if chosen.counters:
             for variance in [key for key in tensors if key.endswith(_VARIANCE)]:
-                counter = variance.removesuffix(_VARIANCE) + layout.COUNTER
+                counter = variance.removesuffix(_VARIANCE) + resnet.COUNTER
                 tensors[counter] = np.zeros((), np.int64)
         stem = self._rename(self.stem, chosen) + ".weight"
         said = []
         if tensors[stem].shape[1] not in (1, channels):
-            tensors[stem], first = layout.fit_stem(tensors[stem], 1, "export")
+            tensors[stem], first = resnet.fit_stem(tensors[stem], 1, "export")
             said.append(first)
-        tensors[stem], last = layout.fit_stem(tensors[stem], channels, "export")
+        tensors[stem], last = resnet.fit_stem(tensors[stem], channels, "export")
         return tensors, ", ".join([*said, last])
 
     def _network(self, tensors: Tensors, where: str) -> Network:
@@ -274,7 +274,7 @@ class Family:
         )
 
     def _depths(
-        self, names: Mapping[str, Any] | set[str], chosen: Layout
+        self, names: Mapping[str, Any] | set[str], chosen: Naming
     ) -> tuple[int, ...]:
         """The number of blocks of each stage that has any."""
         depths: list[int] = []
@@ -289,12 +289,13 @@ class Family:
         return tuple(depths[:-1])
 
     def _words(self, depths: tuple[int, ...], width: int) -> str:
-        kinds = {kind: size for size, kind in self.sizes.items()}
+        for size, kind in self.sizes.items():
+            if kind == (depths, width):
+                return f"{self.name} {size}"
         number = " + ".join(map(str, depths))
-        usual = f"{self.name} of {number} blocks and width {width}"
-        return kinds.get((depths, width), usual)
+        return f"{self.name} of {number} blocks and width {width}"
 
-    def _entries(self, tree: Tree, chosen: Layout, where: str) -> list[layout.Entry]:
+    def _entries(self, tree: Tree, chosen: Naming, where: str) -> list[resnet.Entry]:
         """The arrays of a tree of ours by a library's names."""
         entries = []
         for place, leaf in _leaves(tree, ()):
@@ -305,10 +306,10 @@ class Family:
                 name = f"{name}.{_LEAVES[last]}"
             if not name:
                 raise ValueError(f"{where}: '{parameter}' is no part of a {self.name}.")
-            entries.append(layout.Entry(name, place, leaf))
+            entries.append(resnet.Entry(name, place, leaf))
         return entries
 
-    def _rename(self, path: str, chosen: Layout) -> str:
+    def _rename(self, path: str, chosen: Naming) -> str:
         """A library's name of what is ours; "" for what has none."""
         for ours, theirs in chosen.names.items():
             numbers = _numbers(ours, path)
