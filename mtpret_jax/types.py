@@ -71,9 +71,10 @@ class Features(flax.struct.PyTreeNode):
     """What a backbone makes of a batch of images.
 
     Attributes:
-      levels: C2 to C5, each [B, H/s, W/s, C] with the strides the task asked for.
-      pooled: Mean of the last level over space, [B, D].
-      stem: Before the first level's pooling, [B, H/2, W/2, C].
+      levels: C2 to C5, each [B, H/s, W/s, C] with the strides the task asked for; of a
+        ViT only one, of which `feature_levels` makes four for the heads that need them.
+      pooled: What stands for the whole image, float32 [B, D].
+      stem: Before the first level, [B, H/s, W/s, C]; s is 2 for a ResNet.
     """
 
     levels: tuple[Array, ...]
@@ -112,7 +113,9 @@ class Backbone(Protocol):
     Attributes:
       channels: Channels of the stem and of C2 to C5, finest first.
       output_strides: Strides that the last level can have, in pixels, the backbone's
-        own first; the others need dilation.
+        own first; the others need dilation. One that cannot be dilated has its own.
+      averages_cells: Whether `pooled` is the mean of the last level's cells as they
+        are, so that a linear head can tell what each cell adds.
     """
 
     @property
@@ -120,6 +123,9 @@ class Backbone(Protocol):
 
     @property
     def output_strides(self) -> tuple[int, ...]: ...
+
+    @property
+    def averages_cells(self) -> bool: ...
 
     def init(self, key: Array, image: Array) -> Variables:
         """Draws parameters. `image` is float [B, H, W, 1]; only its shape counts."""
@@ -139,10 +145,11 @@ class Backbone(Protocol):
         `train` uses (and updates) statistics of the batch, those of each group of
         `batch_norm_rows` examples (0: of the whole); a backbone without BatchNorm has
         none, `{}`. `output_stride` is the last level's, in pixels; 0: the backbone's
-        own.
+        own, which one that cannot be dilated has whatever is asked for.
 
         Raises:
-          ValueError: If the last level cannot have that stride.
+          ValueError: If the backbone can be dilated, but not to that stride, or the
+            image has a size that it does not take.
         """
         ...
 

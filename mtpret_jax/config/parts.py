@@ -147,8 +147,10 @@ class InputConfig:
 class BackboneConfig:
     """A row of models.BACKBONES and its sizes. Parameters are float32."""
 
-    name: str = "resnet50"  # resnet18 or resnet50
-    width: Count = 64  # channels of the stem
+    name: str = "resnet50"  # a row of models.BACKBONES
+    family: str = ""  # of a ViT: a row of models.vit_families.FAMILIES; "": deit
+    width: Count = 64  # channels of a ResNet's stem; other backbones are published
+    # where it is 64, and narrower in proportion
     in_channels: Count = 3  # the one grey channel is repeated to this many
     compute_dtype: str = "auto"  # bfloat16, float32; auto: the latter on CPUs alone
     remat: bool = False  # recompute activations in the backward pass to save memory

@@ -292,10 +292,11 @@ class Run:
                 truth.append(batch.arrays["segmentation"][valid])
                 known.append(batch.arrays["pixel_known"][valid])
         drawn: Any = self.shop.tasks[task]  # Of the kind that has a grid.
+        backbone = models.build_backbone(self.shop.config.backbone)
         return segmentation.best_dice(
             np.concatenate(truth),
             np.concatenate(known),
-            output_stride=drawn.grid_stride,
+            output_stride=drawn.grid_stride(backbone.output_strides),
             num_classes=len(metric.class_names),
         )
 

@@ -192,7 +192,9 @@ def _read_weights(
     except (FileNotFoundError, ValueError) as error:
         error.add_note(f"Asked for by config.runs.{name}.init_from.")
         raise
-    converted = conversion.from_torchvision(found.tensors, expected, kind, where)
+    converted = conversion.read(
+        found.tensors, expected, kind, config.backbone.name, where
+    )
     tree: Any = {"backbone": converted.tree["backbone"]}
     if "head" in converted.tree:
         head = converted.tree["head"]

@@ -137,6 +137,7 @@ def _architecture(
 ) -> dict[str, str | int]:
     return {
         "backbone": network.name,
+        "family": network.family,
         "width": network.width,
         "in_channels": network.in_channels,
         "normalisation": normalisation,

@@ -183,6 +183,11 @@ class ConvNeXtBackbone:
             return None
         return stochastic_depth.draw(key, self.drop_path, sum(self.depths), examples)
 
+    @property
+    def averages_cells(self) -> bool:
+        """The mean is normalised; see `types.Backbone`."""
+        return False
+
     def _module(self, output_stride: int) -> ConvNeXt:
         return ConvNeXt(
             depths=self.depths,
@@ -239,16 +244,13 @@ class ConvNeXtBackbone:
         return features, {}
 
 
-def build(
-    config: schema.BackboneConfig, *, size: str, drop_path: float = 0.0
-) -> ConvNeXtBackbone:
-    """A ConvNeXt of a row of `SIZES`; a width in the config takes that row's place."""
+def build(config: schema.BackboneConfig, *, size: str) -> ConvNeXtBackbone:
+    """A ConvNeXt of a row of `SIZES`, as much narrower as a width below 64 says."""
     depths, width = SIZES[size]
     return ConvNeXtBackbone(
         depths=depths,
-        width=config.width or width,
+        width=max(1, width * config.width // 64),
         in_channels=config.in_channels,
-        drop_path=drop_path,
         dtype=jnp.dtype(config.dtype),
         remat=config.remat,
     )

@@ -159,6 +159,11 @@ class DenseNetBackbone:
         """Of the last level; see `types.Backbone`."""
         return (32,)
 
+    @property
+    def averages_cells(self) -> bool:
+        """They are averaged as they are; see `types.Backbone`."""
+        return True
+
     def _module(self, rows: int) -> DenseNet:
         norm = functools.partial(normalisation.BatchNorm, rows=rows, dtype=self.dtype)
         return DenseNet(
@@ -186,12 +191,7 @@ class DenseNetBackbone:
         batch_norm_rows: int = 0,
     ) -> tuple[types.Features, types.Tree]:
         """Features and new batch statistics; see `types.Backbone`."""
-        if output_stride not in (0, *self.output_strides):
-            raise ValueError(
-                "The last level of a DenseNet has a stride of 32 pixels, not "
-                f"{output_stride}: it cannot be dilated. Set the head's output_stride "
-                "to 32, or take a ResNet or a ConvNeXt."
-            )
+        del output_stride
         if min(image.shape[1:3]) < _SMALLEST:
             raise ValueError(
                 f"A DenseNet needs images of at least {_SMALLEST} pixels a side, got "
@@ -210,7 +210,7 @@ class DenseNetBackbone:
 def build(config: schema.BackboneConfig) -> DenseNetBackbone:
     """DenseNet-121; a width in the config narrows it."""
     return DenseNetBackbone(
-        width=config.width or 64,
+        width=config.width,
         in_channels=config.in_channels,
         dtype=jnp.dtype(config.dtype),
         remat=config.remat,

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mtpret_jax.models import pyramid
+from mtpret_jax.models import pyramid, vit_pyramid
 from mtpret_jax.ops import alignment, boxes, suppression
 
 Array = jax.Array
@@ -125,6 +125,7 @@ class FasterRCNN(nn.Module):
       finest_anchor: Anchor size of P2, pixels.
       hidden: Width of the two dense layers.
       dtype: What layers compute in; logits and offsets are float32.
+      strides: Pixels between two positions of P2 to P5; see `pyramid.strides_of`.
     """
 
     classes: int
@@ -133,9 +134,11 @@ class FasterRCNN(nn.Module):
     finest_anchor: float
     hidden: int
     dtype: jax.typing.DTypeLike = jnp.float32
+    strides: tuple[float, ...] = pyramid.STRIDES
 
     def setup(self) -> None:
         """Makes pyramid and heads."""
+        self.vit_pyramid = vit_pyramid.ViTPyramid(dtype=self.dtype)
         self.fpn = pyramid.FeaturePyramid(self.channels, dtype=self.dtype)
         self.rpn_head = ProposalHead(self.anchors, self.channels, dtype=self.dtype)
         self.box_head = BoxHead(self.hidden, dtype=self.dtype)
@@ -147,11 +150,13 @@ class FasterRCNN(nn.Module):
         """Runs the first half.
 
         Args:
-          levels: C2 to C5, [B, H/s, W/s, C].
+          levels: C2 to C5, [B, H/s, W/s, C], or the one map of a ViT.
 
         Returns:
           P2 to P6; for each level logits float32 [B, N]; offsets float32 [B, N, 4].
         """
+        if len(levels) == 1:
+            levels = self.vit_pyramid(levels[0])
         pyramid_levels = self.fpn(levels)
         logits, offsets = self.rpn_head(pyramid_levels)
         return pyramid_levels, logits, offsets
@@ -171,7 +176,7 @@ class FasterRCNN(nn.Module):
         region = alignment.align(
             pyramid_levels[:-1],
             jax.lax.stop_gradient(box),
-            strides=pyramid.STRIDES,
+            strides=self.strides,
             finest_anchor=self.finest_anchor,
             size=REGION_SIZE,
         )

@@ -6,6 +6,7 @@ Parameters map one to one to torchvision's `backbone.fpn`: `inner_blocks_0` is
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import flax.linen as nn
@@ -57,7 +58,22 @@ class FeaturePyramid(nn.Module):
         )
 
 
-def anchor_strides(image_size: int) -> tuple[int, ...]:
+def strides_of(levels: Sequence[jax.Array], image_size: int) -> tuple[float, ...]:
+    """Pixels between two positions of P2 to P5, of a ViT's one map parts of a patch.
+
+    Args:
+      levels: Of a backbone, each [B, h, w, C]: C2 to C5, or one.
+      image_size: Side of the square input, pixels.
+    """
+    if len(levels) > 1:
+        return STRIDES
+    patch = image_size / levels[0].shape[1]
+    return (patch / 4, patch / 2, patch, 2 * patch)
+
+
+def anchor_strides(
+    image_size: int, strides: Sequence[float] = STRIDES
+) -> tuple[float, ...]:
     """Pixels between two anchors of P2 to P6, for the side of a square input.
 
     For P6 torchvision divides the input by the number of positions, which gives less
@@ -66,8 +82,8 @@ def anchor_strides(image_size: int) -> tuple[int, ...]:
     Source: torchvision's AnchorGenerator; equal to it where 32 divides `image_size`,
     and torchvision pads other pictures until it does.
     """
-    last = -(-image_size // STRIDES[-1])
-    return (*STRIDES, STRIDES[-1] * last // -(-last // 2))
+    last = math.ceil(image_size / strides[-1])
+    return (*strides, strides[-1] * last // math.ceil(last / 2))
 
 
 def enlarge(level: jax.Array, *, like: jax.Array) -> jax.Array:

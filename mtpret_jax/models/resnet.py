@@ -213,6 +213,11 @@ class ResNetBackbone:
         """The last two levels can be dilated; see `types.Backbone`."""
         return (32, 16, 8)
 
+    @property
+    def averages_cells(self) -> bool:
+        """They are averaged as they are; see `types.Backbone`."""
+        return True
+
     def _module(self, output_stride: int, rows: int) -> ResNet:
         def norm(name: str) -> normalisation.BatchNorm:
             return normalisation.BatchNorm(

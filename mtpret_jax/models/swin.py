@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mtpret_jax import config as schema
 from mtpret_jax import types
 from mtpret_jax.models import attention, convolution
 
@@ -281,6 +282,21 @@ class SwinBackbone:
     remat: bool = False
     drop_path: float = 0.0
 
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Of the patches and of C2 to C5; see `types.Backbone`."""
+        return (self.size.width, *(self.size.width * 2**stage for stage in range(4)))
+
+    @property
+    def output_strides(self) -> tuple[int, ...]:
+        """Of the last level; see `types.Backbone`."""
+        return (32,)
+
+    @property
+    def averages_cells(self) -> bool:
+        """The last level is normalised before its mean; see `types.Backbone`."""
+        return True
+
     def _module(self) -> Swin:
         return Swin(self.size, self.in_channels, self.dtype, self.remat)
 
@@ -306,7 +322,7 @@ class SwinBackbone:
         image: jax.Array,
         *,
         train: bool,
-        output_stride: int = 32,
+        output_stride: int = 0,
         batch_norm_rows: int = 0,
         factors: jax.Array | None = None,
     ) -> tuple[types.Features, types.Tree]:
@@ -325,3 +341,14 @@ class SwinBackbone:
             {"params": variables.params}, image, factors
         )
         return features, variables.model_state
+
+
+def build(config: schema.BackboneConfig, *, size: str) -> SwinBackbone:
+    """A Swin of a row of `SIZES`, as much narrower as a width below 64 says."""
+    row = SIZES[size]
+    return SwinBackbone(
+        size=dataclasses.replace(row, width=row.width * config.width // 64),
+        in_channels=config.in_channels,
+        dtype=jnp.dtype(config.dtype),
+        remat=config.remat,
+    )

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from mtpret_jax import types
-from mtpret_jax.models import normalisation
+from mtpret_jax.models import normalisation, vit_pyramid
 
 
 class Node(nn.Module):
@@ -53,8 +53,8 @@ class UNetPlusPlus(nn.Module):
     """Features of all levels to logits of every pixel, once or at four depths.
 
     Node `x_i_j` is the j-th of row i, of stride 2^(i+1). Node 0 of the five rows are
-    the backbone's stem and C2 to C5; every other node reads all nodes before it in its
-    row and the one before it in the row below.
+    the backbone's stem and C2 to C5 (of a ViT's one map, a pyramid); every other node
+    reads all nodes before it in its row and the one before it in the row below.
 
     Attributes:
       classes: Number of classes of the mask, background included.
@@ -96,7 +96,11 @@ class UNetPlusPlus(nn.Module):
     ) -> tuple[jax.Array, ...]:
         """Logits, each float32 [B, image_size, image_size, S], of rising depth."""
         # The newest nodes of a row come last; row 4 stays the backbone's alone.
-        rows = [[level] for level in (features.stem, *features.levels)]
+        maps = (features.stem, *features.levels)
+        if len(features.levels) == 1:
+            make = vit_pyramid.ViTPyramid(True, self.dtype, name="vit_pyramid")
+            maps = make(features.levels[0])
+        rows = [[level] for level in maps]
         depth = len(self.channels)
         for column in range(1, depth + 1):
             for row in range(depth + 1 - column):

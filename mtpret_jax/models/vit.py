@@ -15,7 +15,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from mtpret_jax import config as schema
 from mtpret_jax import types
+from mtpret_jax.config import rules
 from mtpret_jax.models import attention, convolution, positions, vit_families
 
 _INIT = nn.initializers.truncated_normal(0.02)
@@ -205,6 +207,21 @@ class ViTBackbone:
     remat: bool = False
     drop_path: float = 0.0
 
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Of the patches and of the one level; see `types.Backbone`."""
+        return (self.size.width, self.size.width)
+
+    @property
+    def output_strides(self) -> tuple[int, ...]:
+        """The side of a patch; see `types.Backbone`."""
+        return (self.family.patch,)
+
+    @property
+    def averages_cells(self) -> bool:
+        """Where patches are normalised before their mean; see `types.Backbone`."""
+        return self.family.pool == "mean" and not self.family.norm_after_pool
+
     def _module(self) -> ViT:
         return ViT(
             family=self.family,
@@ -236,7 +253,7 @@ class ViTBackbone:
         image: jax.Array,
         *,
         train: bool,
-        output_stride: int = 32,
+        output_stride: int = 0,
         batch_norm_rows: int = 0,
         factors: jax.Array | None = None,
     ) -> tuple[types.Features, types.Tree]:
@@ -255,3 +272,23 @@ class ViTBackbone:
             {"params": variables.params}, image, factors
         )
         return features, variables.model_state
+
+
+def build(config: schema.BackboneConfig, *, size: str) -> ViTBackbone:
+    """A ViT of a row of `SIZES`, as much narrower as a width below 64 says.
+
+    Raises:
+      ValueError: If `FAMILIES` has no row of the config's name.
+    """
+    family = config.family or vit_families.DEFAULT
+    rules.require_known(
+        family, vit_families.FAMILIES, "family in config.backbone.family"
+    )
+    row = vit_families.SIZES[size]
+    return ViTBackbone(
+        family=vit_families.FAMILIES[family],
+        size=dataclasses.replace(row, width=row.width * config.width // 64),
+        in_channels=config.in_channels,
+        dtype=jnp.dtype(config.dtype),
+        remat=config.remat,
+    )

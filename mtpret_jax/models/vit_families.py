@@ -77,6 +77,7 @@ _DINOV3 = Family(
     key_bias=False,
     epsilon=1e-5,
 )
+DEFAULT = "deit"
 FAMILIES: Mapping[str, Family] = {
     "deit": _DEIT,
     "mae": dataclasses.replace(_DEIT, pool="mean"),

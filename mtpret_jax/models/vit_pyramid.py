@@ -10,17 +10,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mtpret_jax import types
-
 
 class ViTPyramid(nn.Module):
-    """A map of stride p to levels of p/4, p/2, p and 2p, and a stem of p/8.
+    """One map of stride p to levels of p/4, p/2, p and 2p, and one before them of p/8.
 
-    Enlarging halves the channels: the last map's D become D/2, D/4 and, for the stem,
-    D/8. What is not read costs nothing under `jit`.
+    Enlarging halves the channels: D become D/2, D/4 and, for the stem, D/8.
 
     Attributes:
-      with_stem: Whether there is a stem; otherwise it is the features' own.
+      with_stem: Whether there is a map before them, in place of a backbone's stem.
       dtype: Of the computation.
 
     Source: Li et al. 2022, "Exploring plain vision transformer backbones for object
@@ -32,22 +29,17 @@ class ViTPyramid(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, features: types.Features) -> types.Features:
-        """Features with four levels; those that have more than one stay as they are."""
-        last, *others = features.levels
-        if others:
-            return features
-        level = last.astype(self.dtype)
+    def __call__(self, level: jax.Array) -> tuple[jax.Array, ...]:
+        """Maps [B, h, w, D] to four levels or five, finest first."""
+        level = level.astype(self.dtype)
         half = self._enlarged(level, "up_2")
         hidden = self._enlarged(level, "up_4_0")
         quarter = self._enlarged(self._activated(hidden, "up_4_norm"), "up_4_1")
         double = nn.max_pool(level, (2, 2), (2, 2), padding="SAME")
-        stem = features.stem
-        if self.with_stem:
-            stem = self._enlarged(self._activated(quarter, "up_8_norm"), "up_8")
-        return types.Features(
-            levels=(quarter, half, level, double), pooled=features.pooled, stem=stem
-        )
+        if not self.with_stem:
+            return quarter, half, level, double
+        stem = self._enlarged(self._activated(quarter, "up_8_norm"), "up_8")
+        return stem, quarter, half, level, double
 
     def _enlarged(self, level: jax.Array, name: str) -> jax.Array:
         """Twice the size and half the channels, by a transposed convolution.

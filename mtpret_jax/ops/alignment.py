@@ -30,7 +30,7 @@ def align(
     levels: Sequence[Array],
     box: Array,
     *,
-    strides: Sequence[int],
+    strides: Sequence[float],
     finest_anchor: float,
     size: int = 7,
     sampling: int = 2,

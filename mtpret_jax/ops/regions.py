@@ -22,7 +22,7 @@ CANONICAL_PER_ANCHOR = 224.0 / 32.0
 def anchors(
     grids: Sequence[tuple[int, int]],
     *,
-    strides: Sequence[int],
+    strides: Sequence[float],
     sizes: Sequence[float],
     ratios: Sequence[float],
 ) -> tuple[np.ndarray, ...]:

@@ -68,11 +68,10 @@ class DetectionTask:
 
     @property
     def output_stride(self) -> int:
-        """The pyramid starts from an undilated backbone, pixels."""
-        return 32
+        """The pyramid starts from an undilated backbone."""
+        return 0
 
-    @property
-    def _head(self) -> faster_rcnn.FasterRCNN:
+    def _head(self, features: tuple[Array, ...]) -> faster_rcnn.FasterRCNN:
         return faster_rcnn.FasterRCNN(
             classes=len(self.class_names),
             channels=self.config.channels,
@@ -80,11 +79,12 @@ class DetectionTask:
             finest_anchor=float(self.config.anchor_sizes[0]),
             hidden=self.config.hidden,
             dtype=self.dtype,
+            strides=pyramid.strides_of(features, self.image_size),
         )
 
     def init(self, key: Array, features: types.Features) -> types.Variables:
         """Draws the head's parameters. There are no batch statistics."""
-        variables = self._head.init(key, features.levels)
+        variables = self._head(features.levels).init(key, features.levels)
         return types.Variables(variables["params"], {})
 
     def loss(
@@ -142,15 +142,16 @@ class DetectionTask:
         Args:
           params: The head's parameters.
           keys: To draw anchors and regions with, each [B].
-          features: C2 to C5.
+          features: C2 to C5, or the one map of a ViT.
           truth: Boxes in pixels, float32 [B, M, 4]; whether each is one, bool [B, M];
             classes, int32 [B, M].
 
         Returns:
           The four by name, float32 [B].
         """
-        levels, logits, offsets = self._apply("propose", params, features)
-        anchors = self._anchors(levels)
+        head = self._head(features)
+        levels, logits, offsets = _apply(head, "propose", params, features)
+        anchors = self._anchors(levels, head.strides)
         anchor = jnp.asarray(np.concatenate(anchors))
         matched, verdict = jax.vmap(samples.match_anchors, in_axes=(None, 0, 0))(
             anchor, *truth[:2]
@@ -174,16 +175,18 @@ class DetectionTask:
             keys[1], region["verdict"], self.config.regions, share=REGION_POSITIVES
         )
         region = _rows(region, index)
-        logit, offset = self._apply("classify", params, levels, region["box"])
+        logit, offset = _apply(head, "classify", params, levels, region["box"])
         return first | jax.vmap(samples.region_losses)(logit, offset, region, drawn)
 
     def _detect(
         self, params: types.Tree, features: tuple[Array, ...]
     ) -> dict[str, Array]:
         """What `predict` returns, of some images."""
-        levels, logits, offsets = self._apply("propose", params, features)
-        proposal, valid = self._proposals(logits, offsets, self._anchors(levels))
-        logit, offset = self._apply("classify", params, levels, proposal)
+        head = self._head(features)
+        levels, logits, offsets = _apply(head, "propose", params, features)
+        anchors = self._anchors(levels, head.strides)
+        proposal, valid = self._proposals(logits, offsets, anchors)
+        logit, offset = _apply(head, "classify", params, levels, proposal)
         found = faster_rcnn.select_detections(
             logit,
             offset,
@@ -197,13 +200,12 @@ class DetectionTask:
         box = boxes.to_fractions(found["box"], image_size=self.image_size)
         return {**found, "box": box}
 
-    def _apply(self, method: str, params: types.Tree, *inputs: Any) -> Any:
-        return self._head.apply({"params": params}, *inputs, method=method)
-
-    def _anchors(self, levels: tuple[Array, ...]) -> tuple[np.ndarray, ...]:
+    def _anchors(
+        self, levels: tuple[Array, ...], strides: tuple[float, ...]
+    ) -> tuple[np.ndarray, ...]:
         return regions.anchors(
             [(level.shape[1], level.shape[2]) for level in levels],
-            strides=pyramid.anchor_strides(self.image_size),
+            strides=pyramid.anchor_strides(self.image_size, strides),
             sizes=self.config.anchor_sizes,
             ratios=self.config.anchor_ratios,
         )
@@ -222,6 +224,12 @@ class DetectionTask:
             before_nms=self.config.proposals_before_nms,
             count=self.config.proposals,
         )
+
+
+def _apply(
+    head: faster_rcnn.FasterRCNN, method: str, params: types.Tree, *inputs: Any
+) -> Any:
+    return head.apply({"params": params}, *inputs, method=method)
 
 
 def _draw(

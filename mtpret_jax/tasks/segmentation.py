@@ -40,13 +40,19 @@ class SegmentationTask:
 
     @property
     def output_stride(self) -> int:
-        """The backbone stride that the head needs, pixels."""
-        return 32 if self.config.head == "unetplusplus" else self.config.output_stride
+        """The backbone stride that the head needs, pixels; 0: the backbone's own."""
+        return 0 if self.config.head == "unetplusplus" else self.config.output_stride
 
-    @property
-    def grid_stride(self) -> int:
-        """Side of a cell of the logits before they are enlarged, pixels."""
-        return 2 if self.config.head == "unetplusplus" else self.config.output_stride
+    def grid_stride(self, output_strides: tuple[int, ...]) -> int:
+        """Side of a cell of the logits before they are enlarged, pixels.
+
+        Args:
+          output_strides: Those of the backbone; see `types.Backbone`.
+        """
+        if self.config.head == "unetplusplus":
+            return 2
+        wanted = self.config.output_stride
+        return wanted if wanted in output_strides else output_strides[0]
 
     @property
     def _head(self) -> Head:

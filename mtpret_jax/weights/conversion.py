@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from mtpret_jax.weights import layouts, resnet
+from mtpret_jax.weights import bodies, layouts, resnet
 
 Tree = Any
 Tensors = layouts.Tensors
@@ -47,6 +47,37 @@ def to_torchvision(network: Tree, kind: str) -> tuple[Tensors, str]:
             counter = name.removesuffix(".running_var") + resnet.COUNTER
             tensors[counter] = np.zeros((), np.int64)
     return tensors, stem
+
+
+def read(
+    tensors: Mapping[str, np.ndarray],
+    expected: Tree,
+    kind: str,
+    backbone: str,
+    where: str,
+) -> resnet.Converted:
+    """A file's backbone, or whole network of torchvision's, as one of ours.
+
+    Args:
+      tensors: Any floating dtype.
+      expected: What the network wants, leaves with `shape`; see `layouts`.
+      kind: A row of `LAYOUTS`.
+      backbone: A row of `models.BACKBONES`.
+      where: Begins a message, for example the option and file.
+
+    Raises:
+      ValueError: If names or shapes do not fit, or a number is not finite; if a head is
+        wanted that is not on a ResNet.
+    """
+    if not layouts.LAYOUTS[kind].modules:
+        body = bodies.read(tensors, expected["backbone"], backbone, where)
+        return dataclasses.replace(body, tree={"backbone": body.tree})
+    if not backbone.startswith("resnet"):
+        raise ValueError(
+            f"{where}: a file's head for {kind} is read for ResNets alone, and the "
+            f"backbone is '{backbone}'. Start from the backbone: finetune.head='new'."
+        )
+    return from_torchvision(tensors, expected, kind, where)
 
 
 def from_torchvision(

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mtpret_jax.weights import layout
+from mtpret_jax.weights import resnet
 
 Tree = Any
 Arrays = dict[str, np.ndarray]
@@ -63,9 +63,9 @@ def placed(
     tree: Tree = {"params": {}, "model_state": {}}
     said = ""
     for name, (place, _) in wanted.items():
-        array = layout.as_float32(arrays[name], f"{where}: '{name}'")
+        array = resnet.as_float32(arrays[name], f"{where}: '{name}'")
         if name == stem:
-            array, said = layout.fit_stem(array, shapes[name].shape[1], where)
+            array, said = resnet.fit_stem(array, shapes[name].shape[1], where)
         if array.shape != shapes[name].shape:
             raise ValueError(
                 f"{where}: '{name}' has shape {array.shape}, expected "
@@ -92,7 +92,7 @@ def arrays_of(tree: Tree) -> Arrays:
     """The arrays of `{"params": ...}` under flat names, float32, PyTorch's axes."""
     arrays = {}
     for name, place, leaf in entries(tree):
-        array = layout.as_float32(np.asarray(leaf), f"'{name}'")
+        array = resnet.as_float32(np.asarray(leaf), f"'{name}'")
         if place[-1] == "kernel":
             array = array.transpose(_AXES_OUT[array.ndim])
         arrays[name] = array

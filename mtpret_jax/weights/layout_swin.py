@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from mtpret_jax.weights import flat, layout
+from mtpret_jax.weights import flat, resnet
 
 Tree = Any
 LAYOUTS = ("timm", "authors")
@@ -116,13 +116,13 @@ def identify(tensors: Mapping[str, np.ndarray], where: str) -> Identity:
 
 def to_ours(
     tensors: Mapping[str, np.ndarray], expected: Tree, where: str
-) -> layout.Converted:
+) -> resnet.Converted:
     """A file's Swin transformer as a tree of ours.
 
     Args:
       tensors: Any floating dtype, PyTorch's axes.
       expected: Tree of what the backbone wants, leaves with `shape`, as of
-        `layout.Converted`.
+        `resnet.Converted`.
       where: Begins a message, for example the option and file.
 
     Raises:
@@ -146,7 +146,7 @@ def to_ours(
             arrays[name.replace(".qkv.", f".{part}.")] = piece
     advice = "Change config.backbone, or start from other weights."
     tree, stem = flat.placed(arrays, wanted, STEM, where, advice)
-    return layout.Converted(tree, stem, left_out, prefix)
+    return resnet.Converted(tree, stem, left_out, prefix)
 
 
 def from_ours(tree: Tree, name: str) -> dict[str, np.ndarray]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from mtpret_jax.weights import flat, layout, vit_names
+from mtpret_jax.weights import flat, resnet, vit_names
 
 Tree = Any
 PATCHES = "patch_embed.weight"
@@ -104,7 +104,7 @@ def _fitting(
 
 def to_ours(
     tensors: Mapping[str, np.ndarray], expected: Tree, where: str
-) -> layout.Converted:
+) -> resnet.Converted:
     """A file's vision transformer as a tree of ours.
 
     A patch embedding for three channels becomes one for a single channel, and the other
@@ -114,7 +114,7 @@ def to_ours(
     Args:
       tensors: See `read`.
       expected: Tree of what the backbone wants, leaves with `shape`, as of
-        `layout.Converted`.
+        `resnet.Converted`.
       where: Begins a message, for example the option and file.
 
     Raises:
@@ -132,7 +132,7 @@ def to_ours(
         "Change config.backbone, or start from other weights."
     )
     tree, stem = flat.placed(arrays, wanted, PATCHES, where, advice)
-    return layout.Converted(tree, stem, found.left_out, found.prefix)
+    return resnet.Converted(tree, stem, found.left_out, found.prefix)
 
 
 def from_ours(tree: Tree, name: str) -> flat.Arrays:

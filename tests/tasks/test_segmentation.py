@@ -111,7 +111,7 @@ def test_the_grid_of_the_logits_is_as_fine_as_the_task_says(config, stride, grid
 
     text = str(jax.make_jaxpr(task.predict)(variables, features))
 
-    assert (task.output_stride, task.grid_stride) == (stride, grid)
+    assert (task.output_stride, task.grid_stride((32, 16, 8))) == (stride, grid)
     assert f"f32[2,{SIZE // grid},{SIZE // grid},3]" in text  # Before it is enlarged.
 
 
