@@ -25,6 +25,7 @@ VERBS = {
     "data prepare": "makes the sets that a config names",
     "data doctor": "looks at downloads before they are prepared",
     "data audit": "finds the images that prepared sets share",
+    "weights identify": "what backbone a file holds, and the config to start from it",
     "config show": "every option of a config, with what it inherits",
     "config check": "what a config will cost: parameters, memory, time",
 }
@@ -90,7 +91,7 @@ def _stop_at_once() -> None:
 
 def overview() -> str:
     """What `--help` says."""
-    lines = [f"  {verb:<14}{about}" for verb, about in VERBS.items()]
+    lines = [f"  {verb:<18}{about}" for verb, about in VERBS.items()]
     return "\n".join(
         [
             f"usage: {NAME} VERB ...      ({NAME} VERB --help says more)",

@@ -43,7 +43,8 @@ ROOMS: dict[str, set[str]] = {
     "experiment": WINGS
     | {"training", "weights", "audit", "report", "study"}
     | {"inference", "ahead", "tfds_builders"},
-    "cli": {"config", "data", "metrics", "training", "audit", "study", "ahead"}
+    "cli": {"config", "data", "models", "metrics", "training", "weights"}
+    | {"audit", "study", "ahead"}
     | {"inference", "experiment", "export", "tfds_builders"},
     "main": {"cli"},
 }

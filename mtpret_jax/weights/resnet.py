@@ -214,6 +214,37 @@ def _entries(tree: Tree, where: str) -> list[Entry]:
     )
 
 
+def identify(
+    tensors: Mapping[str, np.ndarray], where: str
+) -> tuple[str, int, tuple[str, ...]]:
+    """What a file's names and shapes tell of a ResNet in it.
+
+    Args:
+      tensors: Any floating dtype.
+      where: Begins a message, for example the option and file.
+
+    Returns:
+      Depth and width in words, channels of its images, and the names of the file that
+      are no part of it, sorted.
+
+    Raises:
+      ValueError: If there is none, or more than one.
+    """
+    prefix = _prefix(tensors, where)
+    found = {
+        name.removeprefix(prefix): array.shape
+        for name, array in tensors.items()
+        if name.startswith(prefix)
+    }
+    left_out = [
+        name
+        for name in tensors
+        if not name.startswith(prefix)
+        or name.removeprefix(prefix).startswith(_CLASSIFIER)
+    ]
+    return _network(found), found[STEM][1], tuple(sorted(left_out))
+
+
 def _torch_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     axes = _AXES_OUT.get(len(shape), range(len(shape)))
     return tuple(shape[axis] for axis in axes)

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from mtpret_jax import config as schema
-from mtpret_jax import models
+from mtpret_jax import main, models
 from mtpret_jax.weights import (
     conversion,
+    files,
     layout_convnext,
     layout_densenet,
     layout_swin,
@@ -29,10 +30,10 @@ WRITERS = {
 }
 
 
-def drawn(name):
+def drawn(name, *, width=8):
     """A narrow backbone, as arrays drawn without its initialisers."""
     body = models.build_backbone(
-        schema.BackboneConfig(name=name, width=8, in_channels=3)
+        schema.BackboneConfig(name=name, width=width, in_channels=3)
     )
     made = jax.eval_shape(body.init, jax.random.key(0), jnp.zeros((1, 64, 64, 1)))
     generator = np.random.default_rng(0)
@@ -66,3 +67,50 @@ def test_every_backbone_has_a_reader():
 def test_heads_of_files_are_those_of_resnets():
     with pytest.raises(ValueError, match=r"finetune\.head='new'"):
         conversion.read({}, {}, "detection", "vit_tiny", "here")
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_file_is_identified_as_what_it_holds(name, tmp_path, capsys):
+    tensors = WRITERS[name](drawn(name, width=64))
+    tensors["fc.weight" if name == "resnet18" else "classifier.weight"] = np.ones(2)
+    if name in ("convnext_atto", "swin_tiny", "vit_tiny"):
+        tensors["head.fc.weight"] = tensors.pop("classifier.weight")
+    path = tmp_path / "model.safetensors"
+    files.write(path, tensors, {})
+
+    with pytest.raises(SystemExit) as stop:
+        main.run(["weights", "identify", str(path)])
+
+    told = capsys.readouterr()
+    assert stop.value.code == 0, told.err
+    assert f"config.backbone.update(name='{name}', " in told.out
+    assert "left out: " in told.out
+    # Where a file cannot tell, all that fit are listed.
+    assert ("\nor ViT tiny" in told.out) == (name == "vit_tiny")
+    assert ("as DeiT" in told.out) == (name == "vit_tiny")
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {},
+        {"features.0.0.weight": np.ones((32, 3, 3, 3))},
+        {"encoder.layer.0.attention.self.query.weight": np.ones((8, 8))},
+        {"conv1.weight": np.ones((64, 3, 7, 7))},
+        {"patch_embed.proj.weight": np.ones((192, 3, 16, 16))},
+        {"blocks.0.norm1.weight": np.ones(192)},
+    ],
+    ids=["nothing", "mobilenet", "bert", "a stem", "patches", "a norm"],
+)
+def test_a_foreign_file_is_refused_in_one_line(tensors, tmp_path, capsys):
+    path = tmp_path / "model.safetensors"
+    files.write(path, tensors, {})
+
+    with pytest.raises(SystemExit) as stop:
+        main.run(["weights", "identify", str(path)])
+
+    told = capsys.readouterr()
+    assert stop.value.code == 1
+    assert str(path) in told.err
+    assert len(told.err.splitlines()) == 1
+    assert not told.out

@@ -1,0 +1,53 @@
+"""What backbone a file of weights holds, and the config that starts from it.
+
+  python -m mtpret_jax.main weights identify model.safetensors
+
+Reads .safetensors, and .pth where PyTorch is installed; runs nothing of a file. Where a
+file cannot tell (DeiT and MAE have the same names and shapes), all that fit are listed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from mtpret_jax import config as schema
+from mtpret_jax import models
+from mtpret_jax.cli import command
+from mtpret_jax.weights import bodies, files, identity, resnet
+
+_SIDE = 224  # of an image whose shape alone counts, pixels: 14 and 16 divide it
+
+
+def add_options(parser: command.Parser) -> None:
+    """The one option is the file."""
+    parser.add_argument("file", help="a .safetensors, .pth or .pt of named tensors")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Prints what fits, having read it as a run would."""
+    found = files.read(options.file)
+    for number, one in enumerate(identity.identify(found.tensors, options.file)):
+        converted = _read(found.tensors, one, options.file)
+        given = ", ".join(f"{name}={value!r}" for name, value in one.options.items())
+        lines = [
+            f"{'or ' if number else ''}{one.about}",
+            f"  config.backbone.update({given})",
+            f"  stem: {converted.stem}",
+        ]
+        if converted.left_out:
+            lines.append(f"  left out: {', '.join(converted.left_out)}")
+        sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _read(tensors: Any, one: identity.Identity, where: str) -> resnet.Converted:
+    """The whole backbone, so that no array is missing or of another shape."""
+    body = models.build_backbone(schema.BackboneConfig(**one.options))
+    image = jnp.zeros((1, _SIDE, _SIDE, 1))
+    made = jax.eval_shape(body.init, jax.random.key(0), image)
+    expected = {"params": made.params, "model_state": made.model_state}
+    return bodies.read(tensors, expected, str(one.options["name"]), where)
