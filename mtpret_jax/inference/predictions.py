@@ -89,6 +89,12 @@ def _check_drawings(model: model_lib.Model, *, draw: bool, gradcam: bool) -> Non
         raise ValueError(
             f"--gradcam shows where a classifier looks; of {model.kind} there is none."
         )
+    if gradcam and not model.network.backbone.averages_cells:
+        raise ValueError(
+            "--gradcam needs a backbone whose features are the mean of its cells, such "
+            f"as a ResNet or a DenseNet; of '{model.description.network.name}' they "
+            "are not."
+        )
     if draw and not model.answers.overlay:
         raise ValueError(
             f"--overlays draws boxes or outlines; of {model.kind} there are none. "

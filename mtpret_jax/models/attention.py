@@ -21,7 +21,7 @@ class Attention(nn.Module):
       heads: Their number; it divides the tokens' channels.
       key_bias: Whether keys have a bias; queries and values always have one.
       rotate: Turns queries and keys by their place; None: not at all.
-      dtype: Of the computation; the softmax is float32.
+      dtype: What layers compute in; the softmax is float32.
 
     Source: Vaswani et al. 2017; Dosovitskiy et al. 2021.
     """
@@ -29,7 +29,7 @@ class Attention(nn.Module):
     heads: int
     key_bias: bool
     rotate: Callable[[jax.Array], jax.Array] | None
-    dtype: jnp.dtype
+    dtype: jax.typing.DTypeLike
 
     @nn.compact
     def __call__(self, tokens: jax.Array) -> jax.Array:

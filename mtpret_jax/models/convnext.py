@@ -39,7 +39,7 @@ class Block(nn.Module):
     """A depthwise 7x7 convolution and two dense layers, scaled, beside a shortcut."""
 
     dilation: int
-    dtype: jnp.dtype
+    dtype: jax.typing.DTypeLike
 
     @nn.compact
     def __call__(self, inputs: jax.Array, factor: jax.Array | None) -> jax.Array:
@@ -74,7 +74,7 @@ class ConvNeXt(nn.Module):
     width: int
     in_channels: int
     output_stride: int
-    dtype: jnp.dtype
+    dtype: jax.typing.DTypeLike
     remat: bool
 
     @nn.compact
@@ -146,7 +146,7 @@ class ConvNeXtBackbone:
         1 makes a stem for grey images.
       drop_path: Probability that training leaves the last block's branch out, [0, 1);
         that of the others rises evenly up to it.
-      dtype: Of the computation; parameters are float32.
+      dtype: What layers compute in; parameters are float32.
       remat: Whether the backward pass computes activations again to save memory.
 
     The pooled features are normalised by the last LayerNorm, which published weights
@@ -160,7 +160,7 @@ class ConvNeXtBackbone:
     width: int
     in_channels: int = 3
     drop_path: float = 0.0
-    dtype: jnp.dtype = jnp.float32
+    dtype: jax.typing.DTypeLike = jnp.float32
     remat: bool = False
 
     @property
@@ -219,7 +219,7 @@ class ConvNeXtBackbone:
           variables: As `init` gives them.
           image: Grey, float [B, H, W, 1].
           train: Changes nothing: what is random is handed in.
-          output_stride: Of the last level, pixels; 0: 32.
+          output_stride: Stride of the last level, pixels; 0: 32.
           batch_norm_rows: Changes nothing: there is no BatchNorm.
           paths: See `draw_paths`; None keeps every branch as it is.
 

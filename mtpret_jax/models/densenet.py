@@ -38,7 +38,7 @@ class DenseLayer(nn.Module):
 
     growth: int
     norm: _Norm
-    dtype: jnp.dtype
+    dtype: jax.typing.DTypeLike
 
     @nn.compact
     def __call__(self, inputs: jax.Array, train: bool) -> jax.Array:
@@ -57,7 +57,7 @@ class Transition(nn.Module):
     """Half the channels at half the size, by a 1x1 convolution and means of 2x2."""
 
     norm: _Norm
-    dtype: jnp.dtype
+    dtype: jax.typing.DTypeLike
 
     @nn.compact
     def __call__(self, inputs: jax.Array, train: bool) -> jax.Array:
@@ -76,7 +76,7 @@ class DenseNet(nn.Module):
     width: int
     growth: int
     in_channels: int
-    dtype: jnp.dtype
+    dtype: jax.typing.DTypeLike
     remat: bool
     norm: _Norm
 
@@ -127,7 +127,7 @@ class DenseNetBackbone:
         many, 32 there.
       in_channels: The grey channel is repeated to this many; 3 loads torchvision's
         weights, 1 those of torchxrayvision.
-      dtype: Of the computation; parameters are float32.
+      dtype: What layers compute in; parameters are float32.
       remat: Whether the backward pass computes each layer again to save memory.
 
     C2 to C4 are what the first three blocks put out, before normalisation; C5 is after
@@ -141,7 +141,7 @@ class DenseNetBackbone:
     depths: tuple[int, ...] = DENSENET121
     width: int = 64
     in_channels: int = 3
-    dtype: jnp.dtype = jnp.float32
+    dtype: jax.typing.DTypeLike = jnp.float32
     remat: bool = False
 
     @property

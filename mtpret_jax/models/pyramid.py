@@ -62,7 +62,7 @@ def strides_of(levels: Sequence[jax.Array], image_size: int) -> tuple[float, ...
     """Pixels between two positions of P2 to P5, of a ViT's one map parts of a patch.
 
     Args:
-      levels: Of a backbone, each [B, h, w, C]: C2 to C5, or one.
+      levels: A backbone's, each [B, h, w, C]: C2 to C5, or one.
       image_size: Side of the square input, pixels.
     """
     if len(levels) > 1:
@@ -72,7 +72,7 @@ def strides_of(levels: Sequence[jax.Array], image_size: int) -> tuple[float, ...
 
 
 def anchor_strides(
-    image_size: int, strides: Sequence[float] = STRIDES
+    image_size: int, *, strides: Sequence[float] = STRIDES
 ) -> tuple[float, ...]:
     """Pixels between two anchors of P2 to P6, for the side of a square input.
 

@@ -7,7 +7,6 @@ Modules and parameters carry timm's names (`layers.1.blocks.0.norm1` is
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -17,29 +16,12 @@ import numpy as np
 
 from mtpret_jax import config as schema
 from mtpret_jax import types
-from mtpret_jax.models import attention, convolution
+from mtpret_jax.models import attention, convolution, swin_sizes
 
 _INIT = nn.initializers.truncated_normal(0.02)
 _PATCH = 4
 _HIDDEN = 4  # width of an MLP over the tokens'
 _FAR = -100.0  # added to scores of tokens that were not neighbours before the shift
-
-
-@dataclasses.dataclass(frozen=True)
-class Size:
-    """Width of the first stage, blocks and heads of each, side of a window."""
-
-    width: int
-    depths: tuple[int, ...]
-    heads: tuple[int, ...]
-    window: int
-
-
-SIZES: Mapping[str, Size] = {
-    "tiny": Size(96, (2, 2, 6, 2), (3, 6, 12, 24), 7),
-    "base": Size(128, (2, 2, 18, 2), (4, 8, 16, 32), 7),
-    "large": Size(192, (2, 2, 18, 2), (6, 12, 24, 48), 12),
-}
 
 
 class WindowAttention(nn.Module):
@@ -50,13 +32,13 @@ class WindowAttention(nn.Module):
       window: Side of a window, tokens; a smaller map is one window.
       shifted: Whether the windows are half a window further on; not on an axis that
         one window covers.
-      dtype: Of the computation; the softmax is float32.
+      dtype: What layers compute in; the softmax is float32.
     """
 
     heads: int
     window: int
     shifted: bool
-    dtype: jnp.dtype
+    dtype: jax.typing.DTypeLike
 
     @nn.compact
     def __call__(self, level: jax.Array) -> jax.Array:
@@ -155,7 +137,7 @@ class Block(nn.Module):
     heads: int
     window: int
     shifted: bool
-    dtype: jnp.dtype
+    dtype: jax.typing.DTypeLike
 
     @nn.compact
     def __call__(self, level: jax.Array, factors: jax.Array | None) -> jax.Array:
@@ -184,9 +166,9 @@ class Block(nn.Module):
 class Swin(nn.Module):
     """The network; see `SwinBackbone` for the fields."""
 
-    size: Size
+    size: swin_sizes.Size
     in_channels: int
-    dtype: jnp.dtype
+    dtype: jax.typing.DTypeLike
     remat: bool
 
     @nn.compact
@@ -249,7 +231,9 @@ class Swin(nn.Module):
         )(normed)
 
 
-def _norm(dtype: jnp.dtype, name: str | None, *, affine: bool = True) -> nn.LayerNorm:
+def _norm(
+    dtype: jax.typing.DTypeLike, name: str | None, *, affine: bool = True
+) -> nn.LayerNorm:
     return nn.LayerNorm(
         1e-5,
         dtype=dtype,
@@ -265,10 +249,10 @@ class SwinBackbone:
     """A Swin transformer as `types.Backbone`.
 
     Attributes:
-      size: A row of `SIZES`, or another.
+      size: A row of `swin_sizes.SIZES`, or another.
       in_channels: The grey channel is repeated to this many; 3 loads published weights,
         1 makes an embedding for grey images.
-      dtype: Of the computation; parameters are float32.
+      dtype: What layers compute in; parameters are float32.
       remat: Whether the backward pass computes activations again to save memory.
       drop_path: Probability that the last block's branches are left out for an example
         in training; it rises evenly from 0 in the first block.
@@ -276,9 +260,9 @@ class SwinBackbone:
     Source: Liu et al. 2021, "Swin transformer".
     """
 
-    size: Size
+    size: swin_sizes.Size
     in_channels: int = 3
-    dtype: jnp.dtype = jnp.float32
+    dtype: jax.typing.DTypeLike = jnp.float32
     remat: bool = False
     drop_path: float = 0.0
 
@@ -345,7 +329,7 @@ class SwinBackbone:
 
 def build(config: schema.BackboneConfig, *, size: str) -> SwinBackbone:
     """A Swin of a row of `SIZES`, as much narrower as a width below 64 says."""
-    row = SIZES[size]
+    row = swin_sizes.SIZES[size]
     return SwinBackbone(
         size=dataclasses.replace(row, width=row.width * config.width // 64),
         in_channels=config.in_channels,

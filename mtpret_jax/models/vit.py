@@ -28,7 +28,7 @@ class Mlp(nn.Module):
     """Two dense layers with a GELU between, or a SwiGLU; see `Family`."""
 
     family: vit_families.Family
-    dtype: jnp.dtype
+    dtype: jax.typing.DTypeLike
 
     @nn.compact
     def __call__(self, tokens: jax.Array) -> jax.Array:
@@ -54,7 +54,7 @@ class Block(nn.Module):
     family: vit_families.Family
     heads: int
     rotate: Callable[[jax.Array], jax.Array] | None
-    dtype: jnp.dtype
+    dtype: jax.typing.DTypeLike
 
     @nn.compact
     def __call__(self, tokens: jax.Array, factors: jax.Array | None) -> jax.Array:
@@ -88,7 +88,7 @@ class ViT(nn.Module):
     family: vit_families.Family
     size: vit_families.Size
     in_channels: int
-    dtype: jnp.dtype
+    dtype: jax.typing.DTypeLike
     remat: bool
 
     @nn.compact
@@ -176,7 +176,9 @@ class ViT(nn.Module):
         return lambda heads: positions.rotate(heads, angles, paired=paired)
 
 
-def _norm(family: vit_families.Family, dtype: jnp.dtype, name: str) -> nn.LayerNorm:
+def _norm(
+    family: vit_families.Family, dtype: jax.typing.DTypeLike, name: str
+) -> nn.LayerNorm:
     """Statistics are float32, and of two passes: one would cancel digits."""
     return nn.LayerNorm(family.epsilon, dtype=dtype, use_fast_variance=False, name=name)
 
@@ -190,7 +192,7 @@ class ViTBackbone:
       size: A row of `vit_families.SIZES`, or another.
       in_channels: The grey channel is repeated to this many; 3 loads published weights,
         1 makes an embedding for grey images.
-      dtype: Of the computation; parameters are float32.
+      dtype: What layers compute in; parameters are float32.
       remat: Whether the backward pass computes activations again to save memory.
       drop_path: Probability that the last block's branches are left out for an example
         in training; it rises evenly from 0 in the first block.
@@ -203,7 +205,7 @@ class ViTBackbone:
     family: vit_families.Family
     size: vit_families.Size
     in_channels: int = 3
-    dtype: jnp.dtype = jnp.float32
+    dtype: jax.typing.DTypeLike = jnp.float32
     remat: bool = False
     drop_path: float = 0.0
 

@@ -18,7 +18,7 @@ class ViTPyramid(nn.Module):
 
     Attributes:
       with_stem: Whether there is a map before them, in place of a backbone's stem.
-      dtype: Of the computation.
+      dtype: What layers compute in.
 
     Source: Li et al. 2022, "Exploring plain vision transformer backbones for object
     detection". Differs: no convolutions to a common width, which `pyramid` and
@@ -26,7 +26,7 @@ class ViTPyramid(nn.Module):
     """
 
     with_stem: bool = False
-    dtype: jnp.dtype = jnp.float32
+    dtype: jax.typing.DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, level: jax.Array) -> tuple[jax.Array, ...]:

@@ -205,7 +205,7 @@ class DetectionTask:
     ) -> tuple[np.ndarray, ...]:
         return regions.anchors(
             [(level.shape[1], level.shape[2]) for level in levels],
-            strides=pyramid.anchor_strides(self.image_size, strides),
+            strides=pyramid.anchor_strides(self.image_size, strides=strides),
             sizes=self.config.anchor_sizes,
             ratios=self.config.anchor_ratios,
         )

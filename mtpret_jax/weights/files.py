@@ -110,7 +110,8 @@ def write(
     path = epath.Path(path)
     if path.exists():
         raise FileExistsError(f"{os.fspath(path)} is there already; it stays.")
-    content = _safetensors().numpy.save(dict(tensors), dict(metadata))
+    rows = {name: np.asarray(array, order="C") for name, array in tensors.items()}
+    content = _safetensors().numpy.save(rows, dict(metadata))  # as it lies in memory
     whole.write(path, _in_order(content))
     found = read(path)
     wrong = sorted(found.tensors.keys() ^ tensors.keys()) + [

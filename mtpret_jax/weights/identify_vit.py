@@ -51,7 +51,7 @@ class Identity:
       published: Published networks of that shape, of `PUBLISHED`; none where the size
         or patch is of nobody's.
       layouts: Those that explain every name, of `vit_names.LAYOUTS`.
-      size: Of `SIZES`; "" for another.
+      size: A row of `SIZES`; "" for another.
       width: Channels of a token.
       depth: Blocks.
       patch: Side of a patch, pixels.

@@ -25,7 +25,7 @@ class Identity:
 
     Attributes:
       about: Architecture, size and layout in words.
-      options: Of `config.backbone`, so that a run can start from the file.
+      options: What `config.backbone` needs, so that a run can start from the file.
       left_out: Names of the file that a backbone has no place for, sorted.
     """
 

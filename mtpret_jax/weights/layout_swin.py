@@ -53,7 +53,7 @@ class Identity:
       heads: Heads of each stage.
       window: Side of a window, tokens.
       in_channels: Channels of the images.
-      layout: Of `LAYOUTS`.
+      layout: One of `LAYOUTS`.
       left_out: Names of the file that are no part of the network.
     """
 
@@ -154,7 +154,7 @@ def from_ours(tree: Tree, name: str) -> dict[str, np.ndarray]:
 
     Args:
       tree: `{"params": ..., "model_state": {}}` of a Swin backbone.
-      name: Of `LAYOUTS`.
+      name: One of `LAYOUTS`.
 
     Returns:
       float32 arrays with PyTorch's axes; no buffers and no head.

@@ -140,7 +140,7 @@ def from_ours(tree: Tree, name: str) -> flat.Arrays:
 
     Args:
       tree: `{"params": ..., "model_state": {}}` of a ViT backbone.
-      name: Of a row of `vit_names.LAYOUTS`.
+      name: A row of `vit_names.LAYOUTS`.
 
     Returns:
       float32 arrays with PyTorch's axes; a mask token of zeros where the library wants

@@ -174,7 +174,7 @@ class Family:
         Args:
           tree: `{"params": ..., "model_state": ...}`.
           name: A row of `layouts`.
-          channels: Of the images that the library's stem takes.
+          channels: Channels of the images that the library's stem takes.
 
         Returns:
           float32 arrays, and counters int64 []; what was done to the stem, in words.

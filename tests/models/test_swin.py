@@ -7,15 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mtpret_jax.models import swin
+from mtpret_jax.models import swin, swin_sizes
 
-NARROW = swin.Size(width=8, depths=(1, 2, 1, 1), heads=(1, 2, 2, 4), window=4)
+NARROW = swin_sizes.Size(width=8, depths=(1, 2, 1, 1), heads=(1, 2, 2, 4), window=4)
 PARAMETERS = {"tiny": 27_519_354, "base": 86_743_224}  # as counted in timm
 
 
 @pytest.mark.parametrize("size", PARAMETERS)
 def test_number_of_parameters(size):
-    body = swin.SwinBackbone(swin.SIZES[size])
+    body = swin.SwinBackbone(swin_sizes.SIZES[size])
     image = jax.ShapeDtypeStruct((1, 64, 64, 1), jnp.float32)
     shapes = jax.eval_shape(body.init, jax.random.key(0), image)
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from mtpret_jax import types
-from mtpret_jax.models import swin
+from mtpret_jax.models import swin, swin_sizes
 from mtpret_jax.weights import layout_swin
 
 FEATURES = 3e-6
 GRADIENTS = 1e-6
-NARROW = swin.Size(goldens.WIDTH, goldens.DEPTHS, goldens.HEADS, goldens.WINDOW)
+NARROW = swin_sizes.Size(goldens.WIDTH, goldens.DEPTHS, goldens.HEADS, goldens.WINDOW)
 
 
 def network(*, dtype="float32", **options):

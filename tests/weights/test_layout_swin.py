@@ -8,14 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mtpret_jax.models import swin
+from mtpret_jax.models import swin, swin_sizes
 from mtpret_jax.weights import layout_swin
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 _SPEC = importlib.util.spec_from_file_location("drawing", GOLDEN / "drawing.py")
 drawing = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(drawing)
-NARROW = swin.Size(width=8, depths=(1, 1, 2, 1), heads=(1, 2, 2, 4), window=3)
+NARROW = swin_sizes.Size(width=8, depths=(1, 1, 2, 1), heads=(1, 2, 2, 4), window=3)
 
 
 def expected(size):
@@ -60,7 +60,7 @@ def published(size):
 def test_a_whole_network_is_written_for_a_strict_load():
     tree = jax.tree.map(
         lambda leaf: np.broadcast_to(np.float32(0), leaf.shape),
-        expected(swin.SIZES["base"]),
+        expected(swin_sizes.SIZES["base"]),
     )
 
     out = layout_swin.from_ours(tree, "timm")
@@ -77,7 +77,7 @@ def test_whole_networks_are_told(size):
 
     told = layout_swin.identify(file, size)
 
-    wanted = swin.SIZES[size]
+    wanted = swin_sizes.SIZES[size]
     assert told.size == size
     assert (told.width, told.depths) == (wanted.width, wanted.depths)
     assert (told.heads, told.window) == (wanted.heads, wanted.window)

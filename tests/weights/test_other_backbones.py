@@ -23,6 +23,7 @@ class Patches:
 
     channels = (8, 8, 16, 32, 64)
     output_strides = (32,)
+    averages_cells = True
 
     def init(self, key: Any, image: Any) -> types.Variables:
         del key, image
