@@ -168,7 +168,7 @@ def test_two_processes_stop_at_the_same_step_and_go_on(job):
     job.start()
     job.stop(0, 1, after=first + 2)  # All of them are told, as Slurm does.
 
-    assert f"goes on from step {first}." in job.log(1)
+    assert f"resumes from step {first}." in job.log(1)
     lock = json.loads((job.run / "lock.2").read_text())
     assert lock["released"]
     _, second = job.stopped_at(0)
@@ -263,5 +263,5 @@ def test_the_page_names_flags_that_exist():
     assert used >= FLAGS
     files = (REPOSITORY / "mtpret_jax").rglob("*.py")
     known = "".join(path.read_text() for path in files)
-    unknown = {word for word in used if f'"{word[2:]}"' not in known}
+    unknown = {word for word in used if f'"{word}"' not in known}
     assert unknown <= {"--config", "--command", "--zone", "--worker"}
