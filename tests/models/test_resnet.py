@@ -50,7 +50,9 @@ def test_a_backbone_has_as_many_parameters_as_the_libraries(name):
     body = backbone(name=name)
 
     variables = jax.eval_shape(
-        body.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 224, 224, 1), jnp.float32)
+        body.init,
+        jax.random.key(0),
+        jax.ShapeDtypeStruct((1, 224, 224, 1), jnp.float32),
     )
 
     assert count(variables.params) == PARAMETERS[name]
