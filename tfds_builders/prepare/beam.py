@@ -66,11 +66,12 @@ def write(
 
 
 def _write_one(
-    target: tuple[int, str], plan: str, builder: Any, **options: Any
+    target: tuple[int, str], plan: str, builder: Any, file_format: Any
 ) -> None:
     """Writes one shard; runs on a worker, which may try a shard twice."""
     number, path = target
-    shards.write(epath.Path(path), _read(plan)[number], builder.encode, **options)
+    shard = _read(plan)[number]
+    shards.write(epath.Path(path), shard, builder.encode, file_format=file_format)
 
 
 @functools.lru_cache(maxsize=1)
