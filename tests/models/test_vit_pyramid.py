@@ -1,18 +1,15 @@
 """Levels that a ViT's map becomes."""
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mtpret_jax import types
 from mtpret_jax.models import pyramid, vit_pyramid
 
 
-def features(side):
-    level = jax.random.normal(jax.random.key(0), (2, side, side, 16))
-    return types.Features(levels=(level,), pooled=level.mean((1, 2)), stem=level)
+def one_map(side):
+    return jax.random.normal(jax.random.key(0), (2, side, side, 16))
 
 
 def run(given, **options):
@@ -27,33 +24,32 @@ def run(given, **options):
 @pytest.mark.parametrize("side", [6, 7])
 def test_levels_are_what_a_feature_pyramid_takes(side):
     """Also those of a map of odd size."""
-    found, _ = run(features(side), with_stem=True)
+    (stem, *levels), _ = run(one_map(side), with_stem=True)
 
-    shapes = [level.shape[1:] for level in found.levels]
-    assert shapes == [
+    assert [level.shape[1:] for level in levels] == [
         (4 * side, 4 * side, 4),
         (2 * side, 2 * side, 8),
         (side, side, 16),
         (-(-side // 2), -(-side // 2), 16),
     ]
-    assert found.stem.shape[1:] == (8 * side, 8 * side, 2)
+    assert stem.shape[1:] == (8 * side, 8 * side, 2)
     outputs, _ = jax.eval_shape(
         lambda levels: pyramid.FeaturePyramid(8).init_with_output(
             jax.random.key(0), levels
         ),
-        found.levels,
+        levels,
     )
     assert len(outputs) == 5
 
 
 def test_enlarging_is_a_transposed_convolution():
-    given = features(3)
-    found, variables = run(given)
+    given = one_map(3)
+    (_, half, *_), variables = run(given)
     dense = variables["params"]["up_2"]
 
     kernel = jnp.transpose(dense["kernel"], (1, 2, 0, 3))
     wanted = jax.lax.conv_transpose(
-        given.levels[0],
+        given,
         kernel[::-1, ::-1],
         (2, 2),
         "VALID",
@@ -61,15 +57,13 @@ def test_enlarging_is_a_transposed_convolution():
         transpose_kernel=False,
     )
 
-    np.testing.assert_allclose(found.levels[1], wanted, atol=1e-5)
-    assert isinstance(vit_pyramid.ViTPyramid(), nn.Module)
+    np.testing.assert_allclose(half, wanted, atol=1e-5)
 
 
-def test_features_that_have_levels_stay_as_they_are():
-    level = features(4).levels[0]
-    given = types.Features((level, level[:, ::2, ::2]), level.mean((1, 2)), level)
+@pytest.mark.parametrize(("side", "patch"), [(6, 16), (7, 14)])
+def test_strides_are_parts_of_a_patch(side, patch):
+    found = pyramid.strides_of([one_map(side)], side * patch)
 
-    found, variables = run(given)
-
-    assert not variables
-    assert len(found.levels) == 2
+    assert found == (patch / 4, patch / 2, patch, 2 * patch)
+    anchors = pyramid.anchor_strides(side * patch, strides=found)
+    assert anchors[:-1] == found
