@@ -13,7 +13,9 @@ import time
 
 import pytest
 import yaml
+from etils import epath
 
+from mtpret_jax.experiment import locks
 from mtpret_jax.training import preemption
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
@@ -169,8 +171,7 @@ def test_two_processes_stop_at_the_same_step_and_go_on(job):
     job.stop(0, 1, after=first + 2)  # All of them are told, as Slurm does.
 
     assert f"resumes from step {first}." in job.log(1)
-    lock = json.loads((job.run / "lock.2").read_text())
-    assert lock["released"]
+    assert not locks.is_held(epath.Path(job.run))
     _, second = job.stopped_at(0)
     assert job.stopped_at(1) == [first, second]
     assert job.saved() == [first, second]  # The two newest.
