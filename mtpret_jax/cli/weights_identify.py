@@ -12,15 +12,10 @@ import argparse
 import sys
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-
 from mtpret_jax import config as schema
 from mtpret_jax import models
 from mtpret_jax.cli import command
 from mtpret_jax.weights import bodies, files, identity, resnet
-
-_SIDE = 224  # of an image whose shape alone counts, pixels: 14 and 16 divide it
 
 
 def add_options(parser: command.Parser) -> None:
@@ -46,8 +41,5 @@ def run(options: argparse.Namespace) -> None:
 
 def _read(tensors: Any, one: identity.Identity, where: str) -> resnet.Converted:
     """The whole backbone, so that no array is missing or of another shape."""
-    body = models.build_backbone(schema.BackboneConfig(**one.options))
-    image = jnp.zeros((1, _SIDE, _SIDE, 1))
-    made = jax.eval_shape(body.init, jax.random.key(0), image)
-    expected = {"params": made.params, "model_state": made.model_state}
-    return bodies.read(tensors, expected, str(one.options["name"]), where)
+    network = schema.BackboneConfig(**one.options)
+    return bodies.read(tensors, models.backbone_shapes(network), network, where)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 from etils import epath
 
 from mtpret_jax import config as schema
@@ -172,13 +170,7 @@ def _read_weights(
     With a head where the run carries one on; its shapes are those of `state`.
     """
     row, where = config.runs[name], _where(config, name)
-    body = models.build_backbone(config.backbone)
-    shapes = jax.eval_shape(
-        lambda: body.init(jax.random.key(0), jnp.zeros((1, 64, 64, 1)))
-    )
-    expected: Any = {
-        "backbone": {"params": shapes.params, "model_state": shapes.model_state}
-    }
+    expected: Any = {"backbone": models.backbone_shapes(config.backbone)}
     task, kind = "", description.NO_HEAD
     if state is not None and row.options.carries_head:
         (task,) = row.tasks
@@ -192,9 +184,7 @@ def _read_weights(
     except (FileNotFoundError, ValueError) as error:
         error.add_note(f"Asked for by config.runs.{name}.init_from.")
         raise
-    converted = conversion.read(
-        found.tensors, expected, kind, config.backbone.name, where
-    )
+    converted = conversion.read(found.tensors, expected, kind, config.backbone, where)
     tree: Any = {"backbone": converted.tree["backbone"]}
     if "head" in converted.tree:
         head = converted.tree["head"]

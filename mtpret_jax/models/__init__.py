@@ -5,6 +5,9 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 
+import jax
+import jax.numpy as jnp
+
 from mtpret_jax import config as schema
 from mtpret_jax import types
 from mtpret_jax.config import rules
@@ -27,6 +30,8 @@ BACKBONES: Mapping[str, Callable[[schema.BackboneConfig], types.Backbone]] = {
     "vit_large": functools.partial(vit.build, size="large"),
 }
 
+_SIDE = 224  # pixels; patches of 14 and of 16 divide it
+
 
 def build_backbone(config: schema.BackboneConfig) -> types.Backbone:
     """The backbone that the config names.
@@ -41,3 +46,11 @@ def build_backbone(config: schema.BackboneConfig) -> types.Backbone:
             f"backbone is '{config.name}'. Leave it out."
         )
     return BACKBONES[config.name](config)
+
+
+def backbone_shapes(config: schema.BackboneConfig) -> types.Tree:
+    """`{"params": ..., "model_state": ...}` of the backbone, leaves with `shape`."""
+    backbone = build_backbone(config)
+    image = jax.ShapeDtypeStruct((1, _SIDE, _SIDE, 1), jnp.float32)
+    made = jax.eval_shape(backbone.init, jax.random.key(0), image)
+    return {"params": made.params, "model_state": made.model_state}

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from mtpret_jax import config as schema
 from mtpret_jax.weights import (
     layout_convnext,
     layout_densenet,
@@ -36,7 +37,10 @@ READERS: Mapping[str, Reader] = {
 
 
 def read(
-    tensors: Mapping[str, np.ndarray], expected: Any, backbone: str, where: str
+    tensors: Mapping[str, np.ndarray],
+    expected: Any,
+    network: schema.BackboneConfig,
+    where: str,
 ) -> resnet.Converted:
     """A file's backbone as one of ours.
 
@@ -44,12 +48,25 @@ def read(
       tensors: Any floating dtype, PyTorch's axes.
       expected: Tree of what the backbone wants, leaves with `shape`; see
         `resnet.Converted`.
-      backbone: A row of `models.BACKBONES`.
+      network: Options of the backbone.
       where: Begins a message, for example the option and file.
 
     Raises:
-      ValueError: If names or shapes do not fit, or a number is not finite.
+      ValueError: If names or shapes do not fit, or a number is not finite; if the file
+        is of another family, or of several and the config names none.
     """
-    found = [one for name, one in READERS.items() if backbone.startswith(name)]
+    found = [one for name, one in READERS.items() if network.name.startswith(name)]
     reader = found[0] if found else resnet.from_torchvision  # which refuses it
+    if reader is layout_vit.to_ours:
+        _check_family(layout_vit.read(tensors, where).families, network.family, where)
     return reader(tensors, expected, where)
+
+
+def _check_family(fitting: tuple[str, ...], family: str, where: str) -> None:
+    """Refuses a family that the file is not of, and to guess: both compute wrongly."""
+    if fitting and family not in fitting:
+        named = f"the config names '{family}'" if family else "the config names none"
+        raise ValueError(
+            f"{where}: the file is of the family {' or '.join(fitting)}, and {named}. "
+            "Set config.backbone.family."
+        )

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from mtpret_jax import config as schema
 from mtpret_jax.weights import bodies, layouts, resnet
 
 Tree = Any
@@ -53,7 +54,7 @@ def read(
     tensors: Mapping[str, np.ndarray],
     expected: Tree,
     kind: str,
-    backbone: str,
+    network: schema.BackboneConfig,
     where: str,
 ) -> resnet.Converted:
     """A file's backbone, or whole network of torchvision's, as one of ours.
@@ -62,7 +63,7 @@ def read(
       tensors: Any floating dtype.
       expected: What the network wants, leaves with `shape`; see `layouts`.
       kind: A row of `LAYOUTS`.
-      backbone: A row of `models.BACKBONES`.
+      network: Options of the backbone.
       where: Begins a message, for example the option and file.
 
     Raises:
@@ -70,12 +71,13 @@ def read(
         wanted that is not on a ResNet.
     """
     if not layouts.LAYOUTS[kind].modules:
-        body = bodies.read(tensors, expected["backbone"], backbone, where)
+        body = bodies.read(tensors, expected["backbone"], network, where)
         return dataclasses.replace(body, tree={"backbone": body.tree})
-    if not backbone.startswith("resnet"):
+    if not network.name.startswith("resnet"):
         raise ValueError(
             f"{where}: a file's head for {kind} is read for ResNets alone, and the "
-            f"backbone is '{backbone}'. Start from the backbone: finetune.head='new'."
+            f"backbone is '{network.name}'. Start from the backbone alone: "
+            "finetune.head='new'."
         )
     return from_torchvision(tensors, expected, kind, where)
 

@@ -1,7 +1,8 @@
 """Files of every family of backbones, read as a run reads them."""
 
+import dataclasses
+
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -15,6 +16,7 @@ from mtpret_jax.weights import (
     layout_swin,
     layout_vit,
     resnet,
+    vit_names,
 )
 
 WRITERS = {
@@ -30,16 +32,17 @@ WRITERS = {
 }
 
 
-def drawn(name, *, width=8):
+def options(name, *, width=8, family=""):
+    family = family or ("mae" if name.startswith("vit_") else "")
+    return schema.BackboneConfig(name=name, width=width, in_channels=3, family=family)
+
+
+def drawn(name, **changes):
     """A narrow backbone, as arrays drawn without its initialisers."""
-    body = models.build_backbone(
-        schema.BackboneConfig(name=name, width=width, in_channels=3)
-    )
-    made = jax.eval_shape(body.init, jax.random.key(0), jnp.zeros((1, 64, 64, 1)))
     generator = np.random.default_rng(0)
     return jax.tree.map(
         lambda leaf: generator.uniform(0.5, 1.5, leaf.shape).astype(np.float32),
-        {"params": made.params, "model_state": made.model_state},
+        models.backbone_shapes(options(name, **changes)),
     )
 
 
@@ -48,7 +51,9 @@ def test_a_file_of_each_family_starts_a_run(name):
     tree = drawn(name)
     tensors = {f"encoder.{key}": value for key, value in WRITERS[name](tree).items()}
 
-    found = conversion.read(tensors, {"backbone": tree}, "backbone", name, "here")
+    found = conversion.read(
+        tensors, {"backbone": tree}, "backbone", options(name), "here"
+    )
 
     assert found.prefix == "encoder."
     jax.tree.map(np.testing.assert_array_equal, found.tree["backbone"], tree)
@@ -60,13 +65,43 @@ def test_every_backbone_has_a_reader():
     for name in models.BACKBONES:
         with pytest.raises(ValueError, match=r"^here: "):
             conversion.read(
-                {"nothing": np.zeros(1)}, {"backbone": tree}, "backbone", name, "here"
+                {"nothing": np.zeros(1)},
+                {"backbone": tree},
+                "backbone",
+                options(name),
+                "here",
             )
 
 
 def test_heads_of_files_are_those_of_resnets():
     with pytest.raises(ValueError, match=r"finetune\.head='new'"):
-        conversion.read({}, {}, "detection", "vit_tiny", "here")
+        conversion.read({}, {}, "detection", options("vit_tiny"), "here")
+
+
+@pytest.mark.parametrize(
+    ("family", "given", "told"),
+    [
+        ("deit", "", "deit or mae, and the config names none"),
+        ("dinov3", "", "dinov3, and the config names none"),
+        ("mae_finetuned", "mae", "mae_finetuned, and the config names 'mae'"),
+        ("dinov2", "dinov2_registers", "dinov2, and the config names"),
+    ],
+)
+def test_another_family_is_refused_and_none_is_guessed(family, given, told):
+    tree = drawn("vit_tiny", family=family)
+    layout = next(
+        name for name, row in vit_names.LAYOUTS.items() if family in row.families
+    )
+    network = dataclasses.replace(options("vit_tiny"), family=given)
+
+    with pytest.raises(ValueError, match=told):
+        conversion.read(
+            layout_vit.from_ours(tree, layout),
+            {"backbone": tree},
+            "backbone",
+            network,
+            "here",
+        )
 
 
 @pytest.mark.parametrize("name", WRITERS)
