@@ -93,11 +93,11 @@ def compare(library: str, size: str, python: str, images: np.ndarray) -> float:
     error = drawing.error(np.asarray(found), reference["exact"])
     theirs = drawing.error(reference["single"], reference["exact"])
     millions = sum(leaf.size for leaf in jax.tree.leaves(variables.params)) / 1e6
-    print(  # noqa: T201
+    sys.stdout.write(
         f"{library:13}{size:16}{millions:8.1f}{error:10.1e}{theirs:12.1e}"
-        f"{len(images) / seconds:10.1f}{len(images) / reference['seconds']:10.1f}",
-        flush=True,
+        f"{len(images) / seconds:10.1f}{len(images) / reference['seconds']:10.1f}\n"
     )
+    sys.stdout.flush()
     return error
 
 
@@ -113,9 +113,9 @@ def main() -> None:
     parser.add_argument("--networks", nargs="*", help="sizes; all if left out")
     options = parser.parse_args()
     images = read_images(options.images, options.count, options.size)
-    print(  # noqa: T201
+    sys.stdout.write(
         f"{'library':13}{'network':16}{'million':>8}{'error':>10}{'its float32':>12}"
-        f"{'images/s':>10}{'its':>10}"
+        f"{'images/s':>10}{'its':>10}\n"
     )
     errors = [
         compare(library, size, options.torch_python, images)
