@@ -114,6 +114,7 @@ class Backbone(Protocol):
       channels: Channels of the stem and of C2 to C5, finest first.
       output_strides: Strides that the last level can have, in pixels, the backbone's
         own first; the others need dilation. One that cannot be dilated has its own.
+      sides: The smallest side of an image, pixels, and what must divide a side.
       averages_cells: Whether `pooled` is the mean of the last level's cells as they
         are, so that a linear head can tell what each cell adds.
     """
@@ -123,6 +124,9 @@ class Backbone(Protocol):
 
     @property
     def output_strides(self) -> tuple[int, ...]: ...
+
+    @property
+    def sides(self) -> tuple[int, int]: ...
 
     @property
     def averages_cells(self) -> bool: ...

@@ -201,7 +201,9 @@ def _hush() -> None:
 
 
 def _said(error: Exception) -> str:
-    lines = [str(error), *getattr(error, "__notes__", [])]
+    notes = getattr(error, "__notes__", [])
+    # JAX notes that it has shortened a traceback, which nobody is shown.
+    lines = [str(error), *(note for note in notes if "JAX_TRACEBACK" not in note)]
     if getattr(error, "errno", None) in _FULL and getattr(error, "strerror", None):
         where = getattr(error, "filename", None) or "A file"
         lines[0] = f"{where} can't be written: no room is left. Free space there."

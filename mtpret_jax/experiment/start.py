@@ -16,7 +16,7 @@ from mtpret_jax.weights import conversion, files
 
 
 def check(config: schema.ExperimentConfig) -> dict[str, dict[str, Any]]:
-    """Looks at every start that lies outside the work folder.
+    """Looks at every start that lies outside the work folder, and at images' sides.
 
     Returns:
       For each file of weights, by `init_from`: `file` (its name), `sha256`, `stem`
@@ -25,8 +25,10 @@ def check(config: schema.ExperimentConfig) -> dict[str, dict[str, Any]]:
 
     Raises:
       FileNotFoundError: If a start is missing.
-      ValueError: If it is damaged or does not fit the config's backbone.
+      ValueError: If it is damaged or does not fit the config's backbone, or the
+        backbone does not take the side of a run's images.
     """
+    _check_sides(config)
     found: dict[str, dict[str, Any]] = {}
     for name, row in config.runs.items():
         if rules.is_weights(row.init_from):
@@ -35,6 +37,25 @@ def check(config: schema.ExperimentConfig) -> dict[str, dict[str, Any]]:
         elif "/" in row.init_from:
             checkpoint.read_description(row.init_from, description.architecture(config))
     return found
+
+
+def _check_sides(config: schema.ExperimentConfig) -> None:
+    """Refuses sides of images that the backbone cannot take, before anything runs."""
+    smallest, unit = models.build_backbone(config.backbone).sides
+    sides = {}
+    for name, row in config.runs.items():
+        if not row.tasks:
+            sides[f"config.runs.{name}.contrastive"] = row.contrastive.image_size
+        for task in row.tasks:
+            sides[f"config.tasks.{task}"] = config.tasks[task].image_size
+    for path, side in sides.items():
+        if side < smallest or side % unit:
+            whole = max(-(-side // unit) * unit, smallest)
+            many = f", a multiple of {unit}" if unit > 1 else ""
+            raise ValueError(
+                f"{path}.image_size: '{config.backbone.name}' takes {smallest} pixels "
+                f"and more{many}, such as {whole}; got {side}."
+            )
 
 
 def carry(

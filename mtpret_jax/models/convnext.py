@@ -184,6 +184,11 @@ class ConvNeXtBackbone:
         return stochastic_depth.draw(key, self.drop_path, sum(self.depths), examples)
 
     @property
+    def sides(self) -> tuple[int, int]:
+        """Any from 32 pixels on; see `types.Backbone`."""
+        return (_SMALLEST, 1)
+
+    @property
     def averages_cells(self) -> bool:
         """The mean is normalised; see `types.Backbone`."""
         return False

@@ -160,6 +160,11 @@ class DenseNetBackbone:
         return (32,)
 
     @property
+    def sides(self) -> tuple[int, int]:
+        """Any from 32 pixels on; see `types.Backbone`."""
+        return (_SMALLEST, 1)
+
+    @property
     def averages_cells(self) -> bool:
         """They are averaged as they are; see `types.Backbone`."""
         return True

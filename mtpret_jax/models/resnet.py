@@ -214,6 +214,11 @@ class ResNetBackbone:
         return (32, 16, 8)
 
     @property
+    def sides(self) -> tuple[int, int]:
+        """Any side; see `types.Backbone`."""
+        return (1, 1)
+
+    @property
     def averages_cells(self) -> bool:
         """They are averaged as they are; see `types.Backbone`."""
         return True

@@ -277,6 +277,11 @@ class SwinBackbone:
         return (32,)
 
     @property
+    def sides(self) -> tuple[int, int]:
+        """Whole patches; see `types.Backbone`."""
+        return (_PATCH, _PATCH)
+
+    @property
     def averages_cells(self) -> bool:
         """The last level is normalised before its mean; see `types.Backbone`."""
         return True

@@ -220,6 +220,11 @@ class ViTBackbone:
         return (self.family.patch,)
 
     @property
+    def sides(self) -> tuple[int, int]:
+        """Whole patches; see `types.Backbone`."""
+        return (self.family.patch, self.family.patch)
+
+    @property
     def averages_cells(self) -> bool:
         """Where patches are normalised before their mean; see `types.Backbone`."""
         return self.family.pool == "mean" and not self.family.norm_after_pool

@@ -6,6 +6,7 @@ import pytest
 
 from mtpret_jax import config as schema
 from mtpret_jax import models
+from mtpret_jax.experiment import start
 from mtpret_jax.models import vit_families
 from mtpret_jax.tasks import classification, detection, segmentation
 
@@ -122,3 +123,27 @@ def test_only_what_is_averaged_tells_where_evidence_lies():
     assert found["densenet121"]
     assert not found["convnext_atto"]
     assert not build("vit_tiny", "dinov2").averages_cells
+
+
+@pytest.mark.parametrize(
+    ("name", "family", "side", "told"),
+    [
+        ("vit_tiny", "dinov2", 96, "14 pixels and more, a multiple of 14, such as 98"),
+        ("swin_tiny", "", 50, "4 pixels and more, a multiple of 4, such as 52"),
+        ("convnext_atto", "", 31, "32 pixels and more, such as 32; got 31"),
+    ],
+)
+@pytest.mark.parametrize("stage", ["contrastive", "finetune"])
+def test_a_side_is_refused_before_anything_runs(name, family, side, told, stage):
+    config = schema.defaults()
+    config.backbone.update(name=name, family=family)
+    config.datasets.hand = schema.dataset("phantom_xray")
+    config.tasks.age = schema.task(dataset="hand", image_size=side)
+    options = {
+        "contrastive": {"datasets": {"hand": 1.0}, "image_size": side},
+        "finetune": {"task": "age"},
+    }
+    config.runs.one = schema.run(stage=stage, **{stage: options[stage]})
+
+    with pytest.raises(ValueError, match=told):
+        start.check(schema.parse(config))

@@ -24,6 +24,7 @@ class Patches:
     channels = (8, 8, 16, 32, 64)
     output_strides = (32,)
     averages_cells = True
+    sides = (1, 1)
 
     def init(self, key: Any, image: Any) -> types.Variables:
         del key, image
