@@ -134,6 +134,8 @@ def get_config(arg: str = "") -> ConfigDict:
     config.backbone.update(name="resnet50", width=64, in_channels=3)
     config.input.normalisation = "image"  # ours: Z-score of each image
     config.input.fit = "pad"  # ours
+    if weights:
+        config.encoders.imagenet = schema.encoder(weights=weights)
     options = dict(
         tbx11k=dict(only_tb=True),  # published: its 800 images of tuberculosis
         grazpedwri_dx=dict(objects=("fracture",)),  # ours: of nine kinds of object
@@ -219,7 +221,6 @@ def _study(sizes: dict[str, Any], weights: str) -> ConfigDict:
         tasks=tuple(FINETUNE_STEPS),
         hold_out=EXTERNAL_TASKS,
         arms=(*ARMS, "imagenet") if weights else ARMS,
-        imagenet=weights,
         fractions=(1.0,),
         seeds=(3,),  # ours
         contrastive=_contrastive(sizes),

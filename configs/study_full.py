@@ -59,6 +59,9 @@ def get_config(arg: str = "") -> ConfigDict:
     config.backbone.update(name="resnet50", compute_dtype="bfloat16")
     # ours: the shape of a picture tells its hospital; a stretched one does not.
     config.input.fit = "stretch"
+    if weights:
+        given = {"weights": weights, "input": {"fit": "stretch"}}
+        config.encoders.imagenet = schema.encoder(**given)
     _add_sets(config, folder)
     _add_tasks(config)
     config.study = _study(weights)
@@ -156,7 +159,6 @@ def _study(weights: str) -> ConfigDict:
         tasks=tuple(FINETUNE_STEPS),
         hold_out=("bone_cls", "bone_det"),
         arms=(*ARMS, "imagenet") if weights else ARMS,
-        imagenet=weights,
         fractions=(0.1, 1.0),
         seeds=(3, 3),
         contrastive=dict(

@@ -24,7 +24,12 @@ from mtpret_jax.stages import optimizer
 from mtpret_jax.study import arms
 
 # What a row of a table is called in a path.
-_ROWS = {"datasets": "<set>", "tasks": "<task>", "runs": "<run>"}
+_ROWS = {
+    "encoders": "<encoder>",
+    "datasets": "<set>",
+    "tasks": "<task>",
+    "runs": "<run>",
+}
 # Names that are looked up in a table when the run is built, not in `CHOICES`.
 _TABLES: Mapping[tuple[type, str], typing.Iterable[str]] = {
     (schema.BackboneConfig, "name"): models.BACKBONES,
@@ -157,7 +162,7 @@ def _type(hint: Any) -> str:
 def _values(one: type, name: str, hint: Any) -> str:
     known = schema.CHOICES.get((one, name)) or _TABLES.get((one, name))
     if (one, name) == (schema.StudyConfig, "arms"):
-        known = arms.ARMS
+        known = [*arms.ARMS, "a row of config.encoders"]
     if known:
         return "one of " + ", ".join(f'`"{value}"`' for value in known)
     if hint is bool:

@@ -1,7 +1,8 @@
 """Configs: what a file says, as frozen values that are checked.
 
-A config file starts from `defaults()`, adds rows with `dataset()`, `task()` and `run()`
-and returns a `ConfigDict`; `parse` turns that into the frozen values below, checked.
+A config file starts from `defaults()`, adds rows with `dataset()`, `task()`,
+`encoder()` and `run()` and returns a `ConfigDict`; `parse` turns that into the frozen
+values below, checked.
 Nothing below `main` sees a `ConfigDict`.
 """
 
@@ -30,6 +31,7 @@ from mtpret_jax.config.schema import (
     CONTRASTIVE,
     ContinualConfig,
     ContrastiveConfig,
+    EncoderConfig,
     ExperimentConfig,
     FinetuneConfig,
     ReportConfig,
@@ -48,6 +50,7 @@ __all__ = [
     "ContrastiveConfig",
     "DatasetConfig",
     "DetectionConfig",
+    "EncoderConfig",
     "ExperimentConfig",
     "FinetuneConfig",
     "InputConfig",
@@ -62,6 +65,7 @@ __all__ = [
     "augment",
     "dataset",
     "defaults",
+    "encoder",
     "parse",
     "run",
     "study",
@@ -81,7 +85,7 @@ def _row(schema: Any, values: Mapping[str, Any]) -> ml_collections.ConfigDict:
 
 
 def defaults() -> ml_collections.ConfigDict:
-    """Every option with its default; `datasets`, `tasks` and `runs` are empty tables.
+    """Every option with its default; `datasets`, `tasks`, `runs` are empty tables.
 
     Example:
       >>> defaults().backbone.name
@@ -103,6 +107,11 @@ def dataset(
 def task(**options: Any) -> ml_collections.ConfigDict:
     """A row for `config.tasks`; see `TaskConfig`."""
     return _row(TaskConfig, options)
+
+
+def encoder(**options: Any) -> ml_collections.ConfigDict:
+    """A row for `config.encoders`; see `EncoderConfig`."""
+    return _row(EncoderConfig, options)
 
 
 def run(**options: Any) -> ml_collections.ConfigDict:

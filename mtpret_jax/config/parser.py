@@ -35,7 +35,9 @@ def parse(value: Any, schema: Any, path: str, choices: Choices) -> Any:
         hints = typing.get_type_hints(schema)
         for key in value:
             if key not in hints:
-                advice = rules.nearest(str(key), hints)
+                advice = rules.NOT_THERE.get(
+                    f"{schema.__name__}.{key}", rules.nearest(str(key), hints)
+                )
                 raise ValueError(f"{path}.{key}: unknown option.{advice}")
         given = {
             key: parse(entry, hints[key], f"{path}.{key}", choices)

@@ -10,8 +10,10 @@ from typing import Any
 
 from mtpret_jax.config import parts, schema
 
-# What people ask for that no choice of an option gives.
+# What people ask for that no option, or no choice of it, gives.
 NOT_THERE = {
+    "StudyConfig.imagenet": " Name any number of files as rows of config.encoders, "
+    "`config.encoders.imagenet = schema.encoder(weights=FILE)`, and as arms.",
     "TaskConfig.kind": " There is no regression (make classes of ranges), no order "
     "among classes, and no landmarks or keypoints.",
 }
@@ -119,6 +121,8 @@ def _check_run(
 ) -> None:
     path = f"config.runs.{name}"
     _require_positive(row, path, "steps", "log_every", "checkpoint_every")
+    if row.encoder:
+        require_known(row.encoder, config.encoders, f"encoder in {path}.encoder")
     if is_weights(row.init_from):
         _check_weights(path, row)
     elif row.init_from and "/" not in row.init_from:
@@ -285,6 +289,11 @@ def _check_parent(
     parent: schema.RunConfig,
 ) -> None:
     """Checks that an earlier run has what this one wants to carry on."""
+    if row.encoder != parent.encoder:
+        raise ValueError(
+            f"{path}.encoder: got '{row.encoder}', but run '{row.init_from}', which it "
+            f"starts from, has '{parent.encoder}'. Give both the same."
+        )
     if row.options.carries_head and not set(row.tasks) <= set(parent.tasks):
         raise ValueError(
             f"{path}.finetune.head: 'carried', but run '{row.init_from}' trains no "

@@ -124,6 +124,25 @@ class FinetuneConfig(StageConfig):
         return self.head == "carried"
 
 
+# Options of `config` that a run's encoder does not change.
+SHARED: Mapping[str, tuple[str, ...]] = {
+    "backbone": ("compute_dtype",),
+    "input": ("workers", "threads", "buffer"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderConfig:
+    """A published encoder for some runs, fed as it was trained."""
+
+    weights: str = ""  # file that an arm of a study starts from
+    image_size: parts.Number = 0  # of a study's tasks, pixels; 0: the task's own
+    backbone: parts.BackboneConfig = parts.BackboneConfig()  # but compute_dtype, which
+    # all runs share
+    input: parts.InputConfig = parts.InputConfig()  # but workers, threads and buffer,
+    # which all runs share
+
+
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
     """One stage, from a start to a backbone on disk."""
@@ -134,6 +153,7 @@ class RunConfig:
     # augmentation, dropout, labels; -1: the config's
     label_fraction: Annotated[float, (0.001, 1)] = 1.0  # of the groups whose labels are
     # used
+    encoder: str = ""  # a row of config.encoders; "": config.backbone and config.input
     init_from: str = ""  # another run, a backbone folder, a file of weights, or nothing
     steps: int = 1000  # optimiser steps; of each segment in stage 2
     log_every: int = 50  # steps between logged figures
@@ -162,7 +182,8 @@ class StudyConfig:
     """A comparison of arms, from which `study.plan` makes every run."""
 
     tasks: tuple[str, ...] = ()  # rows of config.tasks; none: there is no study
-    arms: tuple[str, ...] = ()  # what is compared; of config_study.ARMS
+    arms: tuple[str, ...] = ()  # what is compared; of study.arms.ARMS, or
+    # rows of config.encoders
     hold_out: tuple[str, ...] = ()  # external tasks: in no pre-training stage
     fractions: tuple[float, ...] = (1.0,)  # of the labels, each (0, 1]
     seeds: tuple[int, ...] = (1,)  # how many, at each fraction
@@ -177,7 +198,6 @@ class StudyConfig:
     unetplusplus: parts.SegmentationConfig = parts.SegmentationConfig(
         head="unetplusplus"
     )
-    imagenet: str = ""  # file of weights of arm imagenet
     frozen: bool = False  # as that of FinetuneConfig, of the classification tasks
     claims: tuple[str, ...] = ()  # differences to judge, such as "mtpret - scratch"
 
@@ -199,6 +219,7 @@ class ExperimentConfig:
     seed: Annotated[int, (0, parts.LARGEST_SEED)] = 0  # of every run that names none
     input: parts.InputConfig = parts.InputConfig()
     backbone: parts.BackboneConfig = parts.BackboneConfig()
+    encoders: Mapping[str, EncoderConfig] = dataclasses.field(default_factory=dict)
     report: ReportConfig = ReportConfig()
     exclude_copies: bool = False  # also from stages 2 and 3: training images that
     # validation or test holds again, which `contrastive.pool` keeps from stage 1
@@ -208,6 +229,18 @@ class ExperimentConfig:
     tasks: Mapping[str, parts.TaskConfig] = dataclasses.field(default_factory=dict)
     runs: Mapping[str, RunConfig] = dataclasses.field(default_factory=dict)
     study: StudyConfig = StudyConfig()
+
+    def of(self, row: RunConfig) -> ExperimentConfig:
+        """The config as a run sees it: backbone and input are those of its encoder."""
+        if not row.encoder:
+            return self
+        changed = {}
+        for part, names in SHARED.items():
+            own = getattr(self, part)
+            shared = {name: getattr(own, name) for name in names}
+            given: Any = getattr(self.encoders[row.encoder], part)
+            changed[part] = dataclasses.replace(given, **shared)
+        return dataclasses.replace(self, **changed)
 
     def seed_of(self, row: RunConfig) -> int:
         """The seed that a run draws everything from."""

@@ -1,4 +1,4 @@
-"""Rules of `config.study`, checked before its runs are made."""
+"""Rules of `config.study` and `config.encoders`, checked before runs are made."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from mtpret_jax.config import rules, schema
 # What each means, changes and needs: `study.arms`.
 ARMS = (
     "scratch",
-    "imagenet",
     "contrastive_single",
     "contrastive",
     "joint_supervised",
@@ -35,20 +34,23 @@ _SEPARATOR = " - "
 
 
 def check(config: schema.ExperimentConfig) -> None:
-    """Checks the study, if there is one.
+    """Checks the encoders, and the study, if there is one.
 
     Raises:
       ValueError: If something is missing, unknown or set in vain.
     """
+    for name, row in config.encoders.items():
+        _check_encoder(row, f"config.encoders.{name}")
     study = config.study
     if not study.tasks:
         if study.arms:
             raise ValueError("config.study.tasks: name at least one task.")
         return
     _check_names(study.tasks, list(config.tasks), "tasks", "task")
-    _check_names(study.arms, ARMS, "arms", "arm")
+    known = (*ARMS, *config.encoders)
+    _check_names(study.arms, known, "arms", "arm")
     if not study.arms:
-        raise ValueError(f"config.study.arms: name at least one of {list(ARMS)}.")
+        raise ValueError(f"config.study.arms: name at least one of {list(known)}.")
     _check_names(study.hold_out, study.tasks, "hold_out", "task of config.study.tasks")
     for option in ("finetune_steps", "learning_rates"):
         _check_names(list(getattr(study, option)), study.tasks, option, "task")
@@ -66,8 +68,22 @@ def check(config: schema.ExperimentConfig) -> None:
     _check_held_out(config)
     _check_grid(study)
     _check_templates(study)
-    _check_arms(study)
+    _check_arms(config)
     claims(study)
+
+
+def _check_encoder(row: schema.EncoderConfig, path: str) -> None:
+    """Refuses options that all runs share, which would be set in vain."""
+    for part, names in schema.SHARED.items():
+        for name in names:
+            value, default = (
+                getattr(getattr(table, part), name) for table in (row, type(row))
+            )
+            if value != default:
+                raise ValueError(
+                    f"{path}.{part}.{name}: got {value!r}, but all runs share that of "
+                    f"config.{part}. Leave it out."
+                )
 
 
 def _check_names(
@@ -122,7 +138,7 @@ def _check_templates(study: schema.StudyConfig) -> None:
         row, path = getattr(study, stage), f"config.study.{stage}"
         if row.stage != stage:
             raise ValueError(f"{path}.stage: expected '{stage}', got '{row.stage}'.")
-        varied = ["arm", "seed", "label_fraction"]
+        varied = ["arm", "seed", "label_fraction", "encoder"]
         # Stage 1 may start from weights, which then are the start of every run of it.
         varied += ["init_from"] if stage != "contrastive" else []
         for option in varied:
@@ -138,14 +154,21 @@ def _check_templates(study: schema.StudyConfig) -> None:
         )
 
 
-def _check_arms(study: schema.StudyConfig) -> None:
+def _check_arms(config: schema.ExperimentConfig) -> None:
     """Checks that every arm has what it needs."""
-    if "imagenet" in study.arms and not rules.is_weights(study.imagenet):
-        raise ValueError(
-            "config.study.imagenet: arm 'imagenet' needs a file of weights "
-            f"(.safetensors, .pth or .pt), got '{study.imagenet}'. Name one, or leave "
-            "the arm out."
-        )
+    study = config.study
+    for name, row in config.encoders.items():
+        if name in ARMS:
+            raise ValueError(
+                f"config.encoders.{name}: an arm of every study has this name. Give "
+                "it another."
+            )
+        if name in study.arms and not rules.is_weights(row.weights):
+            raise ValueError(
+                f"config.encoders.{name}.weights: arm '{name}' needs a file of weights "
+                f"(.safetensors, .pth or .pt), got '{row.weights}'. Name one, or leave "
+                "the arm out."
+            )
     for arm, options in _NEEDED.items():
         stage = study.continual.continual
         if arm in study.arms and not any(getattr(stage, name) for name in options):

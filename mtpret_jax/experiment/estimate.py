@@ -133,7 +133,7 @@ def steps(config: schema.ExperimentConfig, names: Names) -> list[Step]:
     tasks = build_tasks(config, names)
     alike: dict[str, Step] = {}
     for run, row in config.runs.items():
-        stage = stages.build(config, row, tasks)
+        stage = stages.build(config.of(row), row, tasks)
         for name in dict.fromkeys(segment.task for segment in stage.segments()):
             key = _program(config, row, name, _classes(tasks, name))
             known = alike.get(key) or Step(config, tasks, (), ())
@@ -150,7 +150,8 @@ def _program(
 ) -> str:
     """Equal for steps that differ in numbers, data and names alone."""
     part = config.batches_of(row)[name]
-    options = {"stage": row.stage, "optimizer": row.optimizer.name, "classes": classes}
+    options: dict[str, Any] = dict(stage=row.stage, encoder=row.encoder)
+    options |= dict(optimizer=row.optimizer.name, classes=classes)
     if isinstance(part, schema.TaskConfig):
         same: Any = dict(dataset="", target="", learning_rate_scale=1.0)
         part = dataclasses.replace(part, **same)
@@ -185,7 +186,7 @@ def lower(step: Step, devices: Sequence[Any]) -> Any:
     path = f"batch of {', '.join(step.names)}"
     part = step.part
     sharding.check_batch_size(part.batch_size // part.microbatches, mesh, path)
-    stage = stages.build(step.config, step.row, step.tasks)
+    stage = stages.build(step.config.of(step.row), step.row, step.tasks)
     batch = blank(step.config, step.row, name, _classes(step.tasks, name))
     _, compiled = sharding.compile_stage(stage, mesh)
     return compiled.lower(
@@ -196,7 +197,7 @@ def lower(step: Step, devices: Sequence[Any]) -> Any:
 
 def state_shapes(step: Step) -> types.TrainState:
     """Shapes of the state that a step takes."""
-    stage = stages.build(step.config, step.row, step.tasks)
+    stage = stages.build(step.config.of(step.row), step.row, step.tasks)
     return stages.state_shapes(stage, stages.shape_batches(step.config, step.row))
 
 
@@ -243,7 +244,7 @@ def _measure(
 ) -> Cost:
     row = config.runs[runs[0]]
     mesh = sharding.fit_mesh(rules.shares(config, runs[0]).values())
-    stage = stages.build(config, row, tasks)
+    stage = stages.build(config.of(row), row, tasks)
     shapes = stages.shape_batches(config, row)
     init = sharding.compile_init(lambda key: stage.init(key, shapes), mesh)
     state = init(jax.random.key(0))

@@ -51,7 +51,8 @@ class Run:
 
     def __init__(self, shop: workshop.Workshop, name: str) -> None:
         """Builds the stage; reads and writes nothing."""
-        self.shop, self.name, self.row = shop, name, shop.config.runs[name]
+        self.name, self.row = name, shop.config.runs[name]
+        self.shop = shop = shop.of(self.row)
         self.folder = shop.run_folder(name)
         self.mesh, shard = _share(shop, name)
         self.feed = feed.Feed(shop, self.row, shard)

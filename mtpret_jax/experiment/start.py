@@ -30,32 +30,37 @@ def check(config: schema.ExperimentConfig) -> dict[str, dict[str, Any]]:
     """
     _check_sides(config)
     found: dict[str, dict[str, Any]] = {}
+    seen = set()  # Many runs of a study start from one file.
     for name, row in config.runs.items():
         if rules.is_weights(row.init_from):
-            if row.init_from not in found:
+            if (row.init_from, row.encoder) not in seen:
                 _, found[row.init_from] = _read_weights(config, name)
+                seen.add((row.init_from, row.encoder))
         elif "/" in row.init_from:
-            checkpoint.read_description(row.init_from, description.architecture(config))
+            checkpoint.read_description(
+                row.init_from, description.architecture(config.of(row))
+            )
     return found
 
 
 def _check_sides(config: schema.ExperimentConfig) -> None:
-    """Refuses sides of images that the backbone cannot take, before anything runs."""
-    smallest, unit = models.build_backbone(config.backbone).sides
-    sides = {}
+    """Refuses sides of images that a backbone cannot take, before anything runs."""
     for name, row in config.runs.items():
-        if not row.tasks:
+        sides = {
+            f"config.tasks.{task}": config.tasks[task].image_size for task in row.tasks
+        }
+        if not sides:
             sides[f"config.runs.{name}.contrastive"] = row.contrastive.image_size
-        for task in row.tasks:
-            sides[f"config.tasks.{task}"] = config.tasks[task].image_size
-    for path, side in sides.items():
-        if side < smallest or side % unit:
-            whole = max(-(-side // unit) * unit, smallest)
-            many = f", a multiple of {unit}" if unit > 1 else ""
-            raise ValueError(
-                f"{path}.image_size: '{config.backbone.name}' takes {smallest} pixels "
-                f"and more{many}, such as {whole}; got {side}."
-            )
+        network = config.of(row).backbone
+        smallest, unit = models.build_backbone(network).sides
+        for path, side in sides.items():
+            if side < smallest or side % unit:
+                whole = max(-(-side // unit) * unit, smallest)
+                many = f", a multiple of {unit}" if unit > 1 else ""
+                raise ValueError(
+                    f"{path}.image_size: '{network.name}' takes {smallest} pixels and "
+                    f"more{many}, such as {whole}; got {side}."
+                )
 
 
 def carry(
@@ -92,7 +97,9 @@ def carry(
         folder = epath.Path(row.init_from)
         if "/" not in row.init_from:
             folder = runs / row.init_from / "backbone"
-        tree, _ = checkpoint.load_backbone(folder, description.architecture(config))
+        tree, _ = checkpoint.load_backbone(
+            folder, description.architecture(config.of(row))
+        )
     parts = ["backbone"]
     carried_memory = row.options.carry_memory
     params, model_state = dict(state.params), dict(state.model_state)
@@ -148,7 +155,7 @@ def check_classes(
     row = config.runs[name]
     (task,), where = row.tasks, _where(config, name)
     metadata = checkpoint.read_description(
-        row.init_from, description.architecture(config)
+        row.init_from, description.architecture(config.of(row))
     )
     known = metadata["class_names"]
     if task not in known:
@@ -191,7 +198,8 @@ def _read_weights(
     With a head where the run carries one on; its shapes are those of `state`.
     """
     row, where = config.runs[name], _where(config, name)
-    expected: Any = {"backbone": models.backbone_shapes(config.backbone)}
+    network = config.of(row).backbone
+    expected: Any = {"backbone": models.backbone_shapes(network)}
     task, kind = "", description.NO_HEAD
     if state is not None and row.options.carries_head:
         (task,) = row.tasks
@@ -205,7 +213,7 @@ def _read_weights(
     except (FileNotFoundError, ValueError) as error:
         error.add_note(f"Asked for by config.runs.{name}.init_from.")
         raise
-    converted = conversion.read(found.tensors, expected, kind, config.backbone, where)
+    converted = conversion.read(found.tensors, expected, kind, network, where)
     tree: Any = {"backbone": converted.tree["backbone"]}
     if "head" in converted.tree:
         head = converted.tree["head"]

@@ -56,6 +56,10 @@ class Workshop:
         default_factory=dict
     )
 
+    def of(self, row: schema.RunConfig) -> Workshop:
+        """What a run sees of it: backbone and input are those of its encoder."""
+        return dataclasses.replace(self, config=self.config.of(row))
+
     @property
     def input(self) -> schema.InputConfig:
         """How images are read, settled for these devices."""
@@ -127,7 +131,7 @@ def open_workshop(
         findings=findings,
     )
     for name, row in config.runs.items():
-        stage = stages.build(config, row, shop.tasks)
+        stage = stages.build(config.of(row), row, shop.tasks)
         if not row.options.carries_head:
             continue
         if rules.is_weights(row.init_from):

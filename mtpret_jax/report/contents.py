@@ -237,7 +237,7 @@ def _arms(
     Those of a config of runs in the order of their tasks, the baseline first.
     """
     if config.study.tasks:
-        return {arm: arms.ARMS[arm].meaning for arm in config.study.arms}
+        return {arm: arms.arm(config, arm).meaning for arm in config.study.arms}
     found = {}
     for task in tasks:
         for cell in ended:

@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from mtpret_jax import config as schema
+
 _FORGETFUL = dict(anchor_previous=0.0, anchor_pretrained=0.0, feature_memory=0.0)
 _UNSCHEDULED = dict(reshuffle=False, cyclic=False)
 # Or the last task would learn at the end of a curve that the first one began.
@@ -33,6 +35,7 @@ class Arm:
       stage_2_of: The arm whose stage 2 it starts from, if not its own.
       head: Whether the head of the task is new or carried on.
       is_network: Whether it has a network of its own, an option of the study.
+      image_size: Side of its tasks' images, pixels; 0: the task's own.
     """
 
     meaning: str
@@ -46,13 +49,13 @@ class Arm:
     stage_2_of: str = ""
     head: Literal["new", "carried"] = "new"
     is_network: bool = False
+    image_size: int = 0
 
 
 STAGE_1 = "contrastive"  # the arm whose start is the runs of stage 1 on all sets
 CONTROL = "control"  # that others' forward transfer is measured against
 ARMS: Mapping[str, Arm] = {
     "scratch": Arm("random weights", "random"),
-    "imagenet": Arm("weights from a file, such as those of ImageNet", "file"),
     "contrastive_single": Arm(
         "contrastive pre-training on the task's own images alone",
         "own set",
@@ -125,3 +128,12 @@ ARMS: Mapping[str, Arm] = {
         is_network=True,
     ),
 }
+
+
+def arm(config: schema.ExperimentConfig, name: str) -> Arm:
+    """An arm of the table, or that of a row of `config.encoders`."""
+    if name in ARMS:
+        return ARMS[name]
+    row = config.encoders[name]
+    file = row.weights.rpartition("/")[2]
+    return Arm(f"{row.backbone.name} from {file}", "file", image_size=row.image_size)

@@ -7,6 +7,7 @@ one after the other, and a pre-training where it is first needed.
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from mtpret_jax import config as schema
 from mtpret_jax.config import rules, study_rules
@@ -52,10 +53,9 @@ def expand(config: schema.ExperimentConfig) -> schema.ExperimentConfig:
     runs: dict[str, schema.RunConfig] = {}
     planned = cells(config)
     for cell in planned:
-        if table.ARMS[cell.arm].is_network:
-            network = getattr(study, cell.arm)
+        if changes := _task_changes(config, cell.arm):
             tasks[f"{cell.task}.{cell.arm}"] = dataclasses.replace(
-                config.tasks[cell.task], segmentation=network
+                config.tasks[cell.task], **changes
             )
         _add(runs, config, cell)
     idle = sorted(set(study.arms) - {cell.arm for cell in planned})
@@ -130,7 +130,7 @@ def claims(config: schema.ExperimentConfig) -> tuple[tuple[str, str, str], ...]:
 
 def _has_cell(config: schema.ExperimentConfig, arm: str, task: str) -> bool:
     """Whether an arm can be had for a task."""
-    row = table.ARMS[arm]
+    row = table.arm(config, arm)
     if row.kinds and config.tasks[task].kind not in row.kinds:
         return False
     return (
@@ -143,7 +143,7 @@ def _has_cell(config: schema.ExperimentConfig, arm: str, task: str) -> bool:
 def _run_name(
     config: schema.ExperimentConfig, arm: str, task: str, fraction: float, seed: int
 ) -> str:
-    other = table.ARMS[arm].untrained
+    other = table.arm(config, arm).untrained
     if other in table.ARMS and task not in _continual_tasks(config):
         arm = other
     return f"{arm}.{task}.{_suffix(fraction, seed)}"
@@ -159,7 +159,7 @@ def _add(
     """Adds the run of a cell, after those that it descends from."""
     study, template = config.study, config.study.finetune
     arm = cell.run.partition(".")[0]
-    task = f"{cell.task}.{arm}" if table.ARMS[arm].is_network else cell.task
+    task = f"{cell.task}.{arm}" if _task_changes(config, arm) else cell.task
     rate = study.learning_rates.get(cell.task, template.optimizer.learning_rate)
     start = _start(runs, config, dataclasses.replace(cell, arm=arm))
     runs[cell.run] = dataclasses.replace(
@@ -167,27 +167,39 @@ def _add(
         arm=arm,
         seed=config.seed + cell.seed,
         label_fraction=cell.fraction,
+        encoder=arm if arm in config.encoders else "",
         init_from=start,
         steps=study.finetune_steps.get(cell.task, template.steps),
         optimizer=dataclasses.replace(template.optimizer, learning_rate=rate),
         finetune=dataclasses.replace(
             template.finetune,
             task=task,
-            head=table.ARMS[arm].head,
+            head=table.arm(config, arm).head,
             frozen=study.frozen and config.tasks[cell.task].can_be_probed,
         ),
     )
+
+
+def _task_changes(config: schema.ExperimentConfig, arm: str) -> dict[str, Any]:
+    """Options of a task that an arm changes, which makes a task of its own of it."""
+    row = table.arm(config, arm)
+    changes: dict[str, Any] = {}
+    if row.is_network:
+        changes["segmentation"] = getattr(config.study, arm)
+    if row.image_size:
+        changes["image_size"] = row.image_size
+    return changes
 
 
 def _start(
     runs: dict[str, schema.RunConfig], config: schema.ExperimentConfig, cell: Cell
 ) -> str:
     """What a cell's run starts from; adds the runs that make it."""
-    row, suffix = table.ARMS[cell.arm], _suffix(cell.fraction, cell.seed)
+    row, suffix = table.arm(config, cell.arm), _suffix(cell.fraction, cell.seed)
     if row.start == "random":
         return ""
     if row.start == "file":
-        return config.study.imagenet
+        return config.encoders[cell.arm].weights
     if row.start == "own set":
         dataset = config.tasks[cell.task].dataset
         name = f"{cell.arm}.{dataset}.s{cell.seed}"

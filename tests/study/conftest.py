@@ -15,6 +15,7 @@ KINDS = {
     "lungs": ("segmentation", "lung"),
     "fracture": ("classification", "bone"),
 }
+FILE = "weights/r18.safetensors"
 Study = Callable[..., schema.ExperimentConfig]
 
 
@@ -24,6 +25,7 @@ def _make(**options: Any) -> schema.ExperimentConfig:
         config.datasets[name] = schema.dataset("phantom_xray")
     for name, (kind, dataset) in KINDS.items():
         config.tasks[name] = schema.task(kind=kind, dataset=dataset)
+    config.encoders.published = schema.encoder(weights=FILE)
     sets = dict.fromkeys(config.datasets, 1.0)
     given = dict(
         tasks=tuple(KINDS),

@@ -18,7 +18,8 @@ from mtpret_jax.study import arms, plan
 pytestmark = pytest.mark.smoke
 
 Study = Callable[..., schema.ExperimentConfig]
-ALL = dict(arms=study_rules.ARMS, imagenet="weights/r18.safetensors")
+FILE = "weights/r18.safetensors"
+ALL = dict(arms=(*study_rules.ARMS, "published"))
 
 
 def _ancestors(config: schema.ExperimentConfig, run: str) -> list[str]:
@@ -61,7 +62,7 @@ def test_every_arm_has_the_chain_that_its_name_says(study: Study):
     }
     assert chains == expected | {
         "scratch": [],
-        "imagenet": [],
+        "published": [],
         "unetplusplus": [],
         "contrastive_single": ["contrastive_single.lung.s1"],
         "contrastive": [first],
@@ -70,7 +71,7 @@ def test_every_arm_has_the_chain_that_its_name_says(study: Study):
         "control_updates": ["control_updates.lungs.f10.s1.extra", first],
         "head_carried": ["mtpret.f10.s1", first],
     }
-    assert config.runs["imagenet.lungs.f10.s1"].init_from == ALL["imagenet"]
+    assert config.runs["published.lungs.f10.s1"].init_from == FILE
     assert config.runs["head_carried.lungs.f10.s1"].finetune.head == "carried"
     single = config.runs["contrastive_single.lung.s1"].contrastive
     assert (dict(single.datasets), single.queue_size) == ({"lung": 1.0}, 16)
@@ -82,7 +83,7 @@ def test_the_arms_of_a_task_are_fine_tuned_alike(study: Study):
     for cell in plan.cells(config):
         row = config.runs[cell.run]
         alike = dataclasses.replace(
-            row, arm="", init_from="", finetune=schema.FinetuneConfig()
+            row, arm="", encoder="", init_from="", finetune=schema.FinetuneConfig()
         )
         budgets[cell.task, cell.fraction, cell.seed].add(json.dumps(repr(alike)))
         batches = row.finetune.batch_norm_batches
@@ -272,7 +273,6 @@ def test_stage_2_may_train_tasks_that_the_study_does_not_compare(study: Study):
         ({"seeds": (3, 0)}, "at least 1 each"),
         ({"fractions": (0.1, 1.5)}, "up to 1"),
         ({"fractions": (0.1, 0.1)}, "one comes twice"),
-        ({"arms": ("imagenet",)}, "needs a file of weights"),
         ({"finetune_steps": {"lung": 4}}, "'lungs'"),
         ({"finetune_steps": {"lungs": 0}}, "at least 1"),
         ({"finetune": {"arm": "a"}}, "the study sets it for each run"),
@@ -284,7 +284,7 @@ def test_stage_2_may_train_tasks_that_the_study_does_not_compare(study: Study):
         ),
         ({"continual": {"stage": "finetune"}}, "expected 'continual'"),
         ({"claims": ("mtpret-scratch",)}, "expected 'arm - arm'"),
-        ({"claims": ("mtpret - imagenet",)}, "Unknown arm in config.study.claims"),
+        ({"claims": ("mtpret - published",)}, "Unknown arm in config.study.claims"),
         (
             {
                 "arms": ("anchor_previous_only",),
