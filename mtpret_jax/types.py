@@ -115,6 +115,8 @@ class Backbone(Protocol):
       output_strides: Strides that the last level can have, in pixels, the backbone's
         own first; the others need dilation. One that cannot be dilated has its own.
       sides: The smallest side of an image, pixels, and what must divide a side.
+      branches: Residual blocks, and branches of each, that training may leave out;
+        (0, 0): it may not.
       averages_cells: Whether `pooled` is the mean of the last level's cells as they
         are, so that a linear head can tell what each cell adds.
     """
@@ -127,6 +129,9 @@ class Backbone(Protocol):
 
     @property
     def sides(self) -> tuple[int, int]: ...
+
+    @property
+    def branches(self) -> tuple[int, int]: ...
 
     @property
     def averages_cells(self) -> bool: ...
@@ -143,13 +148,16 @@ class Backbone(Protocol):
         train: bool,
         output_stride: int = 0,
         batch_norm_rows: int = 0,
+        paths: Array | None = None,
     ) -> tuple[Features, Tree]:
         """Returns features and the batch statistics after this call.
 
         `train` uses (and updates) statistics of the batch, those of each group of
         `batch_norm_rows` examples (0: of the whole); a backbone without BatchNorm has
         none, `{}`. `output_stride` is the last level's, in pixels; 0: the backbone's
-        own, which one that cannot be dilated has whatever is asked for.
+        own, which one that cannot be dilated has whatever is asked for. `paths` are
+        the factors of the residual branches, float32 [blocks, branches, B], as
+        `models.stochastic_depth` draws them; None keeps every branch as it is.
 
         Raises:
           ValueError: If the backbone can be dilated, but not to that stride, or the

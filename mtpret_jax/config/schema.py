@@ -112,6 +112,8 @@ class FinetuneConfig(StageConfig):
     selection: str = "validation"  # of the step tested: best on validation; last; auto:
     # best over classes with 30 validation images of either kind, if half are; else last
     frozen: bool = False  # also measure the start: linear probe and neighbours
+    drop_path: Annotated[float, (0, 0.99)] = 0.0  # probability that a step leaves the
+    # last block's branches out for an image; rises evenly from 0 at the first block
 
     @property
     def tasks(self) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from mtpret_jax.experiment import precision, workshop
 from mtpret_jax.training import sharding
 
 CLASSES = 2
+_RECIPE = ("drop_path",)  # options of fine-tuning that change its program
 Names = Mapping[str, Mapping[str, Any]]
 
 
@@ -163,6 +164,8 @@ def _program(
         anchors = ("anchor_previous", "anchor_pretrained", "feature_memory")
         options["pulled"] = [bool(stage[anchor]) for anchor in anchors]
         options["heads"] = row.tasks
+    if row.options.is_tested:
+        options["recipe"] = [getattr(row.finetune, name) for name in _RECIPE]
     return json.dumps([options, schema.as_dict(part)])
 
 

@@ -8,7 +8,6 @@ from typing import Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 _INIT = nn.initializers.truncated_normal(0.02)
 _FUSED_HEAD = 128  # channels of a head that cuDNN's kernel takes on every GPU it knows
@@ -118,42 +117,3 @@ def _has_cudnn() -> bool:
     if device.platform != "gpu" or "cuda" not in device.client.platform_version:
         return False
     return float(device.compute_capability) >= 8.0
-
-
-def drop_path_factors(
-    key: jax.Array, rate: float, *, depth: int, batch: int
-) -> jax.Array:
-    """What the two branches of each block count in each example, [depth, 2, B].
-
-    0 with the block's probability, which rises evenly from 0 to `rate`; otherwise one
-    over the probability of being kept, so that the expected sum stays the same.
-
-    Args:
-      key: Random key.
-      rate: Probability in the last block, [0, 1).
-      depth: Blocks.
-      batch: Examples.
-
-    Source: Huang et al. 2016, "Deep networks with stochastic depth".
-    """
-    kept = 1 - np.linspace(0, rate, depth)[:, None, None]
-    alive = jax.random.bernoulli(key, kept, (depth, 2, batch))
-    return alive / kept.astype(np.float32)
-
-
-def drop_path_in_use(
-    factors: jax.Array | None, rate: float, *, train: bool
-) -> jax.Array | None:
-    """The factors where they count: in training, of a network that has a rate.
-
-    Raises:
-      ValueError: If there are none there.
-    """
-    if not (train and rate):
-        return None
-    if factors is None:
-        raise ValueError(
-            f"drop_path={rate} draws at random in training; pass factors= of the "
-            "backbone's draw_paths."
-        )
-    return factors

@@ -42,8 +42,8 @@ class Block(nn.Module):
     dtype: jax.typing.DTypeLike
 
     @nn.compact
-    def __call__(self, inputs: jax.Array, factor: jax.Array | None) -> jax.Array:
-        """Maps [B, H, W, C] to the same shape; the branch counts `factor` [B] times."""
+    def __call__(self, inputs: jax.Array, factors: jax.Array | None) -> jax.Array:
+        """Maps [B, H, W, C] to the same shape; `factors` [1, B] are of its branch."""
         channels = inputs.shape[-1]
         dense = functools.partial(nn.Dense, dtype=self.dtype, kernel_init=_KERNEL_INIT)
         hidden = nn.Conv(
@@ -64,6 +64,7 @@ class Block(nn.Module):
             "layer_scale", nn.initializers.constant(_LAYER_SCALE), (channels,)
         )
         hidden = hidden * scale.astype(self.dtype).reshape(1, 1, 1, -1)
+        factor = None if factors is None else factors[0]
         return inputs + stochastic_depth.scaled(hidden, factor)
 
 
@@ -144,8 +145,6 @@ class ConvNeXtBackbone:
         many.
       in_channels: The grey channel is repeated to this many; 3 loads published weights,
         1 makes a stem for grey images.
-      drop_path: Probability that training leaves the last block's branch out, [0, 1);
-        that of the others rises evenly up to it.
       dtype: What layers compute in; parameters are float32.
       remat: Whether the backward pass computes activations again to save memory.
 
@@ -159,7 +158,6 @@ class ConvNeXtBackbone:
     depths: tuple[int, ...]
     width: int
     in_channels: int = 3
-    drop_path: float = 0.0
     dtype: jax.typing.DTypeLike = jnp.float32
     remat: bool = False
 
@@ -173,20 +171,15 @@ class ConvNeXtBackbone:
         """The last two levels can be dilated; see `types.Backbone`."""
         return (32, 16, 8)
 
-    def draw_paths(self, key: jax.Array, examples: int) -> jax.Array | None:
-        """The factors of residual branches for one call in training.
-
-        Returns:
-          float32 [blocks, examples] for `apply`; None where none is ever left out.
-        """
-        if not self.drop_path:
-            return None
-        return stochastic_depth.draw(key, self.drop_path, sum(self.depths), examples)
-
     @property
     def sides(self) -> tuple[int, int]:
         """Any from 32 pixels on; see `types.Backbone`."""
         return (_SMALLEST, 1)
+
+    @property
+    def branches(self) -> tuple[int, int]:
+        """One of each block; see `types.Backbone`."""
+        return (sum(self.depths), 1)
 
     @property
     def averages_cells(self) -> bool:
@@ -226,7 +219,7 @@ class ConvNeXtBackbone:
           train: Changes nothing: what is random is handed in.
           output_stride: Stride of the last level, pixels; 0: 32.
           batch_norm_rows: Changes nothing: there is no BatchNorm.
-          paths: See `draw_paths`; None keeps every branch as it is.
+          paths: See `types.Backbone`.
 
         Raises:
           ValueError: If the last level cannot have that stride, or the image is too

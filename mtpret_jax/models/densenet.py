@@ -165,6 +165,11 @@ class DenseNetBackbone:
         return (_SMALLEST, 1)
 
     @property
+    def branches(self) -> tuple[int, int]:
+        """None is left out; see `types.Backbone`."""
+        return (0, 0)
+
+    @property
     def averages_cells(self) -> bool:
         """They are averaged as they are; see `types.Backbone`."""
         return True
@@ -194,9 +199,10 @@ class DenseNetBackbone:
         train: bool,
         output_stride: int = 0,
         batch_norm_rows: int = 0,
+        paths: jax.Array | None = None,
     ) -> tuple[types.Features, types.Tree]:
         """Features and new batch statistics; see `types.Backbone`."""
-        del output_stride
+        del output_stride, paths
         if min(image.shape[1:3]) < _SMALLEST:
             raise ValueError(
                 f"A DenseNet needs images of at least {_SMALLEST} pixels a side, got "

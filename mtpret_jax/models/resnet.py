@@ -219,6 +219,11 @@ class ResNetBackbone:
         return (1, 1)
 
     @property
+    def branches(self) -> tuple[int, int]:
+        """None is left out; see `types.Backbone`."""
+        return (0, 0)
+
+    @property
     def averages_cells(self) -> bool:
         """They are averaged as they are; see `types.Backbone`."""
         return True
@@ -255,8 +260,10 @@ class ResNetBackbone:
         train: bool,
         output_stride: int = 0,
         batch_norm_rows: int = 0,
+        paths: jax.Array | None = None,
     ) -> tuple[types.Features, types.Tree]:
         """Features and new batch statistics; see `types.Backbone`."""
+        del paths
         stride = output_stride or self.output_strides[0]
         if stride not in self.output_strides:
             raise ValueError(

@@ -12,7 +12,7 @@ import numpy as np
 
 
 def rates(rate: float, blocks: int) -> np.ndarray:
-    """Probabilities that each block's branch is left out, float32 [blocks].
+    """Probabilities that each block's branches are left out, float32 [blocks].
 
     They rise evenly from 0 at the first block to `rate`, [0, 1), at the last.
 
@@ -22,21 +22,23 @@ def rates(rate: float, blocks: int) -> np.ndarray:
     return np.linspace(0.0, rate, blocks, dtype=np.float32)
 
 
-def draw(key: jax.Array, rate: float, blocks: int, examples: int) -> jax.Array:
-    """Draws for each block and example the factor of the residual branch.
+def draw(
+    key: jax.Array, rate: float, branches: tuple[int, int], examples: int
+) -> jax.Array:
+    """Draws for each residual branch and example how often it counts.
 
     Args:
       key: Random key.
-      rate: Probability that the last block's branch is left out, [0, 1).
-      blocks: Residual blocks of the network.
-      examples: Images of the batch.
+      rate: Probability that a branch of the last block is left out, [0, 1).
+      branches: Blocks of the network and branches of each; see `types.Backbone`.
+      examples: Images of the global batch, so that any number of devices draws alike.
 
     Returns:
-      float32 [blocks, examples]: 0 where the branch is left out, otherwise
+      float32 [blocks, branches, examples]: 0 where the branch is left out, otherwise
       1 / (1 - its probability), so that the mean stays.
     """
-    keep = 1 - rates(rate, blocks)[:, None]
-    return jax.random.bernoulli(key, keep, (blocks, examples)) / jnp.asarray(keep)
+    keep = 1 - rates(rate, branches[0])[:, None, None]
+    return jax.random.bernoulli(key, keep, (*branches, examples)) / jnp.asarray(keep)
 
 
 def scaled(branch: jax.Array, factor: jax.Array | None) -> jax.Array:

@@ -16,7 +16,7 @@ import numpy as np
 
 from mtpret_jax import config as schema
 from mtpret_jax import types
-from mtpret_jax.models import attention, convolution, swin_sizes
+from mtpret_jax.models import convolution, stochastic_depth, swin_sizes
 
 _INIT = nn.initializers.truncated_normal(0.02)
 _PATCH = 4
@@ -141,14 +141,12 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, level: jax.Array, factors: jax.Array | None) -> jax.Array:
-        """Maps [B, h, w, C] to the same shape; see `attention.drop_path_factors`."""
+        """Maps [B, h, w, C] to the same shape; `factors` [2, B] are of its branches."""
         width = level.shape[-1]
 
         def add(level: jax.Array, branch: jax.Array, number: int) -> jax.Array:
-            if factors is not None:
-                factor = factors[number].astype(self.dtype)
-                branch = branch * factor[:, None, None, None]
-            return level + branch
+            factor = None if factors is None else factors[number]
+            return level + stochastic_depth.scaled(branch, factor)
 
         attend = WindowAttention(
             self.heads, self.window, self.shifted, self.dtype, name="attn"
@@ -172,7 +170,7 @@ class Swin(nn.Module):
     remat: bool
 
     @nn.compact
-    def __call__(self, image: jax.Array, factors: jax.Array | None) -> types.Features:
+    def __call__(self, image: jax.Array, paths: jax.Array | None) -> types.Features:
         """Maps grey images, float [B, H, W, 1], to features."""
         height, width = image.shape[1:3]
         if height % _PATCH or width % _PATCH:
@@ -202,7 +200,7 @@ class Swin(nn.Module):
                     index % 2 == 1,
                     self.dtype,
                     name=f"layers_{stage}_blocks_{index}",
-                )(hidden, None if factors is None else factors[number])
+                )(hidden, None if paths is None else paths[number])
                 number += 1
             levels.append(hidden)
         last = _norm(self.dtype, "norm")(hidden)
@@ -254,8 +252,6 @@ class SwinBackbone:
         1 makes an embedding for grey images.
       dtype: What layers compute in; parameters are float32.
       remat: Whether the backward pass computes activations again to save memory.
-      drop_path: Probability that the last block's branches are left out for an example
-        in training; it rises evenly from 0 in the first block.
 
     Source: Liu et al. 2021, "Swin transformer".
     """
@@ -264,7 +260,6 @@ class SwinBackbone:
     in_channels: int = 3
     dtype: jax.typing.DTypeLike = jnp.float32
     remat: bool = False
-    drop_path: float = 0.0
 
     @property
     def channels(self) -> tuple[int, ...]:
@@ -282,6 +277,11 @@ class SwinBackbone:
         return (_PATCH, _PATCH)
 
     @property
+    def branches(self) -> tuple[int, int]:
+        """Attention and MLP of each block; see `types.Backbone`."""
+        return (sum(self.size.depths), 2)
+
+    @property
     def averages_cells(self) -> bool:
         """The last level is normalised before its mean; see `types.Backbone`."""
         return True
@@ -294,17 +294,6 @@ class SwinBackbone:
         variables = self._module().init(key, image, None)
         return types.Variables(variables["params"], {})
 
-    def draw_paths(self, key: jax.Array, batch: int) -> jax.Array | None:
-        """What each branch counts in each example of a step; None without drop path.
-
-        Drawn for the global batch, so that it is the same on any number of devices.
-        """
-        if not self.drop_path:
-            return None
-        return attention.drop_path_factors(
-            key, self.drop_path, depth=sum(self.size.depths), batch=batch
-        )
-
     def apply(
         self,
         variables: types.Variables,
@@ -313,22 +302,20 @@ class SwinBackbone:
         train: bool,
         output_stride: int = 0,
         batch_norm_rows: int = 0,
-        factors: jax.Array | None = None,
+        paths: jax.Array | None = None,
     ) -> tuple[types.Features, types.Tree]:
         """Features of strides 4, 8, 16 and 32; see `types.Backbone`.
 
         `output_stride` and `batch_norm_rows` change nothing: windows are not dilated
-        and there is no BatchNorm. `stem` are the patches, of stride 4.
+        and there is no BatchNorm; nor does `train`: what is random is handed in. `stem`
+        are the patches, of stride 4.
 
         Raises:
-          ValueError: If 4 does not divide the image, or blocks may be left out (`train`
-            and `drop_path`) and there are no `factors` of `draw_paths`.
+          ValueError: If 4 does not divide the image.
         """
-        del output_stride, batch_norm_rows
-        factors = attention.drop_path_in_use(factors, self.drop_path, train=train)
-        features: Any = self._module().apply(
-            {"params": variables.params}, image, factors
-        )
+        del train, output_stride, batch_norm_rows
+        trees = {"params": variables.params}
+        features: Any = self._module().apply(trees, image, paths)
         return features, variables.model_state
 
 

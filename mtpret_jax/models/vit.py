@@ -18,7 +18,13 @@ import jax.numpy as jnp
 from mtpret_jax import config as schema
 from mtpret_jax import types
 from mtpret_jax.config import rules
-from mtpret_jax.models import attention, convolution, positions, vit_families
+from mtpret_jax.models import (
+    attention,
+    convolution,
+    positions,
+    stochastic_depth,
+    vit_families,
+)
 
 _INIT = nn.initializers.truncated_normal(0.02)
 _SCALE_INIT = 1e-5  # of the layer scale, as DINOv2 and DINOv3 began
@@ -58,7 +64,7 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, tokens: jax.Array, factors: jax.Array | None) -> jax.Array:
-        """Maps [B, N, D] to the same shape; see `attention.drop_path_factors`."""
+        """Maps [B, N, D] to the same shape; `factors` [2, B] are of its branches."""
         branches = (
             attention.Attention(
                 self.heads, self.family.key_bias, self.rotate, self.dtype, name="attn"
@@ -75,10 +81,8 @@ class Block(nn.Module):
                     added.shape[-1:],
                 )
                 added = added * scale.astype(self.dtype)[None, None]
-            if factors is not None:
-                factor = factors[number - 1].astype(self.dtype)
-                added = added * factor[:, None, None]
-            tokens = tokens + added
+            factor = None if factors is None else factors[number - 1]
+            tokens = tokens + stochastic_depth.scaled(added, factor)
         return tokens
 
 
@@ -92,11 +96,8 @@ class ViT(nn.Module):
     remat: bool
 
     @nn.compact
-    def __call__(self, image: jax.Array, factors: jax.Array | None) -> types.Features:
-        """Maps grey images, float [B, H, W, 1], to features.
-
-        `factors` are those of `attention.drop_path_factors`, or None.
-        """
+    def __call__(self, image: jax.Array, paths: jax.Array | None) -> types.Features:
+        """Maps grey images, float [B, H, W, 1], to features."""
         family = self.family
         patches = self._patches(image)
         batch, *grid, width = patches.shape
@@ -106,7 +107,7 @@ class ViT(nn.Module):
         for index in range(self.size.depth):
             tokens = block(
                 family, self.size.heads, rotate, self.dtype, name=f"blocks_{index}"
-            )(tokens, None if factors is None else factors[index])
+            )(tokens, None if paths is None else paths[index])
         norm = _norm(family, self.dtype, "norm")
         normed = norm(tokens)
         cells = normed[:, 1 + family.registers :]
@@ -194,8 +195,6 @@ class ViTBackbone:
         1 makes an embedding for grey images.
       dtype: What layers compute in; parameters are float32.
       remat: Whether the backward pass computes activations again to save memory.
-      drop_path: Probability that the last block's branches are left out for an example
-        in training; it rises evenly from 0 in the first block.
 
     Source: Dosovitskiy et al. 2021; Touvron et al. 2021, "DeiT"; He et al. 2022, "MAE";
     Oquab et al. 2023, "DINOv2"; Darcet et al. 2024, "Vision transformers need
@@ -207,7 +206,6 @@ class ViTBackbone:
     in_channels: int = 3
     dtype: jax.typing.DTypeLike = jnp.float32
     remat: bool = False
-    drop_path: float = 0.0
 
     @property
     def channels(self) -> tuple[int, ...]:
@@ -223,6 +221,11 @@ class ViTBackbone:
     def sides(self) -> tuple[int, int]:
         """Whole patches; see `types.Backbone`."""
         return (self.family.patch, self.family.patch)
+
+    @property
+    def branches(self) -> tuple[int, int]:
+        """Attention and MLP of each block; see `types.Backbone`."""
+        return (self.size.depth, 2)
 
     @property
     def averages_cells(self) -> bool:
@@ -243,17 +246,6 @@ class ViTBackbone:
         variables = self._module().init(key, image, None)
         return types.Variables(variables["params"], {})
 
-    def draw_paths(self, key: jax.Array, batch: int) -> jax.Array | None:
-        """What each branch counts in each example of a step; None without drop path.
-
-        Drawn for the global batch, so that it is the same on any number of devices.
-        """
-        if not self.drop_path:
-            return None
-        return attention.drop_path_factors(
-            key, self.drop_path, depth=self.size.depth, batch=batch
-        )
-
     def apply(
         self,
         variables: types.Variables,
@@ -262,22 +254,20 @@ class ViTBackbone:
         train: bool,
         output_stride: int = 0,
         batch_norm_rows: int = 0,
-        factors: jax.Array | None = None,
+        paths: jax.Array | None = None,
     ) -> tuple[types.Features, types.Tree]:
         """Features: one level, of the stride of the patches; see `types.Backbone`.
 
         `output_stride` and `batch_norm_rows` change nothing: patches are not dilated
-        and there is no BatchNorm. `stem` are the patches before the first block.
+        and there is no BatchNorm; nor does `train`: what is random is handed in. `stem`
+        are the patches before the first block.
 
         Raises:
-          ValueError: If patches do not divide the image, or blocks may be left out
-            (`train` and `drop_path`) and there are no `factors` of `draw_paths`.
+          ValueError: If patches do not divide the image.
         """
-        del output_stride, batch_norm_rows
-        factors = attention.drop_path_in_use(factors, self.drop_path, train=train)
-        features: Any = self._module().apply(
-            {"params": variables.params}, image, factors
-        )
+        del train, output_stride, batch_norm_rows
+        trees = {"params": variables.params}
+        features: Any = self._module().apply(trees, image, paths)
         return features, variables.model_state
 
 

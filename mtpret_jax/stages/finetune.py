@@ -78,10 +78,21 @@ def build(
     row: schema.RunConfig,
     all_tasks: Mapping[str, types.Task],
 ) -> FinetuneStage:
-    """The stage of a run."""
+    """The stage of a run.
+
+    Raises:
+      ValueError: If it asks for what the backbone does not have.
+    """
     (name,) = row.tasks
+    options = row.finetune
+    learner = supervised.build_learner(config, row, all_tasks)
+    if options.drop_path and not all(learner.backbone.branches):
+        raise ValueError(
+            f"finetune.drop_path: '{config.backbone.name}' has no branches that "
+            "training may leave out. Leave it out."
+        )
     return FinetuneStage(
-        learner=supervised.build_learner(config, row, all_tasks),
+        learner=dataclasses.replace(learner, drop_path=options.drop_path),
         task=name,
         optimizer=optimizer.build_optimizer(row.optimizer, row.steps),
         steps=row.steps,

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from mtpret_jax import config as schema
 from mtpret_jax import models, types
+from mtpret_jax.models import stochastic_depth
 from mtpret_jax.ops import views
 from mtpret_jax.stages import accumulation
 
@@ -27,12 +28,15 @@ class Learner:
       microbatches: For each task, the parts of a batch that are done in turn, their
         gradients averaged.
       seed: Seed of all that is random in a step.
+      drop_path: Probability that a step leaves the branches of the last block out; see
+        `stochastic_depth.rates`.
     """
 
     backbone: types.Backbone
     tasks: Mapping[str, types.Task]
     microbatches: Mapping[str, int]
     seed: int
+    drop_path: float = 0.0
 
     def init(
         self, key: jax.Array, batches: Mapping[str, types.Batch]
@@ -102,6 +106,7 @@ class Learner:
             train=True,
             output_stride=task.output_stride,
             batch_norm_rows=task.batch_norm_rows,
+            paths=self._draw_paths(key, batch),
         )
         head = types.Variables(params["head"], model_state["head"])
         loss, scalars, head_state = task.loss(key, head, features, batch)
@@ -113,6 +118,17 @@ class Learner:
             total = total + scalars["feature_memory"]
         updated = {"backbone": body_state, "head": head_state}
         return total, (updated, scalars)
+
+    def _draw_paths(self, key: jax.Array, batch: types.Batch) -> jax.Array | None:
+        """How often each residual branch counts in this step; None: once."""
+        if not self.drop_path:
+            return None
+        return stochastic_depth.draw(
+            jax.random.fold_in(key, 1),  # The key itself is the head's.
+            self.drop_path,
+            self.backbone.branches,
+            batch.arrays["example_valid"].shape[0],
+        )
 
     def statistics(
         self, params: types.Tree, model_state: types.Tree, batch: types.Batch

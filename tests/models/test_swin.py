@@ -1,7 +1,5 @@
 """The Swin transformer as a backbone: levels, small maps, errors."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,13 +21,12 @@ def test_number_of_parameters(size):
 
 
 def test_levels_have_the_strides_of_a_pyramid_where_maps_are_smaller_than_windows():
-    body = swin.SwinBackbone(NARROW, drop_path=0.5)
+    body = swin.SwinBackbone(NARROW)
     image = jax.random.normal(jax.random.key(0), (2, 52, 52, 1))
     variables = jax.jit(body.init)(jax.random.key(0), image)
 
-    features, state = body.apply(
-        variables, image, train=True, factors=body.draw_paths(jax.random.key(1), 2)
-    )
+    paths = jnp.ones((*body.branches, 2))
+    features, state = body.apply(variables, image, train=True, paths=paths)
 
     assert [level.shape[1] for level in features.levels] == [13, 7, 4, 2]
     assert [level.shape[-1] for level in features.levels] == [8, 16, 32, 64]
@@ -45,5 +42,3 @@ def test_what_cannot_be_done_is_refused():
 
     with pytest.raises(ValueError, match="a side that 4 divides"):
         body.apply(variables, jnp.zeros((1, 33, 32, 1)), train=False)
-    with pytest.raises(ValueError, match="pass factors="):
-        dataclasses.replace(body, drop_path=0.1).apply(variables, image, train=True)

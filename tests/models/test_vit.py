@@ -87,46 +87,18 @@ def test_a_side_that_patches_do_not_divide_is_refused():
         backbone().init(jax.random.key(0), jnp.zeros((1, 50, 48, 1)))
 
 
-def test_drop_path_without_draws_is_refused_in_training_alone():
-    body = backbone(drop_path=0.5)
-    variables = bare(body, image())
-
-    body.apply(variables, image(), train=False)
-    with pytest.raises(ValueError, match="pass factors="):
-        body.apply(variables, image(), train=True)
-    factors = body.draw_paths(jax.random.key(0), 4)
-    assert factors.shape == (2, 2, 4)
-    body.apply(variables, image(), train=True, factors=factors)
-    assert backbone().draw_paths(jax.random.key(0), 4) is None
-
-
-def test_drop_path_leaves_whole_branches_out_and_keeps_the_expected_sum():
-    depth, batch = 5, 20_000
-    factors = attention.drop_path_factors(
-        jax.random.key(0), 0.4, depth=depth, batch=batch
-    )
-
-    kept = 1 - np.linspace(0, 0.4, depth)
-    assert factors.shape == (depth, 2, batch)
-    np.testing.assert_array_equal(factors[0], 1)
-    for block, share in zip(np.asarray(factors), kept, strict=True):
-        values = np.unique(block)
-        assert set(values) <= {np.float32(0), np.float32(1 / np.float32(share))}
-        np.testing.assert_allclose(block.mean(), 1, atol=0.02)
-
-
 def test_a_block_whose_branches_are_left_out_changes_nothing():
     """In an example of its own: the others keep theirs."""
     body = backbone()
     variables = bare(body, image())
-    module = body._module()
-    trees = {"params": variables.params}
-    factors = jnp.ones((2, 2, 4)).at[:, :, 1].set(0.0)
 
-    whole = module.apply(trees, image(), None).levels[0]
-    dropped = module.apply(trees, image(), factors).levels[0]
+    def level(paths):
+        features, _ = body.apply(variables, image(), train=True, paths=paths)
+        return features.levels[0]
 
-    first = module.apply(trees, image(), jnp.zeros((2, 2, 4))).levels[0]
+    whole, first = level(None), level(jnp.zeros((2, 2, 4)))
+    dropped = level(jnp.ones((2, 2, 4)).at[:, :, 1].set(0.0))
+
     np.testing.assert_allclose(dropped[0], whole[0], atol=1e-5)
     np.testing.assert_allclose(dropped[1], first[1], atol=1e-5)
     assert np.abs(dropped[1] - whole[1]).max() > 0.01

@@ -105,9 +105,8 @@ def test_branches_left_out_in_training():
     kept = 1 - np.linspace(0, goldens.DROP_PATH, goldens.DEPTH)[:, None, None]
     image = goldens.images(16, (goldens.GRID, goldens.GRID))
 
-    features = body._module().apply(
-        {"params": variables.params}, image, jnp.asarray(alive / kept, jnp.float32)
-    )
+    paths = jnp.asarray(alive / kept, jnp.float32)
+    features, _ = body.apply(variables, image, train=True, paths=paths)
 
     assert alive.sum() not in (4, 8)
     assert drawing.error(features.levels[0], golden.arrays["train/cells"]) <= 1e-6

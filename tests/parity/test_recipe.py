@@ -1,0 +1,142 @@
+"""Parity of a step of fine-tuning with timm, torch and peft, by each option.
+
+Compared is what the step adds to each weight, in float64 (`float64` in conftest.py).
+"""
+
+import dataclasses
+
+import drawing
+import jax
+import jax.numpy as jnp
+import make_recipe_goldens as goldens
+import make_swin_goldens as swin_goldens
+import make_vit_goldens as vit_goldens
+import numpy as np
+import pytest
+
+from mtpret_jax import config as schema
+from mtpret_jax import types
+from mtpret_jax.models import stochastic_depth, swin, swin_sizes, vit, vit_families
+from mtpret_jax.stages import finetune
+from mtpret_jax.tasks import classification
+from mtpret_jax.weights import layout_swin, layout_vit
+
+EXACT = 1e-6
+TASK = "one"
+
+
+def network(case):
+    """Our backbone, the reference's weights in it, and how they are told by name."""
+    if case == "drop_path_swin":
+        size = swin_sizes.Size(
+            swin_goldens.WIDTH,
+            swin_goldens.DEPTHS,
+            swin_goldens.HEADS,
+            swin_goldens.WINDOW,
+        )
+        body = swin.SwinBackbone(size, dtype=jnp.dtype("float64"))
+        layout, name, head = layout_swin, "timm", "head.fc"
+    else:
+        family = dataclasses.replace(
+            vit_families.FAMILIES["deit"], image_size=16 * vit_goldens.GRID
+        )
+        size = vit_families.Size(
+            vit_goldens.WIDTH, vit_goldens.DEPTH, vit_goldens.HEADS
+        )
+        body = vit.ViTBackbone(family, size, dtype=jnp.dtype("float64"))
+        layout, name, head = layout_vit, "timm", "head"
+    shapes = jax.eval_shape(body.init, jax.random.key(0), goldens.images(case))
+    weights = goldens.weights(case)
+    kernel, bias = weights.pop(f"{head}.weight"), weights.pop(f"{head}.bias")
+    expected = {"params": shapes.params, "model_state": {}}
+    tree = layout.to_ours(weights, expected, case).tree
+    params = {
+        "backbone": tree["params"],
+        "heads": {TASK: {"fc": {"kernel": kernel.T, "bias": bias}}},
+    }
+
+    def named(params):
+        fc = params["heads"][TASK]["fc"]
+        found = layout.from_ours({"params": params["backbone"]}, name)
+        return {
+            **found,
+            f"{head}.weight": np.asarray(fc["kernel"]).T,
+            f"{head}.bias": np.asarray(fc["bias"]),
+        }
+
+    return body, jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), params), named
+
+
+def build(body, backbone, *, weight_decay=0.0, **options):
+    """A stage of one step of SGD."""
+    config = schema.defaults()
+    config.backbone.update(name=backbone)
+    config.datasets.one = schema.dataset("phantom_xray")
+    config.tasks.one = schema.task(dataset="one", batch_size=2)
+    optimizer = {
+        "learning_rate": goldens.RATE,
+        "weight_decay": weight_decay,
+        "clip_norm": 1e9,
+    }
+    config.runs.one = schema.run(
+        steps=1, optimizer=optimizer, finetune={"task": TASK, **options}
+    )
+    parsed = schema.parse(config)
+    tasks = {TASK: classification.ClassificationTask(TASK, ("a", "b", "c"), True)}
+    stage = finetune.build(parsed, parsed.runs["one"], tasks)
+    learner = dataclasses.replace(stage.learner, backbone=body)
+    return dataclasses.replace(stage, learner=learner)
+
+
+def batch(case):
+    label = np.eye(goldens.CLASSES)[list(goldens.LABELS)]
+    arrays = {
+        "image": jnp.asarray(goldens.images(case), jnp.float64),
+        "label": jnp.asarray(label),
+        "label_known": jnp.ones(label.shape, bool),
+        "example_valid": jnp.ones(len(label), bool),
+    }
+    return types.Batch(arrays, TASK)
+
+
+def stepped(stage, params, case, steps=1):
+    """The state after some steps from given parameters."""
+    one = batch(case)
+    state = stage.init(jax.random.key(0), {TASK: one})
+    state = stage.begin(state.replace(params=params), TASK)
+    step = jax.jit(stage.step)
+    for _ in range(steps):
+        state, _ = step(state, one)
+    return state
+
+
+def changes(case, named, after, before):
+    """The digest of what was added to the weights."""
+    difference = jax.tree.map(jnp.subtract, after, before)
+    return drawing.error(
+        drawing.digest(named(difference)), drawing.load("recipe").arrays[case]
+    )
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize(
+    ("case", "backbone"), [("drop_path", "vit_tiny"), ("drop_path_swin", "swin_tiny")]
+)
+def test_drop_path(case, backbone, monkeypatch):
+    """Timm's draws in place of ours; how ours are spaced: test_convnext."""
+    body, params, named = network(case)
+    blocks, _ = body.branches
+    kept = 1 - np.linspace(0, goldens.DROP_PATH, blocks)[:, None, None]
+    asked = []
+
+    def draw(key, *wanted):
+        asked.append(wanted)
+        return jnp.asarray(goldens.alive(blocks) / kept)
+
+    monkeypatch.setattr(stochastic_depth, "draw", draw)
+    stage = build(body, backbone, drop_path=goldens.DROP_PATH)
+
+    state = stepped(stage, params, case)
+
+    assert changes(case, named, state.params, params) <= EXACT
+    assert asked == [(goldens.DROP_PATH, body.branches, 2)]
