@@ -18,8 +18,9 @@ Arrays of a batch, by kind (`record` and `example_valid` are always there):
 | a picture      | uint8 or uint16 [B, H, W, 1], 0 for padding, with                 |
 |                | `<its name>_statistics` float32 [B, 2]: see `ops.views.normalise` |
 | classification | `label` float32 [B, L] in {0, 1}; `label_known` bool [B, L];      |
-|                | in evaluation of a set with studies also `study` int32 [B],       |
-|                | index of the study in the split, -1 for none                      |
+|                | in training with `class_weights` also `label_weight` float32      |
+|                | [B, L]; in evaluation of a set with studies also `study` int32    |
+|                | [B], index of the study in the split, -1 for none                 |
 | segmentation   | `segmentation` uint8 [B, H, W] class index;                       |
 |                | `pixel_known` bool [B, H, W]; in evaluation also `pixel_size`     |
 |                | float32 [B, 2], height and width of a pixel of the square in      |

@@ -169,6 +169,14 @@ def test_a_value_of_the_wrong_type_is_refused_with_its_path(path, value):
         ({"tasks.opacity.detection.anchor_ratios": []}, "numbers above 0"),
         ({"tasks.opacity.detection.anchor_sizes": [8, 16, 0, 64, 128]}, "above 0"),
         ({"tasks.opacity.detection.regions": 3}, "at least 4"),
+        ({"tasks.opacity.class_weights": "balance"}, "'balanced'"),
+        ({"tasks.opacity.label_smoothing": 1}, "0 to 0.99"),
+        ({"tasks.opacity.mixup": -1}, "at least 0"),
+        ({"tasks.opacity.mixup": 1, "tasks.opacity.batch_size": 1}, "has no pairs"),
+        (
+            {"tasks.opacity.kind": "segmentation", "tasks.opacity.mixup": 0.2},
+            "tasks.opacity.mixup: only tasks of classification have",
+        ),
     ],
 )
 def test_values_that_do_not_fit_are_refused_with_advice(change, message):

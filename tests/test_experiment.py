@@ -43,6 +43,9 @@ def get_config():
     more["contrastive"]["carry_memory"] = True
     with config.unlocked():
         config.runs.more = tiny.schema.run(**more)
+    config.tasks.missing_tooth.update(
+        class_weights="balanced", label_smoothing=0.1, mixup=0.4
+    )
     for row in config.runs.values():
         row.checkpoint_every = 2
     config.runs.contrastive.checkpoint_every = 100  # Saved when stopped only.

@@ -121,6 +121,12 @@ class TaskConfig:
     microbatches: int = 1  # gradient accumulation: parts of a batch done in turn
     batch_norm_rows: Number = 32  # examples with statistics of their own; 0: the batch
     learning_rate_scale: Amount = 1.0  # factor on the run's learning rate
+    class_weights: str = ""  # classification: "balanced", the rarer a class among the
+    # labels used, the more it weighs in the loss; "": all alike
+    label_smoothing: Annotated[float, (0, 0.99)] = 0.0  # classification: share of each
+    # label that is spread over all classes alike
+    mixup: Amount = 0.0  # classification: alpha of the Beta distribution from which the
+    # share is drawn by which a batch's images and labels are mixed in pairs; 0: none
     augment: AugmentConfig = AUGMENT_PRESETS["gentle"]
     segmentation: SegmentationConfig = SegmentationConfig()
     detection: DetectionConfig = DetectionConfig()

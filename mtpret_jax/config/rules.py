@@ -8,7 +8,7 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mtpret_jax.config import parts, schema
+from mtpret_jax.config import parts, schema, task_rules
 
 # What people ask for that no option, or no choice of it, gives.
 NOT_THERE = {
@@ -51,14 +51,7 @@ def check(config: schema.ExperimentConfig) -> None:
         _require_multiple(row.batch_size, row.microbatches, f"{path}.batch_size")
         part = row.batch_size // row.microbatches
         _check_groups(part, row.batch_norm_rows, path)
-        _check_segmentation(row.segmentation, f"{path}.segmentation")
-        for option in ("anchor_sizes", "anchor_ratios"):
-            values = getattr(row.detection, option)
-            if not values or not min(values) > 0:
-                raise ValueError(
-                    f"{path}.detection.{option}: expected numbers above 0, got "
-                    f"{values}."
-                )
+        task_rules.check(row, path)
     earlier: list[str] = []
     for name, row in config.runs.items():
         if wrong := sorted(set(name) & set("/[]\\")):
@@ -71,46 +64,6 @@ def check(config: schema.ExperimentConfig) -> None:
     arms = {row.arm for row in config.runs.values() if row.stage == "finetune"} - {""}
     if len(arms) > 1:
         require_known(config.report.baseline, arms, "arm in config.report.baseline")
-
-
-# Options of SegmentationConfig that one head alone reads.
-HEAD_OPTIONS: Mapping[str, tuple[str, ...]] = {
-    "deeplabv3": (
-        "output_stride",
-        "channels",
-        "rates",
-        "dropout",
-        "auxiliary_weight",
-    ),
-    "unetplusplus": ("node_channels", "deep_supervision"),
-}
-
-
-def _check_segmentation(row: parts.SegmentationConfig, path: str) -> None:
-    """Checks sizes, and that no option is set which the head does not read."""
-    if row.output_stride not in (8, 16, 32):
-        raise ValueError(
-            f"{path}.output_stride: expected 8, 16 or 32, got {row.output_stride}."
-        )
-    if len(row.node_channels) != 4:
-        raise ValueError(
-            f"{path}.node_channels: expected 4 numbers, for strides 2, 4, 8 and 16, "
-            f"got {len(row.node_channels)}."
-        )
-    for option in ("rates", "node_channels"):
-        if min(getattr(row, option), default=1) < 1:
-            raise ValueError(
-                f"{path}.{option}: expected numbers of at least 1, "
-                f"got {getattr(row, option)}."
-            )
-    for head, options in HEAD_OPTIONS.items():
-        for option in options:
-            default = getattr(type(row), option)
-            if head != row.head and getattr(row, option) != default:
-                raise ValueError(
-                    f"{path}.{option}: only head '{head}' has it, and the head is "
-                    f"'{row.head}'. Leave it out, or at its default, {default}."
-                )
 
 
 def _check_run(

@@ -267,6 +267,7 @@ class ExperimentConfig:
 CHOICES: Mapping[tuple[type, str], tuple[str, ...]] = {
     (RunConfig, "stage"): ("contrastive", "continual", "finetune"),
     (parts.TaskConfig, "kind"): ("classification", "segmentation", "detection"),
+    (parts.TaskConfig, "class_weights"): ("", "balanced"),
     (parts.SegmentationConfig, "head"): ("deeplabv3", "unetplusplus"),
     (ContrastiveConfig, "pool"): ("clean", "paper"),
     (FinetuneConfig, "head"): ("new", "carried"),

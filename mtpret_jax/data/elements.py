@@ -24,7 +24,7 @@ class TaskElement:
     """Elements of a supervised task's batch.
 
     Called with a record it uses no chance; -1 gives padding, zeros with `record` -1 and
-    `example_valid` False. `random` adds the task's augmentation.
+    `example_valid` False. `random` adds the task's augmentation and `label_weight`.
     """
 
     def __init__(
@@ -33,11 +33,13 @@ class TaskElement:
         task: config.TaskConfig,
         settings: config.InputConfig,
         statistics: tuple[float, float] | None = None,
+        label_weight: np.ndarray | None = None,
     ) -> None:
         self._source = source
         self._task = task
         self._mode = settings.fit
         self._statistics = statistics or _statistics(source, settings)
+        self._label_weight = label_weight
         self._study = _studies(source) if kinds.KINDS[task.kind].has_studies else None
 
     def __call__(self, record: int) -> types.Example:
@@ -65,7 +67,10 @@ class TaskElement:
             size=self._task.image_size,
             mode=self._mode,
         )
-        return self._assemble(example, image.shape, view, whole=False)
+        element = self._assemble(example, image.shape, view, whole=False)
+        if self._label_weight is not None:
+            element["label_weight"] = self._label_weight
+        return element
 
     def _assemble(
         self,

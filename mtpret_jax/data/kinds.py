@@ -156,7 +156,9 @@ class Classification(Kind):
 
     def blank(self, task: config.TaskConfig, classes: int) -> types.Example:
         label = np.zeros((task.batch_size, classes), np.float32)
-        return {"label": label, "label_known": np.ones(label.shape, bool)}
+        found = {"label": label, "label_known": np.ones(label.shape, bool)}
+        weight = {"label_weight": label + 1} if task.class_weights else {}
+        return found | weight
 
 
 class Segmentation(Kind):

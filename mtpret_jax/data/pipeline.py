@@ -18,7 +18,7 @@ import grain
 import numpy as np
 
 from mtpret_jax import config, types
-from mtpret_jax.data import elements, mixing, readers, sources, subsets
+from mtpret_jax.data import balance, elements, mixing, readers, sources, subsets
 
 _FEWEST_THREADS = 4
 _MOST_WORKERS = 32  # by default: they feed 30,000 pairs of views a second
@@ -122,8 +122,9 @@ def train_stream(
     rows = _rows_per_shard(
         task.batch_size, shard, option=f"config.tasks.{name}.batch_size"
     )
-    prepare = elements.TaskElement(source, task, input_config)
     records = subsets.usable_records(source, task, subset)
+    weight = balance.class_weights(source, task, records)
+    prepare = elements.TaskElement(source, task, input_config, label_weight=weight)
     examples = mixing.Examples(
         [prepare.random],
         [mixing.Epochs(records, _derive(seed, "shuffle", name))],

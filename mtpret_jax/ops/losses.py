@@ -52,24 +52,43 @@ def info_nce(
 
 
 def classification(
-    logits: jax.Array, label: jax.Array, label_known: jax.Array, *, exclusive: bool
+    logits: jax.Array,
+    label: jax.Array,
+    label_known: jax.Array,
+    *,
+    exclusive: bool,
+    smoothing: float = 0.0,
+    weight: jax.Array | None = None,
 ) -> jax.Array:
     """Cross-entropy over classes, or the mean binary one over known labels.
 
     Args:
       logits: float32 [B, L].
-      label: 0 or 1, float32 [B, L]; one-hot if `exclusive`.
-      label_known: bool [B, L].
+      label: 0 or 1, float32 [B, L]; one-hot if `exclusive`. Of mixed examples between.
+      label_known: bool [B, L]; of mixed examples a share, float32.
       exclusive: Whether the classes exclude each other.
+      smoothing: Share of each label that is spread over all classes alike, or over yes
+        and no, [0, 1).
+      weight: Factor of each class, or of its positives, float32 [B, L]; None: 1.
 
     Returns:
       Loss of each example in nats, float32 [B]; 0 where nothing is known.
+
+    Source:
+      PyTorch's CrossEntropyLoss (weight, label_smoothing) of labels as probabilities,
+      whose mean divides by the examples and not by their weights, and its
+      BCEWithLogitsLoss (pos_weight).
     """
+    if smoothing:
+        outcomes = label.shape[-1] if exclusive else 2
+        label = label * (1 - smoothing) + smoothing / outcomes
+    positive = label if weight is None else label * weight
     if exclusive:
-        loss = optax.softmax_cross_entropy(logits, label)
+        loss = optax.softmax_cross_entropy(logits, positive)
         return jnp.where(label_known.any(-1), loss, 0.0)
     known = label_known.astype(logits.dtype)
-    loss = optax.sigmoid_binary_cross_entropy(logits, label) * known
+    yes, no = jax.nn.log_sigmoid(logits), jax.nn.log_sigmoid(-logits)
+    loss = (-positive * yes - (1.0 - label) * no) * known
     return loss.sum(-1) / jnp.maximum(known.sum(-1), 1.0)
 
 

@@ -11,11 +11,12 @@ import jax.numpy as jnp
 from mtpret_jax import config as schema
 from mtpret_jax import models, types
 from mtpret_jax.models import stochastic_depth
-from mtpret_jax.ops import views
+from mtpret_jax.ops import mixup, views
 from mtpret_jax.stages import accumulation
 
 # Features of a batch to a penalty, float32 [].
 FeaturePenalty = Callable[[types.Features, types.Batch], jax.Array]
+_MIXUP = 0x6D6978  # what its draw is folded in by, so that all others stay
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -27,6 +28,7 @@ class Learner:
       tasks: Tasks by their names.
       microbatches: For each task, the parts of a batch that are done in turn, their
         gradients averaged.
+      mixup: For each task, alpha of the Beta distribution of `mixup.mix`; 0: none.
       seed: Seed of all that is random in a step.
       drop_path: Probability that a step leaves the branches of the last block out; see
         `stochastic_depth.rates`.
@@ -35,6 +37,7 @@ class Learner:
     backbone: types.Backbone
     tasks: Mapping[str, types.Task]
     microbatches: Mapping[str, int]
+    mixup: Mapping[str, float]
     seed: int
     drop_path: float = 0.0
 
@@ -75,6 +78,10 @@ class Learner:
         params = _part(state.params, batch.task)
         model_state = _part(state.model_state, batch.task)
         key = jax.random.fold_in(jax.random.key(self.seed), state.step)
+        if alpha := self.mixup[batch.task]:
+            share = jax.random.beta(jax.random.fold_in(key, _MIXUP), alpha, alpha)
+            arrays = mixup.mix(views.normalise(batch.arrays), share)
+            batch = batch.replace(arrays=arrays)
         parts = self.microbatches[batch.task]
         gradient = jax.grad(self._loss, has_aux=True)
         if parts == 1:
@@ -170,6 +177,7 @@ def build_learner(
         backbone=models.build_backbone(config.backbone),
         tasks={name: all_tasks[name] for name in row.tasks},
         microbatches={name: config.tasks[name].microbatches for name in row.tasks},
+        mixup={name: config.tasks[name].mixup for name in row.tasks},
         seed=config.seed_of(row),
     )
 

@@ -44,7 +44,11 @@ def _classification(
     if config.exclusive:
         found = _names(found, name, "labels")
     return classification.ClassificationTask(
-        name, tuple(found), config.exclusive, batch_norm_rows=config.batch_norm_rows
+        name,
+        tuple(found),
+        config.exclusive,
+        config.label_smoothing,
+        batch_norm_rows=config.batch_norm_rows,
     )
 
 

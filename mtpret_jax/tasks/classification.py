@@ -22,6 +22,7 @@ class ClassificationTask:
       name: The task's name.
       class_names: One for each label, L of them.
       exclusive: Whether the classes exclude each other.
+      smoothing: See `losses.classification`.
       output_stride: See `types.Task`; any stride will do.
       batch_norm_rows: See `types.Task`.
     """
@@ -29,6 +30,7 @@ class ClassificationTask:
     name: str
     class_names: tuple[str, ...]
     exclusive: bool
+    smoothing: float = 0.0
     output_stride: int = 0
     batch_norm_rows: int = 0
 
@@ -61,6 +63,8 @@ class ClassificationTask:
             batch.arrays["label"],
             batch.arrays["label_known"],
             exclusive=self.exclusive,
+            smoothing=self.smoothing,
+            weight=batch.arrays.get("label_weight"),
         )
         return loss, {}, {}
 

@@ -20,7 +20,10 @@ def tabled(bits: int) -> schema.ExperimentConfig:
         | sizes,
     )
     for kind in ("classification", "segmentation", "detection"):
-        table.tasks[kind] = schema.task(kind=kind, dataset="tiny", **sizes)
+        weights = "balanced" if kind == "classification" else ""
+        table.tasks[kind] = schema.task(
+            kind=kind, dataset="tiny", class_weights=weights, **sizes
+        )
         table.runs[kind] = schema.run(stage="finetune", finetune={"task": kind})
     return schema.parse(table)
 

@@ -1,0 +1,47 @@
+"""How rare each class is among the labels that a run uses, and what makes up for it.
+
+Counts come from the index alone, so that no picture is read for them. A single label
+that nobody knows, of an image with others that are known, counts as negative there.
+"""
+
+from __future__ import annotations
+
+import collections
+
+import numpy as np
+
+from mtpret_jax import config
+from mtpret_jax.data import kinds, sources
+
+
+def class_weights(
+    source: sources.Source, task: config.TaskConfig, records: np.ndarray
+) -> np.ndarray | None:
+    """What each class weighs in the loss, float32 [L]; None where all weigh alike.
+
+    A class without an image, or one that every image has, gets 1.
+
+    Args:
+      source: The train split.
+      task: The task.
+      records: Those of the split that are used, int32 [N].
+
+    Source:
+      Of classes that exclude each other scikit-learn's "balanced", N / (K n) for the n
+      images of a class and the K classes that have any; else the `pos_weight` that
+      PyTorch's BCEWithLogitsLoss advises, negatives / positives.
+    """
+    if not task.class_weights:
+        return None
+    kind = kinds.KINDS[task.kind]
+    _, names = kind.headings(task, source.metadata)
+    counts = collections.Counter(
+        label
+        for record in records.tolist()
+        for label in kind.labels(source.index[record], task)
+    )
+    found = np.array([counts[name] for name in names], float)
+    total, known = len(records), np.count_nonzero(found)
+    wanted = total / known if task.exclusive else total - found
+    has_both = (found > 0) & (found < total)
+    return np.where(has_both, wanted / np.maximum(found, 1), 1.0).astype(np.float32)
