@@ -118,6 +118,8 @@ class Backbone(Protocol):
       sides: The smallest side of an image, pixels, and what must divide a side.
       branches: Residual blocks, and branches of each, that training may leave out;
         (0, 0): it may not.
+      layers: Names of the parameters' outermost modules, by layers from the image on;
+        what is not there belongs to the layer of the head.
       averages_cells: Whether `pooled` is the mean of the last level's cells as they
         are, so that a linear head can tell what each cell adds.
     """
@@ -133,6 +135,9 @@ class Backbone(Protocol):
 
     @property
     def branches(self) -> tuple[int, int]: ...
+
+    @property
+    def layers(self) -> Sequence[Sequence[str]]: ...
 
     @property
     def averages_cells(self) -> bool: ...
@@ -252,7 +257,7 @@ class Optimizer(Protocol):
     """How gradients become updates.
 
     Attributes:
-      direction: Way of descent; `update` gives it the learning rate.
+      direction: Way of descent; `update` gives it the learning rates.
       learning_rate: Step of the curve to rate, float32 [].
     """
 
@@ -267,9 +272,9 @@ class Optimizer(Protocol):
         ...
 
     def update(
-        self, grads: Tree, opt_state: Tree, params: Tree, rate: Array
+        self, grads: Tree, opt_state: Tree, params: Tree, rate: Tree
     ) -> tuple[Tree, Tree]:
-        """New parameters and optimiser state."""
+        """New parameters and optimiser state; a tree of rates begins as `params`."""
         ...
 
 

@@ -114,6 +114,8 @@ class FinetuneConfig(StageConfig):
     frozen: bool = False  # also measure the start: linear probe and neighbours
     drop_path: Annotated[float, (0, 0.99)] = 0.0  # probability that a step leaves the
     # last block's branches out for an image; rises evenly from 0 at the first block
+    layer_decay: Annotated[float, (0.01, 1)] = 1.0  # factor on the learning rate from
+    # each layer of the backbone to the one before it; the head's is 1
 
     @property
     def tasks(self) -> tuple[str, ...]:

@@ -182,6 +182,19 @@ class ConvNeXtBackbone:
         return (sum(self.depths), 1)
 
     @property
+    def layers(self) -> tuple[tuple[str, ...], ...]:
+        """The stem and each block, as timm groups them; see `types.Backbone`.
+
+        A stage's first block has the halving before it; the last norm is the head's.
+        """
+        found: list[tuple[str, ...]] = [("stem_0", "stem_1")]
+        for stage, depth in enumerate(self.depths):
+            blocks = [f"stages_{stage}_{index}" for index in range(depth)]
+            halving = [f"downsample_{stage}_{index}" for index in (0, 1)]
+            found += [(*halving, blocks[0]), *((block,) for block in blocks[1:])]
+        return tuple(found)
+
+    @property
     def averages_cells(self) -> bool:
         """The mean is normalised; see `types.Backbone`."""
         return False

@@ -170,6 +170,16 @@ class DenseNetBackbone:
         return (0, 0)
 
     @property
+    def layers(self) -> tuple[tuple[str, ...], ...]:
+        """The stem and each dense layer, as timm groups them; see `types.Backbone`."""
+        found: list[tuple[str, ...]] = [("conv0", "norm0")]
+        for number, depth in enumerate(self.depths, start=1):
+            names = [f"denseblock{number}_denselayer{n}" for n in range(1, depth + 1)]
+            found += [*((name,) for name in names[:-1])]
+            found += [(names[-1], f"transition{number}")]
+        return tuple(found)
+
+    @property
     def averages_cells(self) -> bool:
         """They are averaged as they are; see `types.Backbone`."""
         return True

@@ -199,6 +199,10 @@ class ResNetBackbone:
     remat: bool = False
 
     @property
+    def _depths(self) -> tuple[int, ...]:
+        return (2, 2, 2, 2) if self.depth == 18 else (3, 4, 6, 3)
+
+    @property
     def _block(self) -> type[BasicBlock] | type[Bottleneck]:
         return BasicBlock if self.depth == 18 else Bottleneck
 
@@ -224,6 +228,16 @@ class ResNetBackbone:
         return (0, 0)
 
     @property
+    def layers(self) -> tuple[tuple[str, ...], ...]:
+        """The stem and each block, as timm groups them; see `types.Backbone`."""
+        blocks = [
+            (f"layer{level}_{index}",)
+            for level, depth in enumerate(self._depths, start=1)
+            for index in range(depth)
+        ]
+        return (("conv1", "bn1"), *blocks)
+
+    @property
     def averages_cells(self) -> bool:
         """They are averaged as they are; see `types.Backbone`."""
         return True
@@ -238,7 +252,7 @@ class ResNetBackbone:
 
         return ResNet(
             block=self._block,
-            depths=(2, 2, 2, 2) if self.depth == 18 else (3, 4, 6, 3),
+            depths=self._depths,
             width=self.width,
             in_channels=self.in_channels,
             output_stride=output_stride,

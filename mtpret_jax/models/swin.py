@@ -282,6 +282,20 @@ class SwinBackbone:
         return (sum(self.size.depths), 2)
 
     @property
+    def layers(self) -> tuple[tuple[str, ...], ...]:
+        """The patches and each block, as timm groups them; see `types.Backbone`.
+
+        A stage's first block has the halving before it, the last one the norm.
+        """
+        found: list[tuple[str, ...]] = [("patch_embed", "patch_norm")]
+        for stage, depth in enumerate(self.size.depths):
+            blocks = [f"layers_{stage}_blocks_{index}" for index in range(depth)]
+            halving = f"layers_{stage}_downsample"
+            found += [(f"{halving}_norm", f"{halving}_reduction", blocks[0])]
+            found += [(block,) for block in blocks[1:]]
+        return (*found[:-1], (*found[-1], "norm"))
+
+    @property
     def averages_cells(self) -> bool:
         """The last level is normalised before its mean; see `types.Backbone`."""
         return True

@@ -228,6 +228,17 @@ class ViTBackbone:
         return (self.size.depth, 2)
 
     @property
+    def layers(self) -> tuple[tuple[str, ...], ...]:
+        """The patches and each block, as timm groups them; see `types.Backbone`.
+
+        The last block has the norm, but one that follows the mean is the head's.
+        """
+        patches = ("class_token", "positions", "registers", "patch_embed")
+        blocks = [(f"blocks_{index}",) for index in range(self.size.depth)]
+        norm = () if self.family.norm_after_pool else ("norm",)
+        return (patches, *blocks[:-1], (*blocks[-1], *norm))
+
+    @property
     def averages_cells(self) -> bool:
         """Where patches are normalised before their mean; see `types.Backbone`."""
         return self.family.pool == "mean" and not self.family.norm_after_pool

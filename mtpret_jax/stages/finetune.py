@@ -23,6 +23,7 @@ class FinetuneStage:
       optimizer: Optimizer whose curve spans the whole stage.
       steps: Optimiser steps.
       learning_rate_scale: Factor on the optimizer's rate.
+      layer_decay: Factor on the rate from each layer to the one before it.
     """
 
     learner: supervised.Learner
@@ -30,6 +31,7 @@ class FinetuneStage:
     optimizer: types.Optimizer
     steps: int
     learning_rate_scale: float
+    layer_decay: float = 1.0
 
     def segments(self) -> tuple[types.Segment, ...]:
         """One segment."""
@@ -63,8 +65,12 @@ class FinetuneStage:
         """One optimiser step."""
         grads, model_state, scalars = self.learner.gradients(state, batch)
         rate = self.optimizer.learning_rate(state.step) * self.learning_rate_scale
+        factors = {}
+        if self.layer_decay < 1:
+            layers = self.learner.backbone.layers
+            factors = optimizer.layer_factors(layers, self.layer_decay)
         state, norm = supervised.update(
-            state, self.task, self.optimizer, grads, model_state, rate
+            state, self.task, self.optimizer, grads, model_state, rate, factors
         )
         return state, scalars | {"gradient_norm": norm, "learning_rate": rate}
 
@@ -97,4 +103,5 @@ def build(
         optimizer=optimizer.build_optimizer(row.optimizer, row.steps),
         steps=row.steps,
         learning_rate_scale=optimizer.rate_scales(config, row)[name],
+        layer_decay=options.layer_decay,
     )

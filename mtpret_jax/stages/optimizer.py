@@ -7,7 +7,7 @@ function of the step, so that stage 2 may restart it and a resume needs nothing 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -50,22 +50,27 @@ class Optimizer:
         grads: types.Tree,
         opt_state: types.Tree,
         params: types.Tree,
-        rate: jax.Array,
+        rate: types.Tree,
     ) -> tuple[types.Tree, types.Tree]:
-        """Returns new parameters and optimiser state."""
+        """New parameters and optimiser state; see `types.Optimizer`."""
         updates, opt_state = self.direction.update(grads, opt_state, params, rate=rate)
         params = jax.tree.map(lambda param, update: param - update, params, updates)
         return params, opt_state
 
 
 def _rated() -> optax.GradientTransformationExtraArgs:
-    """Multiplies by the learning rate."""
+    """Multiplies by the learning rate, or by each parameter's own."""
 
     def update(
         updates: types.Tree, state: types.Tree, params: Any = None, **given: Any
     ) -> tuple[types.Tree, types.Tree]:
         del params
-        return jax.tree.map(lambda leaf: given["rate"] * leaf, updates), state
+        updates = jax.tree.map(
+            lambda rate, part: jax.tree.map(lambda leaf: rate * leaf, part),
+            given["rate"],
+            updates,
+        )
+        return updates, state
 
     return optax.GradientTransformationExtraArgs(optax.init_empty_state, update)
 
@@ -145,6 +150,22 @@ def rate_scales(
         name: getattr(part, "learning_rate_scale", 1.0)
         * batch_scale(row.optimizer, part.batch_size)
         for name, part in config.batches_of(row).items()
+    }
+
+
+def layer_factors(layers: Sequence[Sequence[str]], decay: float) -> dict[str, float]:
+    """What the learning rate of each module is multiplied by; of others it is 1.
+
+    Args:
+      layers: See `types.Backbone`.
+      decay: Factor from each layer to the one before it; the head's is 1.
+
+    Source: Clark et al. 2020, "ELECTRA"; Bao et al. 2021, "BEiT".
+    """
+    return {
+        module: decay ** (len(layers) - number)
+        for number, modules in enumerate(layers)
+        for module in modules
     }
 
 

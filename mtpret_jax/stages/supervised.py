@@ -17,6 +17,7 @@ from mtpret_jax.stages import accumulation
 # Features of a batch to a penalty, float32 [].
 FeaturePenalty = Callable[[types.Features, types.Batch], jax.Array]
 _MIXUP = 0x6D6978  # what its draw is folded in by, so that all others stay
+_NO_FACTORS: Mapping[str, float] = {}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -212,6 +213,7 @@ def update(
     grads: types.Tree,
     model_state: types.Tree,
     rate: jax.Array,
+    factors: Mapping[str, float] = _NO_FACTORS,
 ) -> tuple[types.TrainState, jax.Array]:
     """One optimiser step of the backbone and one head.
 
@@ -222,6 +224,7 @@ def update(
       grads: Gradients, as `Learner.gradients` gives them.
       model_state: Batch statistics after the step, in the same shape of tree.
       rate: Learning rate, float32 [].
+      factors: What it is multiplied by for modules of the backbone, where it is not 1.
 
     Returns:
       The new state, and the norm of the gradient before clipping, float32 [].
@@ -229,10 +232,14 @@ def update(
     grads, norm = optimizer.clip(grads)
     params = _part(state.params, task)
     opt_state = _part(state.opt_state, task)
+    rates: dict[str, types.Tree] = {"backbone": rate, "head": rate}
+    if factors:
+        modules = params["backbone"]
+        rates["backbone"] = {name: rate * factors.get(name, 1.0) for name in modules}
     new_params, new_opt_state = {}, {}
     for part in ("backbone", "head"):  # Apart, so that resting heads stay untouched.
         new_params[part], new_opt_state[part] = optimizer.update(
-            grads[part], opt_state[part], params[part], rate
+            grads[part], opt_state[part], params[part], rates[part]
         )
     state = state.replace(
         step=state.step + 1,

@@ -8,6 +8,8 @@ import dataclasses
 import drawing
 import jax
 import jax.numpy as jnp
+import make_convnext_goldens as convnext_goldens
+import make_densenet_goldens as densenet_goldens
 import make_recipe_goldens as goldens
 import make_swin_goldens as swin_goldens
 import make_vit_goldens as vit_goldens
@@ -15,11 +17,17 @@ import numpy as np
 import pytest
 
 from mtpret_jax import config as schema
-from mtpret_jax import types
+from mtpret_jax import models, types
 from mtpret_jax.models import stochastic_depth, swin, swin_sizes, vit, vit_families
-from mtpret_jax.stages import finetune
+from mtpret_jax.stages import finetune, optimizer
 from mtpret_jax.tasks import classification
-from mtpret_jax.weights import layout_swin, layout_vit
+from mtpret_jax.weights import (
+    layout_convnext,
+    layout_densenet,
+    layout_swin,
+    layout_vit,
+    resnet,
+)
 
 EXACT = 1e-6
 TASK = "one"
@@ -140,3 +148,79 @@ def test_drop_path(case, backbone, monkeypatch):
 
     assert changes(case, named, state.params, params) <= EXACT
     assert asked == [(goldens.DROP_PATH, body.branches, 2)]
+
+
+@pytest.mark.usefixtures("float64")
+def test_layer_decay():
+    case = "layer_decay"
+    body, params, named = network(case)
+    # Our class token has one axis and does not decay.
+    stage = build(
+        body,
+        "vit_tiny",
+        weight_decay=goldens.WEIGHT_DECAY,
+        layer_decay=goldens.LAYER_DECAY,
+    )
+
+    state = stepped(stage, params, case)
+
+    assert changes(case, named, state.params, params) <= EXACT
+
+
+LAYOUTS = {
+    "vit": ("vit_tiny", "deit", lambda tree: layout_vit.from_ours(tree, "timm")),
+    "vit_mean": (
+        "vit_tiny",
+        "mae_finetuned",
+        lambda tree: layout_vit.from_ours(tree, "timm_pooled"),
+    ),
+    "convnext": (
+        "convnext_atto",
+        "",
+        lambda tree: layout_convnext.FAMILY.write(tree, "timm", channels=3)[0],
+    ),
+    "swin": ("swin_tiny", "", lambda tree: layout_swin.from_ours(tree, "timm")),
+    "resnet": ("resnet18", "", resnet.to_torchvision),
+    "densenet": (
+        "densenet121",
+        "",
+        lambda tree: layout_densenet.FAMILY.write(tree, "torchvision", channels=3)[0],
+    ),
+}
+SIZES = {
+    "vit": {"size": vit_families.Size(24, vit_goldens.DEPTH, 2)},
+    "vit_mean": {"size": vit_families.Size(24, vit_goldens.DEPTH, 2)},
+    "convnext": {"depths": convnext_goldens.DEPTHS},
+    "swin": {"size": swin_sizes.Size(8, swin_goldens.DEPTHS, swin_goldens.HEADS, 3)},
+    "resnet": {},
+    "densenet": {"depths": densenet_goldens.DEPTHS},
+}
+
+
+@pytest.mark.parametrize("family", LAYOUTS)
+def test_layers_are_those_of_timm(family):
+    """A tree of the factors, in timm's names."""
+    name, kind, to_timm = LAYOUTS[family]
+    config = schema.BackboneConfig(name=name, family=kind, width=8)
+    body = dataclasses.replace(models.build_backbone(config), **SIZES[family])
+    image = jax.ShapeDtypeStruct((1, 32, 32, 1), jnp.float32)
+    shapes = jax.eval_shape(body.init, jax.random.key(0), image)
+    factors = optimizer.layer_factors(body.layers, goldens.LAYER_DECAY)
+    filled = {
+        module: jax.tree.map(
+            lambda leaf, module=module: np.full(leaf.shape, factors.get(module, 1.0)),
+            part,
+        )
+        for module, part in shapes.params.items()
+    }
+    statistics = jax.tree.map(lambda leaf: np.ones(leaf.shape), shapes.model_state)
+
+    found = to_timm({"params": filled, "model_state": statistics})
+
+    with np.load(drawing.FOLDER / "recipe_layers.npz") as file:
+        wanted = dict(line.split(" ") for line in file[family])
+    heads = ("head.weight", "head.bias", "head.fc.", "fc.", "classifier.")
+    named = {key for key in wanted if not key.startswith(heads)}
+    assert named <= found.keys()
+    for key in named:
+        assert np.allclose(found[key], float(wanted[key]), rtol=1e-6), key
