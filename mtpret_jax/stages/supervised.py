@@ -16,7 +16,8 @@ from mtpret_jax.stages import accumulation
 
 # Features of a batch to a penalty, float32 [].
 FeaturePenalty = Callable[[types.Features, types.Batch], jax.Array]
-_MIXUP = 0x6D6978  # what its draw is folded in by, so that all others stay
+# What their draws are folded in by, so that all others stay as they are.
+_MIXUP, _PATHS = 0x6D6978, 0x706174
 _NO_FACTORS: Mapping[str, float] = {}
 
 
@@ -132,7 +133,7 @@ class Learner:
         if not self.drop_path:
             return None
         return stochastic_depth.draw(
-            jax.random.fold_in(key, 1),  # The key itself is the head's.
+            jax.random.fold_in(key, _PATHS),
             self.drop_path,
             self.backbone.branches,
             batch.arrays["example_valid"].shape[0],
