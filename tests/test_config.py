@@ -171,6 +171,20 @@ def test_a_value_of_the_wrong_type_is_refused_with_its_path(path, value):
         ({"tasks.opacity.detection.regions": 3}, "at least 4"),
         ({"tasks.opacity.class_weights": "balance"}, "'balanced'"),
         ({"tasks.opacity.label_smoothing": 1}, "0 to 0.99"),
+        (
+            {
+                "tasks.opacity.kind": "segmentation",
+                "tasks.opacity.balanced_sampling": True,
+            },
+            "only tasks of classification and detection have it",
+        ),
+        (
+            {
+                "tasks.opacity.class_weights": "balanced",
+                "tasks.opacity.balanced_sampling": True,
+            },
+            "Leave one of the two out",
+        ),
         ({"tasks.opacity.mixup": -1}, "at least 0"),
         ({"tasks.opacity.mixup": 1, "tasks.opacity.batch_size": 1}, "has no pairs"),
         (

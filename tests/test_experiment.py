@@ -46,6 +46,7 @@ def get_config():
     config.tasks.missing_tooth.update(
         class_weights="balanced", label_smoothing=0.1, mixup=0.4
     )
+    config.tasks.opacity.balanced_sampling = True
     for row in config.runs.values():
         row.checkpoint_every = 2
     config.runs.contrastive.checkpoint_every = 100  # Saved when stopped only.

@@ -123,6 +123,8 @@ class TaskConfig:
     learning_rate_scale: Amount = 1.0  # factor on the run's learning rate
     class_weights: str = ""  # classification: "balanced", the rarer a class among the
     # labels used, the more it weighs in the loss; "": all alike
+    balanced_sampling: bool = False  # classification, detection: draws each class, or
+    # images with boxes and without, equally often in training, with replacement
     label_smoothing: Annotated[float, (0, 0.99)] = 0.0  # classification: share of each
     # label that is spread over all classes alike
     mixup: Amount = 0.0  # classification: alpha of the Beta distribution from which the

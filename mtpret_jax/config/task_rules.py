@@ -9,6 +9,7 @@ from mtpret_jax.config import parts
 # Options of TaskConfig that some kinds alone have.
 KIND_OPTIONS: Mapping[str, tuple[str, ...]] = {
     "class_weights": ("classification",),
+    "balanced_sampling": ("classification", "detection"),
     "label_smoothing": ("classification",),
     "mixup": ("classification",),
 }
@@ -41,6 +42,11 @@ def check(row: parts.TaskConfig, path: str) -> None:
                 f"{path}.{option}: only tasks of {' and '.join(kinds)} have it, "
                 f"and this is one of {row.kind}. Leave it out."
             )
+    if row.class_weights and row.balanced_sampling:
+        raise ValueError(
+            f"{path}.class_weights: balanced_sampling draws every class equally often, "
+            "so none is rare. Leave one of the two out."
+        )
     if row.mixup and row.batch_size < 2:
         raise ValueError(
             f"{path}.mixup: a batch of one has no pairs. Leave it out, or use a larger "

@@ -7,6 +7,8 @@ that nobody knows, of an image with others that are known, counts as negative th
 from __future__ import annotations
 
 import collections
+import itertools
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -33,15 +35,36 @@ def class_weights(
     """
     if not task.class_weights:
         return None
-    kind = kinds.KINDS[task.kind]
-    _, names = kind.headings(task, source.metadata)
+    _, names = kinds.KINDS[task.kind].headings(task, source.metadata)
     counts = collections.Counter(
-        label
-        for record in records.tolist()
-        for label in kind.labels(source.index[record], task)
+        itertools.chain.from_iterable(_labels(source, task, records))
     )
     found = np.array([counts[name] for name in names], float)
     total, known = len(records), np.count_nonzero(found)
     wanted = total / known if task.exclusive else total - found
     has_both = (found > 0) & (found < total)
     return np.where(has_both, wanted / np.maximum(found, 1), 1.0).astype(np.float32)
+
+
+def chances(
+    source: sources.Source, task: config.TaskConfig, records: np.ndarray
+) -> np.ndarray:
+    """How often each record is drawn where every class is alike, float64 [N].
+
+    Of many findings one is drawn, or none, and then an image that has it. Arguments are
+    as for `class_weights`.
+
+    Source:
+      The weights that PyTorch's WeightedRandomSampler is mostly given, 1 / n.
+    """
+    labels = _labels(source, task, records)
+    counts = collections.Counter(itertools.chain.from_iterable(labels))
+    return np.array([sum(1 / counts[label] for label in each) for each in labels])
+
+
+def _labels(
+    source: sources.Source, task: config.TaskConfig, records: np.ndarray
+) -> list[Iterable[str]]:
+    """What each record has; see `kinds.Kind.labels`."""
+    kind = kinds.KINDS[task.kind]
+    return [kind.labels(source.index[record], task) for record in records.tolist()]

@@ -52,7 +52,7 @@ class Kind(abc.ABC):
 
     @abc.abstractmethod
     def labels(self, row: Row, task: config.TaskConfig) -> Iterable[str]:
-        """By what a usable record is counted when a part of a split is drawn."""
+        """By what usable records are counted, to draw a part of them, or all alike."""
 
     def positives(
         self, rows: Sequence[Row], task: config.TaskConfig, names: Sequence[str]
@@ -256,11 +256,14 @@ class Detection(Kind):
                 f".detection.max_boxes: expected at least {most}, the boxes of a "
                 f"picture of split '{split}'; got {room}."
             )
-        return (
-            ""
-            if most or split != "train"
-            else (": no picture of split 'train' has a box.")
-        )
+        if split != "train":
+            return ""
+        if task.balanced_sampling and all(int(row["n_boxes"]) for row in rows):
+            return (
+                ".balanced_sampling: every picture of split 'train' has a box; there "
+                "are none without to draw as often. Leave it out."
+            )
+        return "" if most else ": no picture of split 'train' has a box."
 
     def targets(
         self,

@@ -61,6 +61,20 @@ class Epochs:
         return int(self._records[order[place]])
 
 
+class Draws:
+    """Records without end, each drawn by itself, with replacement."""
+
+    def __init__(self, records: np.ndarray, weights: np.ndarray, seed: int) -> None:
+        """`records` are int [N], their chances in proportion to `weights` [N]."""
+        self._records, self._seed = records, seed
+        self._upper = np.cumsum(weights)
+
+    def __getitem__(self, index: int) -> int:
+        chance = np.random.Generator(np.random.Philox(key=[self._seed, index])).random()
+        place = np.searchsorted(self._upper, chance * self._upper[-1], side="right")
+        return int(self._records[min(place, len(self._records) - 1)])  # Of rounding.
+
+
 @functools.lru_cache(maxsize=64)  # A stage 1 of many sets stands in one epoch of each.
 def _draw_epoch(seed: int, epoch: int, count: int) -> np.ndarray:
     order = np.random.default_rng([seed, epoch]).permutation(count)
@@ -77,7 +91,7 @@ class Examples:
     def __init__(
         self,
         draws: Sequence[Callable[[int, np.random.Generator], types.Example]],
-        epochs: Sequence[Epochs],
+        epochs: Sequence[Epochs | Draws],
         seeds: Sequence[int],
         proportions: Sequence[float] = (1.0,),
     ) -> None:

@@ -104,7 +104,8 @@ def train_stream(
 ) -> Stream:
     """Endless augmented batches of a task's train split, shuffled anew each epoch.
 
-    A set smaller than a batch is repeated within it.
+    A set smaller than a batch is repeated within it. With `balanced_sampling` there are
+    no epochs: each record is drawn by itself.
 
     Args:
       name: The task's name, which becomes `Batch.task`.
@@ -125,9 +126,14 @@ def train_stream(
     records = subsets.usable_records(source, task, subset)
     weight = balance.class_weights(source, task, records)
     prepare = elements.TaskElement(source, task, input_config, label_weight=weight)
+    order = _derive(seed, "shuffle", name)
     examples = mixing.Examples(
         [prepare.random],
-        [mixing.Epochs(records, _derive(seed, "shuffle", name))],
+        [
+            mixing.Draws(records, balance.chances(source, task, records), order)
+            if task.balanced_sampling
+            else mixing.Epochs(records, order)
+        ],
         [_derive(seed, "augment", name)],
     )
     batches = _training_batches(examples, rows, shard, first_batch)

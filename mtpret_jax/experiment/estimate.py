@@ -155,7 +155,7 @@ def _program(
     options |= dict(optimizer=row.optimizer.name, classes=classes)
     if isinstance(part, schema.TaskConfig):
         same: Any = dict(dataset="", target="", learning_rate_scale=1.0)
-        part = dataclasses.replace(part, **same)
+        part = dataclasses.replace(part, **same, balanced_sampling=False)
     else:
         part = dataclasses.replace(part, datasets={}, carry_memory=False)
     part = dataclasses.replace(part, augment=schema.AugmentConfig())

@@ -31,6 +31,10 @@ def make_task(kind: str, **changes: object) -> config.TaskConfig:
     return dataclasses.replace(task, **changes)
 
 
+def make_balanced(**changes: object) -> config.TaskConfig:
+    return make_task("classification", balanced_sampling=True, **changes)
+
+
 def make_contrastive(**changes: object) -> config.ContrastiveConfig:
     settings = config.ContrastiveConfig(
         datasets={"tiny": 1.0}, image_size=32, batch_size=8, batch_norm_rows=2
@@ -95,9 +99,9 @@ def test_batches_hold_the_arrays_of_their_kind(tiny, kind):
 
 
 @pytest.mark.smoke
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "balanced"])
 def test_stream_resumes_at_any_batch(tiny, kind):
-    task = make_task(kind)
+    task = make_task(kind) if kind in KINDS else make_balanced()
 
     def stream(first_batch):
         return pipeline.train_stream(
@@ -115,8 +119,17 @@ def test_global_batch_is_the_same_for_any_number_of_shards(tiny):
     settings = make_contrastive()
 
     def read(shard):
-        supervised = pipeline.train_stream(
-            "one", task, INPUT, tiny.open("train"), seed=3, first_batch=2, shard=shard
+        supervised, balanced = (
+            pipeline.train_stream(
+                "one",
+                one,
+                INPUT,
+                tiny.open("train"),
+                seed=3,
+                first_batch=2,
+                shard=shard,
+            )
+            for one in (task, make_balanced(batch_size=8))
         )
         contrastive = pipeline.contrastive_stream(
             "pairs",
@@ -130,7 +143,8 @@ def test_global_batch_is_the_same_for_any_number_of_shards(tiny):
         evaluated = pipeline.eval_batches(
             "one", task, INPUT, tiny.open("validation"), shard=shard
         )
-        return take(supervised, 3), take(contrastive, 3), take(evaluated)
+        streams = (supervised, balanced, contrastive)
+        return *(take(stream, 3) for stream in streams), take(evaluated)
 
     whole = read(pipeline.Shard())
     for count in (2, 4):
