@@ -58,7 +58,7 @@ def identify(tensors: Tensors, where: str) -> list[Identity]:
     begin = sorted(tensors)[:5]
     raise ValueError(
         telling[0]
-        if len(telling) == 1
+        if telling
         else f"{where}: no ResNet, DenseNet, ConvNeXt, Swin or ViT in a layout that is "
         f"known here among the {len(tensors)} tensors of the file, which begin with "
         f"{begin}."
@@ -68,6 +68,8 @@ def identify(tensors: Tensors, where: str) -> list[Identity]:
 def _resnet(tensors: Tensors, where: str) -> list[Identity]:
     about, channels, left_out = resnet.identify(tensors, where)
     depth, _, width = about.removeprefix("ResNet-").partition(" of width ")
+    if not depth.isdigit():
+        raise ValueError(f"{where}: {about}, which is no size that is known here.")
     options = {"name": f"resnet{depth}", "width": int(width), "in_channels": channels}
     return [Identity(f"{about}, in the layout of torchvision", options, left_out)]
 
