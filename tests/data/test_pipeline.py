@@ -119,26 +119,14 @@ def test_global_batch_is_the_same_for_any_number_of_shards(tiny):
     settings = make_contrastive()
 
     def read(shard):
+        where = dict(seed=3, first_batch=2, shard=shard)
+        source = tiny.open("train")
         supervised, balanced = (
-            pipeline.train_stream(
-                "one",
-                one,
-                INPUT,
-                tiny.open("train"),
-                seed=3,
-                first_batch=2,
-                shard=shard,
-            )
+            pipeline.train_stream("one", one, INPUT, source, **where)
             for one in (task, make_balanced(batch_size=8))
         )
         contrastive = pipeline.contrastive_stream(
-            "pairs",
-            settings,
-            INPUT,
-            {"tiny": tiny.open("train")},
-            seed=3,
-            first_batch=2,
-            shard=shard,
+            "pairs", settings, INPUT, {"tiny": source}, **where
         )
         evaluated = pipeline.eval_batches(
             "one", task, INPUT, tiny.open("validation"), shard=shard
