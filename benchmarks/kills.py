@@ -69,7 +69,8 @@ def content(work: pathlib.Path) -> dict[str, Any]:
     return found
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def kill_group(process: subprocess.Popen[bytes]) -> None:
+    """Kills a process that leads a group of its own, and all of them."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -104,7 +105,7 @@ def main() -> int:
                 _, said = process.communicate(timeout=moment)
             except subprocess.TimeoutExpired:
                 kills += 1
-                _end(process)
+                kill_group(process)
                 continue
             if process.returncode:
                 wrong += 1

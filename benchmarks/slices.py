@@ -65,6 +65,9 @@ def parser() -> argparse.ArgumentParser:
         batch_size=32,
         dtype="float32",
     )
+    made.add_argument(
+        "--encoder", default="", help="instead of --network: vit_base,dinov2, say"
+    )
     made.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES))
     made.add_argument(
         "--slices", nargs="+", default=list(_SLICES), help="topologies, small first"
@@ -94,14 +97,15 @@ def parser() -> argparse.ArgumentParser:
 def step(stage: str, chips: int, options: argparse.Namespace) -> estimate.Step:
     """The step of a stage for so many chips, by the options."""
     kind = "classification" if stage == "continual" else stage
+    network, _, family = (options.encoder or options.network).partition(",")
     rows = {"batch_norm_rows": options.batch_size // options.groups}
     settings: dict[str, Any] = {
         "kind": kind,
-        "network": options.network,
+        "network": network,
         "image_size": options.image_size,
         "batch_size": chips * options.batch_size,
         "dtype": options.dtype,
-        "backbone": {"width": options.width},
+        "backbone": {"width": options.width, "family": family},
         "contrastive": {"queue_size": options.negatives, **rows},
         "task": rows | ({"target": "label"} if kind == "classification" else {}),
     }
@@ -117,7 +121,7 @@ def step(stage: str, chips: int, options: argparse.Namespace) -> estimate.Step:
 def _plain(stage: str, devices: Sequence[Any], options: argparse.Namespace) -> Any:
     """The plain program of a stage, lowered for a chip; None if there is none."""
     batch, size, dtype = options.batch_size, options.image_size, options.dtype
-    if options.network != "resnet50" or options.width != 64:
+    if options.network != "resnet50" or options.width != 64 or options.encoder:
         return None
     if stage == "contrastive":
         made = plain.contrastive(batch, size, options.negatives, dtype)
@@ -303,7 +307,7 @@ def main() -> None:
     ]
     rows[0] += ["starts", "gradient", "free", "slow", "merged"]
     results: dict[str, Any] = {
-        "network": options.network,
+        "network": options.encoder or options.network,
         "image_size": options.image_size,
         "examples_on_each": options.batch_size,
         "groups_on_each": options.groups,
@@ -319,7 +323,7 @@ def main() -> None:
         rows += _rows(stage, results[stage])
     harness.table(rows)
     harness.write(
-        f"slices {options.network}",
+        f"slices {options.encoder or options.network}",
         results,
         options,
         n=1,

@@ -1,7 +1,7 @@
 # pyright: reportMissingImports=false
 """Features of one published encoder with drawn weights, by PyTorch.
 
-Run by `benchmarks.encoders`: `encoders.py LIBRARY SIZE IMAGES RESULTS`, two `.npz`.
+Run by `benchmarks.encoders`: `encoders.py LIBRARY ENCODER IMAGES RESULTS`, two `.npz`.
 """
 
 from __future__ import annotations
@@ -19,37 +19,87 @@ sys.path.insert(0, str(GOLDEN))
 
 import drawing  # noqa: E402
 
+_TIMM = {
+    "swin_tiny": "swin_tiny_patch4_window7_224",
+    "swin_base": "swin_base_patch4_window7_224",
+    "vit_tiny": "deit_tiny_patch16_224",
+    "vit_small": "deit_small_patch16_224",
+    "vit_base": "deit_base_patch16_224",
+}
+_VITS = {"small": (384, 12, 6), "base": (768, 12, 12), "large": (1024, 24, 16)}
 
-def network(library: str, size: str) -> Any:
+
+def network(library: str, encoder: str) -> Any:
     """A network of a library, without its last layer; names as it has them."""
+    name, _, family = encoder.partition(",")
+    if family.startswith("eva_x"):
+        return _eva_x(name.removeprefix("vit_"), normed=family.endswith("normed"))
     if library == "timm":
         import timm
 
-        return timm.create_model(size, num_classes=0)
+        return timm.create_model(_TIMM.get(name, name), num_classes=0)
     if library == "torchvision":
         import torchvision
 
-        made = getattr(torchvision.models, size)()
-        if size.startswith("densenet"):
-            made.classifier = torch.nn.Identity()
-        else:
+        made = getattr(torchvision.models, name)()
+        if name.startswith("convnext"):
             made.classifier[2] = torch.nn.Identity()
+        else:
+            last = "classifier" if name.startswith("densenet") else "fc"
+            setattr(made, last, torch.nn.Identity())
         return made
+    return _transformers(name.removeprefix("vit_"), family)
+
+
+def _eva_x(size: str, *, normed: bool) -> Any:
+    from timm.models import eva
+
+    width, depth, heads = _VITS[size]
+    return eva.Eva(
+        embed_dim=width,
+        depth=depth,
+        num_heads=heads,
+        num_classes=0,
+        mlp_ratio=4 * 2 / 3,
+        swiglu_mlp=True,
+        scale_mlp=normed,
+        qkv_fused=not normed,
+        use_rot_pos_emb=True,
+        ref_feat_shape=(14, 14),
+    )
+
+
+def _transformers(size: str, family: str) -> Any:
     import transformers
 
-    timms = network("timm", size)
-    widths = [info["num_chs"] for info in timms.feature_info]
-    depths = [len(stage.blocks) for stage in timms.stages]
-    config = transformers.DINOv3ConvNextConfig(hidden_sizes=widths, depths=depths)
-    return transformers.DINOv3ConvNextModel(config)
+    if not family:
+        timms = network("timm", size)
+        widths = [info["num_chs"] for info in timms.feature_info]
+        depths = [len(stage.blocks) for stage in timms.stages]
+        config = transformers.DINOv3ConvNextConfig(hidden_sizes=widths, depths=depths)
+        return transformers.DINOv3ConvNextModel(config)
+    width, depth, heads = _VITS[size]
+    options = {
+        "hidden_size": width,
+        "num_hidden_layers": depth,
+        "num_attention_heads": heads,
+    }
+    if family == "dinov3":
+        name, more = "DINOv3ViT", {"intermediate_size": 4 * width}
+        more["num_register_tokens"] = 4
+    else:
+        name = "Dinov2" + ("WithRegisters" if family.endswith("registers") else "")
+        more = {"patch_size": 14, "image_size": 518}
+    config = getattr(transformers, name + "Config")(**options, **more)
+    return getattr(transformers, name + "Model")(config)
 
 
-def main(library: str, size: str, images: str, results: str) -> None:
+def main(library: str, encoder: str, images: str, results: str) -> None:
     """Writes names and shapes, pooled features in float64 and float32, and seconds."""
     grey = np.load(images)["images"]
     arrays: dict[str, Any] = {}
     for dtype, name in ((torch.float64, "exact"), (torch.float32, "single")):
-        made = network(library, size).to(dtype).eval()
+        made = network(library, encoder).to(dtype).eval()
         shapes = drawing.fill(made)
         image = torch.tensor(grey.transpose(0, 3, 1, 2), dtype=dtype)
         image = image.expand(-1, 3, -1, -1)
