@@ -3,7 +3,8 @@
   python -m mtpret_jax.main weights identify model.safetensors
 
 Reads .safetensors, and .pth where PyTorch is installed; runs nothing of a file. Where a
-file cannot tell (DeiT and MAE have the same names and shapes), all that fit are listed.
+file cannot tell (DeiT and MAE have the same names and shapes), the JSON beside it is
+asked, as Hugging Face and timm write it; without one, all that fit are listed.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 from mtpret_jax import config as schema
 from mtpret_jax import models
 from mtpret_jax.cli import command
-from mtpret_jax.weights import bodies, files, identity, resnet
+from mtpret_jax.weights import beside, bodies, files, identity, resnet
 
 
 def add_options(parser: command.Parser) -> None:
@@ -26,7 +27,10 @@ def add_options(parser: command.Parser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Prints what fits, having read it as a run would."""
     found = files.read(options.file)
-    for number, one in enumerate(identity.identify(found.tensors, options.file)):
+    said = beside.read(options.file)
+    fitting = identity.identify(found.tensors, options.file)
+    named = [one for one in fitting if one.options.get("family") == said.family]
+    for number, one in enumerate(named or fitting):
         converted = _read(found.tensors, one, options.file)
         given = ", ".join(f"{name}={value!r}" for name, value in one.options.items())
         lines = [
@@ -36,6 +40,11 @@ def run(options: argparse.Namespace) -> None:
         ]
         if converted.left_out:
             lines.append(f"  left out: {', '.join(converted.left_out)}")
+        if said.pixels:
+            lines.append(
+                f"  config.input.update(normalisation='fixed', fixed={said.pixels})"
+            )
+        lines += said.notes
         sys.stdout.write("\n".join(lines) + "\n")
 
 

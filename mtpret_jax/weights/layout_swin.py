@@ -190,8 +190,8 @@ def _read(
     )
     if not prefixes and any("layers.0.blocks.0.attn." in name for name in tensors):
         raise ValueError(
-            f"{where}: a Swin transformer without '{_MARK}': of version 2, which is not "
-            "known here, or damaged."
+            f"{where}: a Swin transformer without '{_MARK}': of version 2, which is "
+            "not known here, or damaged."
         )
     if len(prefixes) != 1 or prefixes[0] + STEM not in tensors:
         raise ValueError(

@@ -1,6 +1,8 @@
 """Files of every family of backbones, read as a run reads them."""
 
 import dataclasses
+import json
+import re
 
 import jax
 import numpy as np
@@ -123,6 +125,57 @@ def test_a_file_is_identified_as_what_it_holds(name, tmp_path, capsys):
     # Where a file cannot tell, all that fit are listed.
     assert ("\nor ViT tiny" in told.out) == (name == "vit_tiny")
     assert ("as DeiT" in told.out) == (name == "vit_tiny")
+
+
+@pytest.mark.parametrize(
+    ("beside", "family", "pixels"),
+    [
+        ({"config.json": {"model_type": "vit_mae"}}, "mae", ""),
+        (
+            {
+                "config.json": {
+                    "architecture": "vit_tiny_patch16_224",
+                    "pretrained_cfg": {
+                        "tag": "augreg_in21k",
+                        "mean": [0.5],
+                        "std": [0.25],
+                    },
+                }
+            },
+            "deit",
+            "{'mean': (0.5,), 'deviation': (0.25,)}",
+        ),
+        (
+            {
+                "config.json": {"model_type": "vit"},
+                "preprocessor_config.json": {
+                    "image_mean": [0.4, 0.5, 0.6],
+                    "image_std": [0.2, 0.2, 0.3],
+                },
+            },
+            "deit",
+            "{'mean': (0.4, 0.5, 0.6), 'deviation': (0.2, 0.2, 0.3)}",
+        ),
+        ({"config.json": [1]}, "", "config.json was not read: it holds no table."),
+        ({"config.json": {"model_type": ["vit"]}}, "", ""),
+    ],
+    ids=["transformers", "timm", "processor", "damaged", "odd"],
+)
+def test_the_json_beside_a_file_tells_what_it_cannot(
+    beside, family, pixels, tmp_path, capsys
+):
+    path = tmp_path / "model.safetensors"
+    files.write(path, WRITERS["vit_tiny"](drawn("vit_tiny", width=64)), {})
+    for name, table in beside.items():
+        (tmp_path / name).write_text(json.dumps(table))
+
+    with pytest.raises(SystemExit):
+        main.run(["weights", "identify", str(path)])
+
+    told = capsys.readouterr().out
+    found = re.findall(r"family='(\w+)'", told)
+    assert found == ([family] if family else ["deit", "mae"])
+    assert pixels in told
 
 
 @pytest.mark.parametrize(
