@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,13 +16,28 @@ from mtpret_jax.training import checkpoint, trees
 from mtpret_jax.weights import conversion, files
 
 
-def check(config: schema.ExperimentConfig) -> dict[str, dict[str, Any]]:
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """What is said of a file of weights that a run starts from.
+
+    Attributes:
+      file: Its name.
+      sha256: Digest of its bytes, hexadecimal.
+      stem: What was done to the first convolution, in words.
+      left_out: Names in the file that are no part of the backbone.
+    """
+
+    file: str
+    sha256: str
+    stem: str
+    left_out: tuple[str, ...]
+
+
+def check(config: schema.ExperimentConfig) -> dict[str, Weights]:
     """Looks at every start that lies outside the work folder, and at images' sides.
 
     Returns:
-      For each file of weights, by `init_from`: `file` (its name), `sha256`, `stem`
-      (what was done to the first convolution) and `left_out` (names in the file that
-      are no part of the backbone).
+      Each file of weights, by `init_from`.
 
     Raises:
       FileNotFoundError: If a start is missing.
@@ -29,7 +45,7 @@ def check(config: schema.ExperimentConfig) -> dict[str, dict[str, Any]]:
         backbone does not take the side of a run's images.
     """
     _check_sides(config)
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, Weights] = {}
     seen = set()  # Many runs of a study start from one file.
     for name, row in config.runs.items():
         if rules.is_weights(row.init_from):
@@ -69,7 +85,7 @@ def carry(
     state: types.TrainState,
     *,
     runs: epath.Path,
-    weights: Mapping[str, Mapping[str, Any]],
+    weights: Mapping[str, Weights],
 ) -> types.TrainState:
     """Puts what run `name` starts from into its fresh state.
 
@@ -90,8 +106,8 @@ def carry(
     row = config.runs[name]
     where = _where(config, name)
     if rules.is_weights(row.init_from):
-        tree, facts = _read_weights(config, name, state)
-        if facts["sha256"] != weights[row.init_from]["sha256"]:
+        tree, found = _read_weights(config, name, state)
+        if found.sha256 != weights[row.init_from].sha256:
             raise ValueError(f"{where}: the file has changed since the command began.")
     else:
         folder = epath.Path(row.init_from)
@@ -171,18 +187,18 @@ def check_classes(
         )
 
 
-def parent(row: schema.RunConfig, weights: Mapping[str, Mapping[str, Any]]) -> Any:
+def parent(row: schema.RunConfig, weights: Mapping[str, Weights]) -> Any:
     """What a backbone's description says of its start; None for random weights."""
-    return weights.get(row.init_from, row.init_from or None)
+    if row.init_from in weights:
+        return dataclasses.asdict(weights[row.init_from])
+    return row.init_from or None
 
 
-def parent_name(
-    row: schema.RunConfig, weights: Mapping[str, Mapping[str, Any]]
-) -> str | None:
+def parent_name(row: schema.RunConfig, weights: Mapping[str, Weights]) -> str | None:
     """The same in words, as the report shows it."""
     if row.init_from in weights:
-        facts = weights[row.init_from]
-        return f"{facts['file']} (sha256 {facts['sha256'][:12]})"
+        found = weights[row.init_from]
+        return f"{found.file} (sha256 {found.sha256[:12]})"
     return row.init_from or None
 
 
@@ -192,7 +208,7 @@ def _where(config: schema.ExperimentConfig, name: str) -> str:
 
 def _read_weights(
     config: schema.ExperimentConfig, name: str, state: types.TrainState | None = None
-) -> tuple[types.Tree, dict[str, Any]]:
+) -> tuple[types.Tree, Weights]:
     """A file's weights as a run hands them over, and what is to be said of it.
 
     With a head where the run carries one on; its shapes are those of `state`.
@@ -218,10 +234,4 @@ def _read_weights(
     if "head" in converted.tree:
         head = converted.tree["head"]
         tree["heads"] = {part: {task: head[part]} for part in head}
-    facts = {
-        "file": found.name,
-        "sha256": found.sha256,
-        "stem": converted.stem,
-        "left_out": list(converted.left_out),
-    }
-    return tree, facts
+    return tree, Weights(found.name, found.sha256, converted.stem, converted.left_out)

@@ -26,7 +26,7 @@ from mtpret_jax import config as schema
 from mtpret_jax import report
 from mtpret_jax.config import budget
 from mtpret_jax.data import sources
-from mtpret_jax.experiment import locks, pool, precision, schedule, workshop
+from mtpret_jax.experiment import locks, pool, precision, schedule, start, workshop
 from mtpret_jax.study import external, plan
 from mtpret_jax.training import files
 from tfds_builders import whole
@@ -148,7 +148,7 @@ def claim_workdir(
     workdir: epath.Path,
     folders: Mapping[str, epath.PathLike],
     *,
-    weights: Mapping[str, Mapping[str, Any]] | None = None,
+    weights: Mapping[str, start.Weights] | None = None,
     compute_dtype: str = "float32",
 ) -> None:
     """Writes config, data and versions into a new folder, or checks a used one.
@@ -165,7 +165,9 @@ def claim_workdir(
         splits = config.datasets[name].splits
         facts["datasets.json"][name] = sources.describe(folder, splits)
     if weights:
-        facts["weights.json"] = dict(weights)
+        facts["weights.json"] = {
+            name: dataclasses.asdict(found) for name, found in weights.items()
+        }
     for file, wanted in facts.items():
         wanted = json.loads(json.dumps(wanted))
         path = workdir / file

@@ -49,7 +49,7 @@ class Workshop:
     mesh: Mesh
     tasks: Mapping[str, types.Task]
     shard: pipeline.Shard
-    weights: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    weights: Mapping[str, start.Weights] = dataclasses.field(default_factory=dict)
     findings: overlaps.Findings | None = None
     profile: range = range(0)
     _opened: dict[tuple[str, str], sources.Source] = dataclasses.field(

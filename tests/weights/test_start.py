@@ -1,5 +1,6 @@
 """A run of any stage starts from a file of weights, and says so afterwards."""
 
+import dataclasses
 import hashlib
 import json
 import struct
@@ -113,14 +114,8 @@ def test_the_facts_of_a_file_are_its_name_hash_and_stem(weights):
     facts = start.check(schema.parse(config(weights, channels=1)))
 
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-    assert facts == {
-        str(weights): {
-            "file": "narrow.safetensors",
-            "sha256": digest,
-            "stem": "3 channels summed to 1",
-            "left_out": [],
-        }
-    }
+    told = ("narrow.safetensors", digest, "3 channels summed to 1", ())
+    assert facts == {str(weights): start.Weights(*told)}
 
 
 def test_a_file_that_does_not_fit_is_refused_before_anything_runs(tmp_path):
@@ -251,8 +246,8 @@ def test_a_run_names_the_file_in_its_results(weights, tmp_path):
     facts = start.check(parsed)[str(weights)]
     tree, described = checkpoint.load_backbone(made.folder / "backbone", {})
     assert done == 0
-    assert described["parent"] == facts
-    said = f"narrow.safetensors (sha256 {facts['sha256'][:12]})"
+    assert described["parent"] == dataclasses.asdict(facts) | {"left_out": []}
+    said = f"narrow.safetensors (sha256 {facts.sha256[:12]})"
     assert json.loads((made.folder / "run.json").read_text())["parent"] == said
     out = resnet.to_torchvision(tree["backbone"])
     np.testing.assert_array_equal(out["conv1.weight"], body_weights()["conv1.weight"])
