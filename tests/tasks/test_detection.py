@@ -6,7 +6,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from mtpret_jax import config as schema
@@ -273,41 +272,6 @@ def test_anchor_sizes_must_cover_five_levels():
 
     with pytest.raises(ValueError, match=r"tasks\.boxes\.detection\.anchor_sizes"):
         detection.DetectionTask("boxes", ("a",), SIZE, config)
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("optimised")
-def test_learns_sixteen_phantoms_by_heart(key):
-    batch, backbone = _phantoms(16), TinyBackbone()
-    image = jnp.asarray(batch.arrays["image"])
-    params = {"backbone": jax.jit(backbone.init)(key, image)}
-    features = backbone.apply(params["backbone"], image)
-    params["head"] = jax.jit(TASK.init)(key, features).params
-    tx = optax.adam(optax.cosine_decay_schedule(3e-3, 150))
-
-    def total(params, key):
-        features = backbone.apply(params["backbone"], image)
-        variables = types.Variables(params["head"], {})
-        return TASK.loss(key, variables, features, batch)[0].mean()
-
-    @jax.jit
-    def step(params, opt_state, key):
-        loss, slope = jax.value_and_grad(total)(params, key)
-        updates, opt_state = tx.update(slope, opt_state)
-        return optax.apply_updates(params, updates), opt_state, loss
-
-    opt_state, losses = tx.init(params), []
-    for i in range(150):
-        params, opt_state, loss = step(params, opt_state, jax.random.fold_in(key, i))
-        losses.append(float(loss))
-
-    features = backbone.apply(params["backbone"], image)
-    found = jax.jit(TASK.predict)(types.Variables(params["head"], {}), features)
-    metric = TASK.metric()
-    records = metric.records(jax.device_get(found), batch.arrays)
-    values = metric.compute(metric.summarise(records))
-    assert np.mean(losses[-10:]) < 0.3 * losses[0]
-    assert values["ap50"] > 0.8
 
 
 def test_weights_of_the_box_code_are_torchvisions():
