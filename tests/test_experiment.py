@@ -38,6 +38,7 @@ def get_config():
     config.runs.continual.continual.tasks = ("missing_tooth", "mandible")
     for name in kept[2:]:
         config.runs[name].update(steps=8, evaluate_every=3)
+    config.runs.mtpret_opacity.finetune.update(ema=0.5, layer_decay=0.8)
     more = config.runs.contrastive.to_dict()
     more.update(init_from="contrastive", steps=1)
     more["contrastive"]["carry_memory"] = True

@@ -153,6 +153,23 @@ def _check_finetune(
             f"{path}.finetune.frozen: expected a task of classification, got "
             f"'{row.finetune.task}' of {task.kind}. Leave it out."
         )
+    _check_recipe(row.finetune, f"{path}.finetune")
+
+
+def _check_recipe(stage: schema.FinetuneConfig, path: str) -> None:
+    """Refuses what means nothing for the part of the network that trains."""
+    means_nothing = {
+        "head": ("drop_path", "layer_decay", "lora_rank", "lora_alpha"),
+        "lora": ("layer_decay",),
+        "all": ("lora_rank", "lora_alpha"),
+    }
+    for option in means_nothing[stage.trains]:
+        default = getattr(schema.FinetuneConfig, option)
+        if getattr(stage, option) != default:
+            raise ValueError(
+                f"{path}.{option}: means nothing where trains is '{stage.trains}'. "
+                f"Leave it out, or at its default, {default}."
+            )
 
 
 _STAGE_CHECKS: Mapping[

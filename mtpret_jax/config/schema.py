@@ -116,6 +116,12 @@ class FinetuneConfig(StageConfig):
     # last block's branches out for an image; rises evenly from 0 at the first block
     layer_decay: Annotated[float, (0.01, 1)] = 1.0  # factor on the learning rate from
     # each layer of the backbone to the one before it; the head's is 1
+    ema: Annotated[float, (0, 0.99999)] = 0.0  # share that each step keeps of averaged
+    # weights, which are validated, tested and handed over; 0: those of the last step
+    trains: str = "all"  # all; head: the backbone rests, as in evaluation; lora:
+    # adapters of the queries and values of its attention train in its place
+    lora_rank: parts.Count = 8  # lora: of what is added to a kernel
+    lora_alpha: parts.Amount = 8.0  # lora: it counts alpha / rank times
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -273,6 +279,7 @@ CHOICES: Mapping[tuple[type, str], tuple[str, ...]] = {
     (parts.SegmentationConfig, "head"): ("deeplabv3", "unetplusplus"),
     (ContrastiveConfig, "pool"): ("clean", "paper"),
     (FinetuneConfig, "head"): ("new", "carried"),
+    (FinetuneConfig, "trains"): ("all", "head", "lora"),
     (FinetuneConfig, "selection"): ("validation", "last", "auto"),
     (parts.InputConfig, "fit"): ("pad", "crop", "stretch"),
     (parts.InputConfig, "normalisation"): ("image", "dataset"),

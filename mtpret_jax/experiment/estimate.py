@@ -24,7 +24,13 @@ from mtpret_jax.experiment import precision, workshop
 from mtpret_jax.training import sharding
 
 CLASSES = 2
-_RECIPE = ("drop_path", "layer_decay")  # options of fine-tuning that change its program
+_RECIPE = (
+    "drop_path",
+    "layer_decay",
+    "ema",
+    "trains",
+    "lora_rank",
+)  # options of fine-tuning that change its program
 Names = Mapping[str, Mapping[str, Any]]
 
 

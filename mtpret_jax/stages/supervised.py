@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +35,7 @@ class Learner:
       seed: Seed of all that is random in a step.
       drop_path: Probability that a step leaves the branches of the last block out; see
         `stochastic_depth.rates`.
+      rests: Whether the backbone computes as in evaluation, and its statistics stay.
     """
 
     backbone: types.Backbone
@@ -42,6 +44,7 @@ class Learner:
     mixup: Mapping[str, float]
     seed: int
     drop_path: float = 0.0
+    rests: bool = False
 
     def init(
         self, key: jax.Array, batches: Mapping[str, types.Batch]
@@ -69,6 +72,7 @@ class Learner:
         state: types.TrainState,
         batch: types.Batch,
         penalty: FeaturePenalty | None = None,
+        body: Callable[[types.Tree], types.Tree] = lambda params: params,
     ) -> tuple[types.Tree, types.Tree, types.Scalars]:
         """Gradients and new batch statistics, as `{"backbone": .., "head": ..}`.
 
@@ -76,6 +80,7 @@ class Learner:
           state: Before the step.
           batch: Batch of one task; see `types`.
           penalty: Penalty that is added to the loss, if given.
+          body: Parameters of the backbone, of what the state has in their place.
         """
         params = _part(state.params, batch.task)
         model_state = _part(state.model_state, batch.task)
@@ -85,19 +90,24 @@ class Learner:
             arrays = mixup.mix(views.normalise(batch.arrays), share)
             batch = batch.replace(arrays=arrays)
         parts = self.microbatches[batch.task]
-        gradient = jax.grad(self._loss, has_aux=True)
+
+        def loss(params: types.Tree, *part: Any) -> Any:
+            whole = {**params, "backbone": body(params["backbone"])}
+            return self._loss(whole, *part, penalty=penalty)
+
+        gradient = jax.grad(loss, has_aux=True)
         if parts == 1:
-            grads, (model_state, scalars) = gradient(
-                params, model_state, batch, key, penalty
-            )
-            return grads, model_state, scalars
-        grads, model_state, scalars = accumulation.accumulate(
-            lambda *part: gradient(*part, penalty),
+            grads, (updated, scalars) = gradient(params, model_state, batch, key)
+            return grads, updated, scalars
+        grads, updated, scalars = accumulation.accumulate(
+            gradient,
             params,
             model_state,
             (accumulation.split(batch, parts), jax.random.split(key, parts)),
         )
-        return grads, model_state, jax.tree.map(lambda scalar: scalar.mean(0), scalars)
+        if self.rests:  # Their mean over the parts may be rounded.
+            updated = {**updated, "backbone": model_state["backbone"]}
+        return grads, updated, jax.tree.map(lambda scalar: scalar.mean(0), scalars)
 
     def _loss(
         self,
@@ -105,14 +115,14 @@ class Learner:
         model_state: types.Tree,
         batch: types.Batch,
         key: jax.Array,
-        penalty: FeaturePenalty | None,
+        penalty: FeaturePenalty | None = None,
     ) -> tuple[jax.Array, tuple[types.Tree, types.Scalars]]:
         task = self.tasks[batch.task]
         batch = batch.replace(arrays=views.normalise(batch.arrays))
         features, body_state = self.backbone.apply(
             types.Variables(params["backbone"], model_state["backbone"]),
             batch.arrays["image"],
-            train=True,
+            train=not self.rests,
             output_stride=task.output_stride,
             batch_norm_rows=task.batch_norm_rows,
             paths=self._draw_paths(key, batch),
@@ -149,7 +159,7 @@ class Learner:
         zeros = jax.tree.map(jnp.zeros_like, _part(model_state, batch.task))
         key = jax.random.key(self.seed)
         part = _part(params, batch.task)
-        _, (updated, _) = self._loss(part, zeros, batch, key, None)
+        _, (updated, _) = self._loss(part, zeros, batch, key)
         return updated
 
     def predict(

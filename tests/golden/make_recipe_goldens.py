@@ -3,7 +3,10 @@
 
 `recipe`: one step of SGD on the cross-entropy of two images, a digest of what it adds
 to each weight. `drop_path`, `drop_path_swin`: whole branches left out by draws that are
-given to both sides. `layer_decay`: parameters in timm's groups.
+given to both sides. `layer_decay`: parameters in timm's groups. `ema`: the averages of
+timm's ModelEmaV3 after two steps of torchvision's DenseNet. `head`: the head of that
+network alone, the rest as in evaluation. `lora`: peft's adapters of transformers'
+DINOv2; `lora_sums`: its weights, once merged, and the head.
 `recipe_layers`: of each family, names of timm's parameters with the factors of their
 rates.
 """
@@ -13,30 +16,74 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import drawing
+import make_densenet_goldens as densenet
 import make_swin_goldens as swin
 import make_vit_goldens as vit
 import numpy as np
+import phantoms
 
 CLASSES, LABELS = 3, (2, 0)
-RATE, WEIGHT_DECAY, LAYER_DECAY = 0.05, 0.1, 0.6
+RATE, WEIGHT_DECAY, LAYER_DECAY, EMA = 0.05, 0.1, 0.6, 0.7
+RANK, ALPHA = 4, 8
 DROP_PATH = 0.4  # probability in the last block
-_UNUSED = ("relative_position_index", "attn_mask")  # no weights
+# Golden file with the shapes of the networks of some cases; the others have the first.
+NETWORKS = {
+    "": "vit_deit",
+    "drop_path_swin": "swin",
+    "ema": "densenet",
+    "head": "densenet",
+    "lora": "vit_dinov2",
+}
+_HEADS = {  # names, and the features that they take
+    "vit_deit": ("head", vit.WIDTH),
+    "vit_dinov2": ("head", vit.WIDTH),
+    "swin": ("head.fc", 8 * swin.WIDTH),
+    "densenet": ("classifier", 16),
+}
+_NO_WEIGHTS = ("relative_position_index", "attn_mask", "num_batches_tracked")
+
+
+def network_of(case: str) -> str:
+    """The golden file with the shapes of a case's network."""
+    return NETWORKS.get(case, NETWORKS[""])
 
 
 def images(case: str) -> np.ndarray:
-    """Grey images of noise, float32 [2, H, W, 1]."""
-    own = {"drop_path_swin": swin.images("own")}
-    return own.get(case, vit.images(16, (vit.GRID, vit.GRID)))
+    """Grey images, float32 [2, H, W, 1]."""
+    grid = (vit.GRID, vit.GRID)
+    return {
+        "vit_deit": vit.images(16, grid),
+        "vit_dinov2": vit.images(14, grid),
+        "swin": swin.images("own"),
+        "densenet": phantoms.images(len(LABELS), 64),
+    }[network_of(case)]
+
+
+def head_of(case: str) -> str:
+    """The reference's name of the head."""
+    return _HEADS[network_of(case)][0]
 
 
 def weights(case: str) -> dict[str, np.ndarray]:
     """Of the network of a case, by the reference's names, with its head."""
-    if case == "drop_path_swin":
-        shapes, width, name = drawing.load("swin").shapes, 8 * swin.WIDTH, "head.fc"
-    else:
-        shapes, width, name = drawing.load("vit_deit").shapes, vit.WIDTH, "head"
+    network = network_of(case)
+    name, width = _HEADS[network]
     head = {f"{name}.weight": (CLASSES, width), f"{name}.bias": (CLASSES,)}
-    return (swin if case == "drop_path_swin" else vit).draw({**shapes, **head})
+    draw = {"swin": swin.draw, "densenet": drawing.draw}.get(network, vit.draw)
+    return draw({**drawing.load(network).shapes, **head})
+
+
+def adapters() -> dict[str, dict[str, np.ndarray]]:
+    """Matrices `down` [D, r] and `up` [r, D] of each adapted layer, neither 0."""
+    sides = {"down": (vit.WIDTH, RANK), "up": (RANK, vit.WIDTH)}
+    return {
+        f"{block}.{layer}": {
+            side: drawing.uniform(f"{block}.{layer}.{side}", shape) / 4
+            for side, shape in sides.items()
+        }
+        for block in range(vit.DEPTH)
+        for layer in ("query", "value")
+    }
 
 
 def alive(blocks: int) -> np.ndarray:
@@ -86,7 +133,7 @@ def _filled(case: str, network: Any, dtype: Any) -> Any:
     network = network.to(dtype)
     missing = network.load_state_dict(state, strict=False)
     assert not missing.unexpected_keys, missing
-    assert all(key.endswith(_UNUSED) for key in missing.missing_keys), missing
+    assert all(key.endswith(_NO_WEIGHTS) for key in missing.missing_keys), missing
     return network.train()
 
 
@@ -145,17 +192,92 @@ def _layer_decay(case: str, dtype: Any) -> dict[str, np.ndarray]:
     return drawing.state(network)
 
 
+def _densenet(case: str, dtype: Any) -> Any:
+    from torchvision.models import densenet as torchvision_densenet
+
+    network = torchvision_densenet.DenseNet(
+        densenet.WIDTH // 2, densenet.DEPTHS, densenet.WIDTH, num_classes=CLASSES
+    )
+    return _filled(case, network, dtype)
+
+
+def _ema(case: str, dtype: Any) -> dict[str, np.ndarray]:
+    from timm import utils
+
+    network = _densenet(case, dtype)
+    averages = utils.ModelEmaV3(network, decay=EMA)
+    optimizer = _sgd(network.parameters())
+    for _ in range(2):
+        _step(case, network, optimizer)
+        averages.update(network)
+    return drawing.state(averages.module)
+
+
+def _head(case: str, dtype: Any) -> dict[str, np.ndarray]:
+    network = _densenet(case, dtype)
+    network.features.requires_grad_(False).eval()
+    _step(case, network, _sgd(network.classifier.parameters()))
+    return drawing.state(network)
+
+
+def _lora(case: str, dtype: Any) -> tuple[dict[str, np.ndarray], ...]:
+    """Adapters and head, and the weights that they make."""
+    import peft
+    import torch
+
+    class Classifier(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = vit.CASES[network_of(case)].make()
+            self.head = torch.nn.Linear(vit.WIDTH, CLASSES)
+
+        def forward(self, image: Any) -> Any:
+            return self.head(self.body(image).last_hidden_state[:, 0])
+
+    network = Classifier().to(dtype).train()
+    drawn = {
+        key if key.startswith("head.") else f"body.{key}": torch.tensor(x, dtype=dtype)
+        for key, x in weights(case).items()
+    }
+    network.load_state_dict(drawn)
+    options = {"target_modules": ["q_proj", "v_proj"], "modules_to_save": ["head"]}
+    config = peft.LoraConfig(r=RANK, lora_alpha=ALPHA, **options)
+    adapted = peft.get_peft_model(network, config)
+    pairs = {}
+    for name, module in adapted.named_modules():
+        if hasattr(module, "lora_A"):
+            block = name.split(".layer.")[1].split(".")[0]
+            layer = {"q_proj": "query", "v_proj": "value"}[name.split(".")[-1]]
+            pair = {"down": module.lora_A, "up": module.lora_B}
+            pairs[f"{block}.{layer}"] = {
+                side: part["default"].weight for side, part in pair.items()
+            }
+    for place, sides in adapters().items():
+        for side, array in sides.items():
+            pairs[place][side].data = torch.tensor(array.T.copy(), dtype=dtype)
+    trained = [x for x in adapted.parameters() if x.requires_grad]
+    _step(case, adapted, _sgd(trained))
+    added = {
+        f"{place}.{side}": x.detach().numpy().T - adapters()[place][side]
+        for place, sides in pairs.items()
+        for side, x in sides.items()
+    }
+    merged = drawing.state(adapted.merge_and_unload())
+    return added, {key.removeprefix("body."): x for key, x in merged.items()}
+
+
 CASES: dict[str, Callable[[str, Any], dict[str, np.ndarray]]] = {
     "drop_path": _drop_path,
     "drop_path_swin": _drop_path,
     "layer_decay": _layer_decay,
+    "ema": _ema,
+    "head": _head,
 }
 
 
 def _layers() -> dict[str, np.ndarray]:
     """Names of timm's parameters and the factors of their rates, of each family."""
     import make_convnext_goldens as convnext
-    import make_densenet_goldens as densenet
     import timm
     from timm import optim
     from timm.models import convnext as timm_convnext
@@ -185,10 +307,13 @@ def main() -> None:
     """Writes every file."""
     import torch
 
-    results = [
-        {case: changes(case, compute(case, dtype)) for case, compute in CASES.items()}
-        for dtype in (torch.float64, torch.float32)
-    ]
+    results = []
+    for dtype in (torch.float64, torch.float32):
+        found = {case: changes(case, make(case, dtype)) for case, make in CASES.items()}
+        added, merged = _lora("lora", dtype)
+        found["lora"] = drawing.digest(added)
+        found["lora_sums"] = changes("lora", merged)
+        results.append(found)
     drawing.store("recipe", {}, *results)
     np.savez_compressed(drawing.FOLDER / "recipe_layers.npz", **_layers())
 

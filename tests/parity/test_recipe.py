@@ -18,7 +18,7 @@ import pytest
 
 from mtpret_jax import config as schema
 from mtpret_jax import models, types
-from mtpret_jax.models import stochastic_depth, swin, swin_sizes, vit, vit_families
+from mtpret_jax.models import stochastic_depth, swin_sizes, vit_families
 from mtpret_jax.stages import finetune, optimizer
 from mtpret_jax.tasks import classification
 from mtpret_jax.weights import (
@@ -31,67 +31,65 @@ from mtpret_jax.weights import (
 
 EXACT = 1e-6
 TASK = "one"
+SWIN = swin_sizes.Size(
+    swin_goldens.WIDTH, swin_goldens.DEPTHS, swin_goldens.HEADS, swin_goldens.WINDOW
+)
+VIT = vit_families.Size(vit_goldens.WIDTH, vit_goldens.DEPTH, vit_goldens.HEADS)
+DENSENET = layout_densenet.FAMILY
+# By golden file: backbone and family of the config, what makes it as narrow as the
+# reference's, how its weights are read and written by name.
+NETWORKS = {
+    "vit_deit": (
+        ("vit_tiny", "deit"),
+        {"size": VIT},
+        layout_vit.to_ours,
+        lambda tree: layout_vit.from_ours(tree, "timm"),
+    ),
+    "vit_dinov2": (
+        ("vit_tiny", "dinov2"),
+        {"size": VIT},
+        layout_vit.to_ours,
+        lambda tree: layout_vit.from_ours(tree, "dinov2_hf5"),
+    ),
+    "swin": (
+        ("swin_tiny", ""),
+        {"size": SWIN},
+        layout_swin.to_ours,
+        lambda tree: layout_swin.from_ours(tree, "timm"),
+    ),
+    "densenet": (
+        ("densenet121", ""),
+        {"depths": densenet_goldens.DEPTHS, "width": densenet_goldens.WIDTH},
+        DENSENET.read,
+        lambda tree: DENSENET.write(tree, "torchvision", channels=3)[0],
+    ),
+}
 
 
-def network(case):
-    """Our backbone, the reference's weights in it, and how they are told by name."""
-    if case == "drop_path_swin":
-        size = swin_sizes.Size(
-            swin_goldens.WIDTH,
-            swin_goldens.DEPTHS,
-            swin_goldens.HEADS,
-            swin_goldens.WINDOW,
-        )
-        body = swin.SwinBackbone(size, dtype=jnp.dtype("float64"))
-        layout, name, head = layout_swin, "timm", "head.fc"
-    else:
-        family = dataclasses.replace(
-            vit_families.FAMILIES["deit"], image_size=16 * vit_goldens.GRID
-        )
-        size = vit_families.Size(
-            vit_goldens.WIDTH, vit_goldens.DEPTH, vit_goldens.HEADS
-        )
-        body = vit.ViTBackbone(family, size, dtype=jnp.dtype("float64"))
-        layout, name, head = layout_vit, "timm", "head"
-    shapes = jax.eval_shape(body.init, jax.random.key(0), goldens.images(case))
-    weights = goldens.weights(case)
-    kernel, bias = weights.pop(f"{head}.weight"), weights.pop(f"{head}.bias")
-    expected = {"params": shapes.params, "model_state": {}}
-    tree = layout.to_ours(weights, expected, case).tree
-    params = {
-        "backbone": tree["params"],
-        "heads": {TASK: {"fc": {"kernel": kernel.T, "bias": bias}}},
-    }
-
-    def named(params):
-        fc = params["heads"][TASK]["fc"]
-        found = layout.from_ours({"params": params["backbone"]}, name)
-        return {
-            **found,
-            f"{head}.weight": np.asarray(fc["kernel"]).T,
-            f"{head}.bias": np.asarray(fc["bias"]),
-        }
-
-    return body, jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), params), named
-
-
-def build(body, backbone, *, weight_decay=0.0, **options):
-    """A stage of one step of SGD."""
+def build(case, **options):
+    """A stage of SGD with the narrow backbone of a case."""
+    (name, family), sizes, _, _ = NETWORKS[goldens.network_of(case)]
     config = schema.defaults()
-    config.backbone.update(name=backbone)
+    config.backbone.update(name=name, family=family)
     config.datasets.one = schema.dataset("phantom_xray")
     config.tasks.one = schema.task(dataset="one", batch_size=2)
-    optimizer = {
-        "learning_rate": goldens.RATE,
-        "weight_decay": weight_decay,
-        "clip_norm": 1e9,
-    }
+    weight_decay = goldens.WEIGHT_DECAY if case == "layer_decay" else 0.0
+    rate = {"learning_rate": goldens.RATE, "final_learning_rate": goldens.RATE}
     config.runs.one = schema.run(
-        steps=1, optimizer=optimizer, finetune={"task": TASK, **options}
+        steps=2,
+        optimizer={**rate, "weight_decay": weight_decay, "clip_norm": 1e9},
+        finetune={"task": TASK, **options},
     )
     parsed = schema.parse(config)
     tasks = {TASK: classification.ClassificationTask(TASK, ("a", "b", "c"), True)}
     stage = finetune.build(parsed, parsed.runs["one"], tasks)
+    body = dataclasses.replace(
+        stage.learner.backbone, **sizes, dtype=jnp.dtype("float64")
+    )
+    if family:
+        side = body.family.patch * vit_goldens.GRID
+        family = dataclasses.replace(body.family, image_size=side)
+        body = dataclasses.replace(body, family=family)
     learner = dataclasses.replace(stage.learner, backbone=body)
     return dataclasses.replace(stage, learner=learner)
 
@@ -107,64 +105,138 @@ def batch(case):
     return types.Batch(arrays, TASK)
 
 
-def stepped(stage, params, case, steps=1):
-    """The state after some steps from given parameters."""
-    one = batch(case)
-    state = stage.init(jax.random.key(0), {TASK: one})
-    state = stage.begin(state.replace(params=params), TASK)
+def start(case, stage):
+    """A state of the reference's weights before the first step."""
+    _, _, read, _ = NETWORKS[goldens.network_of(case)]
+    weights, head = goldens.weights(case), goldens.head_of(case)
+    kernel, bias = weights.pop(f"{head}.weight"), weights.pop(f"{head}.bias")
+    state = stage.init(jax.random.key(0), {TASK: batch(case)})
+    expected = {
+        "params": state.params["backbone"],
+        "model_state": state.model_state["backbone"],
+    }
+    tree = read(weights, jax.eval_shape(lambda: expected), case).tree
+    params = {
+        "backbone": tree["params"],
+        "heads": {TASK: {"fc": {"kernel": kernel.T, "bias": bias}}},
+    }
+    model_state = {"backbone": tree["model_state"], "heads": {TASK: {}}}
+    state = state.replace(params=params, model_state=model_state)
+    wide = jax.tree.map(
+        lambda x: jnp.asarray(x, jnp.float64 if x.dtype == np.float32 else None), state
+    )
+    return stage.begin(wide, TASK)
+
+
+def stepped(case, stage, state, steps=1):
     step = jax.jit(stage.step)
     for _ in range(steps):
-        state, _ = step(state, one)
+        state, _ = step(state, batch(case))
     return state
 
 
-def changes(case, named, after, before):
-    """The digest of what was added to the weights."""
-    difference = jax.tree.map(jnp.subtract, after, before)
-    return drawing.error(
-        drawing.digest(named(difference)), drawing.load("recipe").arrays[case]
-    )
+def error(case, after, before):
+    """Of what was added to parameters and statistics, by the reference's names."""
+    _, _, _, write = NETWORKS[goldens.network_of(case)]
+    trees = [
+        {"params": state.params, "model_state": state.model_state}
+        for state in (after, before)
+    ]
+    added = jax.tree.map(lambda x, y: np.asarray(x - y), *trees)
+    fc, head = added["params"]["heads"][TASK]["fc"], goldens.head_of(case)
+    named = {f"{head}.weight": fc["kernel"].T, f"{head}.bias": fc["bias"]}
+    named |= write({part: tree["backbone"] for part, tree in added.items()})
+    named = {name: named[name] for name in goldens.weights(case) if name in named}
+    key = {"lora": "lora_sums"}.get(case, case)
+    return drawing.error(drawing.digest(named), drawing.load("recipe").arrays[key])
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize(
-    ("case", "backbone"), [("drop_path", "vit_tiny"), ("drop_path_swin", "swin_tiny")]
-)
-def test_drop_path(case, backbone, monkeypatch):
+@pytest.mark.parametrize("case", ["drop_path", "drop_path_swin"])
+def test_drop_path(case, monkeypatch):
     """Timm's draws in place of ours; how ours are spaced: test_convnext."""
-    body, params, named = network(case)
-    blocks, _ = body.branches
-    kept = 1 - np.linspace(0, goldens.DROP_PATH, blocks)[:, None, None]
+    stage = build(case, drop_path=goldens.DROP_PATH)
+    before, branches = start(case, stage), stage.learner.backbone.branches
+    kept = 1 - np.linspace(0, goldens.DROP_PATH, branches[0])[:, None, None]
     asked = []
 
     def draw(key, *wanted):
         asked.append(wanted)
-        return jnp.asarray(goldens.alive(blocks) / kept)
+        return jnp.asarray(goldens.alive(branches[0]) / kept)
 
     monkeypatch.setattr(stochastic_depth, "draw", draw)
-    stage = build(body, backbone, drop_path=goldens.DROP_PATH)
 
-    state = stepped(stage, params, case)
+    after = stepped(case, stage, before)
 
-    assert changes(case, named, state.params, params) <= EXACT
-    assert asked == [(goldens.DROP_PATH, body.branches, 2)]
+    assert error(case, after, before) <= EXACT
+    assert asked == [(goldens.DROP_PATH, branches, 2)]
 
 
 @pytest.mark.usefixtures("float64")
 def test_layer_decay():
-    case = "layer_decay"
-    body, params, named = network(case)
-    # Our class token has one axis and does not decay.
+    stage = build("layer_decay", layer_decay=goldens.LAYER_DECAY)
+    before = start("layer_decay", stage)
+
+    after = stepped("layer_decay", stage, before)
+
+    assert error("layer_decay", after, before) <= EXACT
+
+
+@pytest.mark.usefixtures("float64")
+def test_averages_of_weights_and_statistics():
+    stage = build("ema", ema=goldens.EMA)
+    before = start("ema", stage)
+
+    after = stepped("ema", stage, before, steps=2)
+
+    assert error("ema", after, before) <= EXACT
+
+
+@pytest.mark.usefixtures("float64")
+def test_the_head_alone():
+    stage = build("head", trains="head")
+    before = start("head", stage)
+
+    after = stepped("head", stage, before)
+
+    assert error("head", after, before) <= EXACT
+    assert not jax.tree.leaves(after.opt_state["backbone"])
+    for part in ("params", "model_state"):
+        pairs = (getattr(state, part)["backbone"] for state in (before, after))
+        jax.tree.map(np.testing.assert_array_equal, *pairs)
+
+
+@pytest.mark.usefixtures("float64")
+def test_adapters():
+    """Both matrices drawn: peft's zeros would leave the gradient of one at 0."""
     stage = build(
-        body,
-        "vit_tiny",
-        weight_decay=goldens.WEIGHT_DECAY,
-        layer_decay=goldens.LAYER_DECAY,
+        "lora", trains="lora", lora_rank=goldens.RANK, lora_alpha=goldens.ALPHA
     )
+    state = start("lora", stage)
+    drawn = {
+        "blocks_{}/attn/{}/kernel".format(*place.split(".")): pair
+        for place, pair in goldens.adapters().items()
+    }
+    assert state.memory.params["backbone"].keys() == drawn.keys()
+    shapes = jax.tree.map(jnp.shape, state.memory.params["backbone"])
+    assert shapes == jax.tree.map(jnp.shape, drawn)
+    params = {
+        "backbone": jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), drawn),
+        "heads": state.params["heads"],
+    }
+    before = state.replace(memory=state.memory.replace(params=params))
 
-    state = stepped(stage, params, case)
+    after = stepped("lora", stage, before)
 
-    assert changes(case, named, state.params, params) <= EXACT
+    trained = after.memory.params["backbone"]
+    added = {
+        f"{place}.{side}": trained[path][side] - array
+        for path, (place, pair) in zip(drawn, goldens.adapters().items(), strict=True)
+        for side, array in pair.items()
+    }
+    golden = drawing.load("recipe").arrays["lora"]
+    assert drawing.error(drawing.digest(added), golden) <= EXACT
+    assert error("lora", after, before) <= EXACT
 
 
 LAYOUTS = {
