@@ -222,6 +222,7 @@ class Task(Protocol):
       output_stride: The backbone stride that the head needs, in pixels; 0: any.
       batch_norm_rows: Examples of a group that BatchNorm normalises by itself in
         training; 0: the whole batch.
+      flip_at_test: Whether `predict` also wants the features of mirrored images.
     """
 
     @property
@@ -229,6 +230,9 @@ class Task(Protocol):
 
     @property
     def batch_norm_rows(self) -> int: ...
+
+    @property
+    def flip_at_test(self) -> bool: ...
 
     def init(self, key: Array, features: Features) -> Variables:
         """Draws the head's parameters for features of this shape."""
@@ -244,8 +248,13 @@ class Task(Protocol):
         """
         ...
 
-    def predict(self, variables: Variables, features: Features) -> dict[str, Array]:
-        """Runs the head in evaluation mode; axis 0 of each output is the example."""
+    def predict(
+        self, variables: Variables, features: Features, mirrored: Features | None = None
+    ) -> dict[str, Array]:
+        """Runs the head in evaluation mode; axis 0 of each output is the example.
+
+        With features of the mirrored images, too, it is the mean over both.
+        """
         ...
 
     def metric(self) -> Metric:

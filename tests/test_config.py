@@ -185,6 +185,10 @@ def test_a_value_of_the_wrong_type_is_refused_with_its_path(path, value):
             },
             "Leave one of the two out",
         ),
+        (
+            {"tasks.opacity.kind": "detection", "tasks.opacity.flip_at_test": True},
+            "only tasks of classification and segmentation have it",
+        ),
         ({"tasks.opacity.mixup": -1}, "at least 0"),
         ({"tasks.opacity.mixup": 1, "tasks.opacity.batch_size": 1}, "has no pairs"),
         (

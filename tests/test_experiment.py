@@ -45,8 +45,9 @@ def get_config():
     with config.unlocked():
         config.runs.more = tiny.schema.run(**more)
     config.tasks.missing_tooth.update(
-        class_weights="balanced", label_smoothing=0.1, mixup=0.4
+        class_weights="balanced", label_smoothing=0.1, mixup=0.4, flip_at_test=True
     )
+    config.tasks.mandible.flip_at_test = True
     config.tasks.opacity.balanced_sampling = True
     for row in config.runs.values():
         row.checkpoint_every = 2

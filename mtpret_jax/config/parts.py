@@ -129,6 +129,8 @@ class TaskConfig:
     # label that is spread over all classes alike
     mixup: Amount = 0.0  # classification: alpha of the Beta distribution from which the
     # share is drawn by which a batch's images and labels are mixed in pairs; 0: none
+    flip_at_test: bool = False  # classification, segmentation: predicts the mean over
+    # an image and its mirror image
     augment: AugmentConfig = AUGMENT_PRESETS["gentle"]
     segmentation: SegmentationConfig = SegmentationConfig()
     detection: DetectionConfig = DetectionConfig()

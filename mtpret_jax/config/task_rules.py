@@ -12,6 +12,7 @@ KIND_OPTIONS: Mapping[str, tuple[str, ...]] = {
     "balanced_sampling": ("classification", "detection"),
     "label_smoothing": ("classification",),
     "mixup": ("classification",),
+    "flip_at_test": ("classification", "segmentation"),
 }
 # Options of SegmentationConfig that one head alone reads.
 HEAD_OPTIONS: Mapping[str, tuple[str, ...]] = {

@@ -161,7 +161,8 @@ def _program(
     options |= dict(optimizer=row.optimizer.name, classes=classes)
     if isinstance(part, schema.TaskConfig):
         same: Any = dict(dataset="", target="", learning_rate_scale=1.0)
-        part = dataclasses.replace(part, **same, balanced_sampling=False)
+        same |= dict(balanced_sampling=False, flip_at_test=False)
+        part = dataclasses.replace(part, **same)
     else:
         part = dataclasses.replace(part, datasets={}, carry_memory=False)
     part = dataclasses.replace(part, augment=schema.AugmentConfig())

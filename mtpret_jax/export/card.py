@@ -55,6 +55,7 @@ def write(
         tag=model.answers.tag,
         purpose=model.answers.purpose.format(", ".join(map(_name, model.classes))),
         classes=model.classes,
+        flips=bool(model.network.task and model.network.task.flip_at_test),
         is_torchvision=layout.is_named(model.description.network),
         measured=training.measured(workdir, run) if model.task else None,
         read_for=read_for,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -35,13 +36,18 @@ class Network:
           `embedding`, float32 [B, D], the mean of the last level, and the outputs of
           `types.Task.predict`.
         """
-        stride = self.task.output_stride if self.task else 0
-        features, _ = self.backbone.apply(
-            _variables(tree["backbone"]), image, train=False, output_stride=stride
+        see = functools.partial(
+            self.backbone.apply,
+            _variables(tree["backbone"]),
+            train=False,
+            output_stride=self.task.output_stride if self.task else 0,
         )
+        features, _ = see(image)
         outputs = {"embedding": features.pooled.astype(jnp.float32)}
         if self.task is not None:
-            outputs |= self.task.predict(_variables(tree["head"]), features)
+            flips = self.task.flip_at_test
+            mirrored = see(image[:, :, ::-1])[0] if flips else None
+            outputs |= self.task.predict(_variables(tree["head"]), features, mirrored)
         return outputs
 
     def shapes(self, image_size: int) -> types.Tree:

@@ -286,6 +286,7 @@ def _task(
         studies=first.studies if first else 0,
         best_dice_of_grid=run and run.best_dice_of_grid,
         same_as=plan.same_as(config, name),
+        flip_at_test=row.flip_at_test,
     )
 
 

@@ -131,6 +131,7 @@ class Task:
     studies: int
     best_dice_of_grid: float | None
     same_as: dict[str, str]  # arms that come to the same as another, and that one
+    flip_at_test: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -167,16 +168,19 @@ class Learner:
     ) -> dict[str, jax.Array]:
         """Predictions of the batch's task in evaluation mode."""
         task = self.tasks[batch.task]
-        features, _ = self.backbone.apply(
+        image = views.normalise(batch.arrays)["image"]
+        see = functools.partial(
+            self.backbone.apply,
             types.Variables(params["backbone"], model_state["backbone"]),
-            views.normalise(batch.arrays)["image"],
             train=False,
             output_stride=task.output_stride,
         )
+        features, _ = see(image)
+        mirrored = see(image[:, :, ::-1])[0] if task.flip_at_test else None
         head = types.Variables(
             params["heads"][batch.task], model_state["heads"][batch.task]
         )
-        return task.predict(head, features)
+        return task.predict(head, features, mirrored)
 
 
 def build_learner(

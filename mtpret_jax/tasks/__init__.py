@@ -49,6 +49,7 @@ def _classification(
         config.exclusive,
         config.label_smoothing,
         batch_norm_rows=config.batch_norm_rows,
+        flip_at_test=config.flip_at_test,
     )
 
 
@@ -62,6 +63,7 @@ def _segmentation(
         config.segmentation,
         dtype,
         config.batch_norm_rows,
+        config.flip_at_test,
     )
 
 

@@ -25,6 +25,7 @@ class ClassificationTask:
       smoothing: See `losses.classification`.
       output_stride: See `types.Task`; any stride will do.
       batch_norm_rows: See `types.Task`.
+      flip_at_test: See `types.Task`.
     """
 
     name: str
@@ -33,6 +34,7 @@ class ClassificationTask:
     smoothing: float = 0.0
     output_stride: int = 0
     batch_norm_rows: int = 0
+    flip_at_test: bool = False
 
     @property
     def _head(self) -> heads.Linear:
@@ -69,7 +71,10 @@ class ClassificationTask:
         return loss, {}, {}
 
     def predict(
-        self, variables: types.Variables, features: types.Features
+        self,
+        variables: types.Variables,
+        features: types.Features,
+        mirrored: types.Features | None = None,
     ) -> dict[str, jax.Array]:
         """`probability`, float32 [B, L], and `attention`, float32 [B, h, w, L].
 
@@ -80,6 +85,10 @@ class ClassificationTask:
           Grad-CAM (Selvaraju et al. 2017), times the number of cells. With one linear
           layer on pooled features it needs no gradient (Zhou et al. 2016).
         """
+        if mirrored is not None:
+            found, other = (self.predict(variables, f) for f in (features, mirrored))
+            other["attention"] = other["attention"][:, :, ::-1]
+            return {name: (found[name] + other[name]) / 2 for name in found}
         logits = self._logits(variables, features)
         squash = jax.nn.softmax if self.exclusive else jax.nn.sigmoid
         cells = features.levels[-1].astype(jnp.float32)

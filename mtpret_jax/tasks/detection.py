@@ -71,6 +71,11 @@ class DetectionTask:
         """The pyramid starts from an undilated backbone."""
         return 0
 
+    @property
+    def flip_at_test(self) -> bool:
+        """Boxes of two images have no mean."""
+        return False
+
     def _head(self, features: tuple[Array, ...]) -> faster_rcnn.FasterRCNN:
         return faster_rcnn.FasterRCNN(
             classes=len(self.class_names),
@@ -116,7 +121,10 @@ class DetectionTask:
         return sum(parts.values(), jnp.zeros_like(weight)), scalars, {}
 
     def predict(
-        self, variables: types.Variables, features: types.Features
+        self,
+        variables: types.Variables,
+        features: types.Features,
+        mirrored: types.Features | None = None,
     ) -> dict[str, Array]:
         """Detections, best first.
 
@@ -124,6 +132,7 @@ class DetectionTask:
         `score` float32 [B, D] in [0, 1], `class` int32 [B, D] (0 is the first real
         class), `valid` bool [B, D].
         """
+        del mirrored
         return placement.in_place(self._detect, variables.params, features.levels)
 
     def metric(self) -> types.Metric:

@@ -29,6 +29,7 @@ class SegmentationTask:
       config: The head and its sizes.
       dtype: What the head computes in.
       batch_norm_rows: See `types.Task`.
+      flip_at_test: See `types.Task`.
     """
 
     name: str
@@ -37,6 +38,7 @@ class SegmentationTask:
     config: schema.SegmentationConfig
     dtype: jax.typing.DTypeLike = jnp.float32
     batch_norm_rows: int = 0
+    flip_at_test: bool = False
 
     @property
     def output_stride(self) -> int:
@@ -89,21 +91,33 @@ class SegmentationTask:
         return total, {}, updated["batch_stats"]
 
     def predict(
-        self, variables: types.Variables, features: types.Features
+        self,
+        variables: types.Variables,
+        features: types.Features,
+        mirrored: types.Features | None = None,
     ) -> dict[str, jax.Array]:
         """`segmentation`, the likeliest class of each pixel, int32 [B, H, W]."""
+        chances = self._chances(variables, features)
+        if mirrored is not None:
+            chances += self._chances(variables, mirrored)[:, :, ::-1]
+        return {"segmentation": jnp.argmax(chances, -1).astype(jnp.int32)}
+
+    def _chances(
+        self, variables: types.Variables, features: types.Features
+    ) -> jax.Array:
+        """In proportion to the probability of each class, [B, H, W, S]."""
         results: Any = self._head.apply(
             {"params": variables.params, "batch_stats": variables.model_state},
             features,
             train=False,
         )
         weights = self._head.prediction_weights
-        chances = sum(
+        chances: Any = sum(
             weight * jax.nn.softmax(logits)
             for weight, logits in zip(weights, results, strict=True)
             if weight
         )
-        return {"segmentation": jnp.argmax(chances, -1).astype(jnp.int32)}
+        return chances
 
     def metric(self) -> types.Metric:
         """Dice and IoU."""

@@ -44,7 +44,12 @@ def _config():
         seed=3,
         report=schema.ReportConfig(title="Phantom X-rays", bootstrap=100, samples=6),
         tasks={
-            task: schema.TaskConfig(kind=kind, dataset="chest", image_size=SIZE)
+            task: schema.TaskConfig(
+                kind=kind,
+                dataset="chest",
+                image_size=SIZE,
+                flip_at_test=kind == "segmentation",
+            )
             for task, kind in zip(TASKS, kinds, strict=True)
         },
         runs=runs,

@@ -189,6 +189,7 @@ def test_the_page_stands_alone_and_has_every_part(written):
         "Can the probabilities be trusted?",
         "DeLong's test of areas",
         "What this does not show",
+        "Predictions of lung_seg are means over an image and its mirror image",
         "How it was made",
         "starts from stage2 (continual, 450 steps), which started from stage1",
         "n = 60 images of 40 groups",
