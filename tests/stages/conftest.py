@@ -4,6 +4,7 @@ import dataclasses
 import importlib.util
 import pathlib
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -22,20 +23,22 @@ NAMES = {
     },
     "chest": {"object_names": ["opacity"]},
 }
-# One run of each stage, and the heads for masks that the demo does not have.
-CASES: Mapping[str, tuple[str, schema.SegmentationConfig | None]] = {
-    "contrastive": ("contrastive", None),
-    "continual": ("continual", None),
-    "finetune": ("scratch_missing_tooth", None),
+# One run of each stage, and with what its task has that the demo's has not.
+CASES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "contrastive": ("contrastive", {}),
+    "continual": ("continual", {}),
+    "finetune": ("scratch_missing_tooth", {"mixup": 0.4, "label_smoothing": 0.1}),
     "auxiliary": (
         "scratch_mandible",
-        schema.SegmentationConfig(channels=8, auxiliary_weight=0.4),
+        {"segmentation": schema.SegmentationConfig(channels=8, auxiliary_weight=0.4)},
     ),
     "unetplusplus": (
         "scratch_mandible",
-        schema.SegmentationConfig(
-            head="unetplusplus", node_channels=(8, 8, 8, 8), deep_supervision=True
-        ),
+        {
+            "segmentation": schema.SegmentationConfig(
+                head="unetplusplus", node_channels=(8, 8, 8, 8), deep_supervision=True
+            )
+        },
     ),
 }
 
@@ -135,15 +138,19 @@ def make_case(demo: schema.ExperimentConfig) -> Callable[..., Case]:
 @pytest.fixture(params=CASES)
 def case(request: pytest.FixtureRequest, make_case: Callable[..., Case]) -> Case:
     """A case of each stage and of each head for masks."""
-    run, head = CASES[request.param]
-    return make_case(run, lambda config: _with_head(config, head) if head else config)
+    run, options = CASES[request.param]
+    return make_case(run, lambda config: _with_task(config, run, options))
 
 
-def _with_head(
-    config: schema.ExperimentConfig, head: schema.SegmentationConfig
+def _with_task(
+    config: schema.ExperimentConfig, run: str, options: Mapping[str, Any]
 ) -> schema.ExperimentConfig:
-    task = dataclasses.replace(config.tasks["mandible"], segmentation=head)
-    return dataclasses.replace(config, tasks={**config.tasks, "mandible": task})
+    """The config with other options of the tasks of a run."""
+    changed = {
+        name: dataclasses.replace(config.tasks[name], **options)
+        for name in config.runs[run].tasks
+    }
+    return dataclasses.replace(config, tasks={**config.tasks, **changed})
 
 
 def as_device(batch: types.Batch) -> types.Batch:
