@@ -63,10 +63,11 @@ def read(folder: str, name: str) -> bytes:
 
 
 def prepare(pixels: np.ndarray, folder: str) -> torch.Tensor:
-    """What training did to a picture: float32 [3, S, S], the grey channel three times.
+    """What training did to a picture: float32 [3, S, S], of one grey channel.
 
     As preprocessor_config.json says: shrunk to the stored size, fitted to the square,
-    normalised by the picture's own mean and deviation or the set's; padding is 0.
+    normalised by the picture's own mean and deviation, the set's, or fixed ones of each
+    channel; padding is 0.
 
     Args:
       pixels: uint8 or uint16 [H, W], bright where rays were stopped (an X-ray as it is
@@ -90,17 +91,19 @@ def prepare(pixels: np.ndarray, folder: str) -> torch.Tensor:
     content = np.floor(content + 0.5).clip(1)  # 0 is padding
     mean, deviation = facts["image_mean"], facts["image_std"]
     if mean is None:
-        mean, deviation = content.mean(), content.std()
+        mean, deviation = content.mean(), content.std() + 1e-6 * most
     else:
-        mean, deviation = most * mean, most * deviation
-    square = np.zeros((size, size), np.float32)
+        mean, deviation = (
+            most * np.reshape(row, (-1, 1, 1)) for row in (mean, deviation)
+        )
+    square = np.zeros((3, size, size), np.float32)
     top, left = ((size - side) // 2 for side in content.shape)
     rows, columns = (
         slice(top, top + content.shape[0]),
         slice(left, left + content.shape[1]),
     )
-    square[rows, columns] = (content - mean) / (deviation + 1e-6 * most)
-    return torch.from_numpy(square).expand(3, -1, -1)
+    square[:, rows, columns] = (content - mean) / deviation
+    return torch.from_numpy(square)
 
 
 def _fitted(height: int, width: int, size: int, fit: str) -> tuple[int, int]:

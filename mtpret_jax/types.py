@@ -16,7 +16,8 @@ Arrays of a batch, by kind (`record` and `example_valid` are always there):
 |                | of a set that are of one group (patient)                          |
 | supervised     | `image`: a picture                                                |
 | a picture      | uint8 or uint16 [B, H, W, 1], 0 for padding, with                 |
-|                | `<its name>_statistics` float32 [B, 2]: see `ops.views.normalise` |
+|                | `<its name>_statistics` float32 [B, 2] or [B, 2, C]: see          |
+|                | `ops.views.normalise`                                             |
 | classification | `label` float32 [B, L] in {0, 1}; `label_known` bool [B, L];      |
 |                | in training with `class_weights` also `label_weight` float32      |
 |                | [B, L]; in evaluation of a set with studies also `study` int32    |

@@ -142,11 +142,36 @@ class TaskConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class FixedConfig:
+    """Numbers that a published encoder was trained with: (x - mean) / deviation."""
+
+    mean: tuple[float, ...] = ()  # of each channel of the backbone, or one for all
+    deviation: tuple[float, ...] = ()  # as many, above 0
+    greys: tuple[float, ...] = (0.0, 1.0)  # what black and white are in these numbers
+
+    @property
+    def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and deviation of intensities in [0, 1], of each channel.
+
+        Of one, where all are alike.
+        """
+        black, white = self.greys
+        rows = [*zip(self.mean, self.deviation, strict=True)]
+        rows = rows[:1] if len(set(rows)) == 1 else rows
+        return (
+            tuple((mean - black) / (white - black) for mean, _ in rows),
+            tuple(deviation / (white - black) for _, deviation in rows),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
 class InputConfig:
     """How a stored picture becomes an input."""
 
     fit: str = "pad"  # how a rectangle becomes a square: pad, crop or stretch
-    normalisation: str = "image"  # mean 0, deviation 1: of each image or the dataset
+    normalisation: str = "image"  # mean 0, deviation 1: of each image or the dataset;
+    # or fixed: by the numbers below. Padding is 0 after it: the mean
+    fixed: FixedConfig = FixedConfig()
     workers: Annotated[int, (-1, math.inf)] = -1  # processes that read; 0: threads; -1:
     # on accelerators, one for each core
     threads: Number = 0  # that read without workers; 0: one for each core, at least 4

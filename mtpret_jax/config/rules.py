@@ -8,7 +8,7 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mtpret_jax.config import parts, schema, task_rules
+from mtpret_jax.config import parts, pixel_rules, schema, task_rules
 
 # What people ask for that no option, or no choice of it, gives.
 NOT_THERE = {
@@ -44,6 +44,7 @@ def require_known(name: str, known: typing.Iterable[str], what: str) -> None:
 
 def check(config: schema.ExperimentConfig) -> None:
     """Checks what spans several options."""
+    pixel_rules.check(config)
     for name, row in config.tasks.items():
         path = f"config.tasks.{name}"
         require_known(row.dataset, config.datasets, f"set in {path}.dataset")

@@ -32,7 +32,7 @@ class TaskElement:
         source: sources.Source,
         task: config.TaskConfig,
         settings: config.InputConfig,
-        statistics: tuple[float, float] | None = None,
+        statistics: transforms.Statistics | None = None,
         label_weight: np.ndarray | None = None,
     ) -> None:
         self._source = source
@@ -46,7 +46,7 @@ class TaskElement:
         """The element of evaluation."""
         if record < 0:
             padding = {k: np.zeros_like(v) for k, v in self(0).items()}
-            padding["image_statistics"] = np.array([0, 1], np.float32)
+            padding["image_statistics"][1] = 1
             return padding | {"record": np.asarray(-1, np.int32)}
         example = _read(self._source, self._source.__getitem__, int(record))
         image = example["image"]
@@ -143,15 +143,18 @@ class View:
 
 def _statistics(
     source: sources.Source, settings: config.InputConfig
-) -> tuple[float, float] | None:
+) -> transforms.Statistics | None:
     """Mean and deviation to normalise by, or None for each image's own."""
     if settings.normalisation == "image":
         return None
+    if settings.normalisation == "fixed":
+        return settings.fixed.statistics
     if settings.normalisation == "dataset":
-        return source.pixel_statistics()
+        mean, deviation = source.pixel_statistics()
+        return mean, deviation + transforms.EPSILON
     raise ValueError(
-        f"config.input.normalisation is {settings.normalisation!r}; expected 'image' "
-        "or 'dataset'."
+        f"config.input.normalisation is {settings.normalisation!r}; expected 'image', "
+        "'dataset' or 'fixed'."
     )
 
 

@@ -18,7 +18,15 @@ import grain
 import numpy as np
 
 from mtpret_jax import config, types
-from mtpret_jax.data import balance, elements, mixing, readers, sources, subsets
+from mtpret_jax.data import (
+    balance,
+    elements,
+    mixing,
+    readers,
+    sources,
+    subsets,
+    transforms,
+)
 
 _FEWEST_THREADS = 4
 _MOST_WORKERS = 32  # by default: they feed 30,000 pairs of views a second
@@ -149,7 +157,7 @@ def eval_batches(
     subset: subsets.Subset = subsets.ALL,
     shard: Shard = Shard(),
     batch_size: int | None = None,
-    statistics: tuple[float, float] | None = None,
+    statistics: transforms.Statistics | None = None,
 ) -> Stream:
     """Every usable example of a split once, in order, without chance.
 

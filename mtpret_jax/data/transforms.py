@@ -24,7 +24,9 @@ RANGE = {
     np.dtype(np.float32): 1.0,  # what the integers would be if nothing were rounded
 }
 _HALF = 0.5 + 1e-6  # of a scale, where two pixels fall on one
-_EPSILON = 1e-6  # added to a standard deviation, of intensities in [0, 1]
+EPSILON = 1e-6  # added to a measured deviation, of intensities in [0, 1]
+# Mean and deviation: two numbers, or for each channel.
+Statistics = tuple[float | tuple[float, ...], float | tuple[float, ...]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -255,7 +257,7 @@ def _halve(image: np.ndarray, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def to_input(
-    view: View, *, statistics: tuple[float, float] | None = None
+    view: View, *, statistics: Statistics | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """What crosses to the device: a view, and by what to normalise it.
 
@@ -263,21 +265,21 @@ def to_input(
 
     Args:
       view: A view of stored integers.
-      statistics: Mean and standard deviation of intensities in [0, 1] to use; those of
-        the view when None.
+      statistics: Mean and standard deviation, above 0, of intensities in [0, 1] to
+        use; those of the view when None.
 
     Returns:
       The view's type, [H, W, 1]; and mean and deviation in its grey levels, float32
-      [2], the deviation never 0.
+      [2] or, where statistics are for each channel, [2, C]; the deviation never 0.
     """
     top = RANGE[view.image.dtype]
     image = _pad_with_zeros(view.image, view.valid)
     if statistics is not None:
-        mean, deviation = (top * value for value in statistics)
+        found = top * np.array(statistics)
     else:
         mean, deviation = view.statistics or _measure(image)
-    found = np.array([mean, deviation + top * _EPSILON], np.float32)
-    return image[..., np.newaxis], found
+        found = np.array([mean, deviation + top * EPSILON])
+    return image[..., np.newaxis], found.astype(np.float32)
 
 
 def measure(image: np.ndarray, valid: np.ndarray) -> tuple[float, float]:

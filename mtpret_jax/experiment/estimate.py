@@ -297,7 +297,8 @@ def blank(
     names = (part.dataset,) if row.tasks else config.datasets_of(row)
     deepest = max(config.datasets[n].options.get("bit_depth", 8) for n in names)
     image = np.zeros((batch, size, size, 1), np.dtype(f"uint{deepest}"))
-    statistics = np.tile(np.array([0, 1], np.float32), (batch, 1))
+    channels = len(config.input.fixed.statistics[0])  # 0: alike, of no fixed numbers
+    statistics = np.ones((batch, 2, channels) if channels else (batch, 2), np.float32)
     arrays: dict[str, np.ndarray] = {
         "record": np.arange(batch, dtype=np.int32),
         "example_valid": np.ones(batch, bool),

@@ -11,6 +11,7 @@ import numpy as np
 from etils import epath
 
 from mtpret_jax.config import rules
+from mtpret_jax.data import transforms
 from mtpret_jax.export import card, serialised, torch_layout, training
 from mtpret_jax.inference import golden, loader, results
 from mtpret_jax.inference import model as model_lib
@@ -60,7 +61,7 @@ def write(
             left.unlink()
         try:
             expected = golden.read(
-                epath.Path(backbone), model.task, model.preparation.image_size
+                epath.Path(backbone), model.task, model.preparation.shape
             )
             differences = _fill(model, expected, part, images=images)
             card.write(workdir, config, run, model, differences, part)
@@ -95,8 +96,8 @@ def _fill(
     whole.write_json(out / PREPROCESSOR, preprocessor(model))
     if images:
         whole.write(out / IMAGES, images)
-    size = model.preparation.image_size
-    content = serialised.serialise(model.network, model.tree, size)
+    shape = model.preparation.shape
+    content = serialised.serialise(model.network, model.tree, shape)
     whole.write(out / serialised.FILE, content)
     return _compare(out, model, expected)
 
@@ -125,7 +126,7 @@ def _compare(
 def preprocessor(model: model_lib.Model) -> Facts:
     """What is done to an image first, under Hugging Face's names where it has any."""
     made = model.preparation
-    statistics = made.statistics or (None, None)
+    mean, deviation = _channels(made.statistics)
     return {
         "image_processor_type": "mtpret_jax.inference.preprocessing.Preparation",
         "do_resize": True,
@@ -138,8 +139,15 @@ def preprocessor(model: model_lib.Model) -> Facts:
         "rescale_factor": 1 / (2**made.bit_depth - 1),
         "do_normalize": True,
         "normalisation": model.description.normalisation,
-        "image_mean": statistics[0],
-        "image_std": statistics[1],
+        "image_mean": mean,
+        "image_std": deviation,
         "padding_after_normalisation": 0.0,
         "channels": "one grey channel, bright where rays were stopped",
     }
+
+
+def _channels(statistics: transforms.Statistics | None) -> list[list[float] | None]:
+    """Mean and deviation of each of three channels, as processors want them."""
+    if statistics is None:
+        return [None, None]
+    return [np.broadcast_to(row, 3).tolist() for row in statistics]

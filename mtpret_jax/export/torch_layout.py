@@ -74,6 +74,8 @@ def _describe(
         "fit": described.fit,
         "normalisation": described.normalisation,
     }
+    if described.normalisation == "fixed":
+        pixels["fixed"] = schema.as_dict(described.fixed)
     facts: Facts = {
         "made_by": f"mtpret_jax {described.mtpret_jax}",
         "kind": described.kind(task),
@@ -85,12 +87,12 @@ def _describe(
         },
         "input": pixels,
     }
-    if not task:
-        return facts
-    pixels["image_size"] = described.image_size[task]
     if described.normalisation == "dataset":
         prepared = described.prepared_for(task)
         pixels |= {"pixel_mean": prepared.pixel_mean, "pixel_std": prepared.pixel_std}
+    if not task:
+        return facts
+    pixels["image_size"] = described.image_size[task]
     facts |= {
         "task": task,
         "class_names": layout.class_names(described.class_names[task]),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
+import numpy as np
+
 from mtpret_jax import config as schema
-from mtpret_jax.config import parser, rules
+from mtpret_jax.config import parser, pixel_rules, rules
 from tfds_builders import prepared_types
 from tfds_builders.images import polarity
 
@@ -76,6 +79,7 @@ class Description:
     Attributes:
       network: Options of the backbone, `compute_dtype` settled.
       normalisation: Whose mean and deviation images are brought to; see `config`.
+      fixed: The numbers of a normalisation that is fixed.
       tasks: Options of each task that was learnt.
       prepared: How the images of each task's set were stored; of a run without tasks
         under "", for all its sets together.
@@ -99,6 +103,7 @@ class Description:
     reader: str = "1"
     image_size: Mapping[str, int]
     fit: str
+    fixed: schema.FixedConfig = schema.FixedConfig()
     class_names: Mapping[str, tuple[str, ...]]
     decisions: Mapping[str, Any]
     run: Any = None
@@ -118,7 +123,8 @@ class Description:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, as `backbone.json` and an export's `config.json` hold them."""
-        return _architecture(self.network, self.normalisation) | schema.as_dict(self)
+        shared = _architecture(self.network, self.normalisation, self.fixed)
+        return shared | schema.as_dict(self)
 
 
 _CHOICES = dict(schema.CHOICES) | {
@@ -127,21 +133,24 @@ _CHOICES = dict(schema.CHOICES) | {
 }
 
 
-def architecture(config: schema.ExperimentConfig) -> dict[str, str | int]:
+def architecture(config: schema.ExperimentConfig) -> dict[str, Any]:
     """What a run must share with the description of a backbone it starts from."""
-    return _architecture(config.backbone, config.input.normalisation)
+    row = config.input
+    return _architecture(config.backbone, row.normalisation, row.fixed)
 
 
 def _architecture(
-    network: schema.BackboneConfig, normalisation: str
-) -> dict[str, str | int]:
-    return {
+    network: schema.BackboneConfig, normalisation: str, fixed: schema.FixedConfig
+) -> dict[str, Any]:
+    shared = {
         "backbone": network.name,
         "family": network.family,
         "width": network.width,
         "in_channels": network.in_channels,
         "normalisation": normalisation,
     }
+    # Descriptions of before there was one do not have it.
+    return shared | ({"fixed": schema.as_dict(fixed)} if fixed.mean else {})
 
 
 def make(
@@ -174,9 +183,13 @@ def make(
     sizes = {name: config.tasks[name].image_size for name in row.tasks}
     if not row.tasks:  # The sets of stage 1 may differ: keep the most detail.
         pool = [Prepared.of(sets[name]) for name in row.contrastive.datasets]
+        counts = [_train_images(sets[name]) for name in row.contrastive.datasets]
+        mean, deviation = _joint_statistics(pool, counts)
         prepared[""] = Prepared(
             longest_side=max(each.longest_side for each in pool),
             bit_depth=max(each.bit_depth for each in pool),
+            pixel_mean=mean,
+            pixel_std=deviation,
             checks_polarity=all(each.checks_polarity for each in pool),
         )
         sizes[row.stage] = row.contrastive.image_size
@@ -185,6 +198,7 @@ def make(
             config.backbone, compute_dtype=config.backbone.dtype
         ),
         normalisation=config.input.normalisation,
+        fixed=config.input.fixed,
         tasks={name: config.tasks[name] for name in row.tasks},
         prepared=prepared,
         reader=", ".join(sorted({made.get("reader", "1") for made in sets.values()})),
@@ -199,6 +213,27 @@ def make(
         steps=steps,
         mtpret_jax=metadata.version("mtpret_jax"),
     )
+
+
+def _train_images(made: prepared_types.Preparation) -> int:
+    """Training images of a set; 1 where it does not tell."""
+    return made.get("splits", {}).get("train", 1)
+
+
+def _joint_statistics(
+    pool: Sequence[Prepared], counts: Sequence[int]
+) -> tuple[float | None, float | None]:
+    """Mean and deviation of all sets' pixels together; None where one is not known.
+
+    In training each image was normalised by those of its own set, but whoever brings an
+    image afterwards has no set.
+    """
+    if any(None in (each.pixel_mean, each.pixel_std) for each in pool):
+        return None, None
+    means = np.array([each.pixel_mean for each in pool])
+    squares = np.array([each.pixel_std for each in pool]) ** 2 + means**2
+    mean, square = (np.average(row, weights=counts) for row in (means, squares))
+    return float(mean), math.sqrt(max(0.0, float(square - mean * mean)))
 
 
 def from_json(table: Mapping[str, Any], where: str) -> Description:
@@ -229,6 +264,8 @@ def from_json(table: Mapping[str, Any], where: str) -> Description:
 
 def _check_values(found: Description) -> None:
     """Checks what types alone do not tell."""
+    if found.normalisation == "fixed":
+        pixel_rules.check_numbers(found.fixed, "description.fixed")
     for name in ("image_size", "prepared"):
         path = f"description.{name}"
         if not getattr(found, name):

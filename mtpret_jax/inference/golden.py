@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.resources
 import io
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -92,8 +93,10 @@ def write_all(
     write(folder, found)
 
 
-def read(folder: epath.Path, task: str, image_size: int) -> dict[str, np.ndarray]:
-    """What `write` wrote of a task for a square input of `image_size` pixels.
+def read(
+    folder: epath.Path, task: str, shape: tuple[int, int, int]
+) -> dict[str, np.ndarray]:
+    """What `write` wrote of a task for an input of `shape`.
 
     An array of another name, or larger than such a task's, is not unpacked.
 
@@ -108,7 +111,7 @@ def read(folder: epath.Path, task: str, image_size: int) -> dict[str, np.ndarray
             "version before 0.1; train or export it again."
         )
     content = whole.read(path, "Copy the folder again, or train or export it again.")
-    found, most = {}, 4 * image_size**2 + _HEADROOM
+    found, most = {}, 4 * math.prod(shape) + _HEADROOM
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             for name in ("input", *_COMPARED):
@@ -126,11 +129,11 @@ def read(folder: epath.Path, task: str, image_size: int) -> dict[str, np.ndarray
             f"{path}: damaged ({error}). Copy the folder again, or do the run, or the "
             "export, again."
         ) from error
-    shape = found["input"].shape if "input" in found else None
-    if shape != (image_size, image_size, 1) or "embedding" not in found:
+    kept = found["input"].shape if "input" in found else None
+    if kept != shape or "embedding" not in found:
         raise ValueError(
-            f"{path}: of task '{task}' it has {sorted(found)}, the input {shape}; "
-            f"expected an embedding and an input of {image_size} pixels. One of the "
+            f"{path}: of task '{task}' it has {sorted(found)}, the input {kept}; "
+            f"expected an embedding and an input of {shape[0]} pixels. One of the "
             "folder's files is damaged or of another run: copy it again."
         )
     return found

@@ -53,9 +53,9 @@ def load(path: epath.PathLike, task: str = "") -> model_lib.Model:
         rules.require_known(task, filter(None, known), f"task of {where}")
     elif len(known) == 1:
         (task,) = known
-    size = preprocessing.Preparation.of(described, task).image_size
-    expected = golden.read(folder, task, size)
-    shapes = networks.build(described, task).shapes(size)
+    made = preprocessing.Preparation.of(described, task)
+    expected = golden.read(folder, task, made.shape)
+    shapes = networks.build(described, task).shapes(made.image_size)
     if is_exported:
         kind = described.kind(task)
         tree = _read_tensors(folder / _TENSORS, shapes, kind, digest)

@@ -134,7 +134,7 @@ class Model:
         return self.compute(jax.device_put(batch, how))
 
     def compute(self, image: jax.Array) -> dict[str, jax.Array]:
-        """Outputs of `networks.Network` for normalised images [B, S, S, 1]."""
+        """Outputs of `networks.Network` for normalised images [B, S, S, C]."""
         return self._forward(self._tree, image)
 
     def forward(

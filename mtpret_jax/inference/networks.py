@@ -30,7 +30,7 @@ class Network:
 
         Args:
           tree: `{"backbone": .., "head": ..}`, each with `params` and `model_state`.
-          image: Normalised, float32 [B, H, W, 1].
+          image: Normalised, float32 [B, H, W, 1] or [B, H, W, in_channels].
 
         Returns:
           `embedding`, float32 [B, D], the mean of the last level, and the outputs of

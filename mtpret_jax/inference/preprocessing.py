@@ -30,7 +30,8 @@ class Preparation:
     Attributes:
       image_size: Side of the square input, pixels.
       fit: How the image lies in it; see `transforms.fit`.
-      statistics: Mean and deviation of intensities in [0, 1]; None: the image's own.
+      statistics: Mean and deviation of intensities in [0, 1], two numbers or, fixed,
+        of each channel; None: the image's own.
       longest_side: Side to which longer images are shrunk before, pixels; 0: none is.
       bit_depth: Bits of a pixel, 8 or 16.
       checks_polarity: Whether what looks inverted is told.
@@ -38,10 +39,16 @@ class Preparation:
 
     image_size: int
     fit: str
-    statistics: tuple[float, float] | None
+    statistics: transforms.Statistics | None
     longest_side: int
     bit_depth: int
     checks_polarity: bool = True
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of the network's input; channels are 1 where all are alike."""
+        channels = np.size(self.statistics[0]) if self.statistics else 1
+        return (self.image_size, self.image_size, channels)
 
     def __call__(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Fits an image to the square and normalises it.
@@ -50,8 +57,8 @@ class Preparation:
           picture: Not longer than `longest_side`, uint8 or uint16 [H, W].
 
         Returns:
-          float32 [size, size, 1], and the matrix from the image to the square,
-          float64 [3, 3].
+          float32, of `shape`, and the matrix from the image to the square, float64
+          [3, 3].
         """
         view = transforms.plain_view(picture, size=self.image_size, mode=self.fit)
         image, statistics = transforms.to_input(view, statistics=self.statistics)
@@ -65,15 +72,19 @@ class Preparation:
         Raises:
           ValueError: If statistics of a set are needed and not known.
         """
-        statistics = None
+        statistics: transforms.Statistics | None = None
         prepared, sizes = described.prepared_for(task), described.image_size
         if described.normalisation == "dataset":
             if prepared.pixel_mean is None or prepared.pixel_std is None:
                 raise ValueError(
-                    "A backbone whose config.input.normalisation was 'dataset' has no "
-                    "statistics of its own: fine-tune it and take that run."
+                    "config.input.normalisation was 'dataset', and the description "
+                    "has no mean and deviation of it. Prepare the sets again with "
+                    "--rebuild and do the run again, or take another run."
                 )
-            statistics = (float(prepared.pixel_mean), float(prepared.pixel_std))
+            deviation = float(prepared.pixel_std) + transforms.EPSILON
+            statistics = (float(prepared.pixel_mean), deviation)
+        elif described.normalisation == "fixed":
+            statistics = described.fixed.statistics
         return cls(
             image_size=sizes[task] if task else max(sizes.values()),
             fit=described.fit,
@@ -89,7 +100,7 @@ class Radiograph:
     """An image that was prepared.
 
     Attributes:
-      image: Normalised, float32 [S, S, 1].
+      image: Normalised, float32 [S, S, 1] or, of channels that differ, [S, S, C].
       matrix: From pixels (x, y, 1) of the file to those of the square, [3, 3].
       height: Height of the file's image, pixels.
       width: Width of the file's image, pixels.

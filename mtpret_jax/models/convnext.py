@@ -80,15 +80,15 @@ class ConvNeXt(nn.Module):
 
     @nn.compact
     def __call__(self, image: jax.Array, paths: jax.Array | None) -> types.Features:
-        """Maps grey images, float [B, H, W, 1], to features."""
-        hidden = jnp.repeat(image.astype(self.dtype), self.in_channels, axis=-1)
+        """Maps images, float [B, H, W, 1] or of all channels, to features."""
+        hidden, convolve = convolution.enter(image, self.in_channels, self.dtype)
         hidden = nn.Conv(
             self.width,
             (4, 4),
             strides=4,
             padding="VALID",
             kernel_init=_KERNEL_INIT,
-            conv_general_dilated=convolution.convolve_grey,
+            conv_general_dilated=convolve,
             dtype=self.dtype,
             name="stem_0",
         )(hidden)

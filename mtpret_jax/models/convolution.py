@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 
 def convolve(
@@ -28,6 +30,23 @@ def _apart(array: jax.Array) -> jax.Array:
     return jax.lax.platform_dependent(
         array, cpu=jax.lax.optimization_barrier, default=lambda same: same
     )
+
+
+def enter(
+    image: jax.Array, channels: int, dtype: jax.typing.DTypeLike
+) -> tuple[jax.Array, Callable[..., jax.Array]]:
+    """What a stem takes of an image, and by what it convolves that.
+
+    Args:
+      image: [B, H, W, 1], to be repeated; or [B, H, W, channels], whose channels
+        differ, being normalised each by its own numbers.
+      channels: What the stem takes.
+      dtype: Of the result.
+    """
+    image = image.astype(dtype)
+    if image.shape[-1] != 1:
+        return image, convolve
+    return jnp.repeat(image, channels, axis=-1), convolve_grey
 
 
 def convolve_grey(

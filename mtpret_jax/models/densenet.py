@@ -82,14 +82,14 @@ class DenseNet(nn.Module):
 
     @nn.compact
     def __call__(self, image: jax.Array, train: bool) -> types.Features:
-        """Maps grey images, float [B, H, W, 1], to features."""
-        hidden = jnp.repeat(image.astype(self.dtype), self.in_channels, axis=-1)
+        """Maps images, float [B, H, W, 1] or of all channels, to features."""
+        hidden, convolve = convolution.enter(image, self.in_channels, self.dtype)
         hidden = _Conv(
             self.width,
             (7, 7),
             strides=2,
             padding=3,
-            conv_general_dilated=convolution.convolve_grey,
+            conv_general_dilated=convolve,
             dtype=self.dtype,
             name="conv0",
         )(hidden)

@@ -137,14 +137,14 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(self, image: jax.Array, train: bool) -> types.Features:
-        """Maps grey images, float [B, H, W, 1], to features."""
-        hidden = jnp.repeat(image.astype(self.dtype), self.in_channels, axis=-1)
+        """Maps images, float [B, H, W, 1] or of all channels, to features."""
+        hidden, convolve = convolution.enter(image, self.in_channels, self.dtype)
         hidden = _conv(
             self.width,
             7,
             stride=2,
             dtype=self.dtype,
-            convolve=convolution.convolve_grey,
+            convolve=convolve,
             name="conv1",
         )(hidden)
         hidden = nn.relu(self.norm(name="bn1")(hidden, train=train))

@@ -171,22 +171,23 @@ class Swin(nn.Module):
 
     @nn.compact
     def __call__(self, image: jax.Array, paths: jax.Array | None) -> types.Features:
-        """Maps grey images, float [B, H, W, 1], to features."""
+        """Maps images, float [B, H, W, 1] or of all channels, to features."""
         height, width = image.shape[1:3]
         if height % _PATCH or width % _PATCH:
             raise ValueError(
                 f"A Swin got images of {height} x {width}; use a side that {_PATCH} "
                 "divides."
             )
+        hidden, convolve = convolution.enter(image, self.in_channels, self.dtype)
         hidden = nn.Conv(
             self.size.width,
             (_PATCH, _PATCH),
             strides=_PATCH,
             padding="VALID",
             dtype=self.dtype,
-            conv_general_dilated=convolution.convolve_grey,
+            conv_general_dilated=convolve,
             name="patch_embed",
-        )(jnp.repeat(image.astype(self.dtype), self.in_channels, axis=-1))
+        )(hidden)
         hidden = stem = _norm(self.dtype, "patch_norm")(hidden)
         block = nn.remat(Block) if self.remat else Block
         levels, number = [], 0

@@ -131,14 +131,14 @@ class ViT(nn.Module):
                 f"{width}; use a side that {side} divides, such as "
                 f"{-(-height // side) * side}."
             )
-        hidden = jnp.repeat(image.astype(self.dtype), self.in_channels, axis=-1)
+        hidden, convolve = convolution.enter(image, self.in_channels, self.dtype)
         return nn.Conv(
             self.size.width,
             (side, side),
             strides=side,
             padding="VALID",
             dtype=self.dtype,
-            conv_general_dilated=convolution.convolve_grey,
+            conv_general_dilated=convolve,
             name="patch_embed",
         )(hidden)
 

@@ -18,18 +18,19 @@ def normalise(arrays: Mapping[str, Any]) -> dict[str, Any]:
     Args:
       arrays: A batch's. Beside uint8 or uint16 pictures `<name>` [B, H, W, 1], 0 where
         there is padding, lie `<name>_statistics`, float32 [B, 2]: mean and deviation in
-        grey levels. Pictures without these are normalised already.
+        grey levels; or [B, 2, C], for each channel. Pictures without these are
+        normalised already.
 
     Returns:
-      The arrays without statistics, those pictures float32.
+      The arrays without statistics, those pictures float32 [B, H, W, 1] or
+      [B, H, W, C].
     """
     found = {k: v for k, v in arrays.items() if not k.endswith(_STATISTICS)}
     for name, image in found.items():
         statistics = arrays.get(name + _STATISTICS)
         if statistics is not None:
-            mean, deviation = (
-                statistics[:, i, np.newaxis, np.newaxis, np.newaxis] for i in (0, 1)
-            )
+            shape = (len(image), 1, 1, -1)
+            mean, deviation = (statistics[:, i].reshape(shape) for i in (0, 1))
             inside = image != 0
             found[name] = (image.astype(np.float32) - mean) / deviation * inside
     return found

@@ -250,7 +250,7 @@ def test_16_bits_give_the_same_batches(tiny, tiny_16_bit):
         np.testing.assert_allclose(left["image"], right["image"], atol=0.04)
 
 
-def test_normalisation_by_the_dataset(tiny):
+def test_normalisation_by_the_dataset_and_by_fixed_numbers(tiny):
     task = make_task("classification", batch_size=1, image_size=64)
     settings = dataclasses.replace(INPUT, normalisation="dataset")
     stream = pipeline.eval_batches("one", task, settings, tiny.open("validation"))
@@ -259,6 +259,15 @@ def test_normalisation_by_the_dataset(tiny):
     np.testing.assert_allclose(
         batch["image"][0, ..., 0], (picture / 255 - 0.25) / 0.3, atol=1e-3
     )
+    fixed = config.FixedConfig(mean=(0.4, 0.5), deviation=(0.1, 0.2), greys=(0, 2))
+    settings = dataclasses.replace(INPUT, normalisation="fixed", fixed=fixed)
+    with pipeline.eval_batches(
+        "one", task, settings, tiny.open("validation"), batch_size=2
+    ) as stream:
+        batch, *_, padded = seen(batch.arrays for batch in stream)
+    expected = (picture[..., None] / 127.5 - [0.4, 0.5]) / [0.1, 0.2]
+    np.testing.assert_allclose(batch["image"][0], expected, atol=1e-3)
+    assert not padded["image"][~padded["example_valid"]].any()
     wrong = dataclasses.replace(INPUT, normalisation="batch")
     with pytest.raises(ValueError, match=r"config.input.normalisation is 'batch'"):
         pipeline.eval_batches("one", task, wrong, tiny.open("validation"))

@@ -92,6 +92,12 @@ def make(folder: pathlib.Path, kind: str, **options: Any) -> pathlib.Path:
 
 
 @pytest.fixture(scope="session")
+def make_model() -> Callable[..., pathlib.Path]:
+    """Writes a folder by `make`."""
+    return make
+
+
+@pytest.fixture(scope="session")
 def model_folder(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[[str], pathlib.Path]:
