@@ -85,10 +85,9 @@ def prepare(pixels: np.ndarray, folder: str) -> torch.Tensor:
     if 0 < limit < longest:
         small = [max(1, round(side * limit / longest)) for side in stored.shape]
         stored = np.floor(_resize(stored, *small) + 0.5)
-    size = facts["size"]["height"]
-    height, width = _fitted(*stored.shape, size, facts["fit"])
-    content = _cut(_cut(_resize(stored, height, width), size).T, size).T
-    content = np.floor(content + 0.5).clip(1)  # 0 is padding
+    size, how = facts["size"]["height"], facts["resample"].split(",")[0]
+    content = _content(stored, size, facts["fit"], how, most)
+    content = np.floor(content + 0.5).clip(1, most)  # 0 is padding
     mean, deviation = facts["image_mean"], facts["image_std"]
     if mean is None:
         mean, deviation = content.mean(), content.std() + 1e-6 * most
@@ -106,6 +105,23 @@ def prepare(pixels: np.ndarray, folder: str) -> torch.Tensor:
     return torch.from_numpy(square)
 
 
+def _content(
+    stored: np.ndarray, size: int, fit: str, how: str, most: int
+) -> np.ndarray:
+    """The picture as large as it lies in the square."""
+    height, width = _fitted(*stored.shape, size, fit)
+    if fit == "crop" and how == "gaussian":  # Cut before, as torchxrayvision.
+        height = width = size
+        side = min(stored.shape)
+        top, left = (length // 2 - side // 2 for length in stored.shape)
+        stored = stored[top : top + side, left : left + side]
+    elif fit == "crop" and how == "bicubic":  # As transformers.
+        height, width = (size * side // min(stored.shape) for side in stored.shape)
+    content = _resize(stored, height, width, how, most)
+    odd = 0 if how == "bicubic" else 1
+    return _cut(_cut(content, size, odd).T, size, odd).T
+
+
 def _fitted(height: int, width: int, size: int, fit: str) -> tuple[int, int]:
     """Height and width of a picture that is to lie in a square."""
     if fit == "stretch":
@@ -115,26 +131,53 @@ def _fitted(height: int, width: int, size: int, fit: str) -> tuple[int, int]:
     return tuple(max(least, round(n * size / side)) for n in (height, width))
 
 
-def _cut(picture: np.ndarray, size: int) -> np.ndarray:
-    """The `size` rows in the middle, if there are more."""
-    top = max(0, (len(picture) - size + 1) // 2)
+def _cut(picture: np.ndarray, size: int, odd: int) -> np.ndarray:
+    """The `size` rows in the middle, if there are more; of two middles by `odd`."""
+    top = max(0, (len(picture) - size + odd) // 2)
     return picture[top : top + size]
 
 
-def _resize(picture: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Means over areas where it becomes smaller, linear where larger."""
-    rows, columns = _mix(picture.shape[0], height), _mix(picture.shape[1], width)
-    return rows @ picture @ columns.T
+def _resize(
+    picture: np.ndarray, height: int, width: int, how: str = "", most: float = np.inf
+) -> np.ndarray:
+    """As `how` says, or means over areas where it shrinks and linear where it grows.
+
+    A Gaussian sees middle grey beyond the edge. Pillow rounds 8 bits after each axis.
+    """
+    rows, columns = (
+        _mix(old, new, how)
+        for old, new in zip(picture.shape, (height, width), strict=True)
+    )
+    middle = most / 2 if how == "gaussian" else 0.0
+    picture = ((picture - middle) @ columns.T + middle).clip(0, most)
+    if how == "bicubic" and most == 255:
+        picture = np.floor(picture + 0.5)
+    return rows @ (picture - middle) + middle
 
 
-def _mix(old: int, new: int) -> np.ndarray:
+def _mix(old: int, new: int, how: str) -> np.ndarray:
     """How much of each old pixel is in a new one, [new, old]."""
+    place, pixel = ((np.arange(new) + 0.5) * old / new - 0.5)[:, None], np.arange(old)
+    if how == "bicubic":
+        x = np.abs(place - pixel) / max(1.0, old / new)
+        near = (1.5 * x - 2.5) * x * x + 1
+        far = ((2.5 - 0.5 * x) * x - 4) * x + 2
+        mixed = np.where(x < 1, near, np.where(x < 2, far, 0))
+        return mixed / mixed.sum(1, keepdims=True)
+    if how == "gaussian":
+        mixed = (1 - np.abs(place - pixel)).clip(0)
+        if new < old:
+            sigma = (old / new - 1) / 2
+            steps = np.arange(old + int(4 * sigma + 0.5) + 1)
+            bell = np.exp(-0.5 * (steps / sigma) ** 2) * (steps <= int(4 * sigma + 0.5))
+            blurred = bell[np.abs(pixel[:, None] - pixel)]
+            mixed = mixed @ (blurred / (2 * bell.sum() - 1))
+        return mixed
     if new < old:
-        edges, pixel = np.linspace(0, old, new + 1)[:, None], np.arange(old)
+        edges = np.linspace(0, old, new + 1)[:, None]
         covered = np.minimum(edges[1:], pixel + 1) - np.maximum(edges[:-1], pixel)
         return covered.clip(0) * (new / old)
-    middle = ((np.arange(new) + 0.5) * old / new - 0.5).clip(0, old - 1)
-    return (1 - np.abs(middle[:, None] - np.arange(old))).clip(0)
+    return (1 - np.abs(place.clip(0, old - 1) - pixel)).clip(0)
 
 
 def build(facts: dict[str, Any]) -> nn.Module:

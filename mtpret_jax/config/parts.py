@@ -169,6 +169,8 @@ class InputConfig:
     """How a stored picture becomes an input."""
 
     fit: str = "pad"  # how a rectangle becomes a square: pad, crop or stretch
+    resample: str = "area"  # how it becomes smaller: mean of the area; bicubic, as
+    # transformers' processors; gaussian, as torchxrayvision's; turned views always area
     normalisation: str = "image"  # mean 0, deviation 1: of each image or the dataset;
     # or fixed: by the numbers below. Padding is 0 after it: the mean
     fixed: FixedConfig = FixedConfig()

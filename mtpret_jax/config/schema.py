@@ -282,6 +282,7 @@ CHOICES: Mapping[tuple[type, str], tuple[str, ...]] = {
     (FinetuneConfig, "trains"): ("all", "head", "lora"),
     (FinetuneConfig, "selection"): ("validation", "last", "auto"),
     (parts.InputConfig, "fit"): ("pad", "crop", "stretch"),
+    (parts.InputConfig, "resample"): ("area", "bicubic", "gaussian"),
     (parts.InputConfig, "normalisation"): ("image", "dataset", "fixed"),
     (parts.BackboneConfig, "compute_dtype"): ("auto", "float32", "bfloat16"),
 }

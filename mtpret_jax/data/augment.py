@@ -173,6 +173,7 @@ def draw_view(
     *,
     size: int,
     mode: str,
+    resample: str = "area",
     contrastive: bool = False,
 ) -> transforms.View:
     """Draws a warp and new intensities for a stored picture.
@@ -183,6 +184,7 @@ def draw_view(
       image: As for `transforms.warp_image`.
       size: Side of the square, pixels.
       mode: As for `transforms.fit`.
+      resample: As for `transforms.fit`.
       contrastive: Whether it is one of two views of an image, which must not be told
         by what is easy. Its crop lies in the picture, anywhere along its longer side,
         and nothing is padding: what a rotation lays bare repeats the edge. And it is
@@ -192,14 +194,14 @@ def draw_view(
     """
     height, width = image.shape
     mode = "crop" if contrastive and mode == "pad" else mode
-    fitted = transforms.fit(height, width, size=size, mode=mode)
+    fitted = transforms.fit(height, width, size=size, mode=mode, resample=resample)
     content = fitted.content
     if contrastive:
         content = (fitted.matrix @ [[0, width], [0, height], [1, 1]])[:2].T.ravel()
     warp = draw_warp(rng, settings, content=tuple(content), size=size)
     matrix = warp @ fitted.matrix
     warped, valid = transforms.warp_image(
-        image, matrix, size=size, is_filled=contrastive
+        image, matrix, size=size, is_filled=contrastive, resample=resample
     )
     statistics = transforms.measure(warped, valid) if contrastive else None
     warped = change_intensity(rng, settings, warped, valid)

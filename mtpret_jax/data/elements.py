@@ -37,7 +37,7 @@ class TaskElement:
     ) -> None:
         self._source = source
         self._task = task
-        self._mode = settings.fit
+        self._input = settings
         self._statistics = statistics or _statistics(source, settings)
         self._label_weight = label_weight
         self._study = _studies(source) if kinds.KINDS[task.kind].has_studies else None
@@ -50,7 +50,12 @@ class TaskElement:
             return padding | {"record": np.asarray(-1, np.int32)}
         example = _read(self._source, self._source.__getitem__, int(record))
         image = example["image"]
-        view = transforms.plain_view(image, size=self._task.image_size, mode=self._mode)
+        view = transforms.plain_view(
+            image,
+            size=self._task.image_size,
+            mode=self._input.fit,
+            resample=self._input.resample,
+        )
         element = self._assemble(example, image.shape, view, whole=True)
         if self._study is not None:
             element["study"] = self._study[record]
@@ -65,7 +70,8 @@ class TaskElement:
             self._task.augment,
             image,
             size=self._task.image_size,
-            mode=self._mode,
+            mode=self._input.fit,
+            resample=self._input.resample,
         )
         element = self._assemble(example, image.shape, view, whole=False)
         if self._label_weight is not None:
@@ -110,7 +116,7 @@ class View:
         self._source = source
         self._augment = settings.augment
         self._size = settings.image_size
-        self._mode = input_config.fit
+        self._input = input_config
         self._statistics = _statistics(source, input_config)
         self._first_record = first_record
         self._depth = depth
@@ -128,7 +134,8 @@ class View:
             self._augment,
             image,
             size=self._size,
-            mode=self._mode,
+            mode=self._input.fit,
+            resample=self._input.resample,
             contrastive=True,
         )
         image, statistics = transforms.to_input(view, statistics=self._statistics)

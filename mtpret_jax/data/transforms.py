@@ -18,6 +18,8 @@ import math
 import cv2
 import numpy as np
 
+from mtpret_jax.data import resampling
+
 RANGE = {
     np.dtype(np.uint8): 255.0,
     np.dtype(np.uint16): 65_535.0,
@@ -84,7 +86,9 @@ def to_intensity(picture: np.ndarray) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=1024)  # A set has few sizes; its views are many.
-def fit(height: int, width: int, *, size: int, mode: str) -> Fit:
+def fit(
+    height: int, width: int, *, size: int, mode: str, resample: str = "area"
+) -> Fit:
     """Lays a picture of `height` by `width` pixels into a square of `size` pixels.
 
     The matrix is shared by all who ask for the same, and not to be written to.
@@ -95,7 +99,10 @@ def fit(height: int, width: int, *, size: int, mode: str) -> Fit:
       size: Side of the square, pixels.
       mode: "pad" keeps all of it and centres it; "crop" fills the square and loses
         the ends of the longer side; "stretch" scales each side on its own.
+      resample: See `config.InputConfig`; crops are those of its library.
     """
+    if mode == "crop" and resample in resampling.CROP:
+        return Fit(resampling.CROP[resample](height, width, size), (0, 0, size, size))
     if mode == "stretch":
         new_height = new_width = size
     elif mode == "pad":
@@ -111,14 +118,7 @@ def fit(height: int, width: int, *, size: int, mode: str) -> Fit:
             f"config.input.fit is {mode!r}; expected 'pad', 'crop' or 'stretch'."
         )
     top, left = (size - new_height) // 2, (size - new_width) // 2
-    matrix = np.array(
-        [
-            [new_width / width, 0.0, left],
-            [0.0, new_height / height, top],
-            [0.0, 0.0, 1.0],
-        ]
-    )
-    matrix.setflags(write=False)
+    matrix = resampling.upright(new_width / width, new_height / height, left, top)
     content = (
         max(left, 0),
         max(top, 0),
@@ -161,7 +161,12 @@ def warp(
 
 
 def warp_image(
-    image: np.ndarray, matrix: np.ndarray, *, size: int, is_filled: bool = False
+    image: np.ndarray,
+    matrix: np.ndarray,
+    *,
+    size: int,
+    is_filled: bool = False,
+    resample: str = "area",
 ) -> tuple[np.ndarray, np.ndarray]:
     """Warps a picture to the square, shrinking it first so that no pixel is skipped.
 
@@ -170,6 +175,7 @@ def warp_image(
       matrix: Stored picture to square, [3, 3].
       size: Side of the square, pixels.
       is_filled: Whether what repeats the picture's edge counts as the picture's.
+      resample: How an upright picture is resized; see `config.InputConfig`.
 
     Returns:
       The same type, [size, size], in which padding repeats the picture's edge (so that
@@ -184,7 +190,10 @@ def warp_image(
         )
         valid = shown.view(np.bool_)
     is_upright = not (matrix[0, 1] or matrix[1, 0])
-    image, matrix = (_shrink if is_upright else _halve)(image, matrix)
+    if is_upright and resample in resampling.RESIZE:
+        image, matrix = resampling.RESIZE[resample](image, matrix, size)
+    else:
+        image, matrix = (_shrink if is_upright else _halve)(image, matrix)
     warped = warp(
         image,
         matrix,
@@ -318,15 +327,18 @@ def valid_mean(image: np.ndarray, valid: np.ndarray) -> tuple[float, int]:
     return cv2.sumElems(image)[0] / max(1, count), count
 
 
-def plain_view(image: np.ndarray, *, size: int, mode: str) -> View:
+def plain_view(
+    image: np.ndarray, *, size: int, mode: str, resample: str = "area"
+) -> View:
     """Fits a picture to the square without chance, as evaluation and prediction do.
 
     Args:
       image: As for `warp_image`.
       size: Side of the square, pixels.
       mode: As for `fit`.
+      resample: As for `fit`.
     """
     height, width = image.shape
-    matrix = fit(height, width, size=size, mode=mode).matrix
-    warped, valid = warp_image(image, matrix, size=size)
+    matrix = fit(height, width, size=size, mode=mode, resample=resample).matrix
+    warped, valid = warp_image(image, matrix, size=size, resample=resample)
     return View(warped, valid, matrix)

@@ -19,6 +19,11 @@ from tfds_builders import whole
 
 PREPROCESSOR, IMAGES = "preprocessor_config.json", "training.csv"
 Facts = dict[str, Any]
+_RESAMPLE = {
+    "area": "mean over the area, then bilinear",
+    "bicubic": "bicubic",
+    "gaussian": "gaussian, then bilinear",
+}
 
 
 def write(
@@ -132,7 +137,7 @@ def preprocessor(model: model_lib.Model) -> Facts:
         "do_resize": True,
         "size": {"height": made.image_size, "width": made.image_size},
         "fit": made.fit,
-        "resample": "mean over the area, then bilinear",
+        "resample": _RESAMPLE[made.resample],
         "stored_longest_side": made.longest_side,
         "stored_bit_depth": made.bit_depth,
         "do_rescale": True,

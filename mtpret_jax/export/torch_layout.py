@@ -72,6 +72,7 @@ def _describe(
         "channels": "one grey channel, the same three times",
         "image_size": dict(described.image_size),
         "fit": described.fit,
+        "resample": described.resample,
         "normalisation": described.normalisation,
     }
     if described.normalisation == "fixed":

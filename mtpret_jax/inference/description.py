@@ -79,6 +79,7 @@ class Description:
     Attributes:
       network: Options of the backbone, `compute_dtype` settled.
       normalisation: Whose mean and deviation images are brought to; see `config`.
+      resample: How an image becomes smaller; see `config.InputConfig`.
       fixed: The numbers of a normalisation that is fixed.
       tasks: Options of each task that was learnt.
       prepared: How the images of each task's set were stored; of a run without tasks
@@ -103,6 +104,7 @@ class Description:
     reader: str = "1"
     image_size: Mapping[str, int]
     fit: str
+    resample: str = "area"
     fixed: schema.FixedConfig = schema.FixedConfig()
     class_names: Mapping[str, tuple[str, ...]]
     decisions: Mapping[str, Any]
@@ -129,7 +131,7 @@ class Description:
 
 _CHOICES = dict(schema.CHOICES) | {
     (Description, name): schema.CHOICES[schema.InputConfig, name]
-    for name in ("normalisation", "fit")
+    for name in ("normalisation", "fit", "resample")
 }
 
 
@@ -204,6 +206,7 @@ def make(
         reader=", ".join(sorted({made.get("reader", "1") for made in sets.values()})),
         image_size=sizes,
         fit=config.input.fit,
+        resample=config.input.resample,
         class_names={name: tuple(names) for name, names in class_names.items()},
         decisions=decisions,
         run=run,

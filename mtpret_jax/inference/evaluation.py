@@ -108,7 +108,9 @@ def _records(
         model.task,
         settings,
         schema.InputConfig(
-            fit=model.preparation.fit, normalisation=model.description.normalisation
+            fit=model.preparation.fit,
+            resample=model.preparation.resample,
+            normalisation=model.description.normalisation,
         ),
         source,
         batch_size=batch_size,

@@ -35,6 +35,7 @@ class Preparation:
       longest_side: Side to which longer images are shrunk before, pixels; 0: none is.
       bit_depth: Bits of a pixel, 8 or 16.
       checks_polarity: Whether what looks inverted is told.
+      resample: How the image becomes smaller; see `config.InputConfig`.
     """
 
     image_size: int
@@ -43,6 +44,7 @@ class Preparation:
     longest_side: int
     bit_depth: int
     checks_polarity: bool = True
+    resample: str = "area"
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -60,7 +62,9 @@ class Preparation:
           float32, of `shape`, and the matrix from the image to the square, float64
           [3, 3].
         """
-        view = transforms.plain_view(picture, size=self.image_size, mode=self.fit)
+        view = transforms.plain_view(
+            picture, size=self.image_size, mode=self.fit, resample=self.resample
+        )
         image, statistics = transforms.to_input(view, statistics=self.statistics)
         batch = {"image": image[None], "image_statistics": statistics[None]}
         return views.normalise(batch)["image"][0], view.matrix
@@ -92,6 +96,7 @@ class Preparation:
             longest_side=prepared.longest_side,
             bit_depth=prepared.bit_depth,
             checks_polarity=prepared.checks_polarity,
+            resample=described.resample,
         )
 
 

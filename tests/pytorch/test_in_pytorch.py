@@ -151,7 +151,7 @@ def test_prepared_pixels_are_our_input(name, load_exported):
     )
 
 
-@pytest.mark.parametrize("how", ["image", "dataset"])
+@pytest.mark.parametrize("how", ["image", "dataset", "fixed", "bicubic", "gaussian"])
 @pytest.mark.parametrize("fit", ["pad", "crop", "stretch"])
 def test_pixels_are_prepared_by_every_fit_and_normalisation(fit, how, load_exported):
     folder = EXPORTED / "prepared" / f"{fit}_{how}"
