@@ -183,17 +183,8 @@ def make(
         name: Prepared.of(sets[config.tasks[name].dataset]) for name in row.tasks
     }
     sizes = {name: config.tasks[name].image_size for name in row.tasks}
-    if not row.tasks:  # The sets of stage 1 may differ: keep the most detail.
-        pool = [Prepared.of(sets[name]) for name in row.contrastive.datasets]
-        counts = [_train_images(sets[name]) for name in row.contrastive.datasets]
-        mean, deviation = _joint_statistics(pool, counts)
-        prepared[""] = Prepared(
-            longest_side=max(each.longest_side for each in pool),
-            bit_depth=max(each.bit_depth for each in pool),
-            pixel_mean=mean,
-            pixel_std=deviation,
-            checks_polarity=all(each.checks_polarity for each in pool),
-        )
+    if not row.tasks:
+        prepared[""] = _pool([sets[name] for name in row.contrastive.datasets])
         sizes[row.stage] = row.contrastive.image_size
     return Description(
         network=dataclasses.replace(
@@ -218,25 +209,29 @@ def make(
     )
 
 
-def _train_images(made: prepared_types.Preparation) -> int:
-    """Training images of a set; 1 where it does not tell."""
-    return made.get("splits", {}).get("train", 1)
+def _pool(sets: Sequence[prepared_types.Preparation]) -> Prepared:
+    """Of several sets, whose images may be stored otherwise: the most detail.
 
-
-def _joint_statistics(
-    pool: Sequence[Prepared], counts: Sequence[int]
-) -> tuple[float | None, float | None]:
-    """Mean and deviation of all sets' pixels together; None where one is not known.
-
-    In training each image was normalised by those of its own set, but whoever brings an
-    image afterwards has no set.
+    In training each image is normalised by the statistics of its set, where that is
+    asked for; whoever brings an image afterwards has no set, and takes those of all
+    training images. They are None where one set's are not known.
     """
-    if any(None in (each.pixel_mean, each.pixel_std) for each in pool):
-        return None, None
-    means = np.array([each.pixel_mean for each in pool])
-    squares = np.array([each.pixel_std for each in pool]) ** 2 + means**2
-    mean, square = (np.average(row, weights=counts) for row in (means, squares))
-    return float(mean), math.sqrt(max(0.0, float(square - mean * mean)))
+    pool = [Prepared.of(made) for made in sets]
+    mean = deviation = None
+    if all(None not in (each.pixel_mean, each.pixel_std) for each in pool):
+        counts = [made.get("splits", {}).get("train", 1) for made in sets]
+        means = np.array([each.pixel_mean for each in pool])
+        squares = np.array([each.pixel_std for each in pool]) ** 2 + means**2
+        mean = float(np.average(means, weights=counts))
+        square = float(np.average(squares, weights=counts))
+        deviation = math.sqrt(max(0.0, square - mean * mean))
+    return Prepared(
+        longest_side=max(each.longest_side for each in pool),
+        bit_depth=max(each.bit_depth for each in pool),
+        pixel_mean=mean,
+        pixel_std=deviation,
+        checks_polarity=all(each.checks_polarity for each in pool),
+    )
 
 
 def from_json(table: Mapping[str, Any], where: str) -> Description:

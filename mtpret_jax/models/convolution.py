@@ -41,7 +41,7 @@ def enter(
       image: [B, H, W, 1], to be repeated; or [B, H, W, channels], whose channels
         differ, being normalised each by its own numbers.
       channels: What the stem takes.
-      dtype: Of the result.
+      dtype: What the stem computes in.
     """
     image = image.astype(dtype)
     if image.shape[-1] != 1:
