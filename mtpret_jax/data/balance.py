@@ -1,7 +1,8 @@
 """How rare each class is among the labels that a run uses, and what makes up for it.
 
-Counts come from the index alone, so that no picture is read for them. A single label
-that nobody knows, of an image with others that are known, counts as negative there.
+Positives are counted in the index, so that not every picture is read for them. It does
+not tell a label that nobody knows, of an image with others that are known, from a
+negative one; the share of these is looked up in some records.
 """
 
 from __future__ import annotations
@@ -15,13 +16,16 @@ import numpy as np
 from mtpret_jax import config
 from mtpret_jax.data import kinds, sources
 
+LOOKED_UP = 1000  # records, evenly spaced: seconds from a disk
+
 
 def class_weights(
     source: sources.Source, task: config.TaskConfig, records: np.ndarray
 ) -> np.ndarray | None:
     """What each class weighs in the loss, float32 [L]; None where all weigh alike.
 
-    A class without an image, or one that every image has, gets 1.
+    A class without an image, or one that every image has, gets 1. How many labels are
+    unknown is exact up to `LOOKED_UP` records, beyond that an estimate.
 
     Args:
       source: The train split.
@@ -41,9 +45,21 @@ def class_weights(
     )
     found = np.array([counts[name] for name in names], float)
     total, known = len(records), np.count_nonzero(found)
-    wanted = total / known if task.exclusive else total - found
-    has_both = (found > 0) & (found < total)
+    if task.exclusive:
+        wanted = np.full(len(found), total / known)
+    else:
+        wanted = np.rint(total * (1 - _unknown(source, task, records))) - found
+    has_both = (found > 0) & (wanted > 0)
     return np.where(has_both, wanted / np.maximum(found, 1), 1.0).astype(np.float32)
+
+
+def _unknown(
+    source: sources.Source, task: config.TaskConfig, records: np.ndarray
+) -> np.ndarray:
+    """Share of the records for which each label is not known, float64 [L]."""
+    some = np.linspace(0, len(records) - 1, min(len(records), LOOKED_UP)).astype(int)
+    labels = [source[record][f"labels/{task.target}"] for record in records[some]]
+    return (np.stack(labels) == -1).mean(axis=0)
 
 
 def chances(

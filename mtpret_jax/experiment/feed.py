@@ -54,7 +54,8 @@ class Feed:
         settings, reading = self.shop.config.tasks[task], self.shop.input
         if still:
             augment = schema.AUGMENT_PRESETS["none"]
-            settings = dataclasses.replace(settings, augment=augment)
+            # Nothing weighs anything where there is no loss, so no class is counted.
+            settings = dataclasses.replace(settings, augment=augment, class_weights="")
             # Processes that read would take longer to start than these few batches.
             reading = dataclasses.replace(reading, workers=0)
         return pipeline.train_stream(

@@ -7,7 +7,7 @@ import pytest
 from sklearn.utils import class_weight
 
 from mtpret_jax import config
-from mtpret_jax.data import balance, kinds, mixing, pipeline, subsets
+from mtpret_jax.data import balance, kinds, mixing, pipeline, sources, subsets
 
 TASK = config.TaskConfig(
     dataset="tiny", image_size=32, batch_size=4, class_weights="balanced"
@@ -41,6 +41,32 @@ def test_weights_of_many_findings_are_negatives_over_positives(tiny):
 
     # Effusion in 1, 3 and 5; nodule in 3; of the third nobody knows.
     np.testing.assert_allclose(found, [2 / 3, 4 / 1, 1.0], rtol=1e-7)
+
+
+class Readings:
+    """A split of which the index tells less than the records."""
+
+    def __init__(self, labels):
+        self.labels = np.array(labels, np.int8)
+        self.metadata = sources.Metadata({"finding": ("one", "two")}, (), ())
+        names = np.array(self.metadata.label_names["finding"])
+        self.index = [
+            {"finding": "|".join(names[row == 1]) or "(none)"} for row in self.labels
+        ]
+
+    def __getitem__(self, record):
+        return {"labels/finding": self.labels[record]}
+
+
+@pytest.mark.parametrize("looked_up", [1000, 4])
+def test_labels_that_nobody_knows_are_no_negatives(monkeypatch, looked_up):
+    monkeypatch.setattr(balance, "LOOKED_UP", looked_up)
+    source = Readings([[1, 1], [0, 0], [-1, 0], [-1, 0]] * 4)
+
+    found = balance.class_weights(source, MANY, np.arange(16))
+
+    # Of the first a half is unknown, in the records 0, 5, 10 and 15, too.
+    np.testing.assert_allclose(found, [4 / 4, 12 / 4], rtol=1e-7)
 
 
 def test_a_class_that_all_have_weighs_one(tiny):
