@@ -38,8 +38,8 @@ def run(options: argparse.Namespace) -> None:
             f"  config.backbone.update({given})",
             f"  stem: {converted.stem}",
         ]
-        if converted.left_out:
-            lines.append(f"  left out: {', '.join(converted.left_out)}")
+        if left_out := (*converted.left_out, *found.left_out):
+            lines.append(f"  left out: {', '.join(left_out)}")
         if said.pixels:
             lines.append(
                 f"  config.input.update(normalisation='fixed', fixed={said.pixels})"

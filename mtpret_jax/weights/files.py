@@ -18,7 +18,13 @@ from etils import epath
 
 from tfds_builders import whole
 
-_WRAPPERS = ("state_dict", "model")  # where training scripts keep the weights
+# Of two networks of one training: the one that is not handed on, and the one that is.
+_INSTEAD = {"encoder_k": "encoder_q", "student": "teacher"}
+_WRAPPERS = (
+    "state_dict",
+    "model",
+    "teacher",
+)  # where training scripts keep the weights
 # Before it, a file could run code in spite of `weights_only`: CVE-2025-32434.
 _SAFE_TORCH = (2, 6)
 _CONVERT = (
@@ -49,11 +55,14 @@ class TensorFile:
       name: Name of the file, without its folder.
       sha256: Digest of its bytes, hexadecimal.
       tensors: Arrays as stored, of any shape and dtype.
+      left_out: Names of a second network beside the one that its authors hand on: of
+        MoCo's key encoder, of a student beside its teacher.
     """
 
     name: str
     sha256: str
     tensors: Mapping[str, np.ndarray]
+    left_out: tuple[str, ...] = ()
 
 
 class _Refused(ValueError):
@@ -87,7 +96,19 @@ def read(path: epath.PathLike) -> TensorFile:
             ".pt of torch.save(model.state_dict(), path), or a .safetensors, with "
             "tensors alone; nothing of the file was run."
         ) from error
-    return TensorFile(path.name, digest, tensors)
+    left_out = tuple(sorted(name for name in tensors if _is_second(name, tensors)))
+    kept = {name: array for name, array in tensors.items() if name not in left_out}
+    return TensorFile(path.name, digest, kept, left_out)
+
+
+def _is_second(name: str, tensors: Mapping[str, np.ndarray]) -> bool:
+    """Whether an array is of a network that another one is handed on instead of."""
+    parts = name.split(".")
+    return any(
+        second in parts
+        and ".".join(first if part == second else part for part in parts) in tensors
+        for second, first in _INSTEAD.items()
+    )
 
 
 def write(

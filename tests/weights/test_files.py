@@ -66,6 +66,18 @@ def test_safetensors_are_read_in_every_precision(tmp_path):
         np.testing.assert_array_equal(found[name], array)
 
 
+def test_of_two_networks_of_one_training_the_one_handed_on_is_read(tmp_path):
+    names = ("module.encoder_q.a", "module.encoder_k.a", "module.encoder_k.b", "queue")
+    tensors = dict.fromkeys(names, ("F32", SIX))
+    path = write(tmp_path, safetensors_file(tensors), "mine.safetensors")
+
+    found = files.read(path)
+
+    # `b` is of one network alone, so that nothing says which.
+    assert set(found.tensors) == {names[0], names[2], names[3]}
+    assert found.left_out == (names[1],)
+
+
 def test_damaged_safetensors_and_unknown_types_are_refused(tmp_path):
     whole = safetensors_file({"a": ("F32", SIX)})
     for content in (b"", whole[:5], whole[:-1], b"\xff" * 8 + whole[8:], whole + b"x"):
