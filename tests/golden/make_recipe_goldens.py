@@ -12,6 +12,7 @@ rates.
 """
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -26,25 +27,23 @@ CLASSES, LABELS = 3, (2, 0)
 RATE, WEIGHT_DECAY, LAYER_DECAY, EMA = 0.05, 0.1, 0.6, 0.7
 RANK, ALPHA = 4, 8
 DROP_PATH = 0.4  # probability in the last block
-# Golden file with the shapes of the networks of some cases; the others have the first.
+# By noise: JAX takes the softmax in float32, which shows where gradients cancel.
+SWIN = {"depths": (1, 1), "heads": (1, 2), "side": 48}
+DENSENET_DEPTHS = (1, 1)
+# Networks of some cases; the others have the first.
 NETWORKS = {
-    "": "vit_deit",
+    "": "vit",
     "drop_path_swin": "swin",
     "ema": "densenet",
     "head": "densenet",
-    "lora": "vit_dinov2",
+    "lora": "dinov2",
 }
-_HEADS = {  # names, and the features that they take
-    "vit_deit": ("head", vit.WIDTH),
-    "vit_dinov2": ("head", vit.WIDTH),
-    "swin": ("head.fc", 8 * swin.WIDTH),
-    "densenet": ("classifier", 16),
-}
+HEADS = {"vit": "head", "swin": "head.fc", "densenet": "classifier", "dinov2": "head"}
 _NO_WEIGHTS = ("relative_position_index", "attn_mask", "num_batches_tracked")
 
 
 def network_of(case: str) -> str:
-    """The golden file with the shapes of a case's network."""
+    """The network of a case."""
     return NETWORKS.get(case, NETWORKS[""])
 
 
@@ -52,25 +51,29 @@ def images(case: str) -> np.ndarray:
     """Grey images, float32 [2, H, W, 1]."""
     grid = (vit.GRID, vit.GRID)
     return {
-        "vit_deit": vit.images(16, grid),
-        "vit_dinov2": vit.images(14, grid),
-        "swin": swin.images("own"),
+        "vit": vit.images(16, grid),
+        "dinov2": vit.images(14, grid),
+        "swin": drawing.images(len(LABELS), SWIN["side"]),
         "densenet": phantoms.images(len(LABELS), 64),
     }[network_of(case)]
 
 
-def head_of(case: str) -> str:
-    """The reference's name of the head."""
-    return _HEADS[network_of(case)][0]
+def weights(case: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """Of the network of a case, by the reference's names.
 
-
-def weights(case: str) -> dict[str, np.ndarray]:
-    """Of the network of a case, by the reference's names, with its head."""
+    Args:
+      case: Name of the case.
+      shapes: Of all networks, by `<network>/<name>`, as the golden file has them.
+    """
     network = network_of(case)
-    name, width = _HEADS[network]
-    head = {f"{name}.weight": (CLASSES, width), f"{name}.bias": (CLASSES,)}
     draw = {"swin": swin.draw, "densenet": drawing.draw}.get(network, vit.draw)
-    return draw({**drawing.load(network).shapes, **head})
+    start = f"{network}/"
+    own = {
+        key.removeprefix(start): shape
+        for key, shape in shapes.items()
+        if key.startswith(start)
+    }
+    return draw(own)
 
 
 def adapters() -> dict[str, dict[str, np.ndarray]]:
@@ -86,17 +89,11 @@ def adapters() -> dict[str, dict[str, np.ndarray]]:
     }
 
 
-def alive(blocks: int) -> np.ndarray:
-    """Which branches stay in an example, bool [blocks, 2, 2]; all of the first."""
-    drawn = drawing.uniform("alive", (blocks, 2, len(LABELS))) > -DROP_PATH
+def alive() -> np.ndarray:
+    """Which branches of two blocks stay, bool [2, 2, 2]; all of the first block's."""
+    drawn = drawing.uniform("branches", (2, 2, len(LABELS))) > 0
     drawn[0] = True
     return drawn
-
-
-def changes(case: str, after: Mapping[str, np.ndarray]) -> np.ndarray:
-    """A digest of what was added to the weights of a case."""
-    before = weights(case)
-    return drawing.digest({key: after[key] - before[key] for key in before})
 
 
 def _vit(**options: Any) -> Any:
@@ -112,29 +109,80 @@ def _vit(**options: Any) -> Any:
     )
 
 
-def _swin(**options: Any) -> Any:
+def _swin(
+    depths: tuple[int, ...] = SWIN["depths"],
+    heads: tuple[int, ...] = SWIN["heads"],
+    **options: Any,
+) -> Any:
     from timm.models import swin_transformer
 
     return swin_transformer.SwinTransformer(
-        img_size=swin.SIZES["own"],
         embed_dim=swin.WIDTH,
-        depths=swin.DEPTHS,
-        num_heads=swin.HEADS,
+        depths=depths,
+        num_heads=heads,
         window_size=swin.WINDOW,
         num_classes=CLASSES,
+        img_size=SWIN["side"],
         **options,
     )
 
 
-def _filled(case: str, network: Any, dtype: Any) -> Any:
+def _densenet() -> Any:
+    from torchvision.models import densenet as torchvision_densenet
+
+    return torchvision_densenet.DenseNet(
+        densenet.WIDTH // 2, DENSENET_DEPTHS, densenet.WIDTH, num_classes=CLASSES
+    )
+
+
+def _dinov2() -> Any:
     import torch
 
-    state = {key: torch.tensor(x, dtype=dtype) for key, x in weights(case).items()}
-    network = network.to(dtype)
-    missing = network.load_state_dict(state, strict=False)
-    assert not missing.unexpected_keys, missing
-    assert all(key.endswith(_NO_WEIGHTS) for key in missing.missing_keys), missing
+    class Classifier(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = vit.CASES["vit_dinov2"].make()
+            self.head = torch.nn.Linear(vit.WIDTH, CLASSES)
+
+        def forward(self, image: Any) -> Any:
+            return self.head(self.body(image).last_hidden_state[:, 0])
+
+    return Classifier()
+
+
+_MAKE = {"vit": _vit, "swin": _swin, "densenet": _densenet, "dinov2": _dinov2}
+
+
+@functools.cache
+def _shapes() -> dict[str, tuple[int, ...]]:
+    """Of all networks, by `<network>/<name>`."""
+    return {
+        f"{network}/{key.removeprefix('body.')}": tuple(tensor.shape)
+        for network, make in _MAKE.items()
+        for key, tensor in make().state_dict().items()
+        if not key.endswith(_NO_WEIGHTS)
+    }
+
+
+def _network(case: str, dtype: Any, **options: Any) -> Any:
+    """The network of a case with drawn weights."""
+    import torch
+
+    network = _MAKE[network_of(case)](**options).to(dtype)
+    drawn = weights(case, _shapes())
+    state = network.state_dict()
+    for key in state:
+        if not key.endswith(_NO_WEIGHTS):
+            array = drawn[key.removeprefix("body.")]
+            state[key] = torch.tensor(array, dtype=dtype)
+    network.load_state_dict(state)
     return network.train()
+
+
+def _changes(case: str, after: Mapping[str, np.ndarray]) -> np.ndarray:
+    """A digest of what was added to the weights of a case."""
+    before = weights(case, _shapes())
+    return drawing.digest({key: after[key] - before[key] for key in before})
 
 
 def _step(case: str, network: Any, optimizer: Any) -> None:
@@ -170,11 +218,8 @@ def _sgd(groups: Any) -> Any:
 
 
 def _drop_path(case: str, dtype: Any) -> dict[str, np.ndarray]:
-    make, blocks = _vit, vit.DEPTH
-    if case == "drop_path_swin":
-        make, blocks = _swin, sum(swin.DEPTHS)
-    network = _filled(case, make(drop_path_rate=DROP_PATH), dtype)
-    with _drawing(alive(blocks)[1:]):  # Nothing is drawn for the first.
+    network = _network(case, dtype, drop_path_rate=DROP_PATH)
+    with _drawing(alive()[1:]):  # Nothing is drawn for the first.
         _step(case, network, _sgd(network.parameters()))
     return drawing.state(network)
 
@@ -182,7 +227,7 @@ def _drop_path(case: str, dtype: Any) -> dict[str, np.ndarray]:
 def _layer_decay(case: str, dtype: Any) -> dict[str, np.ndarray]:
     from timm import optim
 
-    network = _filled(case, _vit(), dtype)
+    network = _network(case, dtype)
     groups = optim.param_groups_layer_decay(
         network, WEIGHT_DECAY, ("cls_token",), layer_decay=LAYER_DECAY
     )
@@ -192,19 +237,10 @@ def _layer_decay(case: str, dtype: Any) -> dict[str, np.ndarray]:
     return drawing.state(network)
 
 
-def _densenet(case: str, dtype: Any) -> Any:
-    from torchvision.models import densenet as torchvision_densenet
-
-    network = torchvision_densenet.DenseNet(
-        densenet.WIDTH // 2, densenet.DEPTHS, densenet.WIDTH, num_classes=CLASSES
-    )
-    return _filled(case, network, dtype)
-
-
 def _ema(case: str, dtype: Any) -> dict[str, np.ndarray]:
     from timm import utils
 
-    network = _densenet(case, dtype)
+    network = _network(case, dtype)
     averages = utils.ModelEmaV3(network, decay=EMA)
     optimizer = _sgd(network.parameters())
     for _ in range(2):
@@ -214,7 +250,7 @@ def _ema(case: str, dtype: Any) -> dict[str, np.ndarray]:
 
 
 def _head(case: str, dtype: Any) -> dict[str, np.ndarray]:
-    network = _densenet(case, dtype)
+    network = _network(case, dtype)
     network.features.requires_grad_(False).eval()
     _step(case, network, _sgd(network.classifier.parameters()))
     return drawing.state(network)
@@ -225,21 +261,7 @@ def _lora(case: str, dtype: Any) -> tuple[dict[str, np.ndarray], ...]:
     import peft
     import torch
 
-    class Classifier(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.body = vit.CASES[network_of(case)].make()
-            self.head = torch.nn.Linear(vit.WIDTH, CLASSES)
-
-        def forward(self, image: Any) -> Any:
-            return self.head(self.body(image).last_hidden_state[:, 0])
-
-    network = Classifier().to(dtype).train()
-    drawn = {
-        key if key.startswith("head.") else f"body.{key}": torch.tensor(x, dtype=dtype)
-        for key, x in weights(case).items()
-    }
-    network.load_state_dict(drawn)
+    network = _network(case, dtype)
     options = {"target_modules": ["q_proj", "v_proj"], "modules_to_save": ["head"]}
     config = peft.LoraConfig(r=RANK, lora_alpha=ALPHA, **options)
     adapted = peft.get_peft_model(network, config)
@@ -290,7 +312,7 @@ def _layers() -> dict[str, np.ndarray]:
         "convnext": timm_convnext.ConvNeXt(
             depths=convnext.DEPTHS, dims=convnext.WIDTHS, num_classes=CLASSES
         ),
-        "swin": _swin(),
+        "swin": _swin(swin.DEPTHS, swin.HEADS),
         "resnet": timm.create_model("resnet18", num_classes=CLASSES),
         "densenet": narrow,
     }
@@ -309,12 +331,14 @@ def main() -> None:
 
     results = []
     for dtype in (torch.float64, torch.float32):
-        found = {case: changes(case, make(case, dtype)) for case, make in CASES.items()}
+        found = {
+            case: _changes(case, make(case, dtype)) for case, make in CASES.items()
+        }
         added, merged = _lora("lora", dtype)
         found["lora"] = drawing.digest(added)
-        found["lora_sums"] = changes("lora", merged)
+        found["lora_sums"] = _changes("lora", merged)
         results.append(found)
-    drawing.store("recipe", {}, *results)
+    drawing.store("recipe", _shapes(), *results)
     np.savez_compressed(drawing.FOLDER / "recipe_layers.npz", **_layers())
 
 

@@ -7,9 +7,6 @@ network was made for; `other/...`: the same of images of another size, one side 
 and one longer, for which positions are resampled. `train/gradients`: of half the mean
 squared distance of map and pooled features to drawn ones, at the other size.
 
-`vit_drop_path`: the map of `vit_deit` in training, whole branches left out by draws
-that are given to both sides.
-
 `positions`: learned positions of a square grid resampled by PyTorch to several grids.
 """
 
@@ -22,7 +19,6 @@ import numpy as np
 
 WIDTH, DEPTH, HEADS, BATCH = 24, 2, 2, 2
 GRID, OTHER_GRID = 4, (3, 5)  # patches
-DROP_PATH = 0.4  # probability in the last block
 RESAMPLED = ((4, 4), (3, 5), (7, 2), (16, 9))
 # Without rotation a key's bias changes no softmax: its gradient is rounding alone.
 UNUSED = ("attention.k_proj.bias",)
@@ -187,11 +183,6 @@ def images(patch: int, grid: tuple[int, int]) -> np.ndarray:
     return 2 * drawing.uniform("images", (BATCH, rows * patch, columns * patch, 1))
 
 
-def alive() -> np.ndarray:
-    """Which branches of the last block stay in an example, bool [2, B]."""
-    return drawing.uniform("alive 1", (2, BATCH)) < 0
-
-
 def digest(gradients: dict[str, np.ndarray]) -> np.ndarray:
     """See `drawing.digest`; of those that are more than rounding."""
     return drawing.digest(
@@ -257,30 +248,6 @@ def _make_case(name: str, case: Case) -> None:
     drawing.store(name, shapes, *results)
 
 
-def _make_drop_path() -> None:
-    import torch
-
-    case = CASES["vit_deit"]
-    shapes, results = drawing.load("vit_deit").shapes, []
-    for dtype in (torch.float64, torch.float32):
-        network = _timm(img_size=16 * GRID, drop_path_rate=DROP_PATH).train().to(dtype)
-        network.load_state_dict(
-            {key: torch.tensor(x, dtype=dtype) for key, x in draw(shapes).items()}
-        )
-        draws = iter(alive())
-        drawn = torch.Tensor.bernoulli_
-        torch.Tensor.bernoulli_ = lambda self, p, draws=draws: self.copy_(
-            torch.tensor(next(draws)).reshape(self.shape)
-        )
-        try:
-            channels = images(16, (GRID, GRID)).transpose(0, 3, 1, 2).repeat(3, axis=1)
-            cells, _ = _outputs(case, network, torch.tensor(channels, dtype=dtype))
-        finally:
-            torch.Tensor.bernoulli_ = drawn
-        results.append({"train/cells": cells.detach().numpy()})
-    drawing.store("vit_drop_path", shapes, *results)
-
-
 def _make_positions() -> None:
     import torch
 
@@ -305,7 +272,6 @@ def main() -> None:
     """Writes every file."""
     for name, case in CASES.items():
         _make_case(name, case)
-    _make_drop_path()
     _make_positions()
 
 

@@ -32,20 +32,23 @@ from mtpret_jax.weights import (
 EXACT = 1e-6
 TASK = "one"
 SWIN = swin_sizes.Size(
-    swin_goldens.WIDTH, swin_goldens.DEPTHS, swin_goldens.HEADS, swin_goldens.WINDOW
+    swin_goldens.WIDTH,
+    goldens.SWIN["depths"],
+    goldens.SWIN["heads"],
+    swin_goldens.WINDOW,
 )
 VIT = vit_families.Size(vit_goldens.WIDTH, vit_goldens.DEPTH, vit_goldens.HEADS)
 DENSENET = layout_densenet.FAMILY
-# By golden file: backbone and family of the config, what makes it as narrow as the
+# By network: backbone and family of the config, what makes it as narrow as the
 # reference's, how its weights are read and written by name.
 NETWORKS = {
-    "vit_deit": (
+    "vit": (
         ("vit_tiny", "deit"),
         {"size": VIT},
         layout_vit.to_ours,
         lambda tree: layout_vit.from_ours(tree, "timm"),
     ),
-    "vit_dinov2": (
+    "dinov2": (
         ("vit_tiny", "dinov2"),
         {"size": VIT},
         layout_vit.to_ours,
@@ -59,7 +62,7 @@ NETWORKS = {
     ),
     "densenet": (
         ("densenet121", ""),
-        {"depths": densenet_goldens.DEPTHS, "width": densenet_goldens.WIDTH},
+        {"depths": goldens.DENSENET_DEPTHS, "width": densenet_goldens.WIDTH},
         DENSENET.read,
         lambda tree: DENSENET.write(tree, "torchvision", channels=3)[0],
     ),
@@ -108,7 +111,8 @@ def batch(case):
 def start(case, stage):
     """A state of the reference's weights before the first step."""
     _, _, read, _ = NETWORKS[goldens.network_of(case)]
-    weights, head = goldens.weights(case), goldens.head_of(case)
+    weights = goldens.weights(case, drawing.load("recipe").shapes)
+    head = goldens.HEADS[goldens.network_of(case)]
     kernel, bias = weights.pop(f"{head}.weight"), weights.pop(f"{head}.bias")
     state = stage.init(jax.random.key(0), {TASK: batch(case)})
     expected = {
@@ -143,12 +147,16 @@ def error(case, after, before):
         for state in (after, before)
     ]
     added = jax.tree.map(lambda x, y: np.asarray(x - y), *trees)
-    fc, head = added["params"]["heads"][TASK]["fc"], goldens.head_of(case)
-    named = {f"{head}.weight": fc["kernel"].T, f"{head}.bias": fc["bias"]}
-    named |= write({part: tree["backbone"] for part, tree in added.items()})
-    named = {name: named[name] for name in goldens.weights(case) if name in named}
+    fc = added["params"]["heads"][TASK]["fc"]
+    named = write({part: tree["backbone"] for part, tree in added.items()})
+    head = goldens.HEADS[goldens.network_of(case)]
+    named |= {f"{head}.weight": fc["kernel"].T, f"{head}.bias": fc["bias"]}
+    golden = drawing.load("recipe")
+    wanted = goldens.weights(case, golden.shapes).keys()
+    assert {*wanted} - {*named} <= {"embeddings.mask_token"}
+    named = {name: named.get(name, np.zeros(1)) for name in wanted}
     key = {"lora": "lora_sums"}.get(case, case)
-    return drawing.error(drawing.digest(named), drawing.load("recipe").arrays[key])
+    return drawing.error(drawing.digest(named), golden.arrays[key])
 
 
 @pytest.mark.usefixtures("float64")
@@ -157,12 +165,12 @@ def test_drop_path(case, monkeypatch):
     """Timm's draws in place of ours; how ours are spaced: test_convnext."""
     stage = build(case, drop_path=goldens.DROP_PATH)
     before, branches = start(case, stage), stage.learner.backbone.branches
-    kept = 1 - np.linspace(0, goldens.DROP_PATH, branches[0])[:, None, None]
+    kept = 1 - np.array([0, goldens.DROP_PATH])[:, None, None]
     asked = []
 
     def draw(key, *wanted):
         asked.append(wanted)
-        return jnp.asarray(goldens.alive(branches[0]) / kept)
+        return jnp.asarray(goldens.alive() / kept)
 
     monkeypatch.setattr(stochastic_depth, "draw", draw)
 

@@ -96,17 +96,3 @@ def test_learned_positions_are_resampled_as_pytorch_does(grid, antialias):
     found = positions.resample(jnp.asarray(table), grid, antialias=antialias)
 
     assert drawing.error(found, golden.arrays[key]) <= FEATURES
-
-
-def test_branches_left_out_in_training():
-    golden = drawing.load("vit_drop_path")
-    body, variables = network("vit_deit")
-    alive = np.stack([np.ones((2, goldens.BATCH), bool), goldens.alive()])
-    kept = 1 - np.linspace(0, goldens.DROP_PATH, goldens.DEPTH)[:, None, None]
-    image = goldens.images(16, (goldens.GRID, goldens.GRID))
-
-    paths = jnp.asarray(alive / kept, jnp.float32)
-    features, _ = body.apply(variables, image, train=True, paths=paths)
-
-    assert alive.sum() not in (4, 8)
-    assert drawing.error(features.levels[0], golden.arrays["train/cells"]) <= 1e-6
