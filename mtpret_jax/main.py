@@ -26,6 +26,7 @@ VERBS = {
     "data doctor": "looks at downloads before they are prepared",
     "data audit": "finds the images that prepared sets share",
     "weights identify": "what backbone a file holds, and the config to start from it",
+    "weights check": "compares a file's features with its library's own network",
     "config show": "every option of a config, with what it inherits",
     "config check": "what a config will cost: parameters, memory, time",
 }
