@@ -49,8 +49,8 @@ def load(
     """Builds the reference and loads the file into it, every tensor that it has.
 
     Args:
-      tensors: The file's.
-      options: Of the backbone; see `identity.Identity`.
+      tensors: By the names of the file.
+      options: What `config.backbone` needs; see `identity.Identity`.
       read: What our own reader made of the file.
       where: Begins a message: the file.
 
