@@ -24,13 +24,6 @@ from mtpret_jax.experiment import precision, workshop
 from mtpret_jax.training import sharding
 
 CLASSES = 2
-_RECIPE = (
-    "drop_path",
-    "layer_decay",
-    "ema",
-    "trains",
-    "lora_rank",
-)  # options of fine-tuning that change its program
 Names = Mapping[str, Mapping[str, Any]]
 
 
@@ -172,7 +165,9 @@ def _program(
         options["pulled"] = [bool(stage[anchor]) for anchor in anchors]
         options["heads"] = row.tasks
     if row.options.is_tested:
-        options["recipe"] = [getattr(row.finetune, name) for name in _RECIPE]
+        recipe = row.finetune
+        is_on = (recipe.drop_path > 0, recipe.layer_decay < 1, recipe.ema > 0)
+        options["recipe"] = [*is_on, recipe.trains, recipe.lora_rank]
     return json.dumps([options, schema.as_dict(part)])
 
 

@@ -1,5 +1,6 @@
 """`config check --for`: a slice's four chips are devices of this machine here."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -52,6 +53,19 @@ def test_runs_that_differ_in_numbers_and_data_share_a_step():
     assert first.names == ("one", "two")
     assert second.runs == ("other", "other_longer")
     assert second.part.batch_size == 16
+
+
+def test_runs_of_another_recipe_do_not():
+    config = small()
+    runs = dict(config.runs)
+    for name, options in {"one": {"ema": 0.9}, "two": {"trains": "head"}}.items():
+        recipe = dataclasses.replace(runs[name].finetune, **options)
+        runs[name] = dataclasses.replace(runs[name], finetune=recipe)
+
+    steps = estimate.steps(dataclasses.replace(config, runs=runs), {})
+
+    found = [step.runs for step in steps]
+    assert found == [("one",), ("one_longer", "two_longer"), ("two",)]
 
 
 def test_each_step_is_compiled_and_told(four_chips):
