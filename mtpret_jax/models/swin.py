@@ -69,8 +69,10 @@ class WindowAttention(nn.Module):
         bias = table[_offsets(windows, self.window)].transpose(2, 0, 1)[None]
         if any(shifts):
             mask = _strangers(grid, windows, shifts)
-            mask = jnp.tile(mask, (batch, 1, 1))[:, None]
-            shape = (len(mask), self.heads, *mask.shape[2:])
+            # Not by `tile`, which takes no batch of any size, as exports have.
+            mask = jnp.broadcast_to(mask, (batch, *mask.shape))
+            mask = mask.reshape(-1, 1, *mask.shape[2:])
+            shape = (mask.shape[0], self.heads, *mask.shape[2:])
             bias = jnp.broadcast_to(bias, shape) + jnp.broadcast_to(mask, shape)
         mixed = jax.nn.dot_product_attention(
             project("query"),
