@@ -29,7 +29,7 @@ from torchvision.models import resnet
 from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.models.detection import anchor_utils, backbone_utils, faster_rcnn
 from torchvision.models.segmentation import deeplabv3, fcn
-from torchvision.ops import MultiScaleRoIAlign
+from torchvision.ops import MultiScaleRoIAlign, poolers
 
 
 def load(folder: str) -> nn.Module:
@@ -281,13 +281,31 @@ class _Anchors(anchor_utils.AnchorGenerator):
         return super().grid_anchors(grid_sizes, [[stride] * 2 for stride in given])
 
 
+class _RoIAlign(MultiScaleRoIAlign):
+    """Regions of a pyramid of given strides.
+
+    torchvision takes the power of 2 that is nearest to a level's size over the image's,
+    which for small images is another: 3 of 66 pixels are 1/16 instead of 1/32.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.scales = [1 / 4, 1 / 8, 1 / 16, 1 / 32]
+        self.map_levels = poolers.initLevelMapper(
+            2,
+            5,
+            canonical_scale=self.canonical_scale,
+            canonical_level=self.canonical_level,
+        )
+
+
 def _faster_rcnn(body: nn.Module, arguments: dict[str, Any]) -> nn.Module:
     anchors = arguments["rpn_anchor_generator"]
     generator = _Anchors if "strides" in anchors else anchor_utils.AnchorGenerator
     return faster_rcnn.FasterRCNN(
         backbone_utils.BackboneWithFPN(body, **arguments["backbone"]),
         rpn_anchor_generator=generator(**anchors),
-        box_roi_pool=MultiScaleRoIAlign(**arguments["box_roi_pool"]),
+        box_roi_pool=_RoIAlign(**arguments["box_roi_pool"]),
         box_head=faster_rcnn.TwoMLPHead(**arguments["box_head"]),
         box_predictor=faster_rcnn.FastRCNNPredictor(**arguments["box_predictor"]),
         **arguments["faster_rcnn"],
