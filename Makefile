@@ -10,7 +10,7 @@
 # make tensorflow-test  our sets by tfds.load, with TFDS's own test of builders
 # make tpu-test         steps compiled for a slice of TPUs, on any machine
 # make bench-slices     every stage for 1, 8 and 256 chips, an hour and more
-# make pytorch-test     exported ResNets in PyTorch and ONNX Runtime, .pth, DICOM by highdicom
+# make pytorch-test     exported backbones in PyTorch and ONNX Runtime, .pth, DICOM by highdicom
 #
 # Each makes its own virtual environment when there is none. Only Python 3.11 to 3.13
 # and make are needed. Another Python, folder or set of versions:
@@ -132,11 +132,11 @@ tpu-test: $(TPU_VENV)/.installed
 bench-slices: $(TPU_VENV)/.installed
 	$(TPU_VENV)/bin/python -m benchmarks.slices --network=resnet50 --image_size=224 --dtype=bfloat16
 
-# torchvision without its compiled operators, which its ResNets do not need.
+# torchvision without its compiled operators, which backbones do not need.
 $(PYTORCH_VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(PYTORCH_VENV)
-	$(PYTORCH_VENV)/bin/python -m pip install --quiet torch==2.13.0 numpy pillow pytest safetensors onnx==1.23.2 onnxscript==0.7.2 onnxruntime==1.32.0 highdicom==0.28.2 ml_dtypes 'etils[epath]'
-	$(PYTORCH_VENV)/bin/python -m pip install --quiet --no-deps torchvision==0.28.0
+	$(PYTORCH_VENV)/bin/python -m pip install --quiet torch==2.13.0 numpy pillow pytest safetensors onnx==1.23.2 onnxscript==0.7.2 onnxruntime==1.32.0 highdicom==0.28.2 ml_dtypes 'etils[epath]' huggingface_hub pyyaml
+	$(PYTORCH_VENV)/bin/python -m pip install --quiet --no-deps torchvision==0.28.0 timm==1.0.31
 	touch $@
 
 pytorch-test: $(PYTORCH_VENV)/.installed $(STAMP)

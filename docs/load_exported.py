@@ -1,6 +1,6 @@
 """Builds in PyTorch what `mtpret_jax export` wrote, and loads its weights.
 
-    pip install torch torchvision safetensors
+    pip install torch torchvision safetensors timm  # timm: not for ResNets
     python load_exported.py exported
 
 Copy it into a project of yours: it needs nothing of mtpret_jax.
@@ -25,7 +25,7 @@ import safetensors.torch
 import torch
 import torchvision
 from torch import nn
-from torchvision.models import resnet
+from torchvision.models import convnext, densenet, resnet
 from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.models.detection import anchor_utils, backbone_utils, faster_rcnn
 from torchvision.models.segmentation import deeplabv3, fcn
@@ -41,6 +41,8 @@ def load(folder: str) -> nn.Module:
             f"{folder}/model.safetensors: damaged, its SHA-256 is not the one in "
             "config.json. Copy the folder again."
         )
+    if facts.get("library") == "transformers":
+        return _from_transformers(folder)
     network = build(facts)
     network.load_state_dict(safetensors.torch.load(content), strict=True)
     return network.eval()
@@ -182,9 +184,20 @@ def _mix(old: int, new: int, how: str) -> np.ndarray:
 
 def build(facts: dict[str, Any]) -> nn.Module:
     """The network that config.json describes, with random weights."""
+    if facts.get("library") == "timm":
+        import timm
+
+        return timm.create_model(**facts["timm"])
     arguments = facts["torchvision"]
     if arguments is None:  # Of before narrow ones were built here.
         raise ValueError("Export this model again: its config.json says too little.")
+    classes = arguments.pop("num_classes", 0)
+    if "convnext" in arguments:
+        return _convnext(num_classes=classes, **arguments["convnext"])
+    if "densenet" in arguments:
+        network = densenet.DenseNet(num_classes=classes, **arguments["densenet"])
+        network.classifier = network.classifier if classes else nn.Identity()
+        return network
     body = _resnet(**arguments["resnet"])
     if facts["kind"] == "backbone":
         body.fc = nn.Identity()
@@ -193,6 +206,32 @@ def build(facts: dict[str, Any]) -> nn.Module:
     elif facts["kind"] == "detection":
         return _faster_rcnn(body, arguments)
     return body
+
+
+def _from_transformers(folder: str) -> Any:
+    """A network of transformers; features are `network(image).pooler_output`."""
+    import transformers
+
+    network, told = transformers.AutoModel.from_pretrained(
+        folder, output_loading_info=True
+    )
+    wrong = {key: sorted(names) for key, names in told.items() if names}
+    if wrong:
+        raise ValueError(f"{folder}: transformers has other names or shapes: {wrong}")
+    return network.eval()
+
+
+def _convnext(depths: list[int], channels: list[int], num_classes: int) -> nn.Module:
+    """A ConvNeXt as torchvision's, of any depth and width, with its last norm."""
+    following = [*channels[1:], None]
+    stages = [
+        convnext.CNBlockConfig(*row)
+        for row in zip(channels, following, depths, strict=True)
+    ]
+    network = convnext.ConvNeXt(stages, num_classes=num_classes)
+    if not num_classes:
+        network.classifier[2] = nn.Identity()
+    return network
 
 
 def _resnet(name: str, width: int = 64, **options: Any) -> Any:

@@ -2,10 +2,11 @@
 
     mtpret_jax export --workdir=runs/demo --run=contrastive --out=exported
 
-Writes model.safetensors in torchvision's layout, config.json,
-preprocessor_config.json, model.jax_export (a serialised function), golden.npz and a
-model card (README.md) filled from the run. Each is read again and compared. With
---data_dir, training.csv names every image that the run and those before it learnt from.
+Writes model.safetensors in the layout of torchvision, timm or transformers,
+config.json, preprocessor_config.json, model.jax_export (a serialised function),
+golden.npz and a model card (README.md) filled from the run. Each is read again and
+compared. With --data_dir, training.csv names every image that the run and those before
+it learnt from.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import sys
 from mtpret_jax.cli import command, devices
 from mtpret_jax.export import folder, training_images
 from mtpret_jax.training import preemption
+from mtpret_jax.weights import libraries
 
 
 def add_options(parser: command.Parser) -> None:
@@ -24,6 +26,12 @@ def add_options(parser: command.Parser) -> None:
     parser.add_argument("--workdir", required=True, help="of the training")
     parser.add_argument("--run", required=True, help="a run of it that has ended")
     parser.add_argument("--out", required=True, help="folder: not there, or empty")
+    parser.add_argument(
+        "--layout",
+        choices=libraries.LIBRARIES,
+        default="",
+        help="whose names the weights get; else torchvision for ResNets, timm",
+    )
     parser.add_argument("--data_dir", help="of its prepared sets: adds training.csv")
 
 
@@ -38,7 +46,9 @@ def run(options: argparse.Namespace) -> int:
     if options.data_dir:
         data_dir = pathlib.Path(options.data_dir).expanduser()
         images = training_images.table(workdir, options.run, data_dir)
-    differences = folder.write(workdir, options.run, out, images=images)
+    differences = folder.write(
+        workdir, options.run, out, images=images, library=options.layout
+    )
     worst = max(differences.values())
     sys.stdout.write(
         f"Written to {out}, read again; features differ by {worst:.1e} at most.\n"

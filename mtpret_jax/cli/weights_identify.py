@@ -16,7 +16,7 @@ from typing import Any
 from mtpret_jax import config as schema
 from mtpret_jax import models
 from mtpret_jax.cli import command
-from mtpret_jax.weights import beside, bodies, files, identity, resnet
+from mtpret_jax.weights import arrays, beside, bodies, files, identity
 
 
 def add_options(parser: command.Parser) -> None:
@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> None:
         sys.stdout.write("\n".join(lines) + "\n")
 
 
-def _read(tensors: Any, one: identity.Identity, where: str) -> resnet.Converted:
+def _read(tensors: Any, one: identity.Identity, where: str) -> arrays.Converted:
     """The whole backbone, so that no array is missing or of another shape."""
     network = schema.BackboneConfig(**one.options)
     return bodies.read(tensors, models.backbone_shapes(network), network, where)

@@ -186,6 +186,8 @@ class BackboneConfig:
 
     name: str = "resnet50"  # a row of models.BACKBONES
     family: str = ""  # of a ViT: a row of models.vit_families.FAMILIES; "": deit
+    positions: Number = 0  # side of the images, pixels, whose positions a ViT learns;
+    # 0: its family's
     width: Count = 64  # channels of a ResNet's stem; other backbones are published
     # where it is 64, and narrower in proportion
     in_channels: Count = 3  # the one grey channel is repeated to this many

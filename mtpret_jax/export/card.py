@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import jinja2
 
 from mtpret_jax import config as schema
-from mtpret_jax.export import training
+from mtpret_jax.export import torch_layout, training
 from mtpret_jax.inference import model as model_lib
 from mtpret_jax.weights import layouts
 from tfds_builders import whole
@@ -42,7 +42,7 @@ def write(
         made_of = {name: {**sets.get(name, {})} for name in read_for}
     with training.reading(workdir / training.VERSIONS) as found:
         versions = dict(found)
-    layout = layouts.LAYOUTS[model.kind]
+    facts = whole.read_json(out / torch_layout.FACTS)
     files = {
         path.name: hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(out.iterdir())
@@ -56,7 +56,9 @@ def write(
         purpose=model.answers.purpose.format(", ".join(map(_name, model.classes))),
         classes=model.classes,
         flips=bool(model.network.task and model.network.task.flip_at_test),
-        is_torchvision=layout.is_named(model.description.network),
+        library=facts.get("library", "torchvision"),
+        is_torchvision="library" not in facts
+        and layouts.LAYOUTS[model.kind].is_named(model.description.network),
         measured=training.measured(workdir, run) if model.task else None,
         read_for=read_for,
         made_of=made_of,

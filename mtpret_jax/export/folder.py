@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 import shutil
+import sys
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ def write(
     out: pathlib.Path,
     *,
     images: str = "",
+    library: str = "",
 ) -> dict[str, float]:
     """Writes a run that has ended for PyTorch, Hugging Face and JAX.
 
@@ -40,6 +42,7 @@ def write(
       run: A row of its `config.runs`.
       out: Folder that is not there, or empty; complete or not made.
       images: Content of the list of training images; "" leaves it out.
+      library: Whose layout the weights get; see `torch_layout.written`.
 
     Returns:
       For each file that was read again, the largest difference of its features from
@@ -59,16 +62,26 @@ def write(
     config = training.read_config(workdir)
     rules.require_known(run, config.runs, "run in --run")
     backbone = workdir / "runs" / run / "backbone"
-    model = loader.load(backbone)
+    trained = loader.load(backbone)
+    model = model_lib.Model(
+        *torch_layout.written(trained.tree, trained.description, trained.task, library)
+    )
+    if model.task != trained.task:
+        sys.stderr.write(
+            f"Only the backbone is written: with '{model.description.network.name}', "
+            f"that library has no such head for {trained.kind}.\n"
+        )
     part = out.with_name(f"{out.name}.part")
     with results.alone(part):
         for left in part.iterdir():  # By one that was killed.
             left.unlink()
         try:
-            expected = golden.read(
-                epath.Path(backbone), model.task, model.preparation.shape
-            )
-            differences = _fill(model, expected, part, images=images)
+            expected = _golden(model)
+            if model.task == trained.task:
+                expected = golden.read(
+                    epath.Path(backbone), model.task, model.preparation.shape
+                )
+            differences = _fill(model, expected, part, images=images, library=library)
             card.write(workdir, config, run, model, differences, part)
             whole.seal(part)
             if out.exists():
@@ -87,13 +100,16 @@ def _fill(
     out: pathlib.Path,
     *,
     images: str,
+    library: str,
 ) -> dict[str, float]:
     """Writes all but the card; `expected` is what the run made of the golden image."""
-    facts = torch_layout.write(model.tree, model.description, model.task, out)
+    facts: Facts = {"model_type": "mtpret_jax"}
+    facts |= torch_layout.write(
+        model.tree, model.description, model.task, out, library=library
+    )
     golden.write(epath.Path(out), {model.task: expected})
     facts |= {
-        "model_type": "mtpret_jax",
-        "architectures": [facts["backbone"]],
+        "architectures": facts.get("architectures", [facts["backbone"]]),
         "id2label": dict(enumerate(facts.get("class_names") or [])),
         "mtpret_jax": model.description.to_json(),
     }

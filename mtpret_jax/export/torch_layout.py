@@ -1,18 +1,21 @@
-"""A model in torchvision's layout, for PyTorch: `model.safetensors`, `config.json`.
+"""A model in a library's layout, for PyTorch: `model.safetensors`, `config.json`.
 
 `config.json` says what the network is, what it expects of pixels, which class is which,
-and the arguments by which torchvision builds it. In PyTorch, with
+and the arguments by which a library builds it. In PyTorch, with
 `docs/load_exported.py`, which needs nothing of this package:
 
     network = load_exported.load("exported")  # load_state_dict(strict=True)
 
-A model with a head gives ResNet, DeepLabV3 or Faster R-CNN, one without gives the
-ResNet. The stem takes three channels; one for a single channel is divided over three,
-which is the same where grey is repeated.
+A ResNet is torchvision's, with a head ResNet, DeepLabV3 or Faster R-CNN. Another
+backbone is timm's, or as `weights.libraries` has it, with a head of classes at most:
+the libraries have no common network for masks and boxes on it. The stem takes three
+channels; one for a single channel is divided over three, which is the same where grey
+is repeated.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from etils import epath
@@ -20,31 +23,68 @@ from etils import epath
 from mtpret_jax import config as schema
 from mtpret_jax import types
 from mtpret_jax.inference import description
-from mtpret_jax.weights import conversion, files, layouts
+from mtpret_jax.weights import conversion, files, layouts, libraries
 from tfds_builders import whole
 
 Facts = dict[str, Any]
 TENSORS, FACTS = "model.safetensors", "config.json"
 
 
-def write(
-    tree: types.Tree, described: description.Description, task: str, out: epath.PathLike
-) -> Facts:
-    """Writes a network and what describes it.
+def written(
+    tree: types.Tree, described: description.Description, task: str, library: str
+) -> tuple[types.Tree, description.Description, str]:
+    """What of a model another library has: `write` takes it.
 
     Args:
       tree: What `networks.Network` takes.
       described: What the model is.
       task: The task whose head it has; "" for the backbone alone.
+      library: One of `libraries.LIBRARIES`; "" for the family's own.
+
+    Returns:
+      The same three; for a backbone that is not a ResNet, "" and no head where the
+      library has none of that kind, and a ViT's positions for this size of images.
+
+    Raises:
+      ValueError: If the library has no such network.
+    """
+    theirs = libraries.find(described.network, described.side(task), library)
+    if theirs is None:
+        return tree, described, task
+    if not (layouts.LAYOUTS[described.kind(task)].is_dense and theirs.head):
+        tree, task = {"backbone": tree["backbone"]}, ""
+    network, body = libraries.for_side(
+        described.network, tree["backbone"], described.side(task)
+    )
+    described = dataclasses.replace(described, network=network)
+    return tree | {"backbone": body}, described, task
+
+
+def write(
+    tree: types.Tree,
+    described: description.Description,
+    task: str,
+    out: epath.PathLike,
+    *,
+    library: str = "",
+) -> Facts:
+    """Writes a network and what describes it.
+
+    Args:
+      tree: What `networks.Network` takes; see `written`.
+      described: What the model is.
+      task: The task whose head it has; "" for the backbone alone.
       out: Folder to write to, made if need be.
+      library: See `written`.
 
     Returns:
       What `config.json` holds.
 
     Raises:
-      ValueError: If torchvision has no such network.
+      ValueError: If the library has no such network.
     """
     out = epath.Path(out)
+    theirs = libraries.find(described.network, described.side(task), library)
     kind, layout = described.kind(task), layouts.LAYOUTS[described.kind(task)]
     row = described.tasks[task] if task else schema.TaskConfig()
     if lack := layout.refusal(row):
@@ -52,11 +92,13 @@ def write(
             f"Run '{described.run}' trained {lack}, which torchvision has not. Export "
             "the run it started from, or another, for its backbone."
         )
-    tensors, stem = conversion.to_torchvision(tree, kind)
-    facts = _describe(described, task, layout) | {
-        "stem": stem,
-        "torchvision": layout.arguments(described.network, row, tensors),
-    }
+    if theirs is None:
+        tensors, stem = conversion.to_torchvision(tree, kind)
+        built = {"torchvision": layout.arguments(described.network, row, tensors)}
+    else:
+        tensors, stem = conversion.write(tree, kind, described.network, theirs)
+        built = theirs.facts(len(described.class_names[task]) if task else 0)
+    facts = _describe(described, task, layout) | {"stem": stem} | built
     out.mkdir(parents=True, exist_ok=True)
     head = {"format": "pt", "made_by": facts["made_by"], "kind": kind, "stem": stem}
     facts["sha256"] = files.write(out / TENSORS, tensors, head).sha256

@@ -119,6 +119,10 @@ class Description:
         """The kind of a task; `NO_HEAD` for ""."""
         return self.tasks[task].kind if task else NO_HEAD
 
+    def side(self, task: str) -> int:
+        """Of the square input of a task, pixels; for "" the largest."""
+        return self.image_size[task] if task else max(self.image_size.values())
+
     def prepared_for(self, task: str) -> Prepared:
         """How images were stored that a task, or any for "", was trained with."""
         return self.prepared.get(task) or next(iter(self.prepared.values()))

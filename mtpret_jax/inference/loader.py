@@ -57,8 +57,7 @@ def load(path: epath.PathLike, task: str = "") -> model_lib.Model:
     expected = golden.read(folder, task, made.shape)
     shapes = networks.build(described, task).shapes(made.image_size)
     if is_exported:
-        kind = described.kind(task)
-        tree = _read_tensors(folder / _TENSORS, shapes, kind, digest)
+        tree = _read_tensors(folder / _TENSORS, shapes, described, task, digest)
     else:
         wanted = networks.whole(shapes, task)
         tree = networks.part(checkpoint.load_backbone(folder, {}, wanted)[0], task)
@@ -86,12 +85,17 @@ def _read_exported(folder: epath.Path) -> tuple[description.Description, str, st
 
 
 def _read_tensors(
-    path: epath.Path, expected: types.Tree, kind: str, digest: str
+    path: epath.Path,
+    expected: types.Tree,
+    described: description.Description,
+    task: str,
+    digest: str,
 ) -> types.Tree:
-    """Weights in torchvision's layout as a tree of ours; of this SHA-256, if not ""."""
+    """Weights in another library's layout as ours; of this SHA-256, if not ""."""
     found, where = files.read(path), os.fspath(path)
     if digest not in ("", found.sha256):
         raise ValueError(
             f"{where}: damaged, its SHA-256 is not the one in {_EXPORTED}. {_AGAIN}"
         )
-    return conversion.from_torchvision(found.tensors, expected, kind, where).tree
+    kind, network = described.kind(task), described.network
+    return conversion.read(found.tensors, expected, kind, network, where).tree

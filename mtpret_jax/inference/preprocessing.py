@@ -77,7 +77,7 @@ class Preparation:
           ValueError: If statistics of a set are needed and not known.
         """
         statistics: transforms.Statistics | None = None
-        prepared, sizes = described.prepared_for(task), described.image_size
+        prepared = described.prepared_for(task)
         if described.normalisation == "dataset":
             if prepared.pixel_mean is None or prepared.pixel_std is None:
                 raise ValueError(
@@ -90,7 +90,7 @@ class Preparation:
         elif described.normalisation == "fixed":
             statistics = described.fixed.statistics
         return cls(
-            image_size=sizes[task] if task else max(sizes.values()),
+            image_size=described.side(task),
             fit=described.fit,
             statistics=statistics,
             longest_side=prepared.longest_side,

@@ -40,11 +40,12 @@ def build_backbone(config: schema.BackboneConfig) -> types.Backbone:
       ValueError: If `BACKBONES` has no such row, or it has no families.
     """
     rules.require_known(config.name, BACKBONES, "backbone")
-    if config.family and not config.name.startswith("vit_"):
-        raise ValueError(
-            f"config.backbone.family: '{config.family}' is a family of ViTs, and the "
-            f"backbone is '{config.name}'. Leave it out."
-        )
+    for option in ("family", "positions"):
+        if getattr(config, option) and not config.name.startswith("vit_"):
+            raise ValueError(
+                f"config.backbone.{option} is for ViTs, and the backbone is "
+                f"'{config.name}'. Leave it out."
+            )
     return BACKBONES[config.name](config)
 
 

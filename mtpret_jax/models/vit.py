@@ -149,7 +149,8 @@ class ViT(nn.Module):
         tokens = patches.reshape(batch, rows * columns, width)
         first = self.param("class_token", _INIT, (width,))
         if family.learned_positions:
-            count = (family.image_size // family.patch) ** 2
+            side = family.positions or family.image_size
+            count = (side // family.patch) ** 2
             table = self.param("positions", _INIT, (1 + count, width))
             first = first + table[0]
             cells = positions.resample(
@@ -286,15 +287,22 @@ def build(config: schema.BackboneConfig, *, size: str) -> ViTBackbone:
     """A ViT of a row of `SIZES`, as much narrower as a width below 64 says.
 
     Raises:
-      ValueError: If `FAMILIES` has no row of the config's name.
+      ValueError: If `FAMILIES` has no row of the config's name, or it learns no
+        positions of images of the config's.
     """
-    family = config.family or vit_families.DEFAULT
-    rules.require_known(
-        family, vit_families.FAMILIES, "family in config.backbone.family"
-    )
-    row = vit_families.SIZES[size]
+    name = config.family or vit_families.DEFAULT
+    rules.require_known(name, vit_families.FAMILIES, "family in config.backbone.family")
+    family, row = vit_families.FAMILIES[name], vit_families.SIZES[size]
+    if config.positions % family.patch or (
+        config.positions and not family.learned_positions
+    ):
+        raise ValueError(
+            f"config.backbone.positions: '{name}' has patches of {family.patch} pixels "
+            f"and {'' if family.learned_positions else 'no '}learned positions; got "
+            f"{config.positions}."
+        )
     return ViTBackbone(
-        family=vit_families.FAMILIES[family],
+        family=dataclasses.replace(family, positions=config.positions),
         size=dataclasses.replace(row, width=row.width * config.width // 64),
         in_channels=config.in_channels,
         dtype=jnp.dtype(config.dtype),

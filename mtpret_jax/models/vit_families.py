@@ -14,6 +14,7 @@ class Family:
       patch: Side of a patch, pixels.
       image_size: Side of the images of pre-training, pixels: of the learned positions'
         grid, and where EVA-X's rotary angles have their unit.
+      positions: The same of the learned positions alone; 0: `image_size`.
       registers: Learned tokens beside the class token that no one reads.
       learned_positions: Whether positions are learned and added to the patches.
       antialias: How learned positions are resampled; see `positions.resample`.
@@ -30,6 +31,7 @@ class Family:
 
     patch: int = 16
     image_size: int = 224
+    positions: int = 0
     registers: int = 0
     learned_positions: bool = True
     antialias: bool = True

@@ -18,14 +18,17 @@ import numpy as np
 
 from mtpret_jax import config as schema
 from mtpret_jax.weights import (
+    arrays,
     layout_convnext,
     layout_densenet,
     layout_swin,
     layout_vit,
     resnet,
+    vit_names,
 )
 
-Reader = Callable[[Mapping[str, np.ndarray], Any, str], resnet.Converted]
+Reader = Callable[[Mapping[str, np.ndarray], Any, str], arrays.Converted]
+_CHANNELS = 3  # of the images that other libraries' networks take
 # By what the rows of `models.BACKBONES` begin with.
 READERS: Mapping[str, Reader] = {
     "resnet": resnet.from_torchvision,
@@ -41,13 +44,13 @@ def read(
     expected: Any,
     network: schema.BackboneConfig,
     where: str,
-) -> resnet.Converted:
+) -> arrays.Converted:
     """A file's backbone as one of ours.
 
     Args:
       tensors: Any floating dtype, PyTorch's axes.
       expected: Tree of what the backbone wants, leaves with `shape`; see
-        `resnet.Converted`.
+        `arrays.Converted`.
       network: Options of the backbone.
       where: Begins a message, for example the option and file.
 
@@ -60,6 +63,35 @@ def read(
     if reader is layout_vit.to_ours:
         _check_family(layout_vit.read(tensors, where).families, network.family, where)
     return reader(tensors, expected, where)
+
+
+def write(
+    tree: Any, network: schema.BackboneConfig, layout: str
+) -> tuple[arrays.Tensors, str]:
+    """A backbone of ours, but a ResNet, under another library's names.
+
+    Args:
+      tree: `{"params": ..., "model_state": ...}`.
+      network: Options of the backbone.
+      layout: A row of its family's layouts.
+
+    Returns:
+      float32 arrays, counters int64 []; what was done to the stem, in words.
+
+    Raises:
+      ValueError: If no library has such a backbone, or a number is not finite.
+    """
+    staged = {"densenet": layout_densenet.FAMILY, "convnext": layout_convnext.FAMILY}
+    for name, family in staged.items():
+        if network.name.startswith(name):
+            return family.write(tree, layout, channels=_CHANNELS)
+    if network.name.startswith("swin"):
+        tensors, stem = layout_swin.from_ours(tree, layout), layout_swin.STEM
+    else:
+        tensors = layout_vit.from_ours(tree, layout)
+        stem = vit_names.LAYOUTS[layout].patches
+    tensors[stem], said = arrays.stem_for(tensors[stem], _CHANNELS)
+    return tensors, said
 
 
 def _check_family(fitting: tuple[str, ...], family: str, where: str) -> None:

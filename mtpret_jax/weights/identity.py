@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mtpret_jax.models import vit_families
 from mtpret_jax.weights import (
     identify_vit,
     layout_convnext,
@@ -131,5 +132,7 @@ def _vit(tensors: Tensors, where: str) -> list[Identity]:
             "family": family,
             "in_channels": found.in_channels,
         }
+        if found.image_size not in (0, vit_families.FAMILIES[family].image_size):
+            options["positions"] = found.image_size
         identities.append(Identity(about, options, found.left_out))
     return identities

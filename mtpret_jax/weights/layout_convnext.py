@@ -19,10 +19,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 from mtpret_jax.weights import naming
 
+WIDEST_CONV_MLP = 80  # channels of timm's stems that go with `conv_mlp`: up to nano's
 _OURS = (
     "stem_0",
     "stem_1",
@@ -100,8 +100,10 @@ LAYOUTS: Mapping[str, naming.Naming] = {
             "head.norm",
         ),
         left_out=(r"head\.(fc|pre_logits)\.",),
-        # `conv_mlp` of its atto, femto, pico and nano.
-        squares={"stages_{s}_{n}.fc1.kernel": 80, "stages_{s}_{n}.fc2.kernel": 80},
+        squares={
+            f"stages_{{s}}_{{n}}.{layer}.kernel": WIDEST_CONV_MLP
+            for layer in ("fc1", "fc2")
+        },
     ),
     "dinov3": naming.Naming(
         _names(*_FACEBOOK),
@@ -127,43 +129,6 @@ LAYOUTS: Mapping[str, naming.Naming] = {
 }
 
 
-def expected(depths: tuple[int, ...], width: int, in_channels: int) -> Any:
-    """The tree of shapes of our network.
-
-    Args:
-      depths: Blocks of each stage.
-      width: Channels of the stem.
-      in_channels: Channels of the images that the stem takes.
-
-    Returns:
-      `{"params": ..., "model_state": {}}`, nested dicts of `naming.Shape`.
-    """
-
-    def norm(channels: int) -> Any:
-        return {"scale": naming.Shape((channels,)), "bias": naming.Shape((channels,))}
-
-    def layer(*kernel: int) -> Any:
-        return {"kernel": naming.Shape(kernel), "bias": naming.Shape(kernel[-1:])}
-
-    params = {"stem_0": layer(4, 4, in_channels, width), "stem_1": norm(width)}
-    channels = width
-    for stage, depth in enumerate(depths):
-        if stage > 0:
-            params[f"downsample_{stage}_0"] = norm(channels)
-            params[f"downsample_{stage}_1"] = layer(2, 2, channels, 2 * channels)
-            channels *= 2
-        for block in range(depth):
-            params[f"stages_{stage}_{block}"] = {
-                "conv_dw": layer(7, 7, 1, channels),
-                "norm": norm(channels),
-                "fc1": layer(channels, 4 * channels),
-                "fc2": layer(4 * channels, channels),
-                "layer_scale": naming.Shape((channels,)),
-            }
-    params["norm"] = norm(channels)
-    return {"params": params, "model_state": {}}
-
-
 FAMILY = naming.Family(
     name="ConvNeXt",
     layouts=LAYOUTS,
@@ -177,7 +142,6 @@ FAMILY = naming.Family(
         "base": ((3, 3, 27, 3), 128),
         "large": ((3, 3, 27, 3), 192),
     },
-    expected=expected,
     stem="stem_0",
     block="stages_{s}_{n}.conv_dw",
     first=0,

@@ -12,12 +12,10 @@ were trained on pixels from -1024 to 1024.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from mtpret_jax.weights import naming
 
 _BLOCK = "features.denseblock{s}.denselayer{n}"
-_BOTTLENECK = 4  # channels of a layer's first convolution, in its outputs
 
 
 def _layout(point: str) -> naming.Naming:
@@ -46,51 +44,6 @@ LAYOUTS: Mapping[str, naming.Naming] = {
 }
 
 
-def expected(depths: tuple[int, ...], width: int, in_channels: int) -> Any:
-    """The tree of shapes of our network.
-
-    Args:
-      depths: Layers of each block.
-      width: Channels of the stem, twice what a layer adds.
-      in_channels: Channels of the images that the stem takes.
-
-    Returns:
-      `{"params": ..., "model_state": ...}`, nested dicts of `naming.Shape`.
-    """
-    growth = width // 2
-    params: Any = {}
-    state: Any = {}
-
-    def norm(channels: int, *place: str) -> None:
-        shape = naming.Shape((channels,))
-        for tree, leaves in ((params, ("scale", "bias")), (state, ("mean", "var"))):
-            branch = tree
-            for part in place:
-                branch = branch.setdefault(part, {})
-            branch.update(dict.fromkeys(leaves, shape))
-
-    def conv(*kernel: int) -> Any:
-        return {"kernel": naming.Shape(kernel)}
-
-    params["conv0"] = conv(7, 7, in_channels, width)
-    norm(width, "norm0")
-    channels = width
-    for block, depth in enumerate(depths, start=1):
-        for number in range(1, depth + 1):
-            layer = f"denseblock{block}_denselayer{number}"
-            norm(channels, layer, "norm1")
-            params[layer]["conv1"] = conv(1, 1, channels, _BOTTLENECK * growth)
-            norm(_BOTTLENECK * growth, layer, "norm2")
-            params[layer]["conv2"] = conv(3, 3, _BOTTLENECK * growth, growth)
-            channels += growth
-        if block < len(depths):
-            norm(channels, f"transition{block}", "norm")
-            params[f"transition{block}"]["conv"] = conv(1, 1, channels, channels // 2)
-            channels //= 2
-    norm(channels, "norm5")
-    return {"params": params, "model_state": state}
-
-
 FAMILY = naming.Family(
     name="DenseNet",
     layouts=LAYOUTS,
@@ -100,7 +53,6 @@ FAMILY = naming.Family(
         "169": ((6, 12, 32, 32), 64),
         "201": ((6, 12, 48, 32), 64),
     },
-    expected=expected,
     stem="conv0",
     block="denseblock{s}_denselayer{n}.conv1",
     first=1,

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from mtpret_jax.weights import flat, resnet
+from mtpret_jax.weights import arrays
 
 Tree = Any
 LAYOUTS = ("timm", "authors")
@@ -116,26 +116,23 @@ def identify(tensors: Mapping[str, np.ndarray], where: str) -> Identity:
 
 def to_ours(
     tensors: Mapping[str, np.ndarray], expected: Tree, where: str
-) -> resnet.Converted:
+) -> arrays.Converted:
     """A file's Swin transformer as a tree of ours.
 
     Args:
       tensors: Any floating dtype, PyTorch's axes.
-      expected: Tree of what the backbone wants, leaves with `shape`, as of
-        `resnet.Converted`.
+      expected: Tree of what the backbone wants, leaves with `shape`.
       where: Begins a message, for example the option and file.
 
     Raises:
       ValueError: If names or shapes do not fit, or a number is not finite.
     """
     found, left_out, prefix, _ = _read(tensors, where)
-    wanted = {
-        _renamed(name): (place, leaf) for name, place, leaf in flat.entries(expected)
-    }
-    arrays = {}
+    wanted = arrays.entries(expected, _renamed)
+    parts = {}
     for name, array in found.items():
         if ".attn.qkv." not in name:
-            arrays[name] = array
+            parts[name] = array
             continue
         if not array.ndim or len(array) % 3:
             raise ValueError(
@@ -143,10 +140,10 @@ def to_ours(
                 "size along the first axis."
             )
         for part, piece in zip(_PARTS, np.split(array, 3), strict=True):
-            arrays[name.replace(".qkv.", f".{part}.")] = piece
+            parts[name.replace(".qkv.", f".{part}.")] = piece
     advice = "Change config.backbone, or start from other weights."
-    tree, stem = flat.placed(arrays, wanted, STEM, where, advice)
-    return resnet.Converted(tree, stem, left_out, prefix)
+    tree, stem = arrays.to_ours(parts, wanted, where, advice, stem=STEM)
+    return arrays.Converted(tree, stem, left_out, prefix)
 
 
 def from_ours(tree: Tree, name: str) -> dict[str, np.ndarray]:
@@ -164,14 +161,14 @@ def from_ours(tree: Tree, name: str) -> dict[str, np.ndarray]:
     """
     if name not in LAYOUTS:
         raise ValueError(f"'{name}' is no layout of Swin transformers: {LAYOUTS}.")
-    arrays = {_renamed(key): array for key, array in flat.arrays_of(tree).items()}
+    ours = arrays.entries(tree, _renamed)
     written = {}
-    for key, array in arrays.items():
+    for key, entry in ours.items():
         if ".attn.query." in key:
-            parts = [arrays[key.replace(".query.", f".{part}.")] for part in _PARTS]
+            parts = [ours[key.replace(".query.", f".{part}.")].array for part in _PARTS]
             written[key.replace(".query.", ".qkv.")] = np.concatenate(parts)
         elif ".attn.key." not in key and ".attn.value." not in key:
-            written[key] = np.ascontiguousarray(array)
+            written[key] = entry.array
     if name == "timm":
         return written
     return {_halving_moved(key, -1): array for key, array in written.items()}
@@ -181,25 +178,13 @@ def _read(
     tensors: Mapping[str, np.ndarray], where: str
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...], str, str]:
     """Arrays under timm's names, what is left out, the prefix and the layout."""
-    prefixes = sorted(
-        {
-            name.removesuffix(_MARK)
-            for name in tensors
-            if name == _MARK or name.endswith("." + _MARK)
-        }
-    )
-    if not prefixes and any("layers.0.blocks.0.attn." in name for name in tensors):
+    prefix = arrays.find_prefix(tensors, (_MARK, STEM), where)
+    if prefix is None:
         raise ValueError(
-            f"{where}: a Swin transformer without '{_MARK}': of version 2, which is "
-            "not known here, or damaged."
+            f"{where}: no Swin transformer: no '{STEM}' and '{_MARK}' among the "
+            f"{len(tensors)} tensors of the file, which begin with "
+            f"{sorted(tensors)[:5]}."
         )
-    if len(prefixes) != 1 or prefixes[0] + STEM not in tensors:
-        raise ValueError(
-            f"{where}: expected one Swin transformer ('{STEM}' and '{_MARK}'), found "
-            f"{len(prefixes)}, under {prefixes}, among the {len(tensors)} tensors of "
-            "the file."
-        )
-    (prefix,) = prefixes
     found, left_out = {}, []
     for name, array in tensors.items():
         short = name.removeprefix(prefix)

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from mtpret_jax.weights import flat, resnet, vit_names
+from mtpret_jax.weights import arrays, vit_names
 
 Tree = Any
-PATCHES = "patch_embed.weight"
+PATCHES = vit_names.PATCHES
 _CHUNK = re.compile(r"^blocks\.\d+\.(\d+\.)")  # of FSDP: blocks.CHUNK.NUMBER
 _BIAS = re.compile(r"blocks\.\d+\.attn\.(query|value)\.bias")
 _BIAS_MASK = ".attn.qkv.bias_mask"  # in DINOv3's own files; 0 for keys
@@ -73,8 +73,8 @@ def read(tensors: Mapping[str, np.ndarray], where: str) -> Read:
         if masked in found:
             found[masked] = found[masked] * (mask != 0).astype(found[masked].dtype)
     layouts, families = _fitting(found, where)
-    arrays = _parts(found, vit_names.LAYOUTS[layouts[0]], where)
-    return Read(arrays, layouts, families, tuple(sorted(left_out)), prefix)
+    ours = _parts(found, vit_names.LAYOUTS[layouts[0]], where)
+    return Read(ours, layouts, families, tuple(sorted(left_out)), prefix)
 
 
 def _fitting(
@@ -104,7 +104,7 @@ def _fitting(
 
 def to_ours(
     tensors: Mapping[str, np.ndarray], expected: Tree, where: str
-) -> resnet.Converted:
+) -> arrays.Converted:
     """A file's vision transformer as a tree of ours.
 
     A patch embedding for three channels becomes one for a single channel, and the other
@@ -113,29 +113,26 @@ def to_ours(
 
     Args:
       tensors: See `read`.
-      expected: Tree of what the backbone wants, leaves with `shape`, as of
-        `resnet.Converted`.
+      expected: Tree of what the backbone wants, leaves with `shape`.
       where: Begins a message, for example the option and file.
 
     Raises:
       ValueError: If names or shapes do not fit, or a number is not finite.
     """
     found = read(tensors, where)
-    wanted = {name: (place, leaf) for name, place, leaf in flat.entries(expected)}
-    arrays = dict(found.arrays)
-    if not any(_BIAS.fullmatch(name) for name in arrays):
+    wanted, ours = arrays.entries(expected, _numbered), dict(found.arrays)
+    if not any(_BIAS.fullmatch(name) for name in ours):
         for name in filter(_BIAS.fullmatch, wanted):
-            arrays[name] = np.zeros(wanted[name][1].shape, np.float32)
+            ours[name] = np.zeros(wanted[name].shape, np.float32)
     advice = (
-        f"The file holds {describe(arrays)}, the config wants "
-        f"{describe(flat.shapes_of(wanted))}. "
+        f"The file holds {describe(ours)}, the config wants {describe(wanted)}. "
         "Change config.backbone, or start from other weights."
     )
-    tree, stem = flat.placed(arrays, wanted, PATCHES, where, advice)
-    return resnet.Converted(tree, stem, found.left_out, found.prefix)
+    tree, stem = arrays.to_ours(ours, wanted, where, advice, stem=PATCHES)
+    return arrays.Converted(tree, stem, found.left_out, found.prefix)
 
 
-def from_ours(tree: Tree, name: str) -> flat.Arrays:
+def from_ours(tree: Tree, name: str) -> arrays.Tensors:
     """Our vision transformer under a layout's names.
 
     Args:
@@ -150,85 +147,71 @@ def from_ours(tree: Tree, name: str) -> flat.Arrays:
       ValueError: If the ViT is of no family of the layout, or a number is not finite.
     """
     chosen = vit_names.LAYOUTS[name]
-    arrays = flat.arrays_of(tree)
-    if not chosen.fits(arrays):
+    flat = {key: one.array for key, one in arrays.entries(tree, _numbered).items()}
+    if not chosen.fits(flat):
         raise ValueError(
             f"'{name}' is a layout of {list(chosen.families)}, which this ViT is not; "
             f"known layouts: {list(vit_names.LAYOUTS)}."
         )
-    if chosen.folds_class_position and "registers" in arrays:
-        arrays["class_token"] = arrays["class_token"] + arrays["positions"][0]
-        arrays["positions"] = arrays["positions"][1:]
-    blocks = {key.split(".")[1] for key in arrays if key.startswith("blocks.")}
-    written: flat.Arrays = {}
+    if chosen.folds_class_position and "registers" in flat:
+        flat["class_token"] = flat["class_token"] + flat["positions"][0]
+        flat["positions"] = flat["positions"][1:]
+    blocks = {key.split(".")[1] for key in flat if key.startswith("blocks.")}
+    written: arrays.Tensors = {}
     for ours, theirs in chosen.rules:
         for number in sorted(blocks) if "{}" in theirs else [""]:
             parts = [part.format(number) for part in ours]
-            if not set(filter(None, parts)) <= arrays.keys():
+            if not set(filter(None, parts)) <= flat.keys():
                 continue
-            zeros = np.zeros_like(arrays[parts[0]])
-            joined = [arrays[part] if part else zeros for part in parts]
+            zeros = np.zeros_like(flat[parts[0]])
+            joined = [flat[part] if part else zeros for part in parts]
             array = np.concatenate(joined) if len(parts) > 1 else joined[0]
             if parts[0] in _TOKENS:
                 array = array.reshape(1, -1, array.shape[-1])
             written[theirs.format(number)] = np.ascontiguousarray(array)
     if chosen.mask_token:
         token, axes = chosen.mask_token
-        width = len(arrays["class_token"])
+        width = len(flat["class_token"])
         written[token] = np.zeros((*(1,) * (axes - 1), width), np.float32)
     return written
 
 
-def describe(arrays: Mapping[str, Any]) -> str:
-    """Size, patch and grid in words, from flat names and shapes."""
-    kernel = tuple(arrays[PATCHES].shape)
-    depth = len({name.split(".")[1] for name in arrays if name.startswith("blocks.")})
+def describe(ours: Mapping[str, Any]) -> str:
+    """Size, patch and grid in words, from our names and what has shapes."""
+    kernel = tuple(ours[PATCHES].shape)
+    depth = len({name.split(".")[1] for name in ours if name.startswith("blocks.")})
     said = f"a ViT of width {kernel[0]}, {depth} blocks, patches of {kernel[-1]}"
-    if "positions" in arrays:
-        side = math.isqrt(arrays["positions"].shape[0] - 1)
+    if "positions" in ours:
+        side = math.isqrt(ours["positions"].shape[0] - 1)
         said += f", positions for {side * kernel[-1]} pixels"
-    if "registers" in arrays:
-        said += f", {arrays['registers'].shape[0]} registers"
+    if "registers" in ours:
+        said += f", {ours['registers'].shape[0]} registers"
     return said
+
+
+def _numbered(name: str) -> str:
+    """Our name with the block's number by itself."""
+    return re.sub(r"^blocks_(\d+)", r"blocks.\1", name)
 
 
 def _prefix(tensors: Mapping[str, np.ndarray], where: str) -> str:
     """What stands before the names of the one vision transformer in the file."""
-    marks = sorted(
-        {
-            theirs
-            for one in vit_names.LAYOUTS.values()
-            for ours, theirs in one.rules
-            if ours == (PATCHES,)
-        }
+    marks = sorted({one.patches for one in vit_names.LAYOUTS.values()})
+    for mark in marks:
+        prefix = arrays.find_prefix(tensors, (mark,), where)
+        if prefix is not None:
+            return prefix
+    raise ValueError(
+        f"{where}: no vision transformer: none of {marks} among the {len(tensors)} "
+        f"tensors of the file, which begin with {sorted(tensors)[:5]}."
     )
-    prefixes = sorted(
-        {
-            name.removesuffix(mark)
-            for name in tensors
-            for mark in marks
-            if name == mark or name.endswith("." + mark)
-        }
-    )
-    if len(prefixes) > 1:
-        raise ValueError(
-            f"{where}: the file holds {len(prefixes)} networks, under {prefixes}; "
-            "expected one. Save the one that you mean by itself."
-        )
-    if not prefixes:
-        raise ValueError(
-            f"{where}: no vision transformer: none of {marks} among the "
-            f"{len(tensors)} tensors of the file, which begin with "
-            f"{sorted(tensors)[:5]}."
-        )
-    return prefixes[0]
 
 
 def _parts(
     found: Mapping[str, np.ndarray], chosen: vit_names.Layout, where: str
 ) -> dict[str, np.ndarray]:
     """A file's arrays under our names: joined ones apart, tokens without empty axes."""
-    arrays = {}
+    parts = {}
     for name, array in found.items():
         ours = chosen.find(name) or ()
         if array.ndim == 0 or len(array) % len(ours):
@@ -240,13 +223,13 @@ def _parts(
             if part in _TOKENS:
                 piece = _squeezed(piece, part, f"{where}: '{name}'")
             if part:
-                arrays[part] = piece
+                parts[part] = piece
             elif np.any(piece):
                 raise ValueError(
                     f"{where}: '{name}' has a bias for keys, which this family does "
                     "not have."
                 )
-    return arrays
+    return parts
 
 
 def _squeezed(array: np.ndarray, part: str, what: str) -> np.ndarray:

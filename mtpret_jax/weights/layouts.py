@@ -46,6 +46,7 @@ class Layout:
       optional: What names begin with that a file may have and ours need not.
       last: The tensor that has one number for each class; "" without a head.
       is_resnet: Whether the network is a ResNet as it is.
+      is_dense: Whether the head is one dense layer, which any library's networks have.
     """
 
     body: ClassVar[str] = ""
@@ -53,6 +54,7 @@ class Layout:
     optional: ClassVar[str] = ""
     last: ClassVar[str] = ""
     is_resnet: ClassVar[bool] = True
+    is_dense: ClassVar[bool] = False
 
     def refusal(self, task: schema.TaskConfig) -> str:
         """What torchvision has not of a task's head; "" if it has all."""
@@ -111,6 +113,7 @@ class Classification(Layout):
 
     modules: ClassVar[Mapping[str, str]] = {r"fc": "fc"}
     last = "fc.bias"
+    is_dense = True
 
     def facts(self, task: schema.TaskConfig) -> Arguments:
         return {"exclusive": task.exclusive}

@@ -10,30 +10,15 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from mtpret_jax.weights import resnet
+from mtpret_jax.weights import arrays
 
 Tree = Any
 Tensors = Mapping[str, np.ndarray]
-_LEAVES = {
-    "kernel": "weight",
-    "scale": "weight",
-    "bias": "bias",
-    "mean": "running_mean",
-    "var": "running_var",
-}
-_VARIANCE = ".running_var"
-
-
-@dataclasses.dataclass(frozen=True)
-class Shape:
-    """A leaf of a tree that only has a shape."""
-
-    shape: tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +74,6 @@ class Family:
       name: In words.
       layouts: By the name of the library; where two fit, the first is meant.
       sizes: Published ones: blocks of each stage, channels of the stem.
-      expected: From depths, width and channels of the image to our tree of `Shape`.
       stem: Our module that is the first convolution.
       block: Our module that each block has one of; `{s}` is the stage, `{n}` the block.
       first: Number of the first stage and of the first block.
@@ -100,29 +84,13 @@ class Family:
     name: str
     layouts: Mapping[str, Naming]
     sizes: Mapping[str, tuple[tuple[int, ...], int]]
-    expected: Callable[[tuple[int, ...], int, int], Tree]
     stem: str
     block: str
     first: int
     numbers: Callable[[int], Mapping[str, int]] = lambda stage: {}
     foreign: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
-    def identify(self, tensors: Tensors, where: str) -> Network:
-        """Tells layout and size by names and shapes.
-
-        Args:
-          tensors: Any floating dtype, by the file's names.
-          where: Begins a message, for example the option and file.
-
-        Raises:
-          ValueError: If it is not one whole network of this family.
-        """
-        network = self._network(tensors, where)
-        shape = (network.depths, network.width, network.in_channels)
-        self.read(tensors, self.expected(*shape), where)
-        return network
-
-    def read(self, tensors: Tensors, expected: Tree, where: str) -> resnet.Converted:
+    def read(self, tensors: Tensors, expected: Tree, where: str) -> arrays.Converted:
         """Weights of a file as a backbone of ours.
 
         A common prefix, such as `module.` or `visual.trunk.`, is taken off; what lies
@@ -136,13 +104,13 @@ class Family:
         Raises:
           ValueError: If names or shapes do not fit, or a number is not finite.
         """
-        network = self._network(tensors, where)
+        network = self.identify(tensors, where)
         chosen = self.layouts[network.layout]
-        wanted = {entry.name: entry for entry in self._entries(expected, chosen, where)}
+        wanted = self._entries(expected, chosen, where)
         found = {
             name.removeprefix(network.prefix): array
             for name, array in tensors.items()
-            if name not in network.left_out and not name.endswith(resnet.COUNTER)
+            if name not in network.left_out and not name.endswith(arrays.COUNTER)
         }
         for copy, name in chosen.copies.items():
             if not np.array_equal(found.pop(copy), found.get(name, np.nan)):
@@ -151,20 +119,18 @@ class Family:
                     "file, or a network that is not known here."
                 )
         for name in found.keys() & wanted.keys():
-            array, axes = found[name], len(wanted[name].leaf.shape)
+            array, axes = found[name], len(wanted[name].shape)
             if array.ndim == axes + 2 and array.shape[-2:] == (1, 1):
                 found[name] = array.reshape(array.shape[:-2])
         stem = self._rename(self.stem, chosen) + ".weight"
-        *_, channels, width = wanted[stem].leaf.shape
-        kernel = resnet.as_float32(found[stem], f"{where}: '{stem}'")
-        found[stem], said = resnet.fit_stem(kernel, channels, where)
+        width = wanted[stem].shape[0]
         advice = (
             f"The file holds {self._words(network.depths, network.width)}, the config "
             f"wants {self._words(self._depths(wanted, chosen), width)}. Change "
             "config.backbone, or start from other weights."
         )
-        tree = resnet.to_ours(found, wanted, where, advice)
-        return resnet.Converted(tree, said, network.left_out, network.prefix)
+        tree, said = arrays.to_ours(found, wanted, where, advice, stem=stem)
+        return arrays.Converted(tree, said, network.left_out, network.prefix)
 
     def write(
         self, tree: Tree, name: str, *, channels: int
@@ -184,30 +150,32 @@ class Family:
         """
         chosen = self.layouts[name]
         tensors = {}
-        for entry in self._entries(tree, chosen, "export"):
-            array = resnet.from_ours(entry)
+        for name, entry in self._entries(tree, chosen, "export").items():
+            array = entry.array
             for pattern, widest in chosen.squares.items():
                 path = ".".join(entry.place[1:])
                 width = tree["params"][self.stem]["kernel"].shape[-1]
                 if _numbers(pattern, path) is not None and width <= widest:
                     array = array[..., None, None]
-            tensors[entry.name] = array
+            tensors[name] = array
         for copy, original in chosen.copies.items():
             tensors[copy] = tensors[original]
         if chosen.counters:
-            for variance in [key for key in tensors if key.endswith(_VARIANCE)]:
-                counter = variance.removesuffix(_VARIANCE) + resnet.COUNTER
-                tensors[counter] = np.zeros((), np.int64)
+            arrays.add_counters(tensors)
         stem = self._rename(self.stem, chosen) + ".weight"
-        said = []
-        if tensors[stem].shape[1] not in (1, channels):
-            tensors[stem], first = resnet.fit_stem(tensors[stem], 1, "export")
-            said.append(first)
-        tensors[stem], last = resnet.fit_stem(tensors[stem], channels, "export")
-        return tensors, ", ".join([*said, last])
+        tensors[stem], said = arrays.stem_for(tensors[stem], channels)
+        return tensors, said
 
-    def _network(self, tensors: Tensors, where: str) -> Network:
-        """What the file holds, by its names and its first convolution."""
+    def identify(self, tensors: Tensors, where: str) -> Network:
+        """Tells layout and size by names and the first convolution.
+
+        Args:
+          tensors: Any floating dtype, by the file's names.
+          where: Begins a message, for example the option and file.
+
+        Raises:
+          ValueError: If it is no network of this family, or of a relative's.
+        """
         named, prefix = self._layout(tensors, where)
         chosen = self.layouts[named]
         names = {
@@ -252,21 +220,9 @@ class Family:
             stem = self._rename(self.stem, chosen) + ".weight"
             block = self.block.format(s=self.first, n=self.first)
             marks = (stem, self._rename(block, chosen) + ".weight", *chosen.copies)
-            prefixes = sorted(
-                key.removesuffix(stem)
-                for key in tensors
-                if key == stem or key.endswith("." + stem)
-            )
-            prefixes = [
-                p for p in prefixes if all(p + mark in tensors for mark in marks)
-            ]
-            if len(prefixes) > 1:
-                raise ValueError(
-                    f"{where}: the file holds {len(prefixes)} networks, under "
-                    f"{prefixes}; expected one. Save the one that you mean by itself."
-                )
-            if prefixes:
-                return name, prefixes[0]
+            prefix = arrays.find_prefix(tensors, marks, where)
+            if prefix is not None:
+                return name, prefix
         raise ValueError(
             f"{where}: no {self.name} in the layout of {', '.join(self.layouts)} among "
             f"the {len(tensors)} tensors of the file, which begin with "
@@ -295,19 +251,21 @@ class Family:
         number = " + ".join(map(str, depths))
         return f"{self.name} of {number} blocks and width {width}"
 
-    def _entries(self, tree: Tree, chosen: Naming, where: str) -> list[resnet.Entry]:
+    def _entries(
+        self, tree: Tree, chosen: Naming, where: str
+    ) -> dict[str, arrays.Entry]:
         """The arrays of a tree of ours by a library's names."""
-        entries = []
-        for place, leaf in _leaves(tree, ()):
-            *modules, last = place[1:]
-            module, parameter = ".".join(modules), ".".join(place[1:])
-            name = self._rename(parameter, chosen)
+
+        def rename(ours: str) -> str:
+            module, _, last = ours.rpartition(".")
+            name = self._rename(ours, chosen)
             if not name and (name := self._rename(module, chosen)):
-                name = f"{name}.{_LEAVES[last]}"
+                name = f"{name}.{last}"
             if not name:
-                raise ValueError(f"{where}: '{parameter}' is no part of a {self.name}.")
-            entries.append(resnet.Entry(name, place, leaf))
-        return entries
+                raise ValueError(f"{where}: '{ours}' is no part of a {self.name}.")
+            return name
+
+        return arrays.entries(tree, rename)
 
     def _rename(self, path: str, chosen: Naming) -> str:
         """A library's name of what is ours; "" for what has none."""
@@ -326,14 +284,3 @@ def _numbers(pattern: str, path: str) -> dict[str, int] | None:
     return (
         {key: int(text) for key, text in match.groupdict().items()} if match else None
     )
-
-
-def _leaves(
-    branch: Any, place: tuple[str, ...]
-) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """The leaves of nested dicts, each with the keys that lead to it."""
-    for key, value in branch.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, (*place, key))
-        else:
-            yield (*place, key), value

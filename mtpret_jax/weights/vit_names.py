@@ -12,6 +12,7 @@ import functools
 import re
 from collections.abc import Collection, Iterator, Mapping
 
+PATCHES = "patch_embed.weight"
 _ARRAYS = {"class_token", "positions", "registers", "scale1", "scale2"}
 # What every reader leaves out: heads, decoders, mask tokens, tables of angles.
 NOT_OURS = re.compile(
@@ -141,6 +142,11 @@ class Layout:
                     whole = tuple(part and ours + part for part in parts)
                     rules.append((whole, theirs + target))
         return rules
+
+    @property
+    def patches(self) -> str:
+        """Their name of the patches' kernel."""
+        return next(name for ours, name in self.rules if ours == (PATCHES,))
 
     @functools.cached_property
     def _patterns(self) -> list[tuple[re.Pattern[str], tuple[str, ...]]]:

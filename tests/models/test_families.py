@@ -103,7 +103,7 @@ def test_every_head_takes_every_backbone(name, family, kind):
 
 
 def test_a_family_is_of_vits_alone():
-    with pytest.raises(ValueError, match="is a family of ViTs"):
+    with pytest.raises(ValueError, match="family is for ViTs"):
         build("resnet18", "deit")
     with pytest.raises(ValueError, match="Did you mean 'dinov2'"):
         build("vit_tiny", "dino_v2")

@@ -25,7 +25,10 @@ def backbone(**options):
 
 def weights(golden, channels=3):
     """A library's drawn weights as ours."""
-    expected = layout_convnext.expected(goldens.DEPTHS, goldens.WIDTHS[0], channels)
+    image = jax.ShapeDtypeStruct((1, 32, 32, 1), jnp.float32)
+    body = backbone(in_channels=channels)
+    shapes = jax.eval_shape(body.init, jax.random.key(0), image)
+    expected = {"params": shapes.params, "model_state": {}}
     tensors = drawing.draw(golden.shapes)
     converted = layout_convnext.FAMILY.read(tensors, expected, "golden")
     return types.Variables(converted.tree["params"], {})

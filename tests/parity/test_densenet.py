@@ -28,7 +28,9 @@ def network(*, channels=3, dtype="float32", tensors=None, **options):
         **options,
     )
     tensors = tensors or drawing.draw(drawing.load("densenet").shapes)
-    expected = layout_densenet.expected(goldens.DEPTHS, goldens.WIDTH, channels)
+    image = jax.ShapeDtypeStruct((1, 32, 32, 1), jnp.float32)
+    shapes = jax.eval_shape(body.init, jax.random.key(0), image)
+    expected = {"params": shapes.params, "model_state": shapes.model_state}
     tree = layout_densenet.FAMILY.read(tensors, expected, "golden").tree
     tree = jax.tree.map(lambda leaf: leaf.astype(dtype), tree)
     return body, types.Variables(**tree)

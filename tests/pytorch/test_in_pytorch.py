@@ -1,11 +1,12 @@
 # pyright: reportMissingImports=false
-"""Exported ResNets in PyTorch and as ONNX, by the lines that the pages show.
+"""Exported backbones in PyTorch, ResNets also as ONNX, by the lines of the pages.
 
     make pytorch-test
 
 The folder EXPORTED holds what `write_exported.py` wrote.
 """
 
+import json
 import os
 import pathlib
 import re
@@ -25,6 +26,11 @@ REPOSITORY = pathlib.Path(__file__).parents[2]
 ONE_PIXEL, ON_AVERAGE = 0.05, 5e-4
 EXPORTED = pathlib.Path(os.environ["EXPORTED"])
 OPERATORS = operators.declare()
+FAMILIES = sorted(
+    path.stem
+    for path in EXPORTED.glob("*.npz")
+    if path.stem.startswith(("convnext", "densenet", "swin", "vit", "hf"))
+)
 
 
 def lines(page: str, begin: str) -> str:
@@ -42,7 +48,7 @@ def name(request):
 def ten_xrays(name):
     """Normalised, float32 [10, 3, S, S], and our features of them."""
     with np.load(EXPORTED / f"{name}.npz") as arrays:
-        image, expected = arrays["image"], arrays["embedding"]
+        image, expected = arrays["image"], arrays["expected"]
     assert len(image) == 10
     return image.transpose(0, 3, 1, 2).repeat(3, axis=1), expected
 
@@ -124,6 +130,47 @@ def test_a_narrow_network_is_built_too(load_exported):
         found = load_exported.load(EXPORTED / "narrow")(torch.from_numpy(image)).numpy()
 
     compare("narrow", found, expected)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_backbones_of_every_family_are_built_and_agree(name, load_exported):
+    """Strictly loaded; probabilities where there is a head, else features."""
+    facts = json.loads((EXPORTED / name / "config.json").read_text())
+    if facts["library"] == "transformers":
+        pytest.importorskip("transformers")  # Not in the environment of `make`.
+    image, expected = ten_xrays(name)
+
+    with torch.no_grad():
+        found = load_exported.load(EXPORTED / name)(torch.from_numpy(image))
+
+    found = getattr(found, "pooler_output", found)
+    if "task" in facts:
+        found = found.softmax(-1) if facts["exclusive"] else found.sigmoid()
+    largest = np.abs(expected).max()
+    difference = np.abs(found.numpy() - expected).max() / largest
+    print(f"{name}: largest {largest:.3f}, differs {difference:.1e}")  # noqa: T201
+    assert largest > 0.1
+    assert difference <= 2e-5
+
+
+def test_regions_of_small_images_are_read_at_the_strides_of_training(load_exported):
+    """Of 66 pixels, torchvision would read the last level (3 cells) at 1/16."""
+    from torchvision.ops import poolers
+
+    options = {"featmap_names": list("0123"), "output_size": 7, "sampling_ratio": 2}
+    sides = [-(-66 // stride) for stride in (4, 8, 16, 32)]
+    levels = {
+        name: torch.zeros(1, 1, side, side)
+        for name, side in zip("0123", sides, strict=True)
+    }
+    theirs = poolers._setup_scales(list(levels.values()), [(66, 66)], 56, 4)
+
+    pool = load_exported._RoIAlign(canonical_scale=56, canonical_level=4, **options)
+
+    assert theirs[0] == [1 / 4, 1 / 8, 1 / 16, 1 / 16]
+    assert pool.scales == [1 / 4, 1 / 8, 1 / 16, 1 / 32]
+    assert (pool.map_levels.k_min, pool.map_levels.k_max) == (2, 5)
+    assert pool.map_levels.s0 == 56
 
 
 def arrays_of(path):

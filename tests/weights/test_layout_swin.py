@@ -86,8 +86,11 @@ def test_whole_networks_are_told(size):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda file: {}, "expected one Swin"),
-        (lambda file: file | {f"a.{k}": x for k, x in file.items()}, "found 2"),
+        (lambda file: {}, "no Swin transformer"),
+        (
+            lambda file: file | {f"a.{k}": x for k, x in file.items()},
+            "holds 2 networks",
+        ),
         (lambda file: file | {"patch_embed.odd": np.zeros(1)}, "patch_embed.odd"),
         (
             lambda file: file | {"layers.0.blocks.0.attn.qkv.bias": np.zeros(23)},
