@@ -13,11 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from mtpret_jax.models import normalisation
 from mtpret_jax.weights import arrays
 
 Tree = Any
 STEM = "conv1.weight"
 _CLASSIFIER = "fc."  # torchvision's and timm's last layer, not part of a backbone
+_COCO_CLASSES = 91  # of torchvision's detectors, background included
 _BLOCKS: Mapping[tuple[bool, tuple[int, ...]], str] = {
     (False, (2, 2, 2, 2)): "ResNet-18",
     (False, (3, 4, 6, 3)): "ResNet-34",
@@ -68,6 +70,11 @@ def from_torchvision(
         if name.startswith(_CLASSIFIER) or name.endswith(arrays.COUNTER):
             del found[name]
             left_out.add(prefix + name)
+    if _adds_nothing(tensors, prefix):
+        added = normalisation.BatchNorm.epsilon
+        for name in [name for name in found if name.endswith(arrays.VARIANCE)]:
+            exact = np.asarray(found[name], np.float64) - added
+            found[name] = exact.astype(np.float32)
     advice = (
         f"The file holds {_network({n: array.shape for n, array in found.items()})}, "
         f"the config wants {_network({n: one.shape for n, one in wanted.items()})}. "
@@ -76,6 +83,21 @@ def from_torchvision(
     tree, stem = arrays.to_ours(found, wanted, where, advice, stem=STEM)
     left_out = {name for name in left_out if not name.endswith(arrays.COUNTER)}
     return arrays.Converted(tree, stem, tuple(sorted(left_out)), prefix)
+
+
+def _adds_nothing(tensors: Mapping[str, np.ndarray], prefix: str) -> bool:
+    """Whether it is torchvision's published Faster or Mask R-CNN: its epsilon is 0.
+
+    Its BatchNorm is frozen, without counters, as in detectors of others with its usual
+    epsilon; but it tells COCO's 91 classes apart. Our variances become smaller by what
+    we add to them.
+
+    Source: torchvision's `overwrite_eps`, called for these weights alone.
+    """
+    whole = prefix.removesuffix("backbone.body.")
+    scores = tensors.get(f"{whole}roi_heads.box_predictor.cls_score.bias")
+    counted = any(name.endswith(arrays.COUNTER) for name in tensors)
+    return scores is not None and scores.shape == (_COCO_CLASSES,) and not counted
 
 
 def _entries(tree: Tree, where: str) -> dict[str, arrays.Entry]:

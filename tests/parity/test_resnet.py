@@ -8,6 +8,7 @@ rounding to float32 of the stored numbers and of ours is left, 6e-8 each.
 import drawing
 import jax
 import jax.numpy as jnp
+import make_frozen_goldens as frozen
 import make_resnet_goldens as goldens
 import numpy as np
 import pytest
@@ -120,3 +121,26 @@ def test_three_steps_of_gradient_descent(name):
 def digest(params, state):
     tree = {"params": params, "model_state": state}
     return drawing.digest(resnet.to_torchvision(tree))
+
+
+@pytest.mark.parametrize(
+    ("classes", "extra", "same"),
+    [(91, {}, True), (3, {}, False), (91, {"bn1.num_batches_tracked": 0}, False)],
+)
+def test_published_detectors_add_nothing_to_variances(classes, extra, same):
+    """Those of torchvision: frozen, of COCO's classes; others add what we add."""
+    golden = drawing.load("frozen")
+    config = schema.BackboneConfig(name="resnet18", compute_dtype="float32")
+    weights = frozen.draw(golden.shapes) | {k: np.array(x) for k, x in extra.items()}
+    file = {f"backbone.body.{name}": array for name, array in weights.items()}
+    file["roi_heads.box_predictor.cls_score.bias"] = np.zeros(classes, np.float32)
+
+    read = resnet.from_torchvision(file, models.backbone_shapes(config), "golden")
+    body, variables = models.build_backbone(config), types.Variables(**read.tree)
+    features, _ = jax.jit(lambda v, x: body.apply(v, x, train=False))(
+        variables, drawing.images(frozen.BATCH, frozen.SIZE)
+    )
+
+    error = drawing.error(features.pooled, golden.arrays["pooled"])
+    limit = SLACK * golden.rounding["pooled"]
+    assert error <= limit if same else error > 0.01
