@@ -61,26 +61,12 @@ def write(
         )
     config = training.read_config(workdir)
     rules.require_known(run, config.runs, "run in --run")
-    backbone = workdir / "runs" / run / "backbone"
-    trained = loader.load(backbone)
-    model = model_lib.Model(
-        *torch_layout.written(trained.tree, trained.description, trained.task, library)
-    )
-    if model.task != trained.task:
-        sys.stderr.write(
-            f"Only the backbone is written: with '{model.description.network.name}', "
-            f"that library has no such head for {trained.kind}.\n"
-        )
+    model, expected = _read(workdir / "runs" / run / "backbone", library)
     part = out.with_name(f"{out.name}.part")
     with results.alone(part):
         for left in part.iterdir():  # By one that was killed.
             left.unlink()
         try:
-            expected = _golden(model)
-            if model.task == trained.task:
-                expected = golden.read(
-                    epath.Path(backbone), model.task, model.preparation.shape
-                )
             differences = _fill(model, expected, part, images=images, library=library)
             card.write(workdir, config, run, model, differences, part)
             whole.seal(part)
@@ -92,6 +78,24 @@ def write(
             shutil.rmtree(part, ignore_errors=True)
             raise
     return differences
+
+
+def _read(
+    backbone: pathlib.Path, library: str
+) -> tuple[model_lib.Model, dict[str, np.ndarray]]:
+    """What of a run is written, and its golden outputs; tells what is left out."""
+    trained = loader.load(backbone)
+    model = model_lib.Model(
+        *torch_layout.written(trained.tree, trained.description, trained.task, library)
+    )
+    if model.task == trained.task:
+        shape = model.preparation.shape
+        return model, golden.read(epath.Path(backbone), model.task, shape)
+    sys.stderr.write(
+        f"Only the backbone is written: with '{model.description.network.name}', that "
+        f"library has no such head for {trained.kind}.\n"
+    )
+    return model, _golden(model)
 
 
 def _fill(

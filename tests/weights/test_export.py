@@ -94,6 +94,7 @@ def test_a_classifier_is_told_by_its_classes_and_input(trained, tmp_path):
         "channels": "one grey channel, the same three times",
         "image_size": 64,
         "fit": "pad",
+        "resample": "area",
         "normalisation": "image",
     }
     assert facts["origin"]["run"] == "run"
@@ -336,5 +337,5 @@ def test_a_trained_run_is_exported_and_another_starts_from_it(tmp_path):
         stage="finetune", finetune={"task": "fracture"}, init_from=str(path)
     )
     found = start.check(schema.parse(config))[str(path)]
-    assert found["left_out"] == ["fc.bias", "fc.weight"]
-    assert found["sha256"] == facts["sha256"]
+    assert list(found.left_out) == ["fc.bias", "fc.weight"]
+    assert found.sha256 == facts["sha256"]
