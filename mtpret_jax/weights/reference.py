@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 
 from mtpret_jax.weights import (
+    arrays,
     files,
     layout_convnext,
     layout_swin,
     layout_vit,
-    resnet,
 )
 
 Tensors = Mapping[str, np.ndarray]
@@ -44,7 +44,7 @@ class Reference:
 
 
 def load(
-    tensors: Tensors, options: Mapping[str, Any], read: resnet.Converted, where: str
+    tensors: Tensors, options: Mapping[str, Any], read: arrays.Converted, where: str
 ) -> Reference:
     """Builds the reference and loads the file into it, every tensor that it has.
 
@@ -262,9 +262,9 @@ def _transformers(
     config = getattr(module, title + "Config")(**settings)
     with tempfile.TemporaryDirectory() as folder:
         config.save_pretrained(folder)
-        arrays = {key: x.numpy() for key, x in kept.items()}
+        saved = {key: x.numpy() for key, x in kept.items()}
         path = os.path.join(folder, "model.safetensors")
-        files.write(path, arrays, {"format": "pt"})
+        files.write(path, saved, {"format": "pt"})
         network, told = getattr(module, title + "Model").from_pretrained(
             folder, output_loading_info=True
         )
@@ -280,7 +280,7 @@ def _load(network: Any, kept: dict[str, Any]) -> list[str]:
 
 
 def _is_left_out(key: str) -> bool:
-    return bool(_MASK_TOKEN.fullmatch(key)) or key.endswith(resnet.COUNTER)
+    return bool(_MASK_TOKEN.fullmatch(key)) or key.endswith(arrays.COUNTER)
 
 
 def _tensor(torch: Any, array: np.ndarray) -> Any:

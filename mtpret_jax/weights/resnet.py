@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from mtpret_jax.models import normalisation
 from mtpret_jax.weights import arrays
 
 Tree = Any
 STEM = "conv1.weight"
 _CLASSIFIER = "fc."  # torchvision's and timm's last layer, not part of a backbone
+_EPSILON = 1e-5  # that our BatchNorm adds to variances
 _COCO_CLASSES = 91  # of torchvision's detectors, background included
 _BLOCKS: Mapping[tuple[bool, tuple[int, ...]], str] = {
     (False, (2, 2, 2, 2)): "ResNet-18",
@@ -71,9 +71,8 @@ def from_torchvision(
             del found[name]
             left_out.add(prefix + name)
     if _adds_nothing(tensors, prefix):
-        added = normalisation.BatchNorm.epsilon
         for name in [name for name in found if name.endswith(arrays.VARIANCE)]:
-            exact = np.asarray(found[name], np.float64) - added
+            exact = np.asarray(found[name], np.float64) - _EPSILON
             found[name] = exact.astype(np.float32)
     advice = (
         f"The file holds {_network({n: array.shape for n, array in found.items()})}, "

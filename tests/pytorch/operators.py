@@ -5,6 +5,7 @@ Its wheel may want another build of PyTorch. The ResNets need no operator, but t
 import wants these two to have names.
 """
 
+import functools
 import importlib.util
 import pathlib
 
@@ -13,6 +14,7 @@ import torch
 _NAMES = ("nms", "qnms")
 
 
+@functools.cache  # PyTorch takes a name once, and several files of tests ask for it.
 def declare() -> list[torch.library.Library]:
     """Names the operators, while what it returns lives; [] where they were loaded."""
     spec = importlib.util.find_spec("torchvision")

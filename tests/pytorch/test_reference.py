@@ -9,7 +9,7 @@ import operators
 import pytest
 import torch
 
-from mtpret_jax.weights import reference, resnet
+from mtpret_jax.weights import arrays, reference
 
 OPERATORS = operators.declare()
 # By name, what the names of the last layer begin with.
@@ -27,7 +27,7 @@ def name(request):
 
 def load(tensors, name, prefix="", channels=3):
     left_out = tuple(key for key in tensors if key.startswith(prefix + NETWORKS[name]))
-    read = resnet.Converted({}, "", left_out, prefix)
+    read = arrays.Converted({}, "", left_out, prefix)
     options = {"name": name, "width": 64, "in_channels": channels}
     return reference.load(tensors, options, read, "file")
 
