@@ -87,7 +87,9 @@ def prepare(pixels: np.ndarray, folder: str) -> torch.Tensor:
     if 0 < limit < longest:
         small = [max(1, round(side * limit / longest)) for side in stored.shape]
         stored = np.floor(_resize(stored, *small) + 0.5)
-    size, how = facts["size"]["height"], facts["resample"].split(",")[0]
+    size = facts.get("crop_size", facts["size"])["height"]
+    how = facts["resample"]  # transformers has a number for bicubic.
+    how = "bicubic" if how == 3 else how.split(",")[0]
     content = _content(stored, size, facts["fit"], how, most)
     content = np.floor(content + 0.5).clip(1, most)  # 0 is padding
     mean, deviation = facts["image_mean"], facts["image_std"]

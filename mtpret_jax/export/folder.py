@@ -14,7 +14,7 @@ from etils import epath
 from mtpret_jax.config import rules
 from mtpret_jax.data import transforms
 from mtpret_jax.export import card, serialised, torch_layout, training
-from mtpret_jax.inference import golden, loader, results
+from mtpret_jax.inference import golden, loader, preprocessing, results
 from mtpret_jax.inference import model as model_lib
 from tfds_builders import whole
 
@@ -152,7 +152,7 @@ def preprocessor(model: model_lib.Model) -> Facts:
     """What is done to an image first, under Hugging Face's names where it has any."""
     made = model.preparation
     mean, deviation = _channels(made.statistics)
-    return {
+    facts: Facts = {
         "image_processor_type": "mtpret_jax.inference.preprocessing.Preparation",
         "do_resize": True,
         "size": {"height": made.image_size, "width": made.image_size},
@@ -168,6 +168,24 @@ def preprocessor(model: model_lib.Model) -> Facts:
         "image_std": deviation,
         "padding_after_normalisation": 0.0,
         "channels": "one grey channel, bright where rays were stopped",
+    }
+    return facts | _of_transformers(made)
+
+
+def _of_transformers(made: preprocessing.Preparation) -> Facts:
+    """Its names for the rest, where a processor of its own can do the same."""
+    is_whole = not made.longest_side and made.bit_depth == 8 and made.statistics
+    if not is_whole or made.resample != "bicubic" or made.fit == "pad":
+        return {}
+    square = {"height": made.image_size, "width": made.image_size}
+    is_cut = made.fit == "crop"
+    return {
+        "image_processor_type": "BitImageProcessor",
+        "do_convert_rgb": True,
+        "size": {"shortest_edge": made.image_size} if is_cut else square,
+        "resample": 3,  # Pillow's number for bicubic
+        "do_center_crop": is_cut,
+        "crop_size": square,
     }
 
 

@@ -97,6 +97,31 @@ def test_processors_are_told_numbers_for_intensities(name):
     )
 
 
+def test_a_processor_of_transformers_is_named_where_it_does_the_same():
+    row = schema.FixedConfig(**FIXED["rad_dino"])
+    model: Any = type("Model", (), {})()
+    model.description = type("Description", (), {"normalisation": "fixed"})
+
+    def told(fit: str = "crop", stored: int = 0, bits: int = 8) -> dict[str, Any]:
+        model.preparation = preprocessing.Preparation(
+            518, fit, row.statistics, stored, bits, resample="bicubic"
+        )
+        return hub.preprocessor(model)
+
+    wanted = {
+        "image_processor_type": "BitImageProcessor",
+        "size": {"shortest_edge": 518},
+        "crop_size": {"height": 518, "width": 518},
+        "do_center_crop": True,
+        "resample": 3,
+        "image_mean": [0.5307] * 3,
+        "image_std": [0.2583] * 3,
+    }
+    assert wanted.items() <= told().items()
+    for other in (told("pad"), told(stored=512), told(bits=16)):
+        assert other["image_processor_type"].startswith("mtpret_jax.")
+
+
 def test_a_description_keeps_the_numbers_and_shares_them(folder):
     table = json.loads((folder / "backbone" / "backbone.json").read_text())
     config: Any = schema.defaults()

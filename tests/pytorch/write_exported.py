@@ -81,13 +81,13 @@ SETS = {"chest": {"options": {"image_size": 256, "bit_depth": 8}}}
 MADE = {"builder": "phantom_xray", "fingerprint": "none: drawn weights"}
 
 
-# Mean and deviation, bits and resampling, by a name of their own.
+# Mean and deviation, longest side, bits and resampling, by a name of their own.
 PREPARED: dict[str, Any] = {
-    "image": (None, 16, "area"),
-    "dataset": ((0.4, 0.2), 16, "area"),
-    "fixed": (((0.5, 0.4, 0.6), (0.3, 0.2, 0.2)), 16, "area"),
-    "bicubic": (((0.5307,), (0.2583,)), 8, "bicubic"),
-    "gaussian": (((0.5,), (0.2,)), 16, "gaussian"),
+    "image": (None, 100, 16, "area"),
+    "dataset": ((0.4, 0.2), 100, 16, "area"),
+    "fixed": (((0.5, 0.4, 0.6), (0.3, 0.2, 0.2)), 100, 16, "area"),
+    "bicubic": (((0.5307,), (0.2583,)), 0, 8, "bicubic"),
+    "gaussian": (((0.5,), (0.2,)), 100, 16, "gaussian"),
 }
 
 
@@ -171,9 +171,9 @@ def write_prepared(folder: pathlib.Path, pictures: list[np.ndarray]) -> None:
     """Writes what each fit and normalisation makes of pictures that are not square."""
     cut = [pixels[: 60 + 9 * n, n:] for n, pixels in enumerate(pictures)]
     for fit in ("pad", "crop", "stretch"):
-        for how, (statistics, bits, resample) in PREPARED.items():
+        for how, (statistics, stored, bits, resample) in PREPARED.items():
             made = preprocessing.Preparation(
-                SIZE, fit, statistics, 100, bits, resample=resample
+                SIZE, fit, statistics, stored, bits, resample=resample
             )
             model: Any = types.SimpleNamespace(
                 preparation=made, description=types.SimpleNamespace(normalisation=how)
