@@ -201,6 +201,8 @@ def _choose_vit(
     }
     if family.startswith("eva"):
         settings["ref_feat_shape"] = (side // patch, side // patch)
+        if any(".mlp.w1." in key for key in tensors):  # Gate and values apart.
+            settings["swiglu_align_to"] = 8
     if family.startswith("dinov3"):
         settings["qkv_bias"] = any("bias" in n for n in tensors if ".attn.q" in n)
     return "timm", name, functools.partial(_timm_vit, settings)
@@ -250,6 +252,8 @@ def _timm_vit(
     where = {"Eva": "eva", "VisionTransformer": "vision_transformer"}[name]
     code = importlib.import_module(f"timm.models.{where}")
     network = getattr(code, name)(**settings)
+    if "register_tokens" in kept or "ref_feat_shape" in settings:
+        kept.setdefault("mask_token", kept["cls_token"])  # By it timm knows authors'.
     kept = {_CHUNK.sub(r"blocks.\1", key): x for key, x in kept.items()}
     return network, _load(network, code.checkpoint_filter_fn(kept, network))
 
