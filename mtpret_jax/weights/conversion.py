@@ -32,7 +32,7 @@ def write(
     Args:
       network: See `layouts`.
       kind: A row of `LAYOUTS`.
-      options: Of the backbone.
+      options: Those of the backbone.
       theirs: Whose network it becomes; it has a head of that kind.
 
     Returns:

@@ -60,8 +60,8 @@ def find(
     """The network of a library that is a backbone of ours.
 
     Args:
-      options: Of the backbone.
-      side: Of the square images, pixels.
+      options: Those of the backbone.
+      side: Side of the square images, pixels.
       library: One of `LIBRARIES`; "" for the first that has it.
 
     Returns:
@@ -93,9 +93,9 @@ def for_side(
     those of its size.
 
     Args:
-      options: Of the backbone.
+      options: Those of the backbone.
       tree: `{"params": ..., "model_state": ...}`.
-      side: Of the square images, pixels.
+      side: Side of the square images, pixels.
     """
     if "class_token" not in tree["params"]:
         return options, tree
