@@ -12,7 +12,7 @@
 
 They compute the same, but for the last norm of `hf`: its epsilon is 1e-12 there unless
 its config says otherwise, 1e-6 elsewhere. What the weights expect of the pixels is not
-converted: see `resnet`.
+converted: see `arrays`.
 """
 
 from __future__ import annotations

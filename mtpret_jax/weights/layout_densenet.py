@@ -5,7 +5,7 @@ names; `torchvision_old` is that of files from before 2018, torchvision's own pu
 ones and CheXNet's among them: `norm.1` for `norm1`. A file of torchxrayvision must hold
 the state alone: `torch.save(model.state_dict(), path)`. Its stem takes one channel.
 
-What the weights expect of the pixels is not converted: see `resnet`. torchxrayvision's
+What the weights expect of the pixels is not converted: see `arrays`. torchxrayvision's
 were trained on pixels from -1024 to 1024.
 """
 

@@ -2,7 +2,7 @@
 
 A row of a table pairs what is ours with its name in a library, both with numbers in
 braces: `stages_{s}_{n}.conv_dw` and `stages.{s}.blocks.{n}.conv_dw`. What follows, such
-as `.kernel` and `.weight`, and the order of axes are alike for all: see `resnet`. A
+as `.kernel` and `.weight`, and the order of axes are alike for all: see `arrays`. A
 parameter that stands by itself, such as a layer scale, has a row of its own.
 """
 
