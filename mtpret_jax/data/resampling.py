@@ -27,8 +27,8 @@ def _bicubic(picture: np.ndarray, matrix: np.ndarray, _: int) -> _Resized:
     What overshoots is cut after each axis; 8 bits are rounded after each, too.
     """
     height, width = picture.shape
-    new_width = max(1, round(width * matrix[0, 0]))
-    new_height = max(1, round(height * matrix[1, 1]))
+    new_width = max(1, round(width * abs(matrix[0, 0])))
+    new_height = max(1, round(height * abs(matrix[1, 1])))
     dtype = picture.dtype
     most = np.iinfo(dtype).max if dtype != np.float32 else 1.0
     image = picture if dtype == np.uint8 else picture.astype(np.float32)
@@ -49,8 +49,8 @@ def _gaussian(picture: np.ndarray, matrix: np.ndarray, size: int) -> _Resized:
     top, bottom = _seen(matrix[1, 1], matrix[1, 2], height, size)
     picture = picture[top:bottom, left:right]
     height, width = picture.shape
-    new_width = max(1, round(width * matrix[0, 0]))
-    new_height = max(1, round(height * matrix[1, 1]))
+    new_width = max(1, round(width * abs(matrix[0, 0])))
+    new_height = max(1, round(height * abs(matrix[1, 1])))
     limits = np.iinfo(picture.dtype) if picture.dtype != np.float32 else None
     middle = np.float32(limits.max / 2 if limits else 0.5)
     image = picture.astype(np.float32) - middle

@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 
+from mtpret_jax.data import transforms
 from mtpret_jax.inference import preprocessing
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
@@ -41,3 +42,20 @@ def test_pixels_are_those_of_the_processor(number, resample, bits):
     assert np.abs(found - expected).mean() < 0.35
     if resample == "gaussian" and bits == 16:  # Neither rounds.
         assert np.abs(found - expected).max() < 0.02
+
+
+@pytest.mark.parametrize("resample", SIZES)
+@pytest.mark.parametrize("mode", ["crop", "pad", "stretch"])
+def test_a_mirrored_view_is_the_mirror_image(resample, mode):
+    size = SIZES[resample]
+    image = picture(0)
+    plain = transforms.plain_view(image, size=size, mode=mode, resample=resample)
+    mirror = np.array([[-1.0, 0, size], [0, 1, 0], [0, 0, 1]])
+
+    found, valid = transforms.warp_image(
+        image, mirror @ plain.matrix, size=size, resample=resample
+    )
+
+    np.testing.assert_array_equal(valid, plain.valid[:, ::-1])
+    difference = found.astype(int) - plain.image[:, ::-1]
+    assert np.abs(difference[valid]).max() <= 1
