@@ -64,7 +64,7 @@ def test_a_model_gives_the_same_wherever_it_is_loaded(folder, chest, tmp_path):
     assert image.shape == (1, 64, 64, 3)
     np.testing.assert_allclose(found["embedding"][0], expected, rtol=1e-4, atol=1e-5)
     kept = golden.read(folder / "backbone", "", (64, 64, 3))
-    differences = hub._fill(model, kept, tmp_path, images="")
+    differences = hub._fill(model, kept, tmp_path, images="", library="")
     assert max(differences.values()) < 1e-5
     again = mtpret_jax.load(tmp_path)
     np.testing.assert_allclose(again.embed(chest), expected, rtol=1e-4, atol=1e-5)
