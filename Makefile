@@ -141,6 +141,6 @@ $(PYTORCH_VENV)/.installed: pyproject.toml
 
 pytorch-test: $(PYTORCH_VENV)/.installed $(STAMP)
 	rm -rf build/exported
-	$(RUN) tests/pytorch/write_exported.py build/exported
+	JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(RUN) tests/pytorch/write_exported.py build/exported
 	$(RUN) tests/pytorch/write_dicoms.py build/exported/dicom
 	PYTHONPATH=tests/pytorch EXPORTED=$(CURDIR)/build/exported $(PYTORCH_VENV)/bin/python -m pytest -s $(ALONE) tests/pytorch
