@@ -80,7 +80,7 @@ def ours(encoder: str, tensors: Any) -> tuple[types.Backbone, types.Variables]:
     network = schema.BackboneConfig(name=name, family=family)
     expected = models.backbone_shapes(network)
     tree = bodies.read(tensors, expected, network, encoder).tree
-    return models.build_backbone(network), types.Variables(**tree["backbone"])
+    return models.build_backbone(network), types.Variables(**tree)
 
 
 def compare(encoder: str, python: str, images: np.ndarray) -> dict[str, Any]:
