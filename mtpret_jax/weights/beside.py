@@ -1,6 +1,7 @@
 """What the JSON beside a file of weights says that the file cannot: family and pixels.
 
-Hugging Face's `config.json` and `preprocessor_config.json`, timm's `config.json`.
+Hugging Face's `config.json` and `preprocessor_config.json`, timm's `config.json`, and
+those of an export of ours.
 """
 
 from __future__ import annotations
@@ -48,9 +49,10 @@ def read(path: epath.PathLike) -> Said:
             notes.append(f"{os.fspath(file)} was not read: {error}")
             found[name] = {}
     model = found[MODEL]
-    published = model.get("pretrained_cfg")
-    timms = published if isinstance(published, Mapping) else {}
+    timms = _table(model, "pretrained_cfg")
     family = _FAMILIES.get(str(model.get("model_type")), "")
+    ours = _table(_table(model, "mtpret_jax"), "network")  # Of an export.
+    family = str(ours.get("family") or family)
     if re.match(r"(vit|deit)_", str(model.get("architecture"))):
         family = "mae" if str(timms.get("tag")).startswith("mae") else "deit"
     pixels = _pixels(timms.get("mean"), timms.get("std"))
@@ -58,6 +60,12 @@ def read(path: epath.PathLike) -> Said:
     if other.get("do_normalize", True):
         pixels = _pixels(other.get("image_mean"), other.get("image_std")) or pixels
     return Said(family, pixels, tuple(notes))
+
+
+def _table(found: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A table in a table; an empty one where there is none."""
+    inner = found.get(name)
+    return inner if isinstance(inner, Mapping) else {}
 
 
 def _read(file: epath.Path) -> Mapping[str, Any]:
@@ -81,4 +89,5 @@ def _pixels(mean: Any, deviation: Any) -> Mapping[str, tuple[float, ...]]:
         if not all(isinstance(value, (int, float)) for value in values):
             return {}
         rows.append(tuple(float(value) for value in values))
-    return dict(zip(("mean", "deviation"), rows, strict=True))
+    alike = len(rows[0]) == len(rows[1])
+    return dict(zip(("mean", "deviation"), rows, strict=True)) if alike else {}

@@ -10,28 +10,22 @@ import pytest
 
 from mtpret_jax import config as schema
 from mtpret_jax import main, models
-from mtpret_jax.weights import (
-    conversion,
-    files,
-    layout_convnext,
-    layout_densenet,
-    layout_swin,
-    layout_vit,
-    resnet,
-    vit_names,
-)
+from mtpret_jax.weights import bodies, conversion, files, layout_vit, resnet, vit_names
 
-WRITERS = {
-    "resnet18": resnet.to_torchvision,
-    "densenet121": lambda tree: layout_densenet.FAMILY.write(
-        tree, "torchvision", channels=3
-    )[0],
-    "convnext_atto": lambda tree: layout_convnext.FAMILY.write(
-        tree, "timm", channels=3
-    )[0],
-    "swin_tiny": lambda tree: layout_swin.from_ours(tree, "timm"),
-    "vit_tiny": lambda tree: layout_vit.from_ours(tree, "timm"),
+# Names of tensors that the file of each has.
+LAYOUTS = {
+    "resnet18": "torchvision",
+    "densenet121": "torchvision",
+    "convnext_atto": "timm",
+    "swin_tiny": "timm",
+    "vit_tiny": "timm",
 }
+
+
+def written(name, tree):
+    if name == "resnet18":
+        return resnet.to_torchvision(tree)
+    return bodies.write(tree, options(name), LAYOUTS[name])[0]
 
 
 def options(name, *, width=8, family=""):
@@ -48,10 +42,10 @@ def drawn(name, **changes):
     )
 
 
-@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("name", LAYOUTS)
 def test_a_file_of_each_family_starts_a_run(name):
     tree = drawn(name)
-    tensors = {f"encoder.{key}": value for key, value in WRITERS[name](tree).items()}
+    tensors = {f"encoder.{key}": value for key, value in written(name, tree).items()}
 
     found = conversion.read(
         tensors, {"backbone": tree}, "backbone", options(name), "here"
@@ -106,9 +100,9 @@ def test_another_family_is_refused_and_none_is_guessed(family, given, told):
         )
 
 
-@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("name", LAYOUTS)
 def test_a_file_is_identified_as_what_it_holds(name, tmp_path, capsys):
-    tensors = WRITERS[name](drawn(name, width=64))
+    tensors = written(name, drawn(name, width=64))
     tensors["fc.weight" if name == "resnet18" else "classifier.weight"] = np.ones(2)
     if name in ("convnext_atto", "swin_tiny", "vit_tiny"):
         tensors["head.fc.weight"] = tensors.pop("classifier.weight")
@@ -156,16 +150,21 @@ def test_a_file_is_identified_as_what_it_holds(name, tmp_path, capsys):
             "deit",
             "{'mean': (0.4, 0.5, 0.6), 'deviation': (0.2, 0.2, 0.3)}",
         ),
+        (
+            {"config.json": {"mtpret_jax": {"network": {"family": "mae"}}}},
+            "mae",
+            "",
+        ),
         ({"config.json": [1]}, "", "config.json was not read: it holds no table."),
         ({"config.json": {"model_type": ["vit"]}}, "", ""),
     ],
-    ids=["transformers", "timm", "processor", "damaged", "odd"],
+    ids=["transformers", "timm", "processor", "export", "damaged", "odd"],
 )
 def test_the_json_beside_a_file_tells_what_it_cannot(
     beside, family, pixels, tmp_path, capsys
 ):
     path = tmp_path / "model.safetensors"
-    files.write(path, WRITERS["vit_tiny"](drawn("vit_tiny", width=64)), {})
+    files.write(path, written("vit_tiny", drawn("vit_tiny", width=64)), {})
     for name, table in beside.items():
         (tmp_path / name).write_text(json.dumps(table))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 
@@ -12,27 +11,9 @@ import pytest
 
 from mtpret_jax import config as schema
 from mtpret_jax import main, models
-from mtpret_jax.weights import (
-    files,
-    layout_convnext,
-    layout_densenet,
-    layout_swin,
-    layout_vit,
-    resnet,
-)
+from mtpret_jax.weights import bodies, files, resnet
 
 Tensors = dict[str, np.ndarray]
-_WRITERS = {
-    "resnet18": resnet.to_torchvision,
-    "densenet121": lambda tree: layout_densenet.FAMILY.write(
-        tree, "torchvision", channels=3
-    )[0],
-    "convnext_atto": lambda tree: layout_convnext.FAMILY.write(
-        tree, "timm", channels=3
-    )[0],
-    "swin_tiny": lambda tree: layout_swin.from_ours(tree, "timm"),
-    "vit_tiny": lambda tree: layout_vit.from_ours(tree, "timm"),
-}
 
 
 @functools.cache
@@ -41,9 +22,12 @@ def _drawn(name: str) -> Mapping[str, np.ndarray]:
     rng = np.random.default_rng(0)
     tree = jax.tree.map(
         lambda leaf: rng.uniform(0.1, 0.2, leaf.shape).astype(np.float32),
-        models.backbone_shapes(dataclasses.replace(network, width=64)),
+        models.backbone_shapes(network),
     )
-    return _WRITERS[name](tree)
+    if name == "resnet18":
+        return resnet.to_torchvision(tree)
+    layout = "torchvision" if name == "densenet121" else "timm"
+    return bodies.write(tree, network, layout)[0]
 
 
 def whole(name: str) -> Tensors:
