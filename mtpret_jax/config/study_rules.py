@@ -40,6 +40,11 @@ def check(config: schema.ExperimentConfig) -> None:
       ValueError: If something is missing, unknown or set in vain.
     """
     for name, row in config.encoders.items():
+        if wrong := sorted(set(name) & set("./[]\\")):
+            raise ValueError(
+                f"config.encoders: '{name}' has {' and '.join(wrong)}, but names arms "
+                "and their runs. Give it another name."
+            )
         _check_encoder(row, f"config.encoders.{name}")
     study = config.study
     if not study.tasks:

@@ -37,7 +37,7 @@ def check(config: schema.ExperimentConfig) -> dict[str, Weights]:
     """Looks at every start that lies outside the work folder, and at images' sides.
 
     Returns:
-      Each file of weights, by `init_from`.
+      Each file of weights, by `init_from`, and by the encoder of runs that have one.
 
     Raises:
       FileNotFoundError: If a start is missing.
@@ -46,12 +46,10 @@ def check(config: schema.ExperimentConfig) -> dict[str, Weights]:
     """
     _check_sides(config)
     found: dict[str, Weights] = {}
-    seen = set()  # Many runs of a study start from one file.
     for name, row in config.runs.items():
         if rules.is_weights(row.init_from):
-            if (row.init_from, row.encoder) not in seen:
-                _, found[row.init_from] = _read_weights(config, name)
-                seen.add((row.init_from, row.encoder))
+            if (key := _key(row)) not in found:  # Many runs start from one file.
+                _, found[key] = _read_weights(config, name)
         elif "/" in row.init_from:
             checkpoint.read_description(
                 row.init_from, description.architecture(config.of(row))
@@ -107,7 +105,7 @@ def carry(
     where = _where(config, name)
     if rules.is_weights(row.init_from):
         tree, found = _read_weights(config, name, state)
-        if found.sha256 != weights[row.init_from].sha256:
+        if found.sha256 != weights[_key(row)].sha256:
             raise ValueError(f"{where}: the file has changed since the command began.")
     else:
         folder = epath.Path(row.init_from)
@@ -189,17 +187,22 @@ def check_classes(
 
 def parent(row: schema.RunConfig, weights: Mapping[str, Weights]) -> Any:
     """What a backbone's description says of its start; None for random weights."""
-    if row.init_from in weights:
-        return dataclasses.asdict(weights[row.init_from])
+    if _key(row) in weights:
+        return dataclasses.asdict(weights[_key(row)])
     return row.init_from or None
 
 
 def parent_name(row: schema.RunConfig, weights: Mapping[str, Weights]) -> str | None:
     """The same in words, as the report shows it."""
-    if row.init_from in weights:
-        found = weights[row.init_from]
+    if _key(row) in weights:
+        found = weights[_key(row)]
         return f"{found.file} (sha256 {found.sha256[:12]})"
     return row.init_from or None
+
+
+def _key(row: schema.RunConfig) -> str:
+    """By what a file is known: another network may read it otherwise."""
+    return f"{row.encoder}: {row.init_from}" if row.encoder else row.init_from
 
 
 def _where(config: schema.ExperimentConfig, name: str) -> str:

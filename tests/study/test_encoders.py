@@ -115,6 +115,18 @@ def test_a_run_has_the_network_of_the_one_that_it_starts_from(study):
         parse(first, dataclasses.replace(later, encoder="otto"))
 
 
+def test_a_file_is_told_as_each_network_reads_it(study):
+    study.encoders.repeated = schema.encoder(
+        weights=study.encoders.stem.weights,
+        backbone=dict(NETWORKS["stem"], in_channels=3),
+    )
+    study.study.arms = ("scratch", "stem", "repeated")
+    found = start.check(plan.expand(schema.parse(study)))
+    told = {key.partition(":")[0]: weights.stem for key, weights in found.items()}
+    assert told["stem"] != told["repeated"]
+    assert len({weights.sha256 for weights in found.values()}) == 1
+
+
 def test_a_file_of_another_network_is_refused_before_anything_runs(study):
     study.encoders.stem.weights = study.encoders.atto.weights
     with pytest.raises(ValueError, match=r"^config\.runs\.stem\.fracture\.f100\.s0"):
@@ -125,6 +137,7 @@ def test_a_file_of_another_network_is_refused_before_anything_runs(study):
     ("change", "message"),
     [
         ({"encoders": {"atto": {}}}, "arm 'atto' needs a file of weights"),
+        ({"encoders": {"vit.base": {}}}, "'vit.base' has ., but names arms"),
         ({"encoders": {"mtpret": {}}}, "an arm of every study has this name"),
         (
             {"encoders": {"a": {"input": {"workers": 3}}}},
