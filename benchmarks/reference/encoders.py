@@ -18,6 +18,7 @@ GOLDEN = pathlib.Path(__file__).parents[2] / "tests" / "golden"
 sys.path.insert(0, str(GOLDEN))
 
 import drawing  # noqa: E402
+import make_vit_networks_goldens as vits  # noqa: E402
 
 _TIMM = {
     "swin_tiny": "swin_tiny_patch4_window7_224",
@@ -33,7 +34,8 @@ def network(library: str, encoder: str) -> Any:
     """A network of a library, without its last layer; names as it has them."""
     name, _, family = encoder.partition(",")
     if family.startswith("eva_x"):
-        return _eva_x(name.removeprefix("vit_"), normed=family.endswith("normed"))
+        size = _VITS[name.removeprefix("vit_")]
+        return vits.eva_x(*size, normed=family.endswith("normed"))
     if library == "timm":
         import timm
 
@@ -49,24 +51,6 @@ def network(library: str, encoder: str) -> Any:
             setattr(made, last, torch.nn.Identity())
         return made
     return _transformers(name.removeprefix("vit_"), family)
-
-
-def _eva_x(size: str, *, normed: bool) -> Any:
-    from timm.models import eva
-
-    width, depth, heads = _VITS[size]
-    return eva.Eva(
-        embed_dim=width,
-        depth=depth,
-        num_heads=heads,
-        num_classes=0,
-        mlp_ratio=4 * 2 / 3,
-        swiglu_mlp=True,
-        scale_mlp=normed,
-        qkv_fused=not normed,
-        use_rot_pos_emb=True,
-        ref_feat_shape=(14, 14),
-    )
 
 
 def _transformers(size: str, family: str) -> Any:

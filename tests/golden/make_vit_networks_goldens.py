@@ -24,6 +24,24 @@ def _saved(model: Any) -> dict[str, list[int]]:
     return {key: row["shape"] for key, row in header.items() if key != "__metadata__"}
 
 
+def eva_x(width: int, depth: int, heads: int, *, normed: bool) -> Any:
+    """EVA-X as timm has it; its base size is normed within each MLP."""
+    from timm.models import eva
+
+    return eva.Eva(
+        embed_dim=width,
+        depth=depth,
+        num_heads=heads,
+        num_classes=0,
+        mlp_ratio=4 * 2 / 3,
+        swiglu_mlp=True,
+        scale_mlp=normed,
+        qkv_fused=not normed,
+        use_rot_pos_emb=True,
+        ref_feat_shape=(14, 14),
+    )
+
+
 def _published() -> dict[str, dict[str, Any]]:
     """Whole networks: layout/family/size to names and shapes."""
     import timm
@@ -51,18 +69,8 @@ def _published() -> dict[str, dict[str, Any]]:
         for size, (width, depth, heads) in {"tiny": (192, 12, 3), **sizes}.items():
             base = size == "base"
             key = "eva_timm_apart/eva_x_normed" if base else "eva_timm/eva_x"
-            found[f"{key}/{size}"] = timm.models.eva.Eva(
-                embed_dim=width,
-                depth=depth,
-                num_heads=heads,
-                num_classes=0,
-                mlp_ratio=4 * 2 / 3,
-                swiglu_mlp=True,
-                scale_mlp=base,
-                qkv_fused=not base,
-                use_rot_pos_emb=True,
-                ref_feat_shape=(14, 14),
-            ).state_dict()
+            made = eva_x(width, depth, heads, normed=base)
+            found[f"{key}/{size}"] = made.state_dict()
     shapes = {
         key: {name: list(tensor.shape) for name, tensor in state.items()}
         for key, state in found.items()
