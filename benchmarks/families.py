@@ -162,12 +162,13 @@ def _verbs(folder: pathlib.Path) -> str:
     rng = np.random.default_rng(0)
     for number in range(3):
         picture = cv2.GaussianBlur(rng.uniform(0, 255, (120, 100)), (0, 0), 5)
-        cv2.imwrite(str(images / f"{number}.png"), picture)
+        cv2.imwrite(str(images / f"{number}.png"), picture.astype(np.uint8))
     main, refused = [sys.executable, "-m", "mtpret_jax.main"], []
     for task in TASKS:
         model = folder / "whole" / "runs" / task / "backbone"
         for verb in ("predict", "embed"):
-            out = folder / f"{verb}_{task}"
+            end = ".npz" if verb == "embed" else ""
+            out = folder / f"{verb}_{task}{end}"
             given = [f"--model={model}", f"--out={out}", str(images)]
             if said := _do([*main, verb, *given]):
                 refused.append(f"{verb} {task}: {said}")
