@@ -77,8 +77,9 @@ def _layout(builder: type[release.ReleaseBuilder]) -> xray_features.Layout:
 
 
 def _labels(layout: xray_features.Layout) -> str:
-    """Label columns with their number of classes, masks, boxes, and what is told."""
+    """Label columns with their number of classes, values, masks, boxes, the rest."""
     parts = [f"{c} ({len(names)})" for c, names in layout.label_names.items()]
+    parts += [f"value: {column}" for column in layout.values]
     if layout.mask_names:
         parts.append(f"masks: {', '.join(layout.mask_names)}")
     if layout.object_names:

@@ -30,7 +30,7 @@ INDEX = "index.csv"
 PREPARATION = "preparation.json"
 MANIFESTS = "splits"  # the folder that holds <name>.csv of each manifest
 SPLITS = ("train", "validation", "test")
-# The columns of index.csv before and after those of the labels.
+# The columns of index.csv before and after those of labels and values.
 INDEX_START = ("split", "record", "image_id", "group")
 INDEX_END = ("has_mask", "n_boxes", *xray_features.ABOUT, "looks_inverted", "is_blank")
 
@@ -83,8 +83,8 @@ class Manifest:
 class IndexWriter:
     """Writes index.csv to an open file of text, one shard after the other."""
 
-    def __init__(self, file: Any, label_columns: Iterable[str]) -> None:
-        self._columns = [*INDEX_START, *label_columns, *INDEX_END]
+    def __init__(self, file: Any, own_columns: Iterable[str]) -> None:
+        self._columns = [*INDEX_START, *own_columns, *INDEX_END]
         self._rows = cells.Writer(file)
         self._rows.writerow(self._columns)
         self._counts: collections.Counter[str] = collections.Counter()

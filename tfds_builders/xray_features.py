@@ -8,6 +8,7 @@ Every set shares them, so that a builder written by a stranger can be trained on
 | `image_id`      | always        | text, unique in the set                            |
 | `patient_id`    | always        | text: the patient, or the group of near copies     |
 | `labels`        | label columns | {column: int8 [L]}: 1, 0, or -1 for unknown        |
+| `values`        | value columns | {column: float32}: not a number where unknown      |
 | `mask`          | masks         | PNG, uint8 [H, W, 1]: class index, 0 background,   |
 |                 |               | 255 is not annotated                               |
 | `objects`       | boxes         | sequence of {`bbox`: y0, x0, y1, x1 as fractions,  |
@@ -69,6 +70,7 @@ class Layout:
 
     Attributes:
       label_names: Classes of each label column, in order; empty without labels.
+      values: Unit of each value column, "" where it has none; empty without values.
       mask_names: Classes of the mask without the background, index 1 first; empty
         without masks.
       object_names: Classes of the boxes; empty without boxes.
@@ -77,6 +79,7 @@ class Layout:
     """
 
     label_names: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    values: Mapping[str, str] = dataclasses.field(default_factory=dict)
     mask_names: tuple[str, ...] = ()
     object_names: tuple[str, ...] = ()
     bit_depth: int = 8
@@ -115,6 +118,7 @@ class Xray:
         nobody looked for objects.
       box_labels: Class index of each box, integer [M].
       dropped_boxes: Boxes of the source that were left out, e.g. without area.
+      values: Number of each value column, in its unit; not a number where unknown.
     """
 
     image: np.ndarray
@@ -123,12 +127,17 @@ class Xray:
     boxes: np.ndarray | None = None
     box_labels: np.ndarray | None = None
     dropped_boxes: int = 0
+    values: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 class ClassNames(TypedDict):
-    """What `metadata.json` holds: names of classes, the masks' background included."""
+    """What `metadata.json` holds: names of classes, the masks' background included.
+
+    `values` has the unit of each value column.
+    """
 
     label_names: dict[str, list[str]]
+    values: dict[str, str]
     mask_names: list[str]
     object_names: list[str]
 
@@ -149,6 +158,8 @@ def features(layout: Layout) -> tfds.features.FeaturesDict:
             column: tfds.features.Tensor(shape=(len(names),), dtype=np.int8)
             for column, names in layout.label_names.items()
         }
+    if layout.values:
+        found["values"] = dict.fromkeys(layout.values, np.float32)
     if layout.mask_names:
         found["mask"] = tfds.features.Image(
             shape=(None, None, 1), dtype=np.uint8, encoding_format="png"
@@ -167,10 +178,11 @@ def features(layout: Layout) -> tfds.features.FeaturesDict:
 
 
 def metadata(layout: Layout) -> ClassNames:
-    """The names of the classes of a layout."""
+    """The names of the classes, and the units of the values, of a layout."""
     masks = [BACKGROUND, *layout.mask_names] if layout.mask_names else []
     return {
         "label_names": {name: list(v) for name, v in layout.label_names.items()},
+        "values": dict(layout.values),
         "mask_names": masks,
         "object_names": list(layout.object_names),
     }

@@ -37,11 +37,13 @@ class Metadata:
       label_names: Label column to the names of its L labels, in order.
       mask_names: Names of the S classes of a mask, background first; empty: no masks.
       object_names: Names of the classes of boxes; empty: no boxes.
+      values: Value column to its unit, "" for none told.
     """
 
     label_names: Mapping[str, tuple[str, ...]]
     mask_names: tuple[str, ...]
     object_names: tuple[str, ...]
+    values: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def locate(data_dir: PathLike, name: str, dataset: config.DatasetConfig) -> epath.Path:
@@ -164,7 +166,8 @@ class Source:
         Returns:
           `record` int32 []; `image` uint8 or uint16 [H, W], not to be written to; where
           the set has them `mask`: the encoded file as uint8 [bytes]; `labels/<column>`
-          int8 [L], 1 yes, 0 no, -1 unknown; `box` float32 [N, 4] as y0, x0, y1, x1
+          int8 [L], 1 yes, 0 no, -1 unknown; `values/<column>` float32 [], NaN
+          unknown; `box` float32 [N, 4] as y0, x0, y1, x1
           fractions of the stored picture, `box_class` int32 [N] and `box_known` bool
           [].
         """
@@ -179,6 +182,9 @@ class Source:
         for column in self.metadata.label_names:
             label = f"labels/{column}"
             example[label] = np.asarray(stored[label].int64_list.value, np.int8)
+        for column in self.metadata.values:
+            number = stored[f"values/{column}"].float_list.value[0]
+            example[f"values/{column}"] = np.asarray(number, np.float32)
         if "objects_known" in stored:
             box = np.asarray(stored["objects/bbox"].float_list.value, np.float32)
             classes = stored["objects/label"].int64_list.value
@@ -234,7 +240,7 @@ def _pixels(stored: Any) -> np.ndarray:
 
 
 def read_metadata(folder: PathLike) -> Metadata:
-    """Names of labels, mask classes and object classes of a prepared folder."""
+    """Names of labels, masks' and objects' classes and values of a prepared folder."""
     stored = prepared.read_json(epath.Path(folder) / "metadata.json")
     return Metadata(
         label_names={
@@ -243,6 +249,7 @@ def read_metadata(folder: PathLike) -> Metadata:
         },
         mask_names=tuple(stored.get("mask_names", ())),
         object_names=tuple(stored.get("object_names", ())),
+        values=stored.get("values", {}),
     )
 
 

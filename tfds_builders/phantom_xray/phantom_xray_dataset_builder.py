@@ -24,7 +24,7 @@ class PhantomXrayConfig(tfds.core.BuilderConfig):
     """What to simulate.
 
     Attributes:
-      body: "chest", "hand" or "head".
+      body: "chest", "hand", "head" or "finger".
       image_size: Longest side of an image, pixels, at least 32.
       train: Images of the train split; 0 leaves a split out.
       validation: Images of the validation split.
@@ -60,7 +60,7 @@ class PhantomXrayConfig(tfds.core.BuilderConfig):
 
 
 class Builder(xray_builder.XrayBuilder):
-    """Simulated radiographs of chests, hands and jaws."""
+    """Simulated radiographs of chests, hands, jaws and fingers."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First release."}
@@ -76,12 +76,14 @@ class Builder(xray_builder.XrayBuilder):
     ]
 
     def layout(self) -> xray_features.Layout:
-        """One exclusive finding, and the masks and boxes that the body has."""
+        """One exclusive finding, and what else the body has."""
         body = simulator.BODIES[self.builder_config.body]
         return xray_features.Layout(
-            label_names={_FINDING: body.classes},
+            label_names={_FINDING: body.classes, **body.grades},
+            values=body.values,
             mask_names=body.mask_names,
             object_names=body.object_names,
+            about=("sex",) if body.tells_sex else (),
         )
 
     def fingerprint(self) -> str:
@@ -101,15 +103,23 @@ class Builder(xray_builder.XrayBuilder):
 
     def records(self) -> Mapping[str, Sequence[xray_builder.Record]]:
         """Numbers the images; a patient of two images stays in one split."""
-        found = {}
+        found, config = {}, self.builder_config
         for split_index, split in enumerate(_SPLITS):
             found[split] = [
                 xray_builder.Record(
                     image_id=f"{split}-{index:06d}",
                     group=f"{split}-patient-{simulator.patient_of(index):06d}",
                     source=(split_index, index),
+                    about=xray_features.About(
+                        sex=simulator.sex_of(
+                            config.body,
+                            seed=config.seed,
+                            split_index=split_index,
+                            index=index,
+                        )
+                    ),
                 )
-                for index in range(getattr(self.builder_config, split))
+                for index in range(getattr(config, split))
             ]
         return found
 
@@ -124,12 +134,16 @@ class Builder(xray_builder.XrayBuilder):
             split_index=split_index,
             index=index,
         )
-        label = np.zeros(len(simulator.BODIES[config.body].classes), np.int8)
-        label[radiograph.finding] = 1
+        found = {_FINDING: radiograph.finding, **radiograph.grades}
+        labels = {
+            column: xray_features.one_hot(names, names[found[column]])
+            for column, names in self.layout().label_names.items()
+        }
         boxes = radiograph.boxes
         return xray_features.Xray(
             image=radiograph.image,
-            labels={_FINDING: label},
+            labels=labels,
+            values=radiograph.values,
             mask=radiograph.mask,
             boxes=boxes,
             box_labels=None if boxes is None else np.zeros(len(boxes), np.int64),

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
 
 from tfds_builders.phantom_xray import canvas as canvas_lib
-from tfds_builders.phantom_xray import chest, hand, head
+from tfds_builders.phantom_xray import chest, finger, hand, head
 from tfds_builders.phantom_xray import exposure as exposure_lib
 
 SMALLEST = 32  # pixels of the longest side, below which nothing can be seen
@@ -33,21 +34,27 @@ class Radiograph:
         for a body without masks.
       boxes: ymin, xmin, ymax, xmax as fractions, float32 [N, 4]; empty for a normal
         image; None for a body without boxes.
+      grades: Index of the class of each of the body's `grades`.
+      values: Number of each of the body's `values`.
     """
 
     image: np.ndarray
     finding: int
     mask: np.ndarray | None
     boxes: np.ndarray | None
+    grades: Mapping[str, int]
+    values: Mapping[str, float]
 
 
 @dataclasses.dataclass(frozen=True)
 class _Scene:
-    """What a body hands back: attenuation [H, W], mask [H, W], boxes."""
+    """What a body hands back: attenuation and mask [H, W], boxes, grades, values."""
 
     attenuation: np.ndarray
     mask: np.ndarray | None
     boxes: list[tuple[float, float, float, float]] | None
+    grades: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    values: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 class _Drawer(Protocol):
@@ -71,12 +78,18 @@ class Body:
       mask_names: Names of the mask's values from 1 upwards, or empty.
       object_names: Names of what is boxed, or empty.
       draw: Draws one scene.
+      grades: Further label columns and their classes in order.
+      values: Value columns and their units.
+      tells_sex: Whether the sex is told.
     """
 
     classes: tuple[str, ...]
     mask_names: tuple[str, ...]
     object_names: tuple[str, ...]
     draw: _Drawer
+    grades: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    values: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    tells_sex: bool = False
 
 
 def patient_of(index: int) -> int:
@@ -111,7 +124,7 @@ def simulate(
             f"phantom_xray: image_size is {size} pixels, but a phantom needs at "
             f"least {SMALLEST}. Raise image_size."
         )
-    patient = np.random.default_rng([seed, split_index, _PATIENT, patient_of(index)])
+    patient = _patient(seed, split_index, index)
     view = np.random.default_rng([seed, split_index, _VIEW, index])
     diseased = bool(view.random() < 0.5)
     scene = BODIES[body].draw(patient, view, size, diseased)
@@ -127,7 +140,26 @@ def simulate(
     if scene.mask is not None:
         mask = (scene.mask & open_field).astype(np.uint8)
     image = np.rint(value * 255).astype(np.uint8)
-    return Radiograph(image=image, finding=int(diseased), mask=mask, boxes=boxes)
+    return Radiograph(
+        image=image,
+        finding=int(diseased),
+        mask=mask,
+        boxes=boxes,
+        grades=scene.grades,
+        values=scene.values,
+    )
+
+
+def sex_of(body: str, *, seed: int, split_index: int, index: int) -> str:
+    """The sex of the patient of an image; "" for a body that tells none."""
+    if not BODIES[body].tells_sex:
+        return ""
+    return finger.Person.draw(_patient(seed, split_index, index)).sex
+
+
+def _patient(seed: int, split_index: int, index: int) -> np.random.Generator:
+    """What the patient of an image is drawn from."""
+    return np.random.default_rng([seed, split_index, _PATIENT, patient_of(index)])
 
 
 def _chest(
@@ -204,6 +236,30 @@ def _head(
     return _Scene(attenuation=total, mask=mask, boxes=None)
 
 
+def _finger(
+    patient: np.random.Generator,
+    view: np.random.Generator,
+    size: int,
+    diseased: bool,
+) -> _Scene:
+    person = finger.Person.draw(patient)
+    grade = int(view.integers(2, len(finger.GRADES)) if diseased else view.integers(2))
+    anatomy = finger.draw(person, patient, grade)
+    canvas = _canvas(
+        view,
+        size,
+        aspect=view.uniform(0.55, 0.7),
+        zoom=(0.86, 0.94),
+        degrees=10,
+        shift=0.02,
+        middle=anatomy.middle,
+    )
+    total = hand.attenuation(anatomy, canvas, None)
+    _mark(total, view, text="L", left=True)
+    grades, values = {finger.GRADE: grade}, {finger.AGE: person.months}
+    return _Scene(total, mask=None, boxes=None, grades=grades, values=values)
+
+
 def _canvas(
     view: np.random.Generator,
     size: int,
@@ -258,5 +314,14 @@ BODIES: dict[str, Body] = {
         mask_names=("mandible",),
         object_names=(),
         draw=_head,
+    ),
+    "finger": Body(
+        classes=("wide", "narrow"),
+        mask_names=(),
+        object_names=(),
+        draw=_finger,
+        grades={finger.GRADE: finger.GRADES},
+        values={finger.AGE: "months"},
+        tells_sex=True,
     ),
 }

@@ -68,13 +68,15 @@ def changes(
 
 
 def check_columns(layout: xray_features.Layout) -> None:
-    """Raises ValueError if a label column is called as another of index.csv."""
-    reserved = {*prepared.INDEX_START, *prepared.INDEX_END} & {*layout.label_names}
-    if reserved:
-        raise ValueError(
-            f"Label columns may not be called {sorted(reserved)}: these are columns of "
-            f"{prepared.INDEX}. Rename them."
-        )
+    """Raises ValueError if a label or value is called as another of index.csv."""
+    taken = {*prepared.INDEX_START, *prepared.INDEX_END}
+    for what, columns in (("Label", layout.label_names), ("Value", layout.values)):
+        if reserved := taken & {*columns}:
+            raise ValueError(
+                f"{what} columns may not be called {sorted(reserved)}: these are "
+                f"columns of {prepared.INDEX}. Rename them."
+            )
+        taken |= {*columns}
 
 
 def check_records(

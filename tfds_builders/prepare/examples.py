@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -42,6 +43,8 @@ def example(
             column: np.asarray(xray.labels[column], np.int8)
             for column in layout.label_names
         }
+    if layout.values:
+        found["values"] = {name: xray.values[name] for name in layout.values}
     if layout.mask_names:
         mask = xray.mask
         if mask is None:
@@ -66,7 +69,8 @@ def index_row(
     """A row of index.csv, but for the position of the record.
 
     A label column names the classes that are present, joined by "|": empty where
-    nothing is known, "(none)" where it is known that there is none.
+    nothing is known, "(none)" where it is known that there is none. A value column
+    has the number, and is empty where it is not known.
 
     Args:
       layout: Features and class names of the dataset.
@@ -85,6 +89,9 @@ def index_row(
         present = [n for n, v in zip(names, label, strict=True) if v == 1]
         known = (label != xray_features.UNKNOWN_LABEL).any()
         row[column] = "|".join(present) or ("(none)" if known else "")
+    for column in layout.values:
+        number = float(xray.values[column])
+        row[column] = number if math.isfinite(number) else ""
     row["has_mask"] = int(xray.mask is not None)
     row["n_boxes"] = "" if xray.boxes is None else len(xray.boxes)
     for name in xray_features.ABOUT:

@@ -103,7 +103,7 @@ def write_tables(
         (folder / prepared.INDEX).open("w") as table,
         (folder / QUARANTINE).open("w") as files,
     ):
-        index = prepared.IndexWriter(table, layout.label_names)
+        index = prepared.IndexWriter(table, [*layout.label_names, *layout.values])
         reasons = cells.Writer(files)
         reasons.writerow(["file", "reason"])
         reasons.writerows([item.file, item.reason] for item in left_out)

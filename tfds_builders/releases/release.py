@@ -36,6 +36,7 @@ class Item:
       patient: With the name space of the ids in front, as in "nih:13118", so that
         sets which share patients can be compared; "" where unknown.
       labels: int8 [L] of each label column: 1, 0, or -1 for unknown.
+      values: Number of each value column; not a number where unknown.
       masks: What `read_mask` needs, e.g. class to file; empty for an image without one.
       objects: The boxes; None where nobody looked for objects.
       about: View, age, sex, study and body part.
@@ -47,6 +48,7 @@ class Item:
     split: str = "train"
     patient: str = ""
     labels: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    values: Mapping[str, float] = dataclasses.field(default_factory=dict)
     masks: Mapping[str, str] = dataclasses.field(default_factory=dict)
     objects: box_formats.Objects | None = None
     about: xray_features.About = xray_features.About()
@@ -62,6 +64,7 @@ class ReleaseBuilder(download.DownloadBuilder, skip_registration=True):
 
     # What an example holds; see `xray_features.Layout`.
     LABELS: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    VALUES: ClassVar[Mapping[str, str]] = {}
     MASKS: ClassVar[tuple[str, ...]] = ()
     OBJECTS: ClassVar[tuple[str, ...]] = ()
     ABOUT: ClassVar[tuple[str, ...]] = ()
@@ -90,6 +93,7 @@ class ReleaseBuilder(download.DownloadBuilder, skip_registration=True):
         """See base class."""
         return xray_features.Layout(
             label_names=self.LABELS,
+            values=self.VALUES,
             mask_names=self.MASKS,
             object_names=self.OBJECTS,
             bit_depth=self.builder_config.bit_depth,
@@ -189,7 +193,7 @@ class ReleaseBuilder(download.DownloadBuilder, skip_registration=True):
         if item.masks:
             mask = self.read_mask(item, *image.shape)
         if item.objects is None:
-            return xray_features.Xray(image, item.labels, mask)
+            return xray_features.Xray(image, item.labels, mask, values=item.values)
         frame = item.objects.frame or image.shape
         fractions, kept = box_formats.clip(item.objects.corners, frame)
         # There was something, and nobody can tell where: not an image without objects.
@@ -201,6 +205,7 @@ class ReleaseBuilder(download.DownloadBuilder, skip_registration=True):
             None if is_lost else fractions,
             None if is_lost else item.objects.labels[kept],
             dropped_boxes=int((~kept).sum()),
+            values=item.values,
         )
 
     def read_region(self, name: str, height: int, width: int) -> np.ndarray:

@@ -30,6 +30,7 @@ _SEX = ("male", "sex", "gender")
 _SEXES = {"m": "M", "male": "M", "f": "F", "female": "F"}
 _NUMBER = re.compile(r"(\d+)(?:\.0+|\.png)?", re.IGNORECASE)
 _SUFFIXES = (".png", ".jpg", ".jpeg")
+_VALUE = "bone_age_months"
 _OLDEST = 300.0  # months; the atlas ends at 228
 
 # A folder that tells the split of the images in it.
@@ -41,7 +42,7 @@ _SPLIT_OF = {"training": "train", "validation": "validation", "test": "test"}
 
 
 class Builder(release.ReleaseBuilder):
-    """Hands; the bone age that readers gave is kept as `age`."""
+    """Hands; the bone age that readers gave is kept as a value, and as `age`."""
 
     MANUAL_DOWNLOAD_INSTRUCTIONS = """
     From https://s3.amazonaws.com/east1.public.rsna.org/AI/2017/ get
@@ -57,6 +58,7 @@ class Builder(release.ReleaseBuilder):
     EXPECTED: ClassVar = {"images": 14_236}
     HAS_OFFICIAL_SPLIT = True
     ABOUT = ("age", "sex")
+    VALUES: ClassVar = {_VALUE: "months"}
 
     def items(self) -> Sequence[release.Item]:
         """See base class."""
@@ -85,6 +87,7 @@ class Builder(release.ReleaseBuilder):
                     image=there[number],
                     split=split,
                     about=about[number],
+                    values={_VALUE: round(12 * about[number].age, 3)},
                 )
                 found.append(item)
         return found

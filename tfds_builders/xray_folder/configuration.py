@@ -55,6 +55,9 @@ class XrayFolderConfig(tfds.core.BuilderConfig):
       unknown: Cell values that mean that nobody knows. An empty cell always does.
       negative: Cell values of a column in `multi_label` that name none of its classes,
         such as "No Finding" or a finding of no interest.
+      values: Columns that hold numbers, such as a bone age: `[column, ...]`, or with
+        the unit of each, `{column: unit}`. An empty cell, or one in `unknown`, is
+        unknown.
       masks: What the pixels of a mask are: "labels" (each value is a class), "bits"
         (each bit is a class), "threshold" (the brighter half is the only class), or ""
         for no masks.
@@ -94,6 +97,7 @@ class XrayFolderConfig(tfds.core.BuilderConfig):
     separator: str = "|"
     unknown: Sequence[str] = ()
     negative: Sequence[str] = ()
+    values: Sequence[str] | Mapping[str, str] | None = None  # as sets of before say
     masks: str = ""
     mask_column: str = ""
     mask_suffix: str = ""
@@ -153,6 +157,14 @@ class XrayFolderConfig(tfds.core.BuilderConfig):
         """Cell values of each class of a label column, as text."""
         return _as_classes(self.labels[column], f"labels[{column!r}]")
 
+    def units(self) -> dict[str, str]:
+        """Unit of each value column, "" where none is given."""
+        given = self.values or ()
+        _require_list(given, "values", "a list of columns")
+        if isinstance(given, Mapping):
+            return {str(column): str(unit) for column, unit in given.items()}
+        return {str(column): "" for column in given}
+
     def classes_of_boxes(self) -> dict[str, tuple[str, ...]]:
         """Categories of each class of boxes."""
         return _as_classes(self.box_classes, "box_classes")
@@ -165,6 +177,8 @@ class XrayFolderConfig(tfds.core.BuilderConfig):
         }
 
     def _check_labels(self) -> None:
+        for column in self.units():
+            self._require("/" not in column, "values", "columns without a slash")
         for column in self.labels:
             option = f"labels[{column!r}]"
             classes = self.classes_of(column)

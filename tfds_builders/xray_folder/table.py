@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tfds_builders import xray_features
-from tfds_builders.sources import files, identities, readings, splits
+from tfds_builders.sources import files, identities, readings, splits, tables
 from tfds_builders.xray_folder import configuration
 
 _SPLITS = {
@@ -26,8 +26,8 @@ _ALONE = "image:"  # before the name of an image whose patient is not known
 _FEW = 20  # values of a column that splits can share alike
 _MANY = 20  # different numbers, above which they were measured rather than named
 _MEASURED = (
-    "look like numbers that were measured. There is no regression here: make classes "
-    "of ranges, in a column of your own or as {'0 to 9': [0, 1, ...], ...}."
+    "look like numbers that were measured. Name the column in `values` and learn it by "
+    "a task of kind 'regression', or make classes of ranges: {'0 to 9': [0, 1, ...]}."
 )
 
 
@@ -94,6 +94,22 @@ def labels(
             f"{f' They {_MEASURED}' if _are_measured(strangers) else ''}"
         )
     return coded
+
+
+def values(
+    config: configuration.XrayFolderConfig, column: str, rows: tables.Rows
+) -> np.ndarray:
+    """The numbers of a value column, float32 [rows]; not a number where unknown.
+
+    Raises:
+      ValueError: If a cell holds something else; names its row.
+    """
+    found = np.full(len(rows), np.nan, np.float32)
+    for place, row in enumerate(rows):
+        if row[column] and row[column] not in config.unknown:
+            where = f"{config.table}: {row[config.file_column]!r}, {column}"
+            found[place] = tables.number(row[column], where)
+    return found
 
 
 def _are_measured(values: Iterable[str]) -> bool:

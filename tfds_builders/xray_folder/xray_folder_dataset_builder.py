@@ -27,6 +27,7 @@ class _Files:
 
     path: str  # below images/
     labels: Mapping[str, np.ndarray]
+    values: Mapping[str, float]
     mask: str | None  # below masks/
     boxes: boxes.ImageBoxes | None
 
@@ -49,6 +50,7 @@ class Builder(xray_builder.XrayBuilder):
             label_names={
                 column: tuple(config.classes_of(column)) for column in config.labels
             },
+            values=config.units(),
             mask_names=tuple(config.classes_of_masks()),
             object_names=tuple(config.classes_of_boxes()),
             bit_depth=config.bit_depth,
@@ -87,6 +89,7 @@ class Builder(xray_builder.XrayBuilder):
             column: table.labels(config, column, [row[column] for row in rows])
             for column in config.labels
         }
+        numbers = {name: table.values(config, name, rows) for name in config.units()}
         found: dict[str, boxes.ImageBoxes] = {}
         if found_in.annotations is not None:
             found, missing = boxes.parse(config, found_in.annotations, found_in.images)
@@ -106,7 +109,8 @@ class Builder(xray_builder.XrayBuilder):
             if mask_of.get(name) == "":
                 continue  # The table's mask is not there; already set aside.
             labels = {column: coded[row] for column, coded in known.items()}
-            details = _Files(name, labels, mask_of.get(name), found.get(name))
+            told_of = {column: float(each[row]) for column, each in numbers.items()}
+            details = _Files(name, labels, told_of, mask_of.get(name), found.get(name))
             record = xray_builder.Record(name, patient_of[row], details, told[row])
             result[split_of[row]].append(record)
         return result
@@ -123,11 +127,12 @@ class Builder(xray_builder.XrayBuilder):
             with records.reading(found_in.masks, details.mask, what="mask"):
                 path = found_in.masks.root / details.mask
                 mask = masks.read(config, path, *image.shape)
+        xray = xray_features.Xray(image, details.labels, mask, values=details.values)
         if details.boxes is None:
-            return xray_features.Xray(image, details.labels, mask)
+            return xray
         fractions, box_labels, dropped = boxes.to_fractions(details.boxes, *image.shape)
-        return xray_features.Xray(
-            image, details.labels, mask, fractions, box_labels, dropped
+        return dataclasses.replace(
+            xray, boxes=fractions, box_labels=box_labels, dropped_boxes=dropped
         )
 
     def about_masks(self) -> str:
@@ -144,7 +149,7 @@ class Builder(xray_builder.XrayBuilder):
         return source.read_source(
             epath.Path(config.folder).expanduser(),
             table=config.table,
-            table_may_be_absent=is_default and not config.labels,
+            table_may_be_absent=is_default and not (config.labels or config.values),
             masks=bool(config.masks),
             annotations=config.annotations,
         )
@@ -168,8 +173,9 @@ class Builder(xray_builder.XrayBuilder):
             return [], ids, [{} for _ in ids]
         columns, rows = tables.parse(self._source.table, config.table)
         table.require_column(config.file_column, columns, "file_column", config.table)
-        for column in config.labels:
-            table.require_column(column, columns, "labels", config.table)
+        for option, named in (("labels", config.labels), ("values", config.units())):
+            for column in named:
+                table.require_column(column, columns, option, config.table)
         found = [images.find(row[config.file_column]) for row in rows]
         missing = [
             row[config.file_column] or "(empty cell)"

@@ -59,6 +59,27 @@ def test_labels_boxes_and_masks_agree(body: str) -> None:
     assert 10 <= sum(shot.finding for shot in shots) <= 30
 
 
+def test_older_fingers_are_longer_and_worn_joints_narrower() -> None:
+    shots = [_shoot("finger", index, size=96) for index in range(40)]
+    months = np.array([shot.values["bone_age_months"] for shot in shots])
+    bright = np.array([(shot.image > 128).mean() for shot in shots])
+
+    assert {shot.grades["narrowing"] for shot in shots} == set(range(5))
+    assert all((shot.grades["narrowing"] > 1) == shot.finding for shot in shots)
+    assert months.min() >= 12
+    assert months.max() <= 216
+    assert np.corrcoef(months, bright)[0, 1] > 0.5
+
+
+def test_the_sex_told_is_that_of_the_finger() -> None:
+    options = {"seed": 0, "split_index": 0}
+    told = [simulator.sex_of("finger", **options, index=index) for index in range(12)]
+
+    assert set(told) == {"F", "M"}
+    assert told[0] == told[1]  # one patient
+    assert simulator.sex_of("hand", **options, index=0) == ""
+
+
 def test_opacities_lie_in_the_lungs() -> None:
     for index in range(40):
         shot = _shoot("chest", index)

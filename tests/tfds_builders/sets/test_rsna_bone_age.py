@@ -7,6 +7,7 @@ import functools
 import math
 import pathlib
 
+import numpy as np
 import pytest
 from etils import epath
 
@@ -37,6 +38,12 @@ def test_tables_tell_bone_age_and_sex(prepared) -> None:
     assert told["train/1379"][1] == "F"
     assert told["validation/1386"] == (pytest.approx(100.5 / 12), "M")
     assert told["validation/2386"] == (pytest.approx(101.5 / 12), "F")
+
+
+def test_bone_age_is_a_value_in_months(prepared) -> None:
+    for name, example in prepared.examples.items():
+        months = 12 * prepared.about(name, "age")[0]
+        np.testing.assert_allclose(example["values"]["bone_age_months"], months)
 
 
 def test_the_workbook_is_read(prepared) -> None:
