@@ -32,7 +32,14 @@ MANIFESTS = "splits"  # the folder that holds <name>.csv of each manifest
 SPLITS = ("train", "validation", "test")
 # The columns of index.csv before and after those of labels and values.
 INDEX_START = ("split", "record", "image_id", "group")
-INDEX_END = ("has_mask", "n_boxes", *xray_features.ABOUT, "looks_inverted", "is_blank")
+INDEX_END = (
+    "has_mask",
+    "n_boxes",
+    "n_landmarks",
+    *xray_features.ABOUT,
+    "looks_inverted",
+    "is_blank",
+)
 
 Row = dict[str, str]
 NewRow = dict[str, str | int | float]  # before it is written

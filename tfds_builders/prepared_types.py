@@ -33,8 +33,8 @@ class Summary(TypedDict):
     """What `preparation.json` says of the pixels and classes of the train split.
 
     Mean and deviation of the pixels are fractions of the stored range, null without a
-    train split. Labels count images, objects boxes, masks pixels. Dropped boxes are
-    those of all splits.
+    train split. Labels and landmarks count images, objects boxes, masks pixels. Dropped
+    boxes are those of all splits.
     """
 
     pixel_mean: float | None
@@ -42,6 +42,7 @@ class Summary(TypedDict):
     label_counts: dict[str, dict[str, int]]
     mask_pixel_counts: dict[str, int]
     object_counts: dict[str, int]
+    landmark_counts: dict[str, int]
     dropped_boxes: int
 
 

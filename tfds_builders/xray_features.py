@@ -14,6 +14,10 @@ Every set shares them, so that a builder written by a stranger can be trained on
 | `objects`       | boxes         | sequence of {`bbox`: y0, x0, y1, x1 as fractions,  |
 |                 |               | `label`: class index}                              |
 | `objects_known` | boxes         | bool: false where nobody looked for objects        |
+| `landmarks`     | landmarks     | float32 [P, 2]: y, x as fractions of height and    |
+|                 |               | width; not a number where unknown                  |
+| `spacing`       | where told    | float32, mm per pixel of `image`; not a number     |
+|                 |               | where unknown                                      |
 | `view`          | where told    | text: the release's own word, e.g. PA; "" unknown  |
 | `age`           | where told    | float32, years; not a number where unknown         |
 | `sex`           | where told    | text: F, M, or "" unknown                          |
@@ -74,6 +78,8 @@ class Layout:
       mask_names: Classes of the mask without the background, index 1 first; empty
         without masks.
       object_names: Classes of the boxes; empty without boxes.
+      landmark_names: What each of the P landmarks is; empty without landmarks.
+      has_spacing: Whether the set tells how large a pixel is.
       bit_depth: Bits of a stored pixel, 8 or 16.
       about: Which fields of `About` the set tells.
     """
@@ -82,6 +88,8 @@ class Layout:
     values: Mapping[str, str] = dataclasses.field(default_factory=dict)
     mask_names: tuple[str, ...] = ()
     object_names: tuple[str, ...] = ()
+    landmark_names: tuple[str, ...] = ()
+    has_spacing: bool = False
     bit_depth: int = 8
     about: tuple[str, ...] = ()
 
@@ -119,6 +127,9 @@ class Xray:
       box_labels: Class index of each box, integer [M].
       dropped_boxes: Boxes of the source that were left out, e.g. without area.
       values: Number of each value column, in its unit; not a number where unknown.
+      landmarks: float [P, 2] as y, x, fractions of height and width, NaN where unknown;
+        None where nobody looked for them.
+      spacing: Millimetres of a pixel of `image`; NaN where unknown.
     """
 
     image: np.ndarray
@@ -128,6 +139,8 @@ class Xray:
     box_labels: np.ndarray | None = None
     dropped_boxes: int = 0
     values: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    landmarks: np.ndarray | None = None
+    spacing: float = math.nan
 
 
 class ClassNames(TypedDict):
@@ -140,6 +153,7 @@ class ClassNames(TypedDict):
     values: dict[str, str]
     mask_names: list[str]
     object_names: list[str]
+    landmark_names: list[str]
 
 
 def features(layout: Layout) -> tfds.features.FeaturesDict:
@@ -172,6 +186,11 @@ def features(layout: Layout) -> tfds.features.FeaturesDict:
             }
         )
         found["objects_known"] = np.bool_
+    if layout.landmark_names:
+        shape = (len(layout.landmark_names), 2)
+        found["landmarks"] = tfds.features.Tensor(shape=shape, dtype=np.float32)
+    if layout.has_spacing:
+        found["spacing"] = np.float32
     for name in layout.about:
         found[name] = np.float32 if name == "age" else tfds.features.Text()
     return tfds.features.FeaturesDict(found)
@@ -185,6 +204,7 @@ def metadata(layout: Layout) -> ClassNames:
         "values": dict(layout.values),
         "mask_names": masks,
         "object_names": list(layout.object_names),
+        "landmark_names": list(layout.landmark_names),
     }
 
 

@@ -38,12 +38,14 @@ class Metadata:
       mask_names: Names of the S classes of a mask, background first; empty: no masks.
       object_names: Names of the classes of boxes; empty: no boxes.
       values: Value column to its unit, "" for none told.
+      landmark_names: Names of the P landmarks; empty: no landmarks.
     """
 
     label_names: Mapping[str, tuple[str, ...]]
     mask_names: tuple[str, ...]
     object_names: tuple[str, ...]
     values: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    landmark_names: tuple[str, ...] = ()
 
 
 def locate(data_dir: PathLike, name: str, dataset: config.DatasetConfig) -> epath.Path:
@@ -169,7 +171,8 @@ class Source:
           int8 [L], 1 yes, 0 no, -1 unknown; `values/<column>` float32 [], NaN
           unknown; `box` float32 [N, 4] as y0, x0, y1, x1
           fractions of the stored picture, `box_class` int32 [N] and `box_known` bool
-          [].
+          []; `landmarks` float32 [P, 2] as y, x fractions, NaN where unknown;
+          `spacing` float32 [], mm of a stored pixel, NaN where unknown.
         """
         stored = self._parse(record)
         example: types.Example = {
@@ -192,6 +195,12 @@ class Source:
             example["box_class"] = np.asarray(classes, np.int32)
             known = stored["objects_known"].int64_list.value[0]
             example["box_known"] = np.asarray(known, np.bool_)
+        if "landmarks" in stored:
+            points = np.asarray(stored["landmarks"].float_list.value, np.float32)
+            example["landmarks"] = points.reshape(-1, 2)
+        if "spacing" in stored:
+            value = stored["spacing"].float_list.value[0]
+            example["spacing"] = np.asarray(value, np.float32)
         return example
 
     def image(self, record: int) -> np.ndarray:
@@ -250,6 +259,7 @@ def read_metadata(folder: PathLike) -> Metadata:
         mask_names=tuple(stored.get("mask_names", ())),
         object_names=tuple(stored.get("object_names", ())),
         values=stored.get("values", {}),
+        landmark_names=tuple(stored.get("landmark_names", ())),
     )
 
 

@@ -137,3 +137,22 @@ def field(
     open_field = np.zeros(shape, np.uint8)
     cv2.fillConvexPoly(open_field, np.rint(corners).astype(np.int32), 1)
     return open_field > 0
+
+
+def shown(points: np.ndarray, open_field: np.ndarray) -> np.ndarray:
+    """Where points of the film are, if rays reached it there.
+
+    Args:
+      points: x, y in pixels, whose centres are whole numbers, [P, 2].
+      open_field: As `field` gives it, [H, W].
+
+    Returns:
+      y, x as fractions of height and width, float32 [P, 2]; else not a number.
+    """
+    shape = np.array(open_field.shape)
+    place = np.rint(points[:, ::-1]).astype(int)
+    inside = ((place >= 0) & (place < shape)).all(axis=1)
+    y, x = np.clip(place, 0, shape - 1).T
+    fractions = (points[:, ::-1] + 0.5) / shape
+    seen = inside & (open_field[y, x] > 0)
+    return np.where(seen[:, None], fractions, np.nan).astype(np.float32)

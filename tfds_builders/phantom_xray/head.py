@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -12,7 +13,18 @@ from tfds_builders.phantom_xray import canvas as canvas_lib
 _UPPER = np.array([0.040, 0.034, 0.036, 0.035, 0.035, 0.050, 0.046])
 _LOWER = np.array([0.030, 0.031, 0.034, 0.036, 0.037, 0.054, 0.050])
 _LENGTHS = np.array([0.118, 0.115, 0.13, 0.115, 0.112, 0.108, 0.098])
+_STEPS = 6  # points of the smoothed outline for each one before
 _BORDER = slice(60, 145)  # points of the mandible's outline along the lower border
+# Points of the outline before it is smoothed; the viewer's right is the patient's left.
+LANDMARKS: Mapping[str, int] = {
+    "menton": 17,
+    "left_angle": 14,
+    "left_condyle": 9,
+    "left_coronoid": 5,
+    "right_angle": 20,
+    "right_condyle": 25,
+    "right_coronoid": 29,
+}
 _CROWN = 0.36  # part of a tooth's length
 # Half width from the biting edge to the root's tip, relative to the widest place.
 _FRONT = np.array([0.78, 0.95, 1.0, 0.92, 0.78, 0.7, 0.62, 0.52, 0.4, 0.22])
@@ -81,6 +93,11 @@ def missing(anatomy: Anatomy, rng: np.random.Generator) -> frozenset[int]:
         return frozenset({first})
     step = 1 if first % half < half - 1 else -1
     return frozenset({first, first + step})
+
+
+def landmarks(anatomy: Anatomy) -> np.ndarray:
+    """Where the `LANDMARKS` of the mandible are: x, y, float64 [P, 2], units."""
+    return anatomy.mandible[[_STEPS * point for point in LANDMARKS.values()]]
 
 
 def attenuation(
@@ -181,7 +198,7 @@ def _mandible(
     left = (right * (-1, 1))[::-1]
     outline = np.concatenate([right, left[1:-1]])
     outline = outline + rng.normal(0, 0.0035, outline.shape)
-    return canvas_lib.smooth(outline)
+    return canvas_lib.smooth(outline, _STEPS)
 
 
 def _background(anatomy: Anatomy, canvas: canvas_lib.Canvas) -> np.ndarray:

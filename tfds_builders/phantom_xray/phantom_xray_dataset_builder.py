@@ -84,6 +84,7 @@ class Builder(xray_builder.XrayBuilder):
             mask_names=body.mask_names,
             object_names=body.object_names,
             about=("sex",) if body.tells_sex else (),
+            landmark_names=body.landmark_names,
         )
 
     def fingerprint(self) -> str:
@@ -147,4 +148,5 @@ class Builder(xray_builder.XrayBuilder):
             mask=radiograph.mask,
             boxes=boxes,
             box_labels=None if boxes is None else np.zeros(len(boxes), np.int64),
+            landmarks=radiograph.landmarks,
         )

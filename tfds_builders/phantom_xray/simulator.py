@@ -36,6 +36,8 @@ class Radiograph:
         image; None for a body without boxes.
       grades: Index of the class of each of the body's `grades`.
       values: Number of each of the body's `values`.
+      landmarks: y, x as fractions, float32 [P, 2], NaN where the image does not show
+        one; None for a body without landmarks.
     """
 
     image: np.ndarray
@@ -44,17 +46,22 @@ class Radiograph:
     boxes: np.ndarray | None
     grades: Mapping[str, int]
     values: Mapping[str, float]
+    landmarks: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class _Scene:
-    """What a body hands back: attenuation and mask [H, W], boxes, grades, values."""
+    """What a body hands back: attenuation and mask [H, W], boxes and what else it has.
+
+    `points` are x, y in pixels, whose centres are whole numbers, [P, 2].
+    """
 
     attenuation: np.ndarray
     mask: np.ndarray | None
     boxes: list[tuple[float, float, float, float]] | None
     grades: Mapping[str, int] = dataclasses.field(default_factory=dict)
     values: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    points: np.ndarray | None = None
 
 
 class _Drawer(Protocol):
@@ -77,6 +84,7 @@ class Body:
       classes: Names of the exclusive finding; the first is the normal one.
       mask_names: Names of the mask's values from 1 upwards, or empty.
       object_names: Names of what is boxed, or empty.
+      landmark_names: Names of the landmarks, or empty.
       draw: Draws one scene.
       grades: Further label columns and their classes in order.
       values: Value columns and their units.
@@ -90,6 +98,7 @@ class Body:
     grades: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     values: Mapping[str, str] = dataclasses.field(default_factory=dict)
     tells_sex: bool = False
+    landmark_names: tuple[str, ...] = ()
 
 
 def patient_of(index: int) -> int:
@@ -140,6 +149,9 @@ def simulate(
     if scene.mask is not None:
         mask = (scene.mask & open_field).astype(np.uint8)
     image = np.rint(value * 255).astype(np.uint8)
+    landmarks = None
+    if scene.points is not None:
+        landmarks = exposure_lib.shown(scene.points, open_field)
     return Radiograph(
         image=image,
         finding=int(diseased),
@@ -147,6 +159,7 @@ def simulate(
         boxes=boxes,
         grades=scene.grades,
         values=scene.values,
+        landmarks=landmarks,
     )
 
 
@@ -233,7 +246,8 @@ def _head(
     absent = head.missing(anatomy, view) if diseased else frozenset()
     total, mask = head.attenuation(anatomy, canvas, absent)
     _mark(total, view, text="R", left=True)
-    return _Scene(attenuation=total, mask=mask, boxes=None)
+    points = canvas.pixels(head.landmarks(anatomy))
+    return _Scene(attenuation=total, mask=mask, boxes=None, points=points)
 
 
 def _finger(
@@ -314,6 +328,7 @@ BODIES: dict[str, Body] = {
         mask_names=("mandible",),
         object_names=(),
         draw=_head,
+        landmark_names=tuple(head.LANDMARKS),
     ),
     "finger": Body(
         classes=("wide", "narrow"),

@@ -62,8 +62,10 @@ def changes(
     return "; ".join(
         f"{option} was {_short(old.get(option))}, now {_short(options.get(option))}"
         for option in sorted(options.keys() | old.keys())
+        # An option that is newer than the set asked for nothing then.
+        if not (option not in old and not options[option])
         # As text: the order of classes counts, and dictionaries would hide it.
-        if json.dumps(options.get(option)) != json.dumps(old.get(option))
+        and json.dumps(options.get(option)) != json.dumps(old.get(option))
     )
 
 

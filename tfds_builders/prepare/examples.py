@@ -26,7 +26,8 @@ def shrink(xray: xray_features.Xray, longest_side: int) -> xray_features.Xray:
     if mask is not None:
         mask = sizes.shrink(mask, longest_side, is_mask=True)
     image = sizes.shrink(xray.image, longest_side, is_mask=False)
-    return dataclasses.replace(xray, image=image, mask=mask)
+    spacing = xray.spacing * max(xray.image.shape) / max(image.shape)
+    return dataclasses.replace(xray, image=image, mask=mask, spacing=spacing)
 
 
 def example(
@@ -53,6 +54,10 @@ def example(
     if layout.object_names:
         found["objects"] = _objects(xray)
         found["objects_known"] = xray.boxes is not None
+    if layout.landmark_names:
+        found["landmarks"] = _landmarks(layout, xray)
+    if layout.has_spacing:
+        found["spacing"] = xray.spacing
     for name in layout.about:
         found[name] = getattr(record.about, name)
     return found
@@ -94,6 +99,8 @@ def index_row(
         row[column] = number if math.isfinite(number) else ""
     row["has_mask"] = int(xray.mask is not None)
     row["n_boxes"] = "" if xray.boxes is None else len(xray.boxes)
+    points = xray.landmarks
+    row["n_landmarks"] = "" if points is None else int(np.isfinite(points[:, 0]).sum())
     for name in xray_features.ABOUT:
         value = getattr(record.about, name)
         row[name] = "" if value != value else value
@@ -110,3 +117,10 @@ def _objects(xray: xray_features.Xray) -> list[Mapping[str, tfds.features.BBox |
         {"bbox": tfds.features.BBox(*map(float, box)), "label": int(label)}
         for box, label in zip(xray.boxes, xray.box_labels, strict=True)
     ]
+
+
+def _landmarks(layout: xray_features.Layout, xray: xray_features.Xray) -> np.ndarray:
+    """The landmarks, float32 [P, 2]; not a number where nobody looked for them."""
+    if xray.landmarks is None:
+        return np.full((len(layout.landmark_names), 2), np.nan, np.float32)
+    return np.asarray(xray.landmarks, np.float32)

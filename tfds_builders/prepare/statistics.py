@@ -37,6 +37,9 @@ def tally(xray: xray_features.Xray, *, is_train: bool) -> Tally:
         found.update({f"mask/{v}": int(counts[v]) for v in np.flatnonzero(counts)})
     if xray.boxes is not None and xray.box_labels is not None:
         found.update(f"object/{int(label)}" for label in xray.box_labels)
+    if xray.landmarks is not None:
+        seen = np.flatnonzero(np.isfinite(xray.landmarks[:, 0]))
+        found.update(f"landmark/{index}" for index in seen)
     return found
 
 
@@ -56,6 +59,7 @@ def summary(found: Tally, layout: xray_features.Layout) -> prepared_types.Summar
         std = math.sqrt(spread) / pixels / largest
     masks = enumerate(layout.mask_names, start=1)
     objects = enumerate(layout.object_names)
+    points = enumerate(layout.landmark_names)
     return prepared_types.Summary(
         pixel_mean=mean,
         pixel_std=std,
@@ -65,5 +69,6 @@ def summary(found: Tally, layout: xray_features.Layout) -> prepared_types.Summar
         },
         mask_pixel_counts={name: found[f"mask/{i}"] for i, name in masks},
         object_counts={name: found[f"object/{i}"] for i, name in objects},
+        landmark_counts={name: found[f"landmark/{i}"] for i, name in points},
         dropped_boxes=found["dropped_boxes"],
     )

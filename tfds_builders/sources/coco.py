@@ -21,17 +21,25 @@ class Coco:
       images: The objects of its images, with `id` and `file_name`.
       categories: Name of each category by the key of its id.
       annotations: The objects of all annotations, with `image_id`, `category_id` and
-        `bbox`.
+        what they hold.
       by_image: The annotations of each image by the key of its id.
+      keypoints: Names of the points of each category by the key of its id.
     """
 
     images: Sequence[Entry]
     categories: Mapping[str, str]
     annotations: Sequence[Entry]
     by_image: Mapping[str, Sequence[Entry]]
+    keypoints: Mapping[str, Sequence[str]]
 
 
-def parse(content: bytes, name: str, *, may_lack_annotations: bool = False) -> Coco:
+def parse(
+    content: bytes,
+    name: str,
+    *,
+    may_lack_annotations: bool = False,
+    holds: str = "bbox",
+) -> Coco:
     """Reads a file.
 
     Args:
@@ -39,6 +47,7 @@ def parse(content: bytes, name: str, *, may_lack_annotations: bool = False) -> C
       name: Name of the file, for errors.
       may_lack_annotations: Whether their list may be absent, as where labels are
         withheld.
+      holds: What each annotation must hold, "bbox" or "keypoints".
 
     Raises:
       ValueError: If it is not in COCO's format, or an id is given twice.
@@ -48,7 +57,7 @@ def parse(content: bytes, name: str, *, may_lack_annotations: bool = False) -> C
         data.setdefault("annotations", [])
     images = box_formats.entries(data, "images", ("id", "file_name"), name)
     categories = box_formats.entries(data, "categories", ("id", "name"), name)
-    needed = ("image_id", "category_id", "bbox")
+    needed = ("image_id", "category_id", holds)
     annotations = box_formats.entries(data, "annotations", needed, name)
     for part, found in (
         ("images", images),
@@ -69,7 +78,8 @@ def parse(content: bytes, name: str, *, may_lack_annotations: bool = False) -> C
     for entry in annotations:
         by_image[key(entry["image_id"])].append(entry)
     names = {key(entry["id"]): str(entry["name"]).strip() for entry in categories}
-    return Coco(images, names, annotations, by_image)
+    points = {key(entry["id"]): _keypoints(entry, name) for entry in categories}
+    return Coco(images, names, annotations, by_image, points)
 
 
 def boxes(content: bytes, name: str) -> dict[str, box_formats.Boxes]:
@@ -122,6 +132,17 @@ def _check_names(entry: Entry, where: str) -> None:
             raise ValueError(
                 f"{where} holds {value!r} as {name!r}; expected a number or text."
             )
+
+
+def _keypoints(category: Entry, name: str) -> Sequence[str]:
+    """Names of the points of a category; none where it has none."""
+    found = category.get("keypoints") or ()
+    if not isinstance(found, Sequence) or isinstance(found, str):
+        raise ValueError(
+            f"{name}: keypoints of category {category['name']!r} must be a list of "
+            f"names, got {found!r}."
+        )
+    return tuple(str(point).strip() for point in found)
 
 
 def _refuse_twins(entries: Sequence[Entry], label: str, where: str) -> None:

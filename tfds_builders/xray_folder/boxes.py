@@ -65,7 +65,7 @@ def parse(
             image, data.by_image[coco.key(image["id"])], label_of, name
         )
     _check_form(list(found.values()), name)
-    _tell_not_read(data.annotations, name)
+    _tell_not_read(data.annotations, name, reads_points=name == config.keypoints)
     return found, missing
 
 
@@ -111,10 +111,14 @@ def _check_form(found: Sequence[ImageBoxes], name: str) -> None:
     )
 
 
-def _tell_not_read(annotations: Sequence[coco.Entry], name: str) -> None:
+def _tell_not_read(
+    annotations: Sequence[coco.Entry], name: str, *, reads_points: bool
+) -> None:
     """Says what annotations hold that is not learnt from."""
     counts = {
-        "keypoints": sum(bool(entry.get("keypoints")) for entry in annotations),
+        "keypoints (see option `keypoints`)": 0
+        if reads_points
+        else sum(bool(entry.get("keypoints")) for entry in annotations),
         "outlines (segmentation)": sum(
             bool(entry.get("segmentation")) for entry in annotations
         ),
@@ -123,7 +127,7 @@ def _tell_not_read(annotations: Sequence[coco.Entry], name: str) -> None:
     told = [f"{what} of {count} annotations" for what, count in counts.items() if count]
     if told:
         logging.getLogger(__name__).warning(
-            "%s: only boxes are read; left aside: %s.", name, ", ".join(told)
+            "%s: boxes are read; left aside: %s.", name, ", ".join(told)
         )
 
 
@@ -144,17 +148,35 @@ def to_fractions(
     Raises:
       reader.UnreadableImage: If the JSON was made for an image of another shape.
     """
-    full_height, full_width = boxes.size or (height, width)
+    size = measured_in(boxes.size, height, width, what="boxes")
+    x, y, w, h = boxes.corners.T
+    corners = np.stack([x, y, x + w, y + h], axis=1)
+    fractions, kept = box_formats.clip(corners, size)
+    return fractions, boxes.labels[kept], boxes.dropped + int((~kept).sum())
+
+
+def measured_in(
+    size: tuple[float, float] | None, height: int, width: int, *, what: str
+) -> tuple[float, float]:
+    """Height and width in which annotations are measured, pixels.
+
+    Args:
+      size: What the JSON says of it; None for nothing.
+      height: Height of the image as it was read, pixels.
+      width: Width of the image as it was read, pixels.
+      what: What is annotated, for the error.
+
+    Raises:
+      reader.UnreadableImage: If the JSON was made for an image of another shape.
+    """
+    full_height, full_width = size or (height, width)
     aspect = (full_width / full_height) / (width / height)
     if abs(aspect - 1) > _ASPECT_TOLERANCE:
         raise reader.UnreadableImage(
-            f"the image is {width}x{height} pixels but its boxes are for "
+            f"the image is {width}x{height} pixels but its {what} are for "
             f"{full_width:g}x{full_height:g}"
         )
-    x, y, w, h = boxes.corners.T
-    corners = np.stack([x, y, x + w, y + h], axis=1)
-    fractions, kept = box_formats.clip(corners, (full_height, full_width))
-    return fractions, boxes.labels[kept], boxes.dropped + int((~kept).sum())
+    return full_height, full_width
 
 
 def _classes(

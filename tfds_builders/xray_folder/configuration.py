@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow_datasets as tfds
@@ -73,6 +73,13 @@ class XrayFolderConfig(tfds.core.BuilderConfig):
       box_classes: Classes of the boxes and the JSON's categories that belong to each:
         `{class: [category, ...]}`, or `[category, ...]` as they are.
       ignored_categories: Categories whose boxes are left out.
+      keypoints: File name of the landmarks, as keypoints in COCO's JSON; may be that of
+        the boxes. Visibility 0 is unknown, and so is all of an image without an
+        annotation. Several annotations of an image are readings of the same points:
+        their mean counts.
+      landmarks: Names of the keypoints that are read, of any category.
+      spacing_column: Holds how many millimetres of the detector a pixel of the file
+        shows, in both directions; an empty cell is unknown.
       about: What else is told of an image, and the column that holds it: `{"age":
         "age", "sex": "Patient Sex"}`; of view, age, sex, study_id and body_part. A
         study reports its values for each sex, view and band of ages.
@@ -106,6 +113,9 @@ class XrayFolderConfig(tfds.core.BuilderConfig):
     annotations: str = ""
     box_classes: Sequence[str] | Classes = ()
     ignored_categories: Sequence[str] = ()
+    keypoints: str = ""
+    landmarks: Sequence[str] = ()
+    spacing_column: str = ""
     about: Mapping[str, str] = dataclasses.field(default_factory=dict)
     invert: Sequence[str] = ()
 
@@ -121,7 +131,7 @@ class XrayFolderConfig(tfds.core.BuilderConfig):
         is_name = ":" not in self.patients and self.patients != "image"
         self._require(is_name, "patients", "a name without a colon, not 'image'")
         lists = ("multi_label", "unknown", "negative", "ignored_categories", "invert")
-        for option in lists:
+        for option in (*lists, "landmarks"):
             given = getattr(self, option)
             # A lone string would be taken for a list of its letters.
             is_list = isinstance(given, Sequence) and not isinstance(given, str)
@@ -134,7 +144,9 @@ class XrayFolderConfig(tfds.core.BuilderConfig):
         self._check_masks()
         if bool(self.annotations) != bool(self.box_classes):
             expected = "classes if and only if `annotations` names a file"
-            self._require(False, "box_classes", expected + self._categories())
+            names = self._names_in(self.annotations, lambda row: [row["name"]])
+            self._require(False, "box_classes", expected + names)
+        self._check_landmarks()
         for option in ("ignored_categories", "box_classes"):
             self._require(
                 bool(self.annotations) or not getattr(self, option),
@@ -143,15 +155,23 @@ class XrayFolderConfig(tfds.core.BuilderConfig):
             )
         self._unique(self.classes_of_boxes(), "box_classes")
 
-    def _categories(self) -> str:
-        """The categories there are to choose from, in words; "" without a JSON."""
-        path = epath.Path(self.folder).expanduser() / self.annotations
+    def _names_in(self, file: str, names: Callable[[Any], Sequence[str]]) -> str:
+        """The names there are to choose from, in words; "" without a JSON."""
+        path = epath.Path(self.folder).expanduser() / file
         try:
             rows = json.loads(files.read(path))["categories"]
-            found = [repr(row["name"]) for row in rows]
+            found = [repr(name) for row in rows for name in names(row)]
         except (OSError, ValueError, LookupError, TypeError):
             return ""  # What is wrong with it is told when it is read.
-        return f" (the categories of {self.annotations}: {files.brief(found)})"
+        return f" (those of {file}: {files.brief(found, 40)})"
+
+    def _check_landmarks(self) -> None:
+        if bool(self.keypoints) != bool(self.landmarks):
+            expected = "names if and only if `keypoints` names a file"
+            names = self._names_in(self.keypoints, lambda row: row["keypoints"])
+            self._require(False, "landmarks", expected + names)
+        is_once = len(set(self.landmarks)) == len(self.landmarks)
+        self._require(is_once, "landmarks", "each name once")
 
     def classes_of(self, column: str) -> dict[str, tuple[str, ...]]:
         """Cell values of each class of a label column, as text."""

@@ -24,6 +24,7 @@ class Source:
       masks: Files of `masks/`; empty if masks are not asked for.
       table: Content of the table; None without one.
       annotations: Content of the annotations; None if they are not asked for.
+      keypoints: Content of the landmarks' file; None if they are not asked for.
     """
 
     folder: epath.Path
@@ -31,16 +32,17 @@ class Source:
     masks: files.Listing
     table: bytes | None
     annotations: bytes | None
+    keypoints: bytes | None
 
     def fingerprint(self) -> str:
         """A digest of the images, see `digests.of_files`, and of the other files.
 
-        Table and annotations count with their whole content.
+        Table, annotations and landmarks count with their whole content.
         """
         digest = hashlib.sha256()
         for listing in (self.images, self.masks):
             digest.update(digests.of_files(listing).encode())
-        for content in (self.table, self.annotations):
+        for content in self._tables():
             digest.update(b"" if content is None else hashlib.sha256(content).digest())
             digest.update(b"\0")
         return digest.hexdigest()
@@ -50,9 +52,15 @@ class Source:
         parts = [digests.of_state(part) for part in (self.images, self.masks)]
         if not parts[0]:
             return ""
-        for content in (self.table, self.annotations):
+        for content in self._tables():
             parts.append("" if content is None else hashlib.sha256(content).hexdigest())
         return digests.of_texts(*parts)
+
+    def _tables(self) -> list[bytes | None]:
+        """What is read besides images and masks."""
+        found = [self.table, self.annotations]
+        # Sets of versions without landmarks keep their digest.
+        return found if self.keypoints is None else [*found, self.keypoints]
 
 
 def read_source(
@@ -62,8 +70,9 @@ def read_source(
     table_may_be_absent: bool,
     masks: bool,
     annotations: str,
+    keypoints: str,
 ) -> Source:
-    """Lists a folder and reads its table and annotations.
+    """Lists a folder and reads its table, annotations and landmarks.
 
     Raises:
       FileNotFoundError: If something that is needed is not there; lists what is.
@@ -88,6 +97,7 @@ def read_source(
         else files.Listing(folder / MASKS, {}, {}),
         table=_read(folder, table, there, may_be_absent=table_may_be_absent),
         annotations=_read(folder, annotations, there, may_be_absent=False),
+        keypoints=_read(folder, keypoints, there, may_be_absent=False),
     )
 
 

@@ -147,6 +147,33 @@ def about(
     return found
 
 
+def spacings(
+    config: configuration.XrayFolderConfig,
+    columns: Sequence[str],
+    rows: Sequence[Mapping[str, str]],
+) -> list[float]:
+    """Millimetres of a pixel of each row's file; NaN where unknown.
+
+    Raises:
+      ValueError: If the column is missing, or a cell holds no number above 0.
+    """
+    column = config.spacing_column
+    if not column:
+        return [math.nan] * len(rows)
+    require_column(column, columns, "spacing_column", config.table)
+    found = [math.nan] * len(rows)
+    for place, row in enumerate(rows):
+        if row[column]:
+            is_one = _is_number(row[column]) and float(row[column]) > 0
+            if not is_one:
+                raise ValueError(
+                    f"{config.table}: {row[config.file_column]!r}, {column}: expected "
+                    f"millimetres of a pixel, above 0; got {row[column]!r}."
+                )
+            found[place] = float(row[column])
+    return found
+
+
 def groups(
     config: configuration.XrayFolderConfig,
     columns: Sequence[str],

@@ -8,7 +8,7 @@ import functools
 import logging
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -18,7 +18,14 @@ from tfds_builders import xray_features
 from tfds_builders.images import reader
 from tfds_builders.prepare import records, xray_builder
 from tfds_builders.sources import files, tables
-from tfds_builders.xray_folder import boxes, configuration, masks, source, table
+from tfds_builders.xray_folder import (
+    boxes,
+    configuration,
+    landmarks,
+    masks,
+    source,
+    table,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,10 +37,12 @@ class _Files:
     values: Mapping[str, float]
     mask: str | None  # below masks/
     boxes: boxes.ImageBoxes | None
+    landmarks: landmarks.ImageLandmarks | None
+    spacing: float
 
 
 class Builder(xray_builder.XrayBuilder):
-    """Reads `images/` and any of a table, `masks/` and COCO boxes."""
+    """Reads `images/` and any of a table, `masks/`, COCO boxes and keypoints."""
 
     VERSION = tfds.core.Version("2.0.0")
     RELEASE_NOTES: ClassVar[dict[str, str]] = {
@@ -53,6 +62,8 @@ class Builder(xray_builder.XrayBuilder):
             values=config.units(),
             mask_names=tuple(config.classes_of_masks()),
             object_names=tuple(config.classes_of_boxes()),
+            landmark_names=tuple(config.landmarks),
+            has_spacing=bool(config.spacing_column),
             bit_depth=config.bit_depth,
             about=tuple(name for name in xray_features.ABOUT if name in config.about),
         )
@@ -94,6 +105,14 @@ class Builder(xray_builder.XrayBuilder):
         if found_in.annotations is not None:
             found, missing = boxes.parse(config, found_in.annotations, found_in.images)
             self._leave_out(missing, f"in {config.annotations}, but no such image")
+        points: dict[str, landmarks.ImageLandmarks] = {}
+        if found_in.keypoints is not None:
+            points, absent = landmarks.parse(
+                config, found_in.keypoints, found_in.images
+            )
+            if config.keypoints != config.annotations:
+                self._leave_out(absent, f"in {config.keypoints}, but no such image")
+        spacing_of = table.spacings(config, columns, rows)
         mask_of = self._masks_of_images(columns, ids, rows)
         written = table.groups(config, columns, rows, ids)
         group_of = table.unified(config, written)
@@ -110,7 +129,15 @@ class Builder(xray_builder.XrayBuilder):
                 continue  # The table's mask is not there; already set aside.
             labels = {column: coded[row] for column, coded in known.items()}
             told_of = {column: float(each[row]) for column, each in numbers.items()}
-            details = _Files(name, labels, told_of, mask_of.get(name), found.get(name))
+            details = _Files(
+                name,
+                labels,
+                told_of,
+                mask_of.get(name),
+                found.get(name),
+                points.get(name),
+                spacing_of[row],
+            )
             record = xray_builder.Record(name, patient_of[row], details, told[row])
             result[split_of[row]].append(record)
         return result
@@ -127,13 +154,14 @@ class Builder(xray_builder.XrayBuilder):
             with records.reading(found_in.masks, details.mask, what="mask"):
                 path = found_in.masks.root / details.mask
                 mask = masks.read(config, path, *image.shape)
-        xray = xray_features.Xray(image, details.labels, mask, values=details.values)
-        if details.boxes is None:
-            return xray
-        fractions, box_labels, dropped = boxes.to_fractions(details.boxes, *image.shape)
-        return dataclasses.replace(
-            xray, boxes=fractions, box_labels=box_labels, dropped_boxes=dropped
-        )
+        known: dict[str, Any] = {"values": details.values, "spacing": details.spacing}
+        if details.boxes is not None:
+            found = boxes.to_fractions(details.boxes, *image.shape)
+            names = ("boxes", "box_labels", "dropped_boxes")
+            known |= zip(names, found, strict=True)
+        if details.landmarks is not None:
+            known["landmarks"] = landmarks.to_fractions(details.landmarks, *image.shape)
+        return xray_features.Xray(image, details.labels, mask, **known)
 
     def about_masks(self) -> str:
         """See base class: what the pixels of one mask are."""
@@ -152,6 +180,7 @@ class Builder(xray_builder.XrayBuilder):
             table_may_be_absent=is_default and not (config.labels or config.values),
             masks=bool(config.masks),
             annotations=config.annotations,
+            keypoints=config.keypoints,
         )
 
     def _rows_of_images(self) -> tuple[list[str], list[str], tables.Rows]:
@@ -163,6 +192,7 @@ class Builder(xray_builder.XrayBuilder):
                 "split_column": config.split_column,
                 "group_column": config.group_column,
                 "mask_column": config.mask_column,
+                "spacing_column": config.spacing_column,
             }
             asked = [option for option, column in columns.items() if column]
             if asked:

@@ -80,6 +80,25 @@ def test_the_sex_told_is_that_of_the_finger() -> None:
     assert simulator.sex_of("hand", **options, index=0) == ""
 
 
+def test_landmarks_lie_on_the_rim_of_the_mandible() -> None:
+    names = simulator.BODIES["head"].landmark_names
+    for index in range(10):
+        shot = _shoot("head", index, size=128)
+        assert shot.landmarks is not None
+        assert shot.mask is not None
+        known = np.isfinite(shot.landmarks[:, 0])
+        assert known.sum() >= len(names) - 2
+        middle = shot.landmarks[names.index("menton"), 1]
+        for name, (y, x) in zip(names, shot.landmarks, strict=True):
+            if not np.isfinite(y):
+                continue
+            row, column = int(y * shot.mask.shape[0]), int(x * shot.mask.shape[1])
+            part = shot.mask[max(row - 2, 0) : row + 3, max(column - 2, 0) : column + 3]
+            assert 0 < part.mean() < 1, name
+            if name != "menton":  # As on film: the patient's left is on the right.
+                assert (x > middle) == name.startswith("left"), name
+
+
 def test_opacities_lie_in_the_lungs() -> None:
     for index in range(40):
         shot = _shoot("chest", index)

@@ -199,4 +199,7 @@ def test_boxes_that_reach_beyond_their_image_are_counted(caplog):
 def test_what_else_annotations_hold_is_told(caplog):
     _parse(_content({**CRACK, "keypoints": [1, 2, 2], "segmentation": []}, CRACK))
 
-    assert "left aside: keypoints of 1 annotations." in caplog.text
+    assert (
+        "left aside: keypoints (see option `keypoints`) of 1 annotations."
+        in caplog.text
+    )
