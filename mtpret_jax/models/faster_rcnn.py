@@ -1,6 +1,6 @@
 """Faster R-CNN on a feature pyramid: the modules, and how their outputs become boxes.
 
-Knows no ground truth: targets and losses are in `tasks/detection.py`. Boxes are x0,
+Knows no ground truth: targets and losses are in `tasks/two_stage.py`. Boxes are x0,
 y0, x1, y1 in pixels. Parameters map one to one to torchvision's: `fpn` is
 `backbone.fpn`, `rpn_head` is `rpn.head` (`conv` is `conv.0.0`), `box_head` and
 `box_predictor` are those of `roi_heads`. The kernel of `fc6` reads the grid as rows,
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mtpret_jax.models import pyramid, vit_pyramid
-from mtpret_jax.ops import alignment, boxes, suppression
+from mtpret_jax.ops import alignment, boxes, candidates, suppression
 
 Array = jax.Array
 
@@ -218,13 +218,15 @@ def select_proposals(
     widest = min(before_nms, max(level.shape[1] for level in logits))
     box_levels, logit_levels, valid_levels = [], [], []
     for logit, offset, anchor in zip(logits, offsets, anchors, strict=True):
-        some = min(before_nms, logit.shape[1])
-        best, index = jax.lax.top_k(jax.lax.stop_gradient(logit), some)
-        offset = jax.lax.stop_gradient(offset)
-        offset = jnp.take_along_axis(offset, index[:, :, None], axis=1)
-        box = boxes.decode(jnp.asarray(anchor)[index], offset, weights=PROPOSAL_WEIGHTS)
-        box = boxes.clip(box, image_size=image_size)
-        pad = ((0, 0), (0, widest - some))
+        box, best, _ = candidates.best_of_level(
+            jax.lax.stop_gradient(logit)[..., None],
+            jax.lax.stop_gradient(offset),
+            anchor,
+            count=before_nms,
+            weights=PROPOSAL_WEIGHTS,
+            image_size=image_size,
+        )
+        pad = ((0, 0), (0, widest - best.shape[1]))
         box_levels.append(jnp.pad(box, (*pad, (0, 0))))
         logit_levels.append(jnp.pad(best, pad))
         valid_levels.append(jnp.pad(_has_sides(box, PROPOSAL_MIN_SIDE), pad))
@@ -280,28 +282,16 @@ def select_detections(
     box = boxes.clip(box, image_size=image_size)
     valid = proposal_valid[:, :, None] & (probability > score_threshold)
     valid &= _has_sides(box, DETECTION_MIN_SIDE)
-    label = jnp.tile(jnp.arange(classes, dtype=jnp.int32), logit.shape[1])
-
-    def pick(box: Array, score: Array, valid: Array) -> dict[str, Array]:
-        index, filled = suppression.suppress_best(
-            suppression.separate(box, label, image_size=image_size),
-            score,
-            valid,
-            count=count,
-            threshold=nms_threshold,
-        )
-        return {
-            "box": jnp.where(filled[:, None], box[index], 0.0),
-            "score": jnp.where(filled, score[index], 0.0),
-            "class": jnp.where(filled, label[index], 0),
-            "valid": filled,
-        }
-
     batch = logit.shape[0]
-    return jax.vmap(pick)(
+    label = jnp.tile(jnp.arange(classes, dtype=jnp.int32), (batch, logit.shape[1]))
+    return candidates.detect(
         box.reshape(batch, -1, 4),
         probability.reshape(batch, -1),
+        label,
         valid.reshape(batch, -1),
+        image_size=image_size,
+        threshold=nms_threshold,
+        count=count,
     )
 
 

@@ -12,9 +12,13 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from mtpret_jax.ops import regions
 
 # Pixels between two positions of P2 to P5.
 STRIDES = (4, 8, 16, 32)
+FINEST = 2  # number of the first of them
 
 
 class FeaturePyramid(nn.Module):
@@ -72,18 +76,55 @@ def strides_of(levels: Sequence[jax.Array], image_size: int) -> tuple[float, ...
 
 
 def anchor_strides(
-    image_size: int, *, strides: Sequence[float] = STRIDES
+    image_size: int, *, strides: Sequence[float] = STRIDES, coarser: int = 1
 ) -> tuple[float, ...]:
-    """Pixels between two anchors of P2 to P6, for the side of a square input.
+    """Pixels between two anchors of each level, for the side of a square input.
 
-    For P6 torchvision divides the input by the number of positions, which gives less
-    than 64 pixels where that number was rounded up: 56 for 224 pixels.
+    For a level that a pyramid adds torchvision divides the input by the number of
+    positions, which gives less than 64 pixels for P6 where that number was rounded
+    up: 56 for 224 pixels.
+
+    Args:
+      image_size: Side of the square input, pixels.
+      strides: Of the levels that come from a backbone, the coarsest being the last.
+      coarser: How many levels are added.
 
     Source: torchvision's AnchorGenerator; equal to it where 32 divides `image_size`,
     and torchvision pads other pictures until it does.
     """
-    last = math.ceil(image_size / strides[-1])
-    return (*strides, strides[-1] * last // math.ceil(last / 2))
+    last = positions = math.ceil(image_size / strides[-1])
+    added = []
+    for _ in range(coarser):
+        positions = math.ceil(positions / 2)
+        added.append(strides[-1] * last // positions)
+    return (*strides, *added)
+
+
+def anchors(
+    levels: Sequence[jax.Array],
+    *,
+    image_size: int,
+    strides: Sequence[float],
+    sizes: Sequence[float],
+    ratios: Sequence[float],
+) -> tuple[np.ndarray, ...]:
+    """Anchors of every level of a pyramid; see `regions.anchors`.
+
+    Args:
+      levels: Of the pyramid, [B, h, w, C]: their sizes alone count.
+      image_size: Side of the square input, pixels.
+      strides: Of the levels that come from a backbone, pixels.
+      sizes: As `regions.anchors` takes them.
+      ratios: Height divided by width.
+    """
+    return regions.anchors(
+        [(level.shape[1], level.shape[2]) for level in levels],
+        strides=anchor_strides(
+            image_size, strides=strides, coarser=len(levels) - len(strides)
+        ),
+        sizes=sizes,
+        ratios=ratios,
+    )
 
 
 def enlarge(level: jax.Array, *, like: jax.Array) -> jax.Array:

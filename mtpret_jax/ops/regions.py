@@ -34,25 +34,30 @@ def anchors(
     Args:
       grids: Height and width of each level, positions.
       strides: Pixels between two positions of each level.
-      sizes: Side of the square anchor of each level, pixels.
+      sizes: Sides of the square anchors, pixels, finest level first; of each level
+        as many.
       ratios: Height divided by width.
 
     Returns:
-      For each level float32 [height * width * len(ratios), 4], pixels; rows first,
-      then columns, then ratios. NumPy, so constants of a compiled step.
+      For each level float32 [height * width * ratios * sizes, 4], pixels; rows first,
+      then columns, then ratios, then its sizes. NumPy, so constants of a compiled step.
 
     Source:
       torchvision's AnchorGenerator.
     """
-    if not len(grids) == len(strides) == len(sizes):
+    each = len(sizes) // max(1, len(grids))
+    if not (len(grids) == len(strides) and each * len(grids) == len(sizes) > 0):
         raise ValueError(
-            "Anchors need one stride and one size for each level; got "
+            "Anchors need one stride and as many sizes for each level; got "
             f"{len(grids)} levels, {len(strides)} strides and {len(sizes)} sizes."
         )
-    root = np.sqrt(np.asarray(ratios, np.float32))
+    root = np.sqrt(np.asarray(ratios, np.float32))[:, None]
+    rows = np.asarray(sizes, np.float32).reshape(len(grids), each)
     levels = []
-    for (height, width), stride, size in zip(grids, strides, sizes, strict=True):
-        half_width, half_height = size / root / 2, size * root / 2
+    for (height, width), stride, size in zip(grids, strides, rows, strict=True):
+        half_width, half_height = (
+            side.ravel() for side in (size / root / 2, size * root / 2)
+        )
         cell = np.round(
             np.stack([-half_width, -half_height, half_width, half_height], axis=-1)
         )

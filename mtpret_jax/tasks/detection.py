@@ -1,48 +1,30 @@
-"""Detection: a Faster R-CNN head, four losses on sampled boxes, average precision.
-
-The anchors are scored and moved; the best become proposals, which are read from the
-pyramid, classified and moved once more. Both halves learn from a random sample of
-candidates of each image, drawn with fixed shares. An image without boxes is legal: all
-its candidates are negative.
-
-Source: Ren et al. 2015, "Faster R-CNN", with the constants of torchvision's
-fasterrcnn_resnet50_fpn. Differs: each term is normalised within its image, so that a
-loss belongs to one example; torchvision divides by the sample of the whole batch,
-which is the same whenever every image fills its sample. Differs: training and
-prediction use one number of proposals, the config's.
-"""
+"""Detection: a head's boxes, the losses of each image, average precision."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from mtpret_jax import config as schema
 from mtpret_jax import types
 from mtpret_jax.metrics import detection as metrics
-from mtpret_jax.models import faster_rcnn, pyramid
-from mtpret_jax.ops import boxes, placement, regions
-from mtpret_jax.tasks import samples
+from mtpret_jax.ops import boxes, placement
+from mtpret_jax.tasks import detector, two_stage
 
 Array = jax.Array
-
-ANCHOR_POSITIVES = 0.5  # largest share of them
-REGION_POSITIVES = 0.25
 
 
 @dataclasses.dataclass(frozen=True)
 class DetectionTask:
-    """A Faster R-CNN head as `types.Task`.
+    """A head that finds boxes, as `types.Task`.
 
     Attributes:
       name: The task's name.
       class_names: Classes of objects, without background.
       image_size: Side of the square input, pixels.
-      config: Sizes of the head.
+      config: The head and its sizes.
       dtype: What layers compute in; boxes and losses are float32.
       batch_norm_rows: See `types.Task`.
     """
@@ -60,10 +42,12 @@ class DetectionTask:
                 f"Task '{self.name}': detection needs at least one class of objects. "
                 "Check object_names of its set."
             )
-        if len(self.config.anchor_sizes) != len(pyramid.STRIDES) + 1:
+        finest, coarsest = self._head.levels
+        if len(self.config.anchor_sizes) % (coarsest - finest + 1):
             raise ValueError(
                 f"config.tasks.{self.name}.detection.anchor_sizes: expected one size "
-                f"for each of P2 to P6, got {self.config.anchor_sizes}."
+                f"for each of P{finest} to P{coarsest}, or as many for each, finest "
+                f"first; got {self.config.anchor_sizes}."
             )
 
     @property
@@ -76,21 +60,16 @@ class DetectionTask:
         """Boxes of two images have no mean."""
         return False
 
-    def _head(self, features: tuple[Array, ...]) -> faster_rcnn.FasterRCNN:
-        return faster_rcnn.FasterRCNN(
-            classes=len(self.class_names),
-            channels=self.config.channels,
-            anchors=len(self.config.anchor_ratios),
-            finest_anchor=float(self.config.anchor_sizes[0]),
-            hidden=self.config.hidden,
-            dtype=self.dtype,
-            strides=pyramid.strides_of(features, self.image_size),
+    @property
+    def _head(self) -> detector.Detector:
+        return two_stage.TwoStage(
+            len(self.class_names), self.image_size, self.config, self.dtype
         )
 
     def init(self, key: Array, features: types.Features) -> types.Variables:
         """Draws the head's parameters. There are no batch statistics."""
-        variables = self._head(features.levels).init(key, features.levels)
-        return types.Variables(variables["params"], {})
+        module = self._head.module(features.levels)
+        return types.Variables(module.init(key, features.levels)["params"], {})
 
     def loss(
         self,
@@ -99,17 +78,18 @@ class DetectionTask:
         features: types.Features,
         batch: types.Batch,
     ) -> tuple[Array, types.Scalars, types.Tree]:
-        """Sum of the four losses of each example, their means, no batch statistics.
+        """Sum of a head's losses of each example, their means, no batch statistics.
 
         The means are over valid examples: `rpn_objectness`, `rpn_box`, `roi_class`,
-        `roi_box`, all in nats or dimensionless.
+        `roi_box` of two stages, `anchor_class`, `anchor_box` of one, all in nats or
+        dimensionless.
         """
         truth = boxes.from_fractions(batch.arrays["box"], image_size=self.image_size)
         # A box without area can be neither overlapped nor encoded.
         truth_valid = batch.arrays["box_valid"].astype(bool) & (boxes.area(truth) > 0)
         keys = jax.random.split(key, (2, truth.shape[0]))
         parts = placement.in_place(
-            self._losses,
+            self._head.losses,
             variables.params,
             (keys[0], keys[1]),
             features.levels,
@@ -133,126 +113,10 @@ class DetectionTask:
         class), `valid` bool [B, D].
         """
         del mirrored
-        return placement.in_place(self._detect, variables.params, features.levels)
+        found = placement.in_place(self._head.detect, variables.params, features.levels)
+        box = boxes.to_fractions(found["box"], image_size=self.image_size)
+        return {**found, "box": box}
 
     def metric(self) -> types.Metric:
         """Average precision."""
         return metrics.DetectionMetric(len(self.class_names), self.class_names)
-
-    def _losses(
-        self,
-        params: types.Tree,
-        keys: tuple[Array, Array],
-        features: tuple[Array, ...],
-        truth: tuple[Array, Array, Array],
-    ) -> dict[str, Array]:
-        """The losses of each of some images.
-
-        Args:
-          params: The head's parameters.
-          keys: To draw anchors and regions with, each [B].
-          features: C2 to C5, or the one map of a ViT.
-          truth: Boxes in pixels, float32 [B, M, 4]; whether each is one, bool [B, M];
-            classes, int32 [B, M].
-
-        Returns:
-          The four by name, float32 [B].
-        """
-        head = self._head(features)
-        levels, logits, offsets = _apply(head, "propose", params, features)
-        anchors = self._anchors(levels, head.strides)
-        anchor = jnp.asarray(np.concatenate(anchors))
-        matched, verdict = jax.vmap(samples.match_anchors, in_axes=(None, 0, 0))(
-            anchor, *truth[:2]
-        )
-        index, drawn = _draw(
-            keys[0], verdict, self.config.anchors_sampled, share=ANCHOR_POSITIVES
-        )
-        target = jax.vmap(samples.anchor_targets, in_axes=(None, 0, 0, 0, 0))(
-            anchor, truth[0], matched, verdict, index
-        )
-        first = jax.vmap(samples.proposal_losses)(
-            _rows(jnp.concatenate(logits, axis=1), index),
-            _rows(jnp.concatenate(offsets, axis=1), index),
-            target,
-            drawn,
-        )
-
-        proposal, valid = self._proposals(logits, offsets, anchors)
-        region = jax.vmap(samples.region_targets)(proposal, valid, *truth)
-        index, drawn = _draw(
-            keys[1], region["verdict"], self.config.regions, share=REGION_POSITIVES
-        )
-        region = _rows(region, index)
-        logit, offset = _apply(head, "classify", params, levels, region["box"])
-        return first | jax.vmap(samples.region_losses)(logit, offset, region, drawn)
-
-    def _detect(
-        self, params: types.Tree, features: tuple[Array, ...]
-    ) -> dict[str, Array]:
-        """What `predict` returns, of some images."""
-        head = self._head(features)
-        levels, logits, offsets = _apply(head, "propose", params, features)
-        anchors = self._anchors(levels, head.strides)
-        proposal, valid = self._proposals(logits, offsets, anchors)
-        logit, offset = _apply(head, "classify", params, levels, proposal)
-        found = faster_rcnn.select_detections(
-            logit,
-            offset,
-            proposal,
-            valid,
-            image_size=self.image_size,
-            score_threshold=self.config.score_threshold,
-            nms_threshold=self.config.nms_threshold,
-            count=self.config.detections,
-        )
-        box = boxes.to_fractions(found["box"], image_size=self.image_size)
-        return {**found, "box": box}
-
-    def _anchors(
-        self, levels: tuple[Array, ...], strides: tuple[float, ...]
-    ) -> tuple[np.ndarray, ...]:
-        return regions.anchors(
-            [(level.shape[1], level.shape[2]) for level in levels],
-            strides=pyramid.anchor_strides(self.image_size, strides=strides),
-            sizes=self.config.anchor_sizes,
-            ratios=self.config.anchor_ratios,
-        )
-
-    def _proposals(
-        self,
-        logits: tuple[Array, ...],
-        offsets: tuple[Array, ...],
-        anchors: tuple[np.ndarray, ...],
-    ) -> tuple[Array, Array]:
-        return faster_rcnn.select_proposals(
-            logits,
-            offsets,
-            anchors,
-            image_size=self.image_size,
-            before_nms=self.config.proposals_before_nms,
-            count=self.config.proposals,
-        )
-
-
-def _apply(
-    head: faster_rcnn.FasterRCNN, method: str, params: types.Tree, *inputs: Any
-) -> Any:
-    return head.apply({"params": params}, *inputs, method=method)
-
-
-def _draw(
-    key: Array, verdict: Array, count: int, *, share: float
-) -> tuple[Array, Array]:
-    """`boxes.sample` of each image: keys [B], verdicts [B, N]; two [B, R]."""
-    return jax.vmap(
-        lambda key, verdict: boxes.sample(
-            key, verdict, count=count, positive_fraction=share
-        )
-    )(key, verdict)
-
-
-def _rows(table: Any, index: Array) -> Any:
-    """Of each image the rows of arrays [B, N, ..], or a tree of them, at [B, R]."""
-    take = jax.vmap(lambda column, index: column[index])
-    return jax.tree.map(lambda columns: take(columns, index), table)

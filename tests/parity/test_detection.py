@@ -19,7 +19,7 @@ from mtpret_jax import config as schema
 from mtpret_jax import models, types
 from mtpret_jax.models import faster_rcnn, pyramid
 from mtpret_jax.ops import alignment, boxes, regions
-from mtpret_jax.tasks import detection, samples
+from mtpret_jax.tasks import detection, samples, two_stage
 from mtpret_jax.weights import conversion
 
 SLACK = 10
@@ -125,7 +125,7 @@ def test_proposal_losses_of_a_sample():
         jnp.concatenate(anchors()), jnp.asarray(box), matched, verdict, index
     )
     first_half = map(jnp.asarray, goldens.first_half())
-    logit, offset = (detection._rows(half, index) for half in first_half)
+    logit, offset = (two_stage._rows(half, index) for half in first_half)
 
     losses = jax.vmap(samples.proposal_losses)(
         logit, offset, targets, np.ones(index.shape, bool)
@@ -139,7 +139,7 @@ def test_proposal_losses_of_a_sample():
 
 @pytest.mark.parametrize(
     ("kind", "share"),
-    [("anchors", detection.ANCHOR_POSITIVES), ("regions", detection.REGION_POSITIVES)],
+    [("anchors", two_stage.ANCHOR_POSITIVES), ("regions", two_stage.REGION_POSITIVES)],
 )
 def test_a_sample_has_as_many_positives_as_torchvisions(kind, share):
     if kind == "anchors":
@@ -152,7 +152,7 @@ def test_a_sample_has_as_many_positives_as_torchvisions(kind, share):
     theirs = golden().arrays[f"sampled_{kind}"].astype(int)
     keys = jax.random.split(jax.random.key(0), 3)
 
-    ours, drawn = detection._draw(keys, verdict, theirs.shape[1], share=share)
+    ours, drawn = two_stage._draw(keys, verdict, theirs.shape[1], share=share)
 
     assert drawn.all()
     verdict = np.asarray(verdict)
@@ -199,7 +199,7 @@ def test_region_losses_of_a_sample():
 
     losses = jax.vmap(samples.region_losses)(
         *goldens.second_half(goldens.SAMPLED_REGIONS),
-        detection._rows(targets, index),
+        two_stage._rows(targets, index),
         np.ones(index.shape, bool),
     )
 
@@ -292,7 +292,7 @@ def test_a_whole_network(name, sizes, hidden):
             types.Variables(**tree["backbone"]), image, train=False
         )
         head = types.Variables(**tree["head"])
-        levels, *_ = task._head(features.levels).apply(
+        levels, *_ = task._head.module(features.levels).apply(
             {"params": head.params}, features.levels, method="propose"
         )
         loss, parts, _ = task.loss(jax.random.key(0), head, features, batch())

@@ -10,7 +10,6 @@ import pytest
 from mtpret_jax import config as schema
 from mtpret_jax import types
 from mtpret_jax.experiment import workshop
-from mtpret_jax.models import pyramid
 from mtpret_jax.ops import boxes
 from mtpret_jax.tasks import detection, samples
 
@@ -101,7 +100,7 @@ def test_every_box_with_an_area_is_learnt(box):
     valid = _batch(box).arrays["box_valid"][0]
     label = _batch(box).arrays["box_class"][0]
     grids = [jnp.zeros((1, side, side, 1)) for side in (16, 8, 4, 2, 1)]
-    anchor = jnp.asarray(np.concatenate(TASK._anchors(grids, pyramid.STRIDES)))
+    anchor = jnp.asarray(np.concatenate(TASK._head.anchors(grids, grids)))
 
     matched, verdict = samples.match_anchors(anchor, truth, valid)
     positive = np.asarray(verdict) == boxes.POSITIVE
