@@ -11,9 +11,10 @@ Copy it into a project of yours: it needs nothing of mtpret_jax.
 
 Colours normalised as ImageNet's would go in as well, and give wrong answers. A detector
 takes a list, `[image]`, and gives boxes in pixels of the square; its label 0 is the
-background.
+first of `class_names` in config.json: the background, of a Faster R-CNN.
 """
 
+import functools
 import hashlib
 import json
 import pathlib
@@ -27,9 +28,14 @@ import torchvision
 from torch import nn
 from torchvision.models import convnext, densenet, resnet
 from torchvision.models._utils import IntermediateLayerGetter
-from torchvision.models.detection import anchor_utils, backbone_utils, faster_rcnn
+from torchvision.models.detection import (
+    anchor_utils,
+    backbone_utils,
+    faster_rcnn,
+    retinanet,
+)
 from torchvision.models.segmentation import deeplabv3, fcn
-from torchvision.ops import MultiScaleRoIAlign, poolers
+from torchvision.ops import MultiScaleRoIAlign, feature_pyramid_network, poolers
 
 
 def load(folder: str) -> nn.Module:
@@ -206,7 +212,8 @@ def build(facts: dict[str, Any]) -> nn.Module:
     elif facts["kind"] == "segmentation":
         return _deeplab(body, arguments)
     elif facts["kind"] == "detection":
-        return _faster_rcnn(body, arguments)
+        is_dense = "retinanet" in arguments
+        return (_retinanet if is_dense else _faster_rcnn)(body, arguments)
     return body
 
 
@@ -340,12 +347,31 @@ class _RoIAlign(MultiScaleRoIAlign):
         )
 
 
+def _anchors(options: dict[str, Any]) -> anchor_utils.AnchorGenerator:
+    is_given = "strides" in options
+    return (_Anchors if is_given else anchor_utils.AnchorGenerator)(**options)
+
+
+def _retinanet(body: nn.Module, arguments: dict[str, Any]) -> nn.Module:
+    """RetinaNet with GroupNorm in its towers, as retinanet_resnet50_fpn_v2."""
+    pyramid, head = arguments["backbone"], arguments["head"]
+    head["norm_layer"] = functools.partial(nn.GroupNorm, head.pop("groups"))
+    last = feature_pyramid_network.LastLevelP6P7(
+        pyramid["in_channels_list"][-1], pyramid["out_channels"]
+    )
+    return retinanet.RetinaNet(
+        backbone_utils.BackboneWithFPN(body, extra_blocks=last, **pyramid),
+        head["num_classes"],
+        anchor_generator=_anchors(arguments["anchor_generator"]),
+        head=retinanet.RetinaNetHead(**head),
+        **arguments["retinanet"],
+    )
+
+
 def _faster_rcnn(body: nn.Module, arguments: dict[str, Any]) -> nn.Module:
-    anchors = arguments["rpn_anchor_generator"]
-    generator = _Anchors if "strides" in anchors else anchor_utils.AnchorGenerator
     return faster_rcnn.FasterRCNN(
         backbone_utils.BackboneWithFPN(body, **arguments["backbone"]),
-        rpn_anchor_generator=generator(**anchors),
+        rpn_anchor_generator=_anchors(arguments["rpn_anchor_generator"]),
         box_roi_pool=_RoIAlign(**arguments["box_roi_pool"]),
         box_head=faster_rcnn.TwoMLPHead(**arguments["box_head"]),
         box_predictor=faster_rcnn.FastRCNNPredictor(**arguments["box_predictor"]),

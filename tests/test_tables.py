@@ -1,12 +1,17 @@
 """Kinds of task, stages and backbones are named in their tables and nowhere else."""
 
 import ast
+import dataclasses
 import pathlib
 from collections.abc import Iterator
 
+import pytest
+
 from mtpret_jax import config, models, tasks
+from mtpret_jax.config import task_rules
 from mtpret_jax.data import kinds
 from mtpret_jax.inference import answers, description
+from mtpret_jax.tasks import detection, segmentation
 from mtpret_jax.weights import layouts
 
 REPOSITORY = pathlib.Path(__file__).parent.parent
@@ -70,3 +75,26 @@ def test_the_tables_of_kinds_have_the_same_rows():
     assert set(tasks.TASKS) == set(config.CHOICES[config.TaskConfig, "kind"])
     for table in (answers.ANSWERS, layouts.LAYOUTS):
         assert set(table) == {*tasks.TASKS, description.NO_HEAD}
+
+
+# Options of each kind's table that all of its heads read.
+SHARED = {
+    config.SegmentationConfig: (segmentation.HEADS, {"dice_weight"}),
+    config.DetectionConfig: (
+        detection.HEADS,
+        {"channels", "anchor_sizes", "anchor_ratios", "max_boxes", "detections"}
+        | {"score_threshold", "nms_threshold"},
+    ),
+}
+
+
+@pytest.mark.parametrize("table", SHARED)
+def test_every_head_of_the_schema_can_be_built_and_owns_its_options(table: type):
+    heads, shared = SHARED[table]
+    owned = [name for own in task_rules.HEAD_OPTIONS[table].values() for name in own]
+
+    assert set(heads) == set(task_rules.HEAD_OPTIONS[table])
+    assert set(heads) == set(config.CHOICES[table, "head"])
+    assert len(owned) == len(set(owned))
+    options = {field.name for field in dataclasses.fields(table)}
+    assert options - set(owned) == {"head"} | shared

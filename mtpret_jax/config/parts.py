@@ -91,17 +91,24 @@ class SegmentationConfig:
 
 @dataclasses.dataclass(frozen=True)
 class DetectionConfig:
-    """Faster R-CNN head on a feature pyramid."""
+    """A head for boxes on a feature pyramid. What it does not read is refused."""
 
+    head: str = "faster_rcnn"  # faster_rcnn, in two stages; or retinanet, in one
     channels: Count = 256  # of the feature pyramid
-    anchor_sizes: tuple[float, ...] = (32, 64, 128, 256, 512)  # sides, pixels, P2 to P6
+    anchor_sizes: tuple[float, ...] = (32, 64, 128, 256, 512)  # sides, pixels, of the
+    # finest level first, as many for each; faster_rcnn: P2 to P6
     anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)  # height / width
-    proposals_before_nms: Count = 2000  # before non-maximum suppression, each level
-    proposals: Count = 1000  # after non-maximum suppression, each image
-    anchors_sampled: Annotated[int, (2, math.inf)] = 256  # for training, each image;
-    # fewer weigh boxes more
-    regions: Annotated[int, (4, math.inf)] = 512  # sampled for training, each image
-    hidden: Count = 1024  # width of the two dense layers
+    finest_level: Annotated[int, (2, 3)] = 3  # retinanet: of the levels up to P7; P2
+    # for small boxes has four times the positions of P3
+    candidates: Count = 1000  # retinanet: before non-maximum suppression, each level
+    proposals_before_nms: Count = 2000  # faster_rcnn: before non-maximum suppression,
+    # each level
+    proposals: Count = 1000  # faster_rcnn: after non-maximum suppression, each image
+    anchors_sampled: Annotated[int, (2, math.inf)] = 256  # faster_rcnn: for training,
+    # each image; fewer weigh boxes more
+    regions: Annotated[int, (4, math.inf)] = 512  # faster_rcnn: sampled for training,
+    # each image
+    hidden: Count = 1024  # faster_rcnn: width of the two dense layers
     max_boxes: Count = 32  # of ground truth, each image
     detections: Count = 100  # kept, each image
     score_threshold: Share = 0.05  # probability that a detection needs to be kept

@@ -277,6 +277,7 @@ CHOICES: Mapping[tuple[type, str], tuple[str, ...]] = {
     (parts.TaskConfig, "kind"): ("classification", "segmentation", "detection"),
     (parts.TaskConfig, "class_weights"): ("", "balanced"),
     (parts.SegmentationConfig, "head"): ("deeplabv3", "unetplusplus"),
+    (parts.DetectionConfig, "head"): ("faster_rcnn", "retinanet"),
     (ContrastiveConfig, "pool"): ("clean", "paper"),
     (FinetuneConfig, "head"): ("new", "carried"),
     (FinetuneConfig, "trains"): ("all", "head", "lora"),

@@ -14,16 +14,28 @@ KIND_OPTIONS: Mapping[str, tuple[str, ...]] = {
     "mixup": ("classification",),
     "flip_at_test": ("classification", "segmentation"),
 }
-# Options of SegmentationConfig that one head alone reads.
-HEAD_OPTIONS: Mapping[str, tuple[str, ...]] = {
-    "deeplabv3": (
-        "output_stride",
-        "channels",
-        "rates",
-        "dropout",
-        "auxiliary_weight",
-    ),
-    "unetplusplus": ("node_channels", "deep_supervision"),
+# Options of a kind's table that one head alone reads.
+HEAD_OPTIONS: Mapping[type, Mapping[str, tuple[str, ...]]] = {
+    parts.SegmentationConfig: {
+        "deeplabv3": (
+            "output_stride",
+            "channels",
+            "rates",
+            "dropout",
+            "auxiliary_weight",
+        ),
+        "unetplusplus": ("node_channels", "deep_supervision"),
+    },
+    parts.DetectionConfig: {
+        "faster_rcnn": (
+            "proposals_before_nms",
+            "proposals",
+            "anchors_sampled",
+            "regions",
+            "hidden",
+        ),
+        "retinanet": ("finest_level", "candidates"),
+    },
 }
 
 
@@ -60,10 +72,12 @@ def check(row: parts.TaskConfig, path: str) -> None:
             raise ValueError(
                 f"{path}.detection.{option}: expected numbers above 0, got {values}."
             )
+    _check_head(row.segmentation, f"{path}.segmentation")
+    _check_head(row.detection, f"{path}.detection")
 
 
 def _check_segmentation(row: parts.SegmentationConfig, path: str) -> None:
-    """Checks sizes, and that no option is set which the head does not read."""
+    """Checks sizes."""
     if row.output_stride not in (8, 16, 32):
         raise ValueError(
             f"{path}.output_stride: expected 8, 16 or 32, got {row.output_stride}."
@@ -79,7 +93,13 @@ def _check_segmentation(row: parts.SegmentationConfig, path: str) -> None:
                 f"{path}.{option}: expected numbers of at least 1, "
                 f"got {getattr(row, option)}."
             )
-    for head, options in HEAD_OPTIONS.items():
+
+
+def _check_head(
+    row: parts.SegmentationConfig | parts.DetectionConfig, path: str
+) -> None:
+    """Checks that no option is set which the head does not read."""
+    for head, options in HEAD_OPTIONS[type(row)].items():
         for option in options:
             default = getattr(type(row), option)
             if head != row.head and getattr(row, option) != default:

@@ -6,11 +6,11 @@ and the arguments by which a library builds it. In PyTorch, with
 
     network = load_exported.load("exported")  # load_state_dict(strict=True)
 
-A ResNet is torchvision's, with a head ResNet, DeepLabV3 or Faster R-CNN. Another
-backbone is timm's, or as `weights.libraries` has it, with a head of classes at most:
-the libraries have no common network for masks and boxes on it. The stem takes three
-channels; one for a single channel is divided over three, which is the same where grey
-is repeated.
+A ResNet is torchvision's, with a head ResNet, DeepLabV3, Faster R-CNN or RetinaNet.
+Another backbone is timm's, or as `weights.libraries` has it, with a head of classes at
+most: the libraries have no common network for masks and boxes on it. The stem takes
+three channels; one for a single channel is divided over three, which is the same where
+grey is repeated.
 """
 
 from __future__ import annotations
@@ -138,6 +138,8 @@ def _describe(
     pixels["image_size"] = described.image_size[task]
     facts |= {
         "task": task,
-        "class_names": layout.class_names(described.class_names[task]),
+        "class_names": layout.class_names(
+            described.class_names[task], described.tasks[task]
+        ),
     }
     return facts | layout.facts(described.tasks[task])

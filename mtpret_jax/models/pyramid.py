@@ -22,25 +22,28 @@ FINEST = 2  # number of the first of them
 
 
 class FeaturePyramid(nn.Module):
-    """C2 to C5 in, P2 to P6 out.
+    """C2 to C5 in, P2 to P6 out; or from C3, or to P7.
 
     A 1x1 convolution of each level, the level above enlarged to it (nearest) and
-    added, a 3x3 convolution; P6 is every second position of P5.
+    added, a 3x3 convolution. P6 is every second position of P5; or P6 and P7 are
+    convolutions of stride 2 of C5 (of P5, where it is as wide) and of P6.
 
     Attributes:
       channels: Width of every output level.
+      convolved: Whether P6 and P7 are convolutions.
       dtype: What layers compute in.
 
     Source: Lin et al. 2017, "Feature Pyramid Networks"; no normalisation, and P6 by
-    subsampling, as in torchvision.
+    subsampling, as in torchvision; and its LastLevelP6P7.
     """
 
     channels: int
+    convolved: bool = False
     dtype: jax.typing.DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, levels: Sequence[jax.Array]) -> tuple[jax.Array, ...]:
-        """Maps levels [B, H/s, W/s, C], finest first, to one more of `channels`."""
+        """Maps levels [B, H/s, W/s, C], finest first, to more of `channels`."""
         inner = [
             self._conv(1, f"inner_blocks_{i}")(level) for i, level in enumerate(levels)
         ]
@@ -49,12 +52,18 @@ class FeaturePyramid(nn.Module):
         outputs = [
             self._conv(3, f"layer_blocks_{i}")(level) for i, level in enumerate(inner)
         ]
-        return (*outputs, outputs[-1][:, ::2, ::2])
+        if not self.convolved:
+            return (*outputs, outputs[-1][:, ::2, ::2])
+        above = outputs[-1] if levels[-1].shape[-1] == self.channels else levels[-1]
+        p6 = self._conv(3, "extra_blocks_p6", stride=2)(above)
+        p7 = self._conv(3, "extra_blocks_p7", stride=2)(nn.relu(p6))
+        return (*outputs, p6, p7)
 
-    def _conv(self, size: int, name: str) -> nn.Conv:
+    def _conv(self, size: int, name: str, stride: int = 1) -> nn.Conv:
         return nn.Conv(
             self.channels,
             (size, size),
+            stride,
             padding=size // 2,
             kernel_init=nn.initializers.lecun_uniform(),
             dtype=self.dtype,

@@ -98,7 +98,7 @@ class UNetPlusPlus(nn.Module):
         # The newest nodes of a row come last; row 4 stays the backbone's alone.
         maps = (features.stem, *features.levels)
         if len(features.levels) == 1:
-            make = vit_pyramid.ViTPyramid(True, self.dtype, name="vit_pyramid")
+            make = vit_pyramid.ViTPyramid(5, self.dtype, name="vit_pyramid")
             maps = make(features.levels[0])
         rows = [[level] for level in maps]
         depth = len(self.channels)

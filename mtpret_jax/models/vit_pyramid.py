@@ -12,12 +12,12 @@ import jax.numpy as jnp
 
 
 class ViTPyramid(nn.Module):
-    """One map of stride p to levels of p/4, p/2, p and 2p, and one before them of p/8.
+    """One map of stride p to levels of p/8, p/4, p/2, p and 2p, or the last of them.
 
-    Enlarging halves the channels: D become D/2, D/4 and, for the stem, D/8.
+    Enlarging halves the channels: D become D/2, D/4 and D/8.
 
     Attributes:
-      with_stem: Whether there is a map before them, in place of a backbone's stem.
+      count: How many of them, 3 to 5; the fifth is in place of a backbone's stem.
       dtype: What layers compute in.
 
     Source: Li et al. 2022, "Exploring plain vision transformer backbones for object
@@ -25,18 +25,20 @@ class ViTPyramid(nn.Module):
     `unetplusplus` have themselves; a map of odd size is halved rounding up, as theirs.
     """
 
-    with_stem: bool = False
+    count: int = 4
     dtype: jax.typing.DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, level: jax.Array) -> tuple[jax.Array, ...]:
-        """Maps [B, h, w, D] to four levels or five, finest first."""
+        """Maps [B, h, w, D] to `count` levels, finest first."""
         level = level.astype(self.dtype)
         half = self._enlarged(level, "up_2")
+        double = nn.max_pool(level, (2, 2), (2, 2), padding="SAME")
+        if self.count < 4:
+            return half, level, double
         hidden = self._enlarged(level, "up_4_0")
         quarter = self._enlarged(self._activated(hidden, "up_4_norm"), "up_4_1")
-        double = nn.max_pool(level, (2, 2), (2, 2), padding="SAME")
-        if not self.with_stem:
+        if self.count < 5:
             return quarter, half, level, double
         stem = self._enlarged(self._activated(quarter, "up_8_norm"), "up_8")
         return stem, quarter, half, level, double

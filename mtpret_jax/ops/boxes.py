@@ -140,6 +140,32 @@ def iou(box: Array, other: Array) -> Array:
     return jnp.where(union > 0, shared / jnp.where(union > 0, union, 1.0), 0.0)
 
 
+def generalised_iou(box: Array, other: Array) -> Array:
+    """Intersection over union of pairs, less what is empty in the box around both.
+
+    Args:
+      box: Pixels [..., 4], sides at least 0.
+      other: The same.
+
+    Returns:
+      float32 [...], in [-1, 1]: 1 for equal boxes, below 0 for boxes far apart.
+
+    Source:
+      Rezatofighi et al. 2019, "Generalized intersection over union"; the small number
+      that keeps divisions from 0 is torchvision's.
+    """
+    small = 1e-7
+    low, high = box[..., :2], box[..., 2:]
+    other_low, other_high = other[..., :2], other[..., 2:]
+    shared = jnp.minimum(high, other_high) - jnp.maximum(low, other_low)
+    shared = jnp.maximum(shared, 0.0)
+    shared = shared[..., 0] * shared[..., 1]
+    union = area(box) + area(other) - shared
+    around = jnp.maximum(high, other_high) - jnp.minimum(low, other_low)
+    around = around[..., 0] * around[..., 1]
+    return shared / (union + small) - (around - union) / (around + small)
+
+
 def match(
     candidate: Array,
     box: Array,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ from mtpret_jax import config as schema
 from mtpret_jax import types
 from mtpret_jax.metrics import detection as metrics
 from mtpret_jax.ops import boxes, placement
-from mtpret_jax.tasks import detector, two_stage
+from mtpret_jax.tasks import detector, one_stage, two_stage
 
 Array = jax.Array
 
@@ -62,7 +63,7 @@ class DetectionTask:
 
     @property
     def _head(self) -> detector.Detector:
-        return two_stage.TwoStage(
+        return HEADS[self.config.head](
             len(self.class_names), self.image_size, self.config, self.dtype
         )
 
@@ -120,3 +121,9 @@ class DetectionTask:
     def metric(self) -> types.Metric:
         """Average precision."""
         return metrics.DetectionMetric(len(self.class_names), self.class_names)
+
+
+HEADS: Mapping[str, type[detector.Detector]] = {
+    "faster_rcnn": two_stage.TwoStage,
+    "retinanet": one_stage.OneStage,
+}

@@ -6,13 +6,17 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mtpret_jax.models import faster_rcnn
-from mtpret_jax.ops import boxes
+from mtpret_jax.models import faster_rcnn, retinanet
+from mtpret_jax.ops import boxes, losses
 
 Array = jax.Array
 
 ANCHOR_POSITIVE_FROM = 0.7  # overlap
 ANCHOR_NEGATIVE_BELOW = 0.3
+DENSE_POSITIVE_FROM = 0.5  # of anchors that nothing comes after
+DENSE_NEGATIVE_BELOW = 0.4
+FOCUS = 2.0  # gamma of the focal loss
+POSITIVE_WEIGHT = 0.25  # alpha; that of negatives is one less it
 REGION_POSITIVE_FROM = 0.5  # and negative below
 SMOOTH_L1_BETA = 1.0 / 9.0  # where the box loss turns from square to straight
 
@@ -139,6 +143,56 @@ def region_losses(
     return {
         "roi_class": _mean(entropy, drawn, drawn),
         "roi_box": _mean(distance, drawn & (label > 0), drawn),
+    }
+
+
+def match_dense(anchor: Array, truth: Array, truth_valid: Array) -> tuple[Array, Array]:
+    """`boxes.match` of all anchors of one image, in one stage: both int32 [N]."""
+    return boxes.match(
+        anchor,
+        truth,
+        truth_valid,
+        positive_from=DENSE_POSITIVE_FROM,
+        negative_below=DENSE_NEGATIVE_BELOW,
+        low_quality=True,
+    )
+
+
+def dense_losses(
+    logit: Array,
+    offset: Array,
+    anchor: Array,
+    truth: Array,
+    truth_valid: Array,
+    truth_class: Array,
+) -> dict[str, Array]:
+    """Losses of all anchors of one image, in one stage.
+
+    Args:
+      logit: float32 [N, classes].
+      offset: float32 [N, 4].
+      anchor: Pixels [N, 4].
+      truth: Pixels [M, 4].
+      truth_valid: bool [M].
+      truth_class: int32 [M], 0 is the first real class.
+
+    Returns:
+      `anchor_class` and `anchor_box`, float32 [].
+    """
+    matched, verdict = match_dense(anchor, truth, truth_valid)
+    positive = verdict == boxes.POSITIVE
+    label = jnp.arange(logit.shape[-1])[None] == truth_class[matched][:, None]
+    focal = losses.focal(
+        logit,
+        label & positive[:, None],
+        focus=FOCUS,
+        positive_weight=POSITIVE_WEIGHT,
+    )
+    box = boxes.decode(anchor, offset, weights=retinanet.WEIGHTS)
+    distance = 1.0 - boxes.generalised_iou(box, truth[matched])
+    return {
+        "anchor_class": _mean(focal.sum(-1), verdict != boxes.IGNORED, positive),
+        "anchor_box": _mean(distance, positive, positive),
     }
 
 

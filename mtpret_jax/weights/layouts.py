@@ -6,6 +6,7 @@
 | classification | ResNet; `fc`                                                      |
 | segmentation   | DeepLabV3; `backbone`, `classifier`, perhaps `aux_classifier`     |
 | detection      | Faster R-CNN; `backbone.body`, `backbone.fpn`, `rpn`, `roi_heads` |
+|                | RetinaNet; `backbone.body`, `backbone.fpn`, `head`                |
 
 A network of ours is `{"backbone": tree, "head": tree}`, each tree `{"params": ...,
 "model_state": ...}`; of the kind "backbone" there is no head.
@@ -21,8 +22,8 @@ import numpy as np
 
 from mtpret_jax import config as schema
 from mtpret_jax import models
-from mtpret_jax.models import faster_rcnn, pyramid
-from mtpret_jax.ops import regions
+from mtpret_jax.models import faster_rcnn
+from mtpret_jax.weights import detectors
 
 Tree = Any
 Tensors = dict[str, np.ndarray]
@@ -65,8 +66,9 @@ class Layout:
         """Whether `torchvision.models.<name>()` alone builds the network."""
         return self.is_resnet and network.width == _WIDTH
 
-    def class_names(self, names: Sequence[str]) -> list[str]:
-        """Names of the classes, by torchvision's numbers."""
+    def class_names(self, names: Sequence[str], task: schema.TaskConfig) -> list[str]:
+        """Names of the classes of a task, by torchvision's numbers."""
+        del task
         return list(names)
 
     def facts(self, task: schema.TaskConfig) -> Arguments:
@@ -186,19 +188,24 @@ class Segmentation(Layout):
 
 
 class Detection(Layout):
-    """Faster R-CNN."""
+    """Faster R-CNN or RetinaNet: no module of one has the name of one of the other."""
 
     body = "backbone.body."
     modules: ClassVar[Mapping[str, str]] = {
         r"fpn\.(inner|layer)_blocks_(\d)": r"backbone.fpn.\1_blocks.\2.0",
+        r"fpn\.extra_blocks_(p\d)": r"backbone.fpn.extra_blocks.\1",
         r"rpn_head\.conv": "rpn.head.conv.0.0",
         r"rpn_head\.(cls_logits|bbox_pred)": r"rpn.head.\1",
         r"(box_head\.fc[67]|box_predictor\.\w+)": r"roi_heads.\1",
+        r"((?:class|regress)\w+_head)\.conv_(\d)": r"head.\1.conv.\2.0",
+        r"((?:class|regress)\w+_head)\.norm_(\d)": r"head.\1.conv.\2.1",
+        r"((?:class|regress)\w+_head\.(?:cls_logits|bbox_reg))": r"head.\1",
     }
-    last = "roi_heads.box_predictor.cls_score.bias"
     is_resnet = False
 
     def outwards(self, tensors: Tensors) -> None:
+        if _REGION_KERNEL not in tensors:
+            return
         kernel = tensors[_REGION_KERNEL]  # [hidden, rows * columns * channels]
         grid = kernel.reshape(len(kernel), *_REGION, -1).transpose(0, 3, 1, 2)
         tensors[_REGION_KERNEL] = np.ascontiguousarray(grid.reshape(kernel.shape))
@@ -220,8 +227,15 @@ class Detection(Layout):
             present[_REGION_KERNEL] = np.ascontiguousarray(grid.reshape(kernel.shape))
         return present
 
-    def class_names(self, names: Sequence[str]) -> list[str]:
-        return ["__background__", *names]  # torchvision's label 0.
+    def class_names(self, names: Sequence[str], task: schema.TaskConfig) -> list[str]:
+        is_first = task.detection.head == "faster_rcnn"  # torchvision's label 0
+        return ["__background__", *names] if is_first else list(names)
+
+    def classes(self, tensors: Tensors) -> int:
+        if _REGION_KERNEL in tensors:
+            return len(tensors["roi_heads.box_predictor.cls_score.bias"])
+        anchors = len(tensors["head.regression_head.bbox_reg.bias"]) // 4
+        return len(tensors["head.classification_head.cls_logits.bias"]) // anchors
 
     def arguments(
         self,
@@ -229,55 +243,9 @@ class Detection(Layout):
         task: schema.TaskConfig,
         tensors: Tensors,
     ) -> Arguments:
-        row, size = task.detection, task.image_size
-        names = [str(level) for level in range(4)]
-        anchors: Arguments = {
-            "sizes": [[anchor] for anchor in row.anchor_sizes],
-            "aspect_ratios": [list(row.anchor_ratios)] * len(row.anchor_sizes),
-        }
-        if size % pyramid.STRIDES[-1]:  # torchvision divides the size by the grid.
-            anchors["strides"] = list(pyramid.anchor_strides(size))
-        return super().arguments(network, task, tensors) | {
-            "backbone": {
-                "return_layers": {
-                    f"layer{n + 1}": name for n, name in enumerate(names)
-                },
-                "in_channels_list": _levels(network),
-                "out_channels": row.channels,
-            },
-            "rpn_anchor_generator": anchors,
-            "box_roi_pool": {
-                "featmap_names": names,
-                "output_size": faster_rcnn.REGION_SIZE,
-                "sampling_ratio": 2,
-                "canonical_scale": regions.CANONICAL_PER_ANCHOR * row.anchor_sizes[0],
-                "canonical_level": 4,
-            },
-            "box_head": {
-                "in_channels": row.channels * faster_rcnn.REGION_SIZE**2,
-                "representation_size": row.hidden,
-            },
-            "box_predictor": {
-                "in_channels": row.hidden,
-                "num_classes": self.classes(tensors),
-            },
-            "faster_rcnn": {
-                "min_size": size,
-                "max_size": size,
-                "image_mean": [0.0, 0.0, 0.0],
-                "image_std": [1.0, 1.0, 1.0],
-                "size_divisible": 1,
-                "rpn_pre_nms_top_n_train": row.proposals_before_nms,
-                "rpn_pre_nms_top_n_test": row.proposals_before_nms,
-                "rpn_post_nms_top_n_train": row.proposals,
-                "rpn_post_nms_top_n_test": row.proposals,
-                "rpn_batch_size_per_image": row.anchors_sampled,
-                "box_batch_size_per_image": row.regions,
-                "box_score_thresh": row.score_threshold,
-                "box_nms_thresh": row.nms_threshold,
-                "box_detections_per_img": row.detections,
-            },
-        }
+        made = super().arguments(network, task, tensors)
+        classes = self.classes(tensors)
+        return made | detectors.arguments(task, _levels(network), classes)
 
 
 def _levels(network: schema.BackboneConfig) -> list[int]:

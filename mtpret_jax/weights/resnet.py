@@ -19,7 +19,12 @@ Tree = Any
 STEM = "conv1.weight"
 _CLASSIFIER = "fc."  # torchvision's and timm's last layer, not part of a backbone
 _EPSILON = 1e-5  # that our BatchNorm adds to variances
-_COCO_CLASSES = 91  # of torchvision's detectors, background included
+# Of torchvision's detectors, by which they are known: 91 numbers, the background's
+# among them, or as many for each of nine anchors.
+_COCO_SCORES: Mapping[str, int] = {
+    "roi_heads.box_predictor.cls_score.bias": 91,
+    "head.classification_head.cls_logits.bias": 9 * 91,
+}
 _BLOCKS: Mapping[tuple[bool, tuple[int, ...]], str] = {
     (False, (2, 2, 2, 2)): "ResNet-18",
     (False, (3, 4, 6, 3)): "ResNet-34",
@@ -85,7 +90,7 @@ def from_torchvision(
 
 
 def _adds_nothing(tensors: Mapping[str, np.ndarray], prefix: str) -> bool:
-    """Whether it is torchvision's published Faster or Mask R-CNN: its epsilon is 0.
+    """Whether it is torchvision's published detector: its epsilon is 0.
 
     Its BatchNorm is frozen, without counters, as in detectors of others with its usual
     epsilon; but it tells COCO's 91 classes apart. Our variances become smaller by what
@@ -94,9 +99,11 @@ def _adds_nothing(tensors: Mapping[str, np.ndarray], prefix: str) -> bool:
     Source: torchvision's `overwrite_eps`, called for these weights alone.
     """
     whole = prefix.removesuffix("backbone.body.")
-    scores = tensors.get(f"{whole}roi_heads.box_predictor.cls_score.bias")
     counted = any(name.endswith(arrays.COUNTER) for name in tensors)
-    return scores is not None and scores.shape == (_COCO_CLASSES,) and not counted
+    return not counted and any(
+        f"{whole}{name}" in tensors and tensors[f"{whole}{name}"].shape == (count,)
+        for name, count in _COCO_SCORES.items()
+    )
 
 
 def _entries(tree: Tree, where: str) -> dict[str, arrays.Entry]:

@@ -49,6 +49,14 @@ SMALL = {
             anchor_sizes=(8, 16, 32, 48, 64),
         ),
     ),
+    "retinanet": lambda side: detection.DetectionTask(
+        "one",
+        ("nodule",),
+        side,
+        schema.DetectionConfig(
+            head="retinanet", channels=4, candidates=8, detections=3
+        ),
+    ),
 }
 
 

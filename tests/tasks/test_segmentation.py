@@ -10,7 +10,6 @@ import pytest
 
 from mtpret_jax import config as schema
 from mtpret_jax import models, types
-from mtpret_jax.config import task_rules
 from mtpret_jax.ops import losses
 from mtpret_jax.tasks import segmentation
 
@@ -87,20 +86,6 @@ def case(request):
         )
 
     return Case(task, features, variables, loss_and_slope)
-
-
-def test_every_head_of_the_schema_can_be_built():
-    assert set(segmentation.HEADS) == set(task_rules.HEAD_OPTIONS)
-    choices = schema.CHOICES[schema.SegmentationConfig, "head"]
-    assert set(choices) == set(segmentation.HEADS)
-
-
-def test_every_option_belongs_to_one_head_or_to_all():
-    options = {field.name for field in dataclasses.fields(schema.SegmentationConfig)}
-    owned = [name for found in task_rules.HEAD_OPTIONS.values() for name in found]
-
-    assert len(owned) == len(set(owned))
-    assert options - set(owned) == {"head", "dice_weight"}
 
 
 @pytest.mark.parametrize(("config", "stride", "grid"), [(DEEPLAB, 8, 8), (UNET, 0, 2)])

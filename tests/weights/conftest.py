@@ -20,6 +20,7 @@ NAMES = {
 SMALL_HEADS = {
     "segmentation": {"channels": 8, "auxiliary_weight": 0.5},
     "detection": {"channels": 8, "hidden": 16},
+    "retinanet": {"channels": 8},
 }
 
 
@@ -27,7 +28,8 @@ def small_head(kind: str, task: dict[str, Any]) -> dict[str, Any]:
     """Options of a task whose head is narrow, where `task` does not say else."""
     if kind not in SMALL_HEADS:
         return task
-    return {**task, kind: {**SMALL_HEADS[kind], **task.get(kind, {})}}
+    options = task.get(kind, {})
+    return {**task, kind: {**SMALL_HEADS[options.get("head", kind)], **options}}
 
 
 def make_config(kind: str, backbone: dict[str, Any], **task: Any) -> Any:

@@ -26,6 +26,9 @@ REFERENCES = {
 }
 
 
+RETINANET = {"detection": {"head": "retinanet", "anchor_sizes": (8, 12) * 5}}
+
+
 def shapes_of(tree):
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), tree)
 
@@ -53,9 +56,27 @@ def test_names_shapes_and_types_are_torchvisions(name, network_shapes):
     assert all(array.flags.c_contiguous for array in tensors.values())
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "backbone"])
-def test_out_and_in_again_changes_nothing(kind, network):
-    ours = network(kind)
+def test_names_and_shapes_of_retinanet_are_torchvisions(network_shapes):
+    shapes = network_shapes("detection", {"width": 64}, **RETINANET)
+    empty = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes)
+
+    tensors, _ = conversion.to_torchvision(empty, "detection")
+
+    lines = [
+        f"{key} {'x'.join(map(str, array.shape))}"
+        for key, array in sorted(tensors.items())
+        if array.ndim  # no counters
+    ]
+    with np.load(GOLDEN.with_name("retinanet_resnet18.npz")) as golden:
+        assert lines == golden["tensors"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("kind", "task"),
+    [*((kind, {}) for kind in (*KINDS, "backbone")), ("detection", RETINANET)],
+)
+def test_out_and_in_again_changes_nothing(kind, task, network):
+    ours = network(kind, **task)
     tensors, _ = conversion.to_torchvision(ours, kind)
 
     found = conversion.from_torchvision(tensors, shapes_of(ours), kind, "start")

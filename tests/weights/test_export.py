@@ -177,6 +177,47 @@ def test_boxes_name_all_that_decides_what_is_found(trained, tmp_path):
     assert wanted.items() <= built["faster_rcnn"].items()
 
 
+def test_boxes_of_one_stage_name_all_that_decides_what_is_found(trained, tmp_path):
+    options = {
+        "head": "retinanet",
+        "channels": 16,
+        "anchor_sizes": (6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 160, 192),
+        "finest_level": 2,
+        "candidates": 50,
+        "detections": 7,
+    }
+    model = trained("detection", {"width": 64}, detection=options)
+
+    facts = export(model, tmp_path / "out")
+
+    built = facts["torchvision"]
+    assert facts["class_names"] == ["a", "b"]  # none for the background
+    assert built["backbone"] == {
+        "return_layers": {"layer1": "0", "layer2": "1", "layer3": "2", "layer4": "3"},
+        "in_channels_list": [64, 128, 256, 512],
+        "out_channels": 16,
+    }
+    assert built["anchor_generator"] == {
+        "sizes": [[6, 8], [12, 16], [24, 32], [48, 64], [96, 128], [160, 192]],
+        "aspect_ratios": [[0.5, 1.0, 2.0]] * 6,
+    }
+    assert built["head"] == {
+        "in_channels": 16,
+        "num_anchors": 6,
+        "num_classes": 2,
+        "groups": 2,
+    }
+    wanted = {
+        "min_size": 64,
+        "max_size": 64,
+        "topk_candidates": 50,
+        "detections_per_img": 7,
+        "score_thresh": 0.05,
+        "nms_thresh": 0.5,
+    }
+    assert wanted.items() <= built["retinanet"].items()
+
+
 def test_the_statistics_of_a_set_are_told_where_they_normalise(trained, tmp_path):
     model = trained("classification", changes={"input": {"normalisation": "dataset"}})
 
