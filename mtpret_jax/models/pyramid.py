@@ -59,7 +59,7 @@ class FeaturePyramid(nn.Module):
         p7 = self._conv(3, "extra_blocks_p7", stride=2)(nn.relu(p6))
         return (*outputs, p6, p7)
 
-    def _conv(self, size: int, name: str, stride: int = 1) -> nn.Conv:
+    def _conv(self, size: int, name: str, *, stride: int = 1) -> nn.Conv:
         return nn.Conv(
             self.channels,
             (size, size),
@@ -95,7 +95,7 @@ def anchor_strides(
 
     Args:
       image_size: Side of the square input, pixels.
-      strides: Of the levels that come from a backbone, the coarsest being the last.
+      strides: Those of the levels that come from a backbone, finest first.
       coarser: How many levels are added.
 
     Source: torchvision's AnchorGenerator; equal to it where 32 divides `image_size`,
@@ -120,9 +120,9 @@ def anchors(
     """Anchors of every level of a pyramid; see `regions.anchors`.
 
     Args:
-      levels: Of the pyramid, [B, h, w, C]: their sizes alone count.
+      levels: The pyramid, [B, h, w, C]: its sizes alone count.
       image_size: Side of the square input, pixels.
-      strides: Of the levels that come from a backbone, pixels.
+      strides: Those of the levels that come from a backbone, pixels.
       sizes: As `regions.anchors` takes them.
       ratios: Height divided by width.
     """

@@ -161,7 +161,7 @@ def select_detections(
     """Turns outputs into detections.
 
     Args:
-      logits: Of the classes on each level, float32 [B, N, K].
+      logits: Those of the classes on each level, float32 [B, N, K].
       offsets: Encoded boxes on each level, float32 [B, N, 4].
       anchors: Boxes of each level, float32 [N, 4], pixels.
       image_size: Side of the square input, pixels.

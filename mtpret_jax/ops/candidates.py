@@ -26,7 +26,7 @@ def best_of_level(
     """Decodes what scores best on a level, and cuts it at the border.
 
     Args:
-      score: Of each anchor and class, higher is better, float32 [B, N, K].
+      score: That of each anchor and class, higher is better, float32 [B, N, K].
       offset: Encoded boxes, float32 [B, N, 4].
       anchor: Pixels, float32 [N, 4].
       count: Candidates of each image; capped at N * K.

@@ -80,7 +80,7 @@ class Detector(abc.ABC):
         """Anchors, float32 [N, 4], pixels, of each of the pyramid's levels.
 
         Args:
-          levels: Of the pyramid, [B, h, w, C]: their sizes alone count.
+          levels: The pyramid, [B, h, w, C]: its sizes alone count.
           features: The backbone's.
         """
         strides = pyramid.strides_of(features, self.image_size)

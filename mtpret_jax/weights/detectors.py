@@ -22,7 +22,7 @@ def arguments(
 
     Args:
       task: Options of the task.
-      channels: Of the ResNet's levels, C2 to C5.
+      channels: Widths of the ResNet's levels, C2 to C5.
       classes: That the head tells apart; in two stages the background is one of them.
     """
     return _HEADS[task.detection.head](task, channels, classes)
