@@ -90,8 +90,7 @@ def compiler_options(mesh: Mesh) -> dict[str, str] | None:
     convolutions anyhow; versions that were not tried are left alone, since a name
     that XLA does not know is an error.
     """
-    platforms = {device.platform for device in mesh.devices.flat}
-    if platforms != {"cpu"} or not (0, 10) <= jax.__version_info__ < (0, 13):
+    if _platforms(mesh) != {"cpu"} or not (0, 10) <= jax.__version_info__ < (0, 13):
         return None
     kinds = "LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE"
     return {"xla_cpu_experimental_ynn_fusion_type": kinds}
@@ -101,7 +100,22 @@ def compile_init(
     init: Callable[[jax.Array], Any], mesh: Mesh
 ) -> Callable[[jax.Array], Any]:
     """Compiles a key-to-state function whose result is born replicated."""
-    return jax.jit(init, out_shardings=replicated(mesh))
+
+    def draw_weights(key: jax.Array) -> Any:
+        return init(key)
+
+    options: dict[str, Any] | None = None
+    is_optimised = not jax.config.read("jax_disable_most_optimizations")
+    if _platforms(mesh) == {"cpu"} and is_optimised:
+        # It runs once; LLVM would take ten times as long to compile it as it saves.
+        options = {"xla_backend_optimization_level": 1}
+    return jax.jit(
+        draw_weights, out_shardings=replicated(mesh), compiler_options=options
+    )
+
+
+def _platforms(mesh: Mesh) -> set[str]:
+    return {device.platform for device in mesh.devices.flat}
 
 
 def _traced_on(mesh: Mesh, function: Callable) -> Callable:
@@ -122,14 +136,22 @@ def compile_stage(stage: types.Stage, mesh: Mesh) -> tuple[Callable, Callable]:
     likewise.
     """
     same, split = replicated(mesh), divided(mesh)
+
+    # Functions with names, which profiles and logs of compiling show.
+    def begin_task(state: types.TrainState, task: str) -> types.TrainState:
+        return stage.begin(state, task)
+
+    def train_step(state: types.TrainState, batch: types.Batch) -> Any:
+        return stage.step(state, batch)
+
     begin = jax.jit(
-        lambda state, task: stage.begin(state, task),
+        begin_task,
         static_argnums=1,
         in_shardings=(same,),
         out_shardings=same,
     )
     step = jax.jit(
-        _traced_on(mesh, lambda state, batch: stage.step(state, batch)),
+        _traced_on(mesh, train_step),
         donate_argnums=0,
         in_shardings=(same, split),
         out_shardings=(same, same),

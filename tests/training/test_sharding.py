@@ -87,3 +87,15 @@ def test_convolutions_are_left_to_eigen_on_cpus():
 
     assert " convolution(" in text
     assert "__ynn_fusion" not in text
+
+
+@pytest.mark.smoke
+@pytest.mark.usefixtures("optimised")
+def test_weights_are_those_of_a_plain_compilation(key):
+    def init(key):
+        return jax.nn.initializers.truncated_normal()(key, (3, 3, 4, 8))
+
+    found = sharding.compile_init(init, sharding.make_mesh())(key)
+
+    np.testing.assert_array_equal(found, jax.jit(init)(key))
+    assert found.sharding.is_fully_replicated
