@@ -174,6 +174,7 @@ class Run:
     best_dice_of_grid: float | None = None
     batch_norm: int | None = None  # batches, before frozen features were measured
     queue_size: int = 0  # negatives of a run of stage 1
+    recipe: dict[str, Any] = dataclasses.field(default_factory=dict)  # of fine-tuning
     pools: tuple[Pool, ...] = ()
     labels: dict[str, dict[str, Labels]] = dataclasses.field(default_factory=dict)
 
@@ -195,15 +196,12 @@ class Curve:
 
 @dataclasses.dataclass(frozen=True)
 class Segment:
-    """Validation values of all tasks after a segment of stage 2, NaN if not measured.
-
-    `whole` has those on all images that may be used, where these are more.
-    """
+    """Validation values of all tasks after a segment of stage 2; NaN: not measured."""
 
     task: str
     round: int
     values: dict[str, float]
-    whole: dict[str, float]
+    whole: dict[str, float]  # on all images that may be used, where these are more
     steps: int = 0
 
 

@@ -31,7 +31,7 @@ def opening(report: parts.Report) -> list[str]:
     lines = [
         f"{words.counted(len(report.arms), 'way')} of starting a network (“arms”) "
         f"compared on {words.counted(len(tasks), 'X-ray task', capital=False)}. Within "
-        f"a task every arm is fine-tuned alike{_budget(report)}. The model of each run "
+        f"a task {_alike(report)}. The model of each run "
         "was chosen on validation images; the test images below were used once, at the "
         "end."
     ]
@@ -47,25 +47,30 @@ def opening(report: parts.Report) -> list[str]:
     return lines + missing
 
 
-def _budget(report: parts.Report) -> str:
-    """Whether arms were fine-tuned for as many steps, task by task."""
-    steps: dict[tuple[str, float], dict[str, int]] = {}
+def _alike(report: parts.Report) -> str:
+    """Whether arms were fine-tuned by one recipe and for as many steps, by task."""
+    compared: dict[tuple[str, float], dict[str, parts.Run]] = {}
     for cell in report.cells:
         run = report.runs.get(cell.run)
         if run and run.steps is not None:
-            steps.setdefault((cell.task, cell.fraction), {})[cell.arm] = run.steps
-    longer = sorted(
-        {
-            arm
-            for row in steps.values()
-            for arm, n in row.items()
-            if n > min(row.values())
-        }
-    )
-    if not longer:
-        return ", with the same number of steps; what differs is where it starts"
-    names = ", ".join(longer)
-    return f", but not for as many steps: more were given to {names}"
+            compared.setdefault((cell.task, cell.fraction), {})[cell.arm] = run
+    longer, differing = set(), set()
+    for runs in compared.values():
+        least = min(run.steps or 0 for run in runs.values())
+        longer |= {arm for arm, run in runs.items() if (run.steps or 0) > least}
+        first, *others = (run.recipe for run in runs.values())
+        differing |= {n for each in others for n in each if each[n] != first.get(n)}
+    if differing:
+        names = ", ".join(sorted(differing))
+        alike = f"arms are not fine-tuned alike: they differ in {names}"
+    else:
+        alike = "every arm is fine-tuned alike"
+    if longer:
+        more = f"more were given to {', '.join(sorted(longer))}"
+        return f"{alike}, but not for as many steps: {more}"
+    if differing:
+        return f"{alike}, which may be what makes a difference"
+    return f"{alike}, with the same number of steps; what differs is where it starts"
 
 
 def claim(row: parts.Claim, fraction: str, tasks: int) -> str:

@@ -312,6 +312,17 @@ def test_an_arm_with_more_steps_is_named(built):
     assert "more were given to mtpret." in sentences.opening(changed)[0]
 
 
+def test_arms_of_several_recipes_are_not_called_alike(built):
+    other = built.runs["mtpret_lung_seg"]
+    recipe = other.recipe | {"finetune.ema": 0.9, "optimizer.learning_rate": 9.0}
+    runs = built.runs | {"mtpret_lung_seg": dataclasses.replace(other, recipe=recipe)}
+
+    first = sentences.opening(dataclasses.replace(built, runs=runs))[0]
+
+    assert "every arm is fine-tuned alike" in sentences.opening(built)[0]
+    assert "they differ in finetune.ema, optimizer.learning_rate, which may" in first
+
+
 def test_templates_can_be_read_as_a_page():
     """As long as a file of code may be, no line beyond its 88 columns."""
     folder = pathlib.Path(report.__file__).parents[1]
