@@ -25,10 +25,14 @@ def bounds(table: type, option: str) -> tuple[float, float]:
 
 @dataclasses.dataclass(frozen=True)
 class AugmentConfig:
-    """Random changes of a training image. Zero (a crop: one) switches one off."""
+    """Random changes of a training image. Zero (an area: one) switches one off."""
 
     crop_min_area: Annotated[float, (0.01, 1)] = 1.0  # smallest crop, fraction of the
     # image's area
+    crop_max_area: Annotated[float, (1, 16)] = 1.0  # largest; above 1 the image becomes
+    # smaller, with padding around, and sizes are as often halved as doubled
+    crop_box_probability: Share = 0.0  # detection: that a crop is put around a box,
+    # drawn among those of the image
     flip_probability: Share = 0.0  # left-right; 0 where side matters
     rotation_degrees: Annotated[float, (0, 180)] = 0.0  # largest rotation either way
     brightness: Share = 0.0  # largest shift, fraction of the intensity range

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from mtpret_jax import config
-from mtpret_jax.data import transforms
+from mtpret_jax.data import boxes, transforms
 
 _LOG_ASPECT = 0.1  # ours: a crop's sides differ by at most this log ratio, about 10 %
 _SMALLEST_SIGMA = 0.1  # pixels: a blur that changes nothing
@@ -29,11 +29,13 @@ def draw_warp(
     *,
     content: tuple[float, float, float, float],
     size: int,
+    box: tuple[float, float, float, float] | None = None,
 ) -> np.ndarray:
     """Draws a crop, a rotation and a flip as one warp of the square onto itself.
 
     The crop lies over the picture rather than its padding: inside the content where
-    it is the smaller of the two, around it where it is the larger.
+    it is the smaller of the two, around it where it is the larger. It lies in the same
+    way around a box or, if that is larger, in it.
 
     Args:
       rng: Source of chance.
@@ -41,22 +43,26 @@ def draw_warp(
       content: x0, y0, x1, y1 of the picture in the square, pixels; beyond it where
         the crop may be there, too.
       size: Side of the square, pixels.
+      box: The corners of a box, x0, y0, x1, y1 in the square, pixels.
 
     Returns:
       float64 [3, 3], to be multiplied before the matrix of `transforms.fit`; the
       identity when all three are switched off.
     """
     area, aspect, across, down, turn, flip = rng.random(6).tolist()
-    scale = math.sqrt(settings.crop_min_area + (1 - settings.crop_min_area) * area)
+    least, most = settings.crop_min_area, settings.crop_max_area
+    share = least * (most / least) ** area if most > 1 else least + (1 - least) * area
+    scale = math.sqrt(share)
     stretch = 0.0
-    if settings.crop_min_area < 1:
+    if least < 1 or most > 1:
         # No side may leave the square, so a large crop is nearly square itself.
-        limit = min(_LOG_ASPECT, -2 * math.log(scale))
+        limit = min(_LOG_ASPECT, abs(2 * math.log(scale)))
         stretch = limit * (2 * aspect - 1)
     crop_width = size * scale * math.exp(stretch / 2)
     crop_height = size * scale * math.exp(-stretch / 2)
-    left = _place(across, crop_width, content[0], content[2], size)
-    top = _place(down, crop_height, content[1], content[3], size)
+    x0, y0, x1, y1 = box or (-math.inf, -math.inf, math.inf, math.inf)
+    left = _place(across, crop_width, content[0], content[2], size, (x0, x1))
+    top = _place(down, crop_height, content[1], content[3], size, (y0, y1))
     angle = math.radians(settings.rotation_degrees) * (2 * turn - 1)
     mirror = -1.0 if flip < settings.flip_probability else 1.0
     # The crop's centre goes to the origin; zoom, turn and mirror; back to the square.
@@ -74,10 +80,19 @@ def draw_warp(
     )
 
 
-def _place(fraction: float, side: float, low: float, high: float, size: int) -> float:
+def _place(
+    fraction: float,
+    side: float,
+    low: float,
+    high: float,
+    size: int,
+    box: tuple[float, float],
+) -> float:
     """Start of a crop of length `side` along one axis, pixels of the square."""
     first, last = sorted((low, high - side))
     first, last = max(first, min(0.0, low)), min(last, max(size, high) - side)
+    nearest, farthest = sorted((box[0], box[1] - side))
+    first, last = (min(max(end, nearest), farthest) for end in (first, last))
     return first + fraction * (last - first)
 
 
@@ -175,6 +190,7 @@ def draw_view(
     mode: str,
     resample: str = "area",
     contrastive: bool = False,
+    box: np.ndarray | None = None,
 ) -> transforms.View:
     """Draws a warp and new intensities for a stored picture.
 
@@ -191,6 +207,8 @@ def draw_view(
         normalised by what was measured before its intensities were changed, or a
         z-score of each view would undo brightness and contrast. Labels are learnt
         faster where it does.
+      box: Boxes of the stored picture around one of which a crop may be put, float32
+        [N, 4]; see `boxes`.
     """
     height, width = image.shape
     mode = "crop" if contrastive and mode == "pad" else mode
@@ -198,7 +216,15 @@ def draw_view(
     content = fitted.content
     if contrastive:
         content = (fitted.matrix @ [[0, width], [0, height], [1, 1]])[:2].T.ravel()
-    warp = draw_warp(rng, settings, content=tuple(content), size=size)
+    around = None
+    if box is not None and settings.crop_box_probability:
+        chance, which = rng.random(2).tolist()
+        if len(box) and chance < settings.crop_box_probability:
+            one = box[[int(which * len(box))]]
+            one = boxes.warp(one, fitted.matrix, height=height, width=width, size=size)
+            y0, x0, y1, x1 = (size * one[0]).tolist()
+            around = (x0, y0, x1, y1)
+    warp = draw_warp(rng, settings, content=tuple(content), size=size, box=around)
     matrix = warp @ fitted.matrix
     warped, valid = transforms.warp_image(
         image, matrix, size=size, is_filled=contrastive, resample=resample

@@ -72,6 +72,7 @@ class TaskElement:
             size=self._task.image_size,
             mode=self._input.fit,
             resample=self._input.resample,
+            box=kinds.KINDS[self._task.kind].boxes(example),
         )
         element = self._assemble(example, image.shape, view, whole=False)
         if self._label_weight is not None:

@@ -66,6 +66,11 @@ class Kind(abc.ABC):
         del rows, task, split
         return ""
 
+    def boxes(self, example: types.Example) -> np.ndarray | None:
+        """Boxes around which a view may be put, float32 [N, 4], or None."""
+        del example
+        return None
+
     @abc.abstractmethod
     def targets(
         self,
@@ -264,6 +269,9 @@ class Detection(Kind):
                 "are none without to draw as often. Leave it out."
             )
         return "" if most else ": no picture of split 'train' has a box."
+
+    def boxes(self, example: types.Example) -> np.ndarray | None:
+        return example["box"]
 
     def targets(
         self,

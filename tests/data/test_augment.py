@@ -47,8 +47,17 @@ def test_flip_twice_is_the_identity():
 
 
 @pytest.mark.smoke
-@pytest.mark.parametrize("mode", ["pad", "crop", "stretch"])
-def test_image_mask_and_boxes_move_together(mode):
+@pytest.mark.parametrize(
+    ("mode", "changed"),
+    [
+        ("pad", {}),
+        ("crop", {}),
+        ("stretch", {}),
+        ("pad", {"crop_min_area": 0.2, "crop_max_area": 4.0}),
+        ("pad", {"crop_min_area": 0.3, "crop_box_probability": 1.0}),
+    ],
+)
+def test_image_mask_and_boxes_move_together(mode, changed):
     height, width = 90, 70
     y0, x0, y1, x1 = 32, 26, 58, 44
     y, x = np.mgrid[:height, :width] + 0.5
@@ -56,9 +65,11 @@ def test_image_mask_and_boxes_move_together(mode):
     mask = (y**2 + x**2 < 1).astype(np.uint8)  # A box is turned as the ellipse in it.
     image = np.where(mask == 1, 1.0, 0.1).astype(np.float32)
     box = np.array([[y0 / height, x0 / width, y1 / height, x1 / width]], np.float32)
-    seen = 0
+    settings, seen = dataclasses.replace(GEOMETRY, **changed), 0
     for seed in range(60):
-        view = augment.draw_view(generator(seed), GEOMETRY, image, size=SIZE, mode=mode)
+        view = augment.draw_view(
+            generator(seed), settings, image, size=SIZE, mode=mode, box=box
+        )
         warped = masks.warp(mask, view.matrix, size=SIZE)
         moved, keep = boxes.clip(
             boxes.warp(box, view.matrix, height=height, width=width, size=SIZE)
@@ -93,6 +104,50 @@ def test_crops_keep_their_area_aspect_and_place():
     assert min(areas) > 0.3 - 1e-9
     assert min(areas) < 0.35
     assert max(areas) > 0.95
+
+
+def test_sizes_are_as_often_halved_as_doubled_and_lose_nothing_when_smaller():
+    settings = config.AugmentConfig(crop_min_area=0.25, crop_max_area=4.0)
+    zooms = []
+    for seed in range(1000):
+        warp = augment.draw_warp(generator(seed), settings, content=WHOLE, size=SIZE)
+        zooms.append(np.log2(warp[0, 0] * warp[1, 1]) / 2)
+        assert 0.9 < warp[0, 0] / warp[1, 1] < 1.12
+        if zooms[-1] < 0:
+            corners = warp @ [[0, SIZE], [0, SIZE], [1, 1]]
+            assert corners[:2].min() > -1e-9
+            assert corners[:2].max() < SIZE + 1e-9
+    assert -1 <= min(zooms) < -0.95
+    assert 0.95 < max(zooms) <= 1
+    assert abs(np.mean(zooms)) < 0.1
+
+
+def test_a_crop_around_a_box_holds_all_of_it_or_lies_in_it():
+    settings = config.AugmentConfig(crop_min_area=0.1, crop_box_probability=1.0)
+    box = np.array([[0.05, 0.8, 0.15, 0.9], [0.1, 0.0, 1.0, 0.7]], np.float32)
+    image, chosen = smooth(90, 70), set()
+    for seed in range(100):
+        view = augment.draw_view(
+            generator(seed), settings, image, size=SIZE, mode="pad", box=box
+        )
+        moved = boxes.warp(box, view.matrix, height=90, width=70, size=SIZE)
+        inside = (moved[:, :2] > -1e-6).all(1) & (moved[:, 2:] < 1 + 1e-6).all(1)
+        low, high = moved[:, :2] < 1e-6, moved[:, 2:] > 1 - 1e-6
+        within = (low & high) | ((moved[:, :2] > -1e-6) & (moved[:, 2:] < 1 + 1e-6))
+        assert within.all(1).any()
+        chosen |= set(np.flatnonzero(inside))
+    assert chosen == {0, 1}
+
+
+def test_a_picture_without_boxes_is_cropped_anywhere():
+    settings = config.AugmentConfig(crop_min_area=0.1, crop_box_probability=1.0)
+    nothing = np.zeros((0, 4), np.float32)
+
+    view = augment.draw_view(
+        generator(0), settings, smooth(90, 70), size=SIZE, mode="pad", box=nothing
+    )
+
+    assert view.matrix[0, 0] > SIZE / 90
 
 
 def test_crop_of_a_narrow_picture_covers_its_width():
