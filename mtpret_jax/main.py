@@ -29,6 +29,7 @@ VERBS = {
     "weights check": "compares a file's features with its library's own network",
     "config show": "every option of a config, with what it inherits",
     "config check": "what a config will cost: parameters, memory, time",
+    "config anchors": "anchors that fit the training boxes of a config's detectors",
 }
 
 

@@ -43,7 +43,7 @@ class DetectionTask:
                 f"Task '{self.name}': detection needs at least one class of objects. "
                 "Check object_names of its set."
             )
-        finest, coarsest = self._head.levels
+        finest, coarsest = self.head.levels
         if len(self.config.anchor_sizes) % (coarsest - finest + 1):
             raise ValueError(
                 f"config.tasks.{self.name}.detection.anchor_sizes: expected one size "
@@ -62,14 +62,15 @@ class DetectionTask:
         return False
 
     @property
-    def _head(self) -> detector.Detector:
+    def head(self) -> detector.Detector:
+        """The head, without its parameters."""
         return HEADS[self.config.head](
             len(self.class_names), self.image_size, self.config, self.dtype
         )
 
     def init(self, key: Array, features: types.Features) -> types.Variables:
         """Draws the head's parameters. There are no batch statistics."""
-        module = self._head.module(features.levels)
+        module = self.head.module(features.levels)
         return types.Variables(module.init(key, features.levels)["params"], {})
 
     def loss(
@@ -90,7 +91,7 @@ class DetectionTask:
         truth_valid = batch.arrays["box_valid"].astype(bool) & (boxes.area(truth) > 0)
         keys = jax.random.split(key, (2, truth.shape[0]))
         parts = placement.in_place(
-            self._head.losses,
+            self.head.losses,
             variables.params,
             (keys[0], keys[1]),
             features.levels,
@@ -114,7 +115,7 @@ class DetectionTask:
         class), `valid` bool [B, D].
         """
         del mirrored
-        found = placement.in_place(self._head.detect, variables.params, features.levels)
+        found = placement.in_place(self.head.detect, variables.params, features.levels)
         box = boxes.to_fractions(found["box"], image_size=self.image_size)
         return {**found, "box": box}
 

@@ -292,7 +292,7 @@ def test_a_whole_network(name, sizes, hidden):
             types.Variables(**tree["backbone"]), image, train=False
         )
         head = types.Variables(**tree["head"])
-        levels, *_ = task._head.module(features.levels).apply(
+        levels, *_ = task.head.module(features.levels).apply(
             {"params": head.params}, features.levels, method="propose"
         )
         loss, parts, _ = task.loss(jax.random.key(0), head, features, batch())

@@ -62,7 +62,7 @@ def truth():
 def anchors():
     levels = [jnp.zeros((1, side, side, 1)) for side in goldens.GRIDS]
     body = [jnp.zeros((1, side, side, 1)) for side in (24, 12, 6, 3)]
-    return TASK._head.anchors(levels, body)
+    return TASK.head.anchors(levels, body)
 
 
 @pytest.mark.smoke
@@ -150,7 +150,7 @@ def test_a_whole_network():
             types.Variables(params["backbone"], state), image, train=False
         )
         head = types.Variables(params["head"], {})
-        levels, *_ = TASK._head.module(features.levels).apply(
+        levels, *_ = TASK.head.module(features.levels).apply(
             {"params": head.params}, features.levels
         )
         loss, parts, _ = TASK.loss(jax.random.key(0), head, features, batch())

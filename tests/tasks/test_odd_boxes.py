@@ -100,7 +100,7 @@ def test_every_box_with_an_area_is_learnt(box):
     valid = _batch(box).arrays["box_valid"][0]
     label = _batch(box).arrays["box_class"][0]
     grids = [jnp.zeros((1, side, side, 1)) for side in (16, 8, 4, 2, 1)]
-    anchor = jnp.asarray(np.concatenate(TASK._head.anchors(grids, grids)))
+    anchor = jnp.asarray(np.concatenate(TASK.head.anchors(grids, grids)))
 
     matched, verdict = samples.match_anchors(anchor, truth, valid)
     positive = np.asarray(verdict) == boxes.POSITIVE

@@ -147,7 +147,7 @@ def test_the_finest_level_is_an_option(fake, finest, levels):
     config = dataclasses.replace(
         CONFIG, finest_level=finest, anchor_sizes=(8,) * levels
     )
-    head = detection.DetectionTask("boxes", ("a",), SIZE, config)._head
+    head = detection.DetectionTask("boxes", ("a",), SIZE, config).head
 
     def run(key):
         module = head.module(fake.features.levels)
