@@ -177,16 +177,8 @@ def test_a_value_of_the_wrong_type_is_refused_with_its_path(path, value):
         ({"tasks.opacity.detection.candidates": 9}, "only head 'retinanet' has it"),
         ({"tasks.opacity.detection.finest_level": 4}, "finest_level: expected"),
         (
-            {"tasks.opacity.augment.crop_box_probability": 0.5},
+            {"tasks.opacity.crop_box_probability": 0.5},
             "crop_box_probability: only tasks of detection have it",
-        ),
-        (
-            {
-                "runs.scratch.stage": "contrastive",
-                "runs.scratch.contrastive.datasets": {"chest": 1.0},
-                "runs.scratch.contrastive.augment.crop_box_probability": 0.5,
-            },
-            "stage 1 reads no boxes",
         ),
         ({"tasks.opacity.detection.anchor_sizes": [8, 16, 0, 64, 128]}, "above 0"),
         ({"tasks.opacity.detection.regions": 3}, "at least 4"),

@@ -68,7 +68,7 @@ def views(settings: dict[str, Any]) -> v2.Transform:
         [
             v2.RandomResizedCrop(
                 settings["image_size"],
-                scale=(drawn["crop_min_area"], 1.0),
+                scale=(drawn["crop_min_area"], drawn["crop_max_area"]),
                 ratio=ratio,
                 antialias=True,
             ),

@@ -31,8 +31,6 @@ class AugmentConfig:
     # image's area
     crop_max_area: Annotated[float, (1, 16)] = 1.0  # largest; above 1 the image becomes
     # smaller, with padding around, and sizes are as often halved as doubled
-    crop_box_probability: Share = 0.0  # detection: that a crop is put around a box,
-    # drawn among those of the image
     flip_probability: Share = 0.0  # left-right; 0 where side matters
     rotation_degrees: Annotated[float, (0, 180)] = 0.0  # largest rotation either way
     brightness: Share = 0.0  # largest shift, fraction of the intensity range
@@ -140,6 +138,8 @@ class TaskConfig:
     # label that is spread over all classes alike
     mixup: Amount = 0.0  # classification: alpha of the Beta distribution from which the
     # share is drawn by which a batch's images and labels are mixed in pairs; 0: none
+    crop_box_probability: Share = 0.0  # detection: that a training view's crop is put
+    # around one of the image's boxes
     flip_at_test: bool = False  # classification, segmentation: predicts the mean over
     # an image and its mirror image
     augment: AugmentConfig = AUGMENT_PRESETS["gentle"]

@@ -112,11 +112,6 @@ def _check_contrastive(
     _require_multiple(
         stage.queue_size, stage.batch_size, f"{path}.contrastive.queue_size"
     )
-    if stage.augment.crop_box_probability:
-        raise ValueError(
-            f"{path}.contrastive.augment.crop_box_probability: stage 1 reads no boxes. "
-            "Leave it out."
-        )
     _check_groups(stage.batch_size, stage.batch_norm_rows, f"{path}.contrastive")
     _require_positive(stage, f"{path}.contrastive", "microbatches")
     if stage.microbatches > 1:

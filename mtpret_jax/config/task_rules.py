@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Mapping
 
 from mtpret_jax.config import parts
 
-# Options of a task that some kinds alone have.
+# Options of TaskConfig that some kinds alone have.
 KIND_OPTIONS: Mapping[str, tuple[str, ...]] = {
     "class_weights": ("classification",),
     "balanced_sampling": ("classification", "detection"),
     "label_smoothing": ("classification",),
     "mixup": ("classification",),
     "flip_at_test": ("classification", "segmentation"),
-    "augment.crop_box_probability": ("detection",),
+    "crop_box_probability": ("detection",),
 }
 # Options of a kind's table that one head alone reads.
 HEAD_OPTIONS: Mapping[type, Mapping[str, tuple[str, ...]]] = {
@@ -52,7 +51,7 @@ def check(row: parts.TaskConfig, path: str) -> None:
       ValueError: If an option is out of its range, or set where nothing reads it.
     """
     for option, kinds in KIND_OPTIONS.items():
-        if operator.attrgetter(option)(row) and row.kind not in kinds:
+        if getattr(row, option) and row.kind not in kinds:
             raise ValueError(
                 f"{path}.{option}: only tasks of {' and '.join(kinds)} have it, "
                 f"and this is one of {row.kind}. Leave it out."

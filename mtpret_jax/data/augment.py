@@ -191,6 +191,7 @@ def draw_view(
     resample: str = "area",
     contrastive: bool = False,
     box: np.ndarray | None = None,
+    box_probability: float = 0.0,
 ) -> transforms.View:
     """Draws a warp and new intensities for a stored picture.
 
@@ -209,6 +210,7 @@ def draw_view(
         faster where it does.
       box: Boxes of the stored picture around one of which a crop may be put, float32
         [N, 4]; see `boxes`.
+      box_probability: How likely one is put there.
     """
     height, width = image.shape
     mode = "crop" if contrastive and mode == "pad" else mode
@@ -217,9 +219,9 @@ def draw_view(
     if contrastive:
         content = (fitted.matrix @ [[0, width], [0, height], [1, 1]])[:2].T.ravel()
     around = None
-    if box is not None and settings.crop_box_probability:
+    if box is not None and box_probability:
         chance, which = rng.random(2).tolist()
-        if len(box) and chance < settings.crop_box_probability:
+        if len(box) and chance < box_probability:
             one = box[[int(which * len(box))]]
             one = boxes.warp(one, fitted.matrix, height=height, width=width, size=size)
             y0, x0, y1, x1 = (size * one[0]).tolist()

@@ -73,6 +73,7 @@ class TaskElement:
             mode=self._input.fit,
             resample=self._input.resample,
             box=kinds.KINDS[self._task.kind].boxes(example),
+            box_probability=self._task.crop_box_probability,
         )
         element = self._assemble(example, image.shape, view, whole=False)
         if self._label_weight is not None:

@@ -54,7 +54,7 @@ def test_flip_twice_is_the_identity():
         ("crop", {}),
         ("stretch", {}),
         ("pad", {"crop_min_area": 0.2, "crop_max_area": 4.0}),
-        ("pad", {"crop_min_area": 0.3, "crop_box_probability": 1.0}),
+        ("crop", {"crop_min_area": 0.1, "crop_max_area": 2.0}),
     ],
 )
 def test_image_mask_and_boxes_move_together(mode, changed):
@@ -68,7 +68,13 @@ def test_image_mask_and_boxes_move_together(mode, changed):
     settings, seen = dataclasses.replace(GEOMETRY, **changed), 0
     for seed in range(60):
         view = augment.draw_view(
-            generator(seed), settings, image, size=SIZE, mode=mode, box=box
+            generator(seed),
+            settings,
+            image,
+            size=SIZE,
+            mode=mode,
+            box=box,
+            box_probability=0.5,
         )
         warped = masks.warp(mask, view.matrix, size=SIZE)
         moved, keep = boxes.clip(
@@ -123,12 +129,18 @@ def test_sizes_are_as_often_halved_as_doubled_and_lose_nothing_when_smaller():
 
 
 def test_a_crop_around_a_box_holds_all_of_it_or_lies_in_it():
-    settings = config.AugmentConfig(crop_min_area=0.1, crop_box_probability=1.0)
+    settings = config.AugmentConfig(crop_min_area=0.1)
     box = np.array([[0.05, 0.8, 0.15, 0.9], [0.1, 0.0, 1.0, 0.7]], np.float32)
     image, chosen = smooth(90, 70), set()
     for seed in range(100):
         view = augment.draw_view(
-            generator(seed), settings, image, size=SIZE, mode="pad", box=box
+            generator(seed),
+            settings,
+            image,
+            size=SIZE,
+            mode="pad",
+            box=box,
+            box_probability=1.0,
         )
         moved = boxes.warp(box, view.matrix, height=90, width=70, size=SIZE)
         inside = (moved[:, :2] > -1e-6).all(1) & (moved[:, 2:] < 1 + 1e-6).all(1)
@@ -140,11 +152,17 @@ def test_a_crop_around_a_box_holds_all_of_it_or_lies_in_it():
 
 
 def test_a_picture_without_boxes_is_cropped_anywhere():
-    settings = config.AugmentConfig(crop_min_area=0.1, crop_box_probability=1.0)
+    settings = config.AugmentConfig(crop_min_area=0.1)
     nothing = np.zeros((0, 4), np.float32)
 
     view = augment.draw_view(
-        generator(0), settings, smooth(90, 70), size=SIZE, mode="pad", box=nothing
+        generator(0),
+        settings,
+        smooth(90, 70),
+        size=SIZE,
+        mode="pad",
+        box=nothing,
+        box_probability=1.0,
     )
 
     assert view.matrix[0, 0] > SIZE / 90
