@@ -27,6 +27,10 @@ Arrays of a batch, by kind (`record` and `example_valid` are always there):
 |                | float32 [B, 2], height and width of a pixel of the square in      |
 |                | pixels of the stored picture, and `outside` int32 [B, 255],       |
 |                | pixels of each class that the square leaves out                   |
+| ordinal        | as classification, without studies                                |
+| regression     | `value` float32 [B], in its unit; where the head is told more     |
+|                | than the image, `second` int32 [B], index of its class, -1 for    |
+|                | not known                                                         |
 | detection      | `box` float32 [B, M, 4] as y0, x0, y1, x1, fractions of height    |
 |                | and width; `box_class` int32 [B, M], 0 is the first real class;   |
 |                | `box_valid` bool [B, M]; in evaluation also beyond the square     |
@@ -36,7 +40,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import flax.struct
 import jax
@@ -77,11 +81,13 @@ class Features(flax.struct.PyTreeNode):
         ViT only one, of which `feature_levels` makes four for the heads that need them.
       pooled: What stands for the whole image, float32 [B, D].
       stem: Before the first level, [B, H/s, W/s, C]; s is 2 for a ResNet.
+      second: What is told beside the image, as in a batch; None where nothing is.
     """
 
     levels: tuple[Array, ...]
     pooled: Array
     stem: Array
+    second: Array | None = None
 
 
 class Variables(flax.struct.PyTreeNode):
@@ -177,9 +183,13 @@ class Metric(Protocol):
     """Per-example records that can be joined, resampled and turned into values.
 
     Attributes:
-      primary: Name of the value by which a model is chosen; higher is better.
+      primary: Name of the value by which a model is chosen.
+      sign: 1 where it is a share, and higher is better; -1 where it is an error in a
+        unit, and lower is.
       class_names: What is told apart; of masks the background comes first.
     """
+
+    sign: ClassVar[int]
 
     @property
     def primary(self) -> str: ...

@@ -189,7 +189,7 @@ def test_a_value_of_the_wrong_type_is_refused_with_its_path(path, value):
                 "tasks.opacity.kind": "segmentation",
                 "tasks.opacity.balanced_sampling": True,
             },
-            "only tasks of classification and detection have it",
+            "only tasks of classification, ordinal and detection have it",
         ),
         (
             {
@@ -200,13 +200,13 @@ def test_a_value_of_the_wrong_type_is_refused_with_its_path(path, value):
         ),
         (
             {"tasks.opacity.kind": "detection", "tasks.opacity.flip_at_test": True},
-            "only tasks of classification and segmentation have it",
+            "only tasks of classification, segmentation, regression and ordinal",
         ),
         ({"tasks.opacity.mixup": -1}, "at least 0"),
         ({"tasks.opacity.mixup": 1, "tasks.opacity.batch_size": 1}, "has no pairs"),
         (
             {"tasks.opacity.kind": "segmentation", "tasks.opacity.mixup": 0.2},
-            "tasks.opacity.mixup: only tasks of classification have",
+            "tasks.opacity.mixup: only tasks of classification and ordinal",
         ),
     ],
 )

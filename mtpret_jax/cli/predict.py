@@ -13,9 +13,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import pathlib
+from collections.abc import Sequence
 
 from mtpret_jax.cli import command, devices, file_options
-from mtpret_jax.inference import loader, predictions
+from mtpret_jax.inference import loader, predictions, second_input
+from mtpret_jax.inference import model as model_lib
 from mtpret_jax.metrics import operating_points
 from mtpret_jax.training import preemption
 
@@ -29,6 +31,12 @@ def add_options(parser: command.Parser) -> None:
     parser.add_argument(
         "--gradcam", action="store_true", help="also draw where a classifier looks"
     )
+    parser.add_argument(
+        "--second_input", default="", help="told beside every file, such as M"
+    )
+    parser.add_argument(
+        "--second_table", help="CSV that tells it: file, and its column"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -40,6 +48,7 @@ def run(options: argparse.Namespace) -> int:
     decided = model.description.decisions.get(model.task, {})
     if why := operating_points.shortfall(decided):
         file_options.say(options, why)
+    second = _second(options, model, files)
     with contextlib.closing(file_options.Teller(options, len(files))) as tell:
         outcome = predictions.predict(
             model,
@@ -48,6 +57,7 @@ def run(options: argparse.Namespace) -> int:
             batch_size=options.batch_size,
             draw=options.overlays,
             gradcam=options.gradcam,
+            second=second,
             begin=tell.begin,
             progress=tell,
         )
@@ -58,3 +68,24 @@ def run(options: argparse.Namespace) -> int:
     )
     file_options.tell_blank(options, outcome.blank, len(files))
     return command.SKIPPED if outcome.skipped else command.DONE
+
+
+def _second(
+    options: argparse.Namespace, model: model_lib.Model, files: Sequence[str]
+) -> second_input.Told:
+    """What is told beside the files; says of how many it is not."""
+    if options.second_input and options.second_table:
+        raise ValueError("--second_input and --second_table: give one of the two.")
+    if options.second_table:
+        path = pathlib.Path(options.second_table).expanduser()
+        found = second_input.of_table(model, files, path)
+    else:
+        found = second_input.of_all(model, files, options.second_input)
+    unknown = len(files) - sum(place >= 0 for place in found.places.values())
+    if model.second and unknown:
+        file_options.say(
+            options,
+            f"Of {unknown} of {len(files)} it is not known which of "
+            f"{', '.join(model.second)} they are; that is left open.",
+        )
+    return found

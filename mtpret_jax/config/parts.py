@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 # Numbers, with the smallest and the largest value of each, both allowed.
@@ -121,27 +121,33 @@ class DetectionConfig:
 class TaskConfig:
     """What is learnt from the labels of one set."""
 
-    kind: str = "classification"  # classification, segmentation or detection
+    kind: str = "classification"  # classification, ordinal, regression, segmentation
+    # or detection
     dataset: str = ""  # a row of config.datasets
-    target: str = "label"  # classification: the label column
+    target: str = "label"  # classification: the label column; ordinal: one whose
+    # classes are grades, in the set's order; regression: the value column
+    second_input: str = ""  # regression: a label column, or sex, that the head is told
+    # beside the image; "": none
     exclusive: bool = True  # classification: classes exclude each other
     image_size: Side = 224  # side of the square input, pixels
     batch_size: int = 32  # examples of the global batch
     microbatches: int = 1  # gradient accumulation: parts of a batch done in turn
     batch_norm_rows: Number = 32  # examples with statistics of their own; 0: the batch
     learning_rate_scale: Amount = 1.0  # factor on the run's learning rate
-    class_weights: str = ""  # classification: "balanced", the rarer a class among the
-    # labels used, the more it weighs in the loss; "": all alike
-    balanced_sampling: bool = False  # classification, detection: draws each class, or
-    # images with boxes and without, equally often in training, with replacement
-    label_smoothing: Annotated[float, (0, 0.99)] = 0.0  # classification: share of each
-    # label that is spread over all classes alike
-    mixup: Amount = 0.0  # classification: alpha of the Beta distribution from which the
-    # share is drawn by which a batch's images and labels are mixed in pairs; 0: none
+    class_weights: str = ""  # classification, ordinal: "balanced", the rarer a class
+    # among the labels used, the more it weighs in the loss; "": all alike
+    balanced_sampling: bool = False  # classification, ordinal, detection: draws each
+    # class, or images with boxes and without, equally often in training, with
+    # replacement
+    label_smoothing: Annotated[float, (0, 0.99)] = 0.0  # classification, ordinal: share
+    # of each label that is spread over all classes alike
+    mixup: Amount = 0.0  # classification, ordinal: alpha of the Beta distribution from
+    # which the share is drawn by which a batch's images and labels are mixed in pairs;
+    # 0: none
     crop_box_probability: Share = 0.0  # detection: that a training view's crop is put
     # around one of the image's boxes
-    flip_at_test: bool = False  # classification, segmentation: predicts the mean over
-    # an image and its mirror image
+    flip_at_test: bool = False  # all but detection: predicts the mean over an image and
+    # its mirror image
     augment: AugmentConfig = AUGMENT_PRESETS["gentle"]
     segmentation: SegmentationConfig = SegmentationConfig()
     detection: DetectionConfig = DetectionConfig()
@@ -150,6 +156,11 @@ class TaskConfig:
     def can_be_probed(self) -> bool:
         """Whether a linear probe and nearest neighbours can predict it."""
         return self.kind == "classification"
+
+    def second_names(self, label_names: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+        """Classes of the second input, of a set with these; none without one."""
+        known = {"sex": ("F", "M"), **label_names} if self.second_input else {}
+        return tuple(known.get(self.second_input, ()))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -274,7 +274,13 @@ class ExperimentConfig:
 
 CHOICES: Mapping[tuple[type, str], tuple[str, ...]] = {
     (RunConfig, "stage"): ("contrastive", "continual", "finetune"),
-    (parts.TaskConfig, "kind"): ("classification", "segmentation", "detection"),
+    (parts.TaskConfig, "kind"): (
+        "classification",
+        "segmentation",
+        "detection",
+        "regression",
+        "ordinal",
+    ),
     (parts.TaskConfig, "class_weights"): ("", "balanced"),
     (parts.SegmentationConfig, "head"): ("deeplabv3", "unetplusplus"),
     (parts.DetectionConfig, "head"): ("faster_rcnn", "retinanet"),

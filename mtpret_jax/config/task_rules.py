@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from mtpret_jax.config import parts
 
 # Options of TaskConfig that some kinds alone have.
 KIND_OPTIONS: Mapping[str, tuple[str, ...]] = {
-    "class_weights": ("classification",),
-    "balanced_sampling": ("classification", "detection"),
-    "label_smoothing": ("classification",),
-    "mixup": ("classification",),
-    "flip_at_test": ("classification", "segmentation"),
+    "second_input": ("regression",),
+    "class_weights": ("classification", "ordinal"),
+    "balanced_sampling": ("classification", "ordinal", "detection"),
+    "label_smoothing": ("classification", "ordinal"),
+    "mixup": ("classification", "ordinal"),
+    "flip_at_test": ("classification", "segmentation", "regression", "ordinal"),
     "crop_box_probability": ("detection",),
 }
 # Options of a kind's table that one head alone reads.
@@ -53,9 +54,14 @@ def check(row: parts.TaskConfig, path: str) -> None:
     for option, kinds in KIND_OPTIONS.items():
         if getattr(row, option) and row.kind not in kinds:
             raise ValueError(
-                f"{path}.{option}: only tasks of {' and '.join(kinds)} have it, "
+                f"{path}.{option}: only tasks of {_listed(kinds)} have it, "
                 f"and this is one of {row.kind}. Leave it out."
             )
+    if row.kind == "ordinal" and not row.exclusive:
+        raise ValueError(
+            f"{path}.exclusive: expected True, since an image has one grade. Leave it "
+            "out."
+        )
     if row.class_weights and row.balanced_sampling:
         raise ValueError(
             f"{path}.class_weights: balanced_sampling draws every class equally often, "
@@ -75,6 +81,11 @@ def check(row: parts.TaskConfig, path: str) -> None:
             )
     _check_head(row.segmentation, f"{path}.segmentation")
     _check_head(row.detection, f"{path}.detection")
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names as a sentence has them."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def _check_segmentation(row: parts.SegmentationConfig, path: str) -> None:

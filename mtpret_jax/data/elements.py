@@ -40,7 +40,9 @@ class TaskElement:
         self._input = settings
         self._statistics = statistics or _statistics(source, settings)
         self._label_weight = label_weight
-        self._study = _studies(source) if kinds.KINDS[task.kind].has_studies else None
+        kind = kinds.KINDS[task.kind]
+        self._study = _studies(source) if kind.has_studies else None
+        self._second = kind.second(source, task)
 
     def __call__(self, record: int) -> types.Example:
         """The element of evaluation."""
@@ -96,6 +98,8 @@ class TaskElement:
             "record": example["record"],
             "example_valid": np.asarray(True),
         }
+        if self._second is not None:
+            element["second"] = self._second[example["record"]]
         kind = kinds.KINDS[self._task.kind]
         return element | kind.targets(
             example, self._task, view.matrix, shape, whole=whole

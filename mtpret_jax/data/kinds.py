@@ -2,171 +2,20 @@
 
 from __future__ import annotations
 
-import abc
-import collections
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mtpret_jax import config
-from mtpret_jax.data import boxes, masks, sources, transforms
+from mtpret_jax.data import boxes, labels, masks, sources, transforms, values
+from mtpret_jax.data import kind as kind_lib
 
 if TYPE_CHECKING:  # It imports JAX, Flax and Optax: worker processes need none.
     from mtpret_jax import types
 
-Row = Mapping[str, str]
 
-
-class Kind(abc.ABC):
-    """A kind of task, as its records are concerned.
-
-    Attributes:
-      wanted: What a record must have, in words.
-      has_studies: Whether predictions of one study are also measured together.
-    """
-
-    wanted: str
-    has_studies = False
-
-    @abc.abstractmethod
-    def headings(
-        self, task: config.TaskConfig, names: sources.Metadata
-    ) -> tuple[str, Sequence[str]]:
-        """What the classes are classes of, in words, and their names in the set."""
-
-    @abc.abstractmethod
-    def metadata(
-        self, task: config.TaskConfig, names: Sequence[str]
-    ) -> dict[str, object]:
-        """The names of classes where `sources.Metadata` has them."""
-
-    @abc.abstractmethod
-    def lack(self, source: sources.Source, task: config.TaskConfig) -> str:
-        """What a set lacks for the task, as the end of a sentence; "" for nothing."""
-
-    @abc.abstractmethod
-    def is_usable(self, row: Row, task: config.TaskConfig) -> bool:
-        """Whether a record can be learnt from."""
-
-    @abc.abstractmethod
-    def labels(self, row: Row, task: config.TaskConfig) -> Iterable[str]:
-        """By what usable records are counted, to draw a part of them, or all alike."""
-
-    def positives(
-        self, rows: Sequence[Row], task: config.TaskConfig, names: Sequence[str]
-    ) -> int:
-        """How many of some usable records there are of what is rarest."""
-        del task, names
-        return len(rows)
-
-    def refuse(self, rows: Sequence[Row], task: config.TaskConfig, split: str) -> str:
-        """Why they can't be used, to follow the name of the task; "" if they can."""
-        del rows, task, split
-        return ""
-
-    def boxes(self, example: types.Example) -> np.ndarray | None:
-        """Boxes around which a view may be put, float32 [N, 4], or None."""
-        del example
-        return None
-
-    @abc.abstractmethod
-    def targets(
-        self,
-        example: types.Example,
-        task: config.TaskConfig,
-        matrix: np.ndarray,
-        shape: tuple[int, int],
-        *,
-        whole: bool,
-    ) -> types.Example:
-        """The targets of an example.
-
-        Args:
-          example: As `sources.Source` gives it.
-          task: Its options.
-          matrix: Stored picture to square, [3, 3].
-          shape: Height and width of the stored picture.
-          whole: Whether all of the picture counts, and not the view alone.
-        """
-
-    @abc.abstractmethod
-    def blank(self, task: config.TaskConfig, classes: int) -> types.Example:
-        """Targets of a whole batch, in the shapes of `mtpret_jax.types`."""
-
-
-class Classification(Kind):
-    """Labels of a column; -1 is unknown."""
-
-    wanted = "a known label"
-    has_studies = True
-
-    def headings(
-        self, task: config.TaskConfig, names: sources.Metadata
-    ) -> tuple[str, Sequence[str]]:
-        return f"label '{task.target}'", names.label_names.get(task.target, ())
-
-    def metadata(
-        self, task: config.TaskConfig, names: Sequence[str]
-    ) -> dict[str, object]:
-        return {"label_names": {task.target: names}}
-
-    def lack(self, source: sources.Source, task: config.TaskConfig) -> str:
-        known = sorted(source.metadata.label_names)
-        if task.target in known:
-            return ""
-        near = difflib.get_close_matches(task.target, known, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        return (
-            f"has no label column {task.target!r} (a task's `target`); it has "
-            f"{known}.{hint}"
-        )
-
-    def is_usable(self, row: Row, task: config.TaskConfig) -> bool:
-        return row[task.target] != ""
-
-    def labels(self, row: Row, task: config.TaskConfig) -> Iterable[str]:
-        return row[task.target].split("|")
-
-    def positives(
-        self, rows: Sequence[Row], task: config.TaskConfig, names: Sequence[str]
-    ) -> int:
-        images = collections.Counter(
-            label for row in rows for label in self.labels(row, task)
-        )
-        return min(images[name] for name in names)
-
-    def refuse(self, rows: Sequence[Row], task: config.TaskConfig, split: str) -> str:
-        found = {row[task.target] for row in rows}
-        if split != "train" or len(found) > 1:
-            return ""
-        return (
-            f": every image of split 'train' is of class {sorted(found)}; at least two "
-            "classes are needed to tell apart."
-        )
-
-    def targets(
-        self,
-        example: types.Example,
-        task: config.TaskConfig,
-        matrix: np.ndarray,
-        shape: tuple[int, int],
-        *,
-        whole: bool,
-    ) -> types.Example:
-        del matrix, shape, whole  # A label does not move with the picture.
-        label = example[f"labels/{task.target}"]  # int8 [L]: 1, 0, or -1 for unknown
-        return {"label": (label == 1).astype(np.float32), "label_known": label != -1}
-
-    def blank(self, task: config.TaskConfig, classes: int) -> types.Example:
-        label = np.zeros((task.batch_size, classes), np.float32)
-        found = {"label": label, "label_known": np.ones(label.shape, bool)}
-        weight = {"label_weight": label + 1} if task.class_weights else {}
-        return found | weight
-
-
-class Segmentation(Kind):
+class Segmentation(kind_lib.Kind):
     """A mask of class indices."""
 
     wanted = "a mask"
@@ -184,10 +33,10 @@ class Segmentation(Kind):
     def lack(self, source: sources.Source, task: config.TaskConfig) -> str:
         return "" if source.metadata.mask_names else "has no masks to segment."
 
-    def is_usable(self, row: Row, task: config.TaskConfig) -> bool:
+    def is_usable(self, row: kind_lib.Row, task: config.TaskConfig) -> bool:
         return row["has_mask"] in ("1", "True")
 
-    def labels(self, row: Row, task: config.TaskConfig) -> Iterable[str]:
+    def labels(self, row: kind_lib.Row, task: config.TaskConfig) -> Iterable[str]:
         return ("mask",)
 
     def targets(
@@ -225,7 +74,7 @@ class Segmentation(Kind):
         }
 
 
-class Detection(Kind):
+class Detection(kind_lib.Kind):
     """Boxes, each of a class; none may be right."""
 
     wanted = "known boxes"
@@ -243,18 +92,23 @@ class Detection(Kind):
     def lack(self, source: sources.Source, task: config.TaskConfig) -> str:
         return "" if source.metadata.object_names else "has no boxes to detect."
 
-    def is_usable(self, row: Row, task: config.TaskConfig) -> bool:
+    def is_usable(self, row: kind_lib.Row, task: config.TaskConfig) -> bool:
         return row["n_boxes"] != ""
 
-    def labels(self, row: Row, task: config.TaskConfig) -> Iterable[str]:
+    def labels(self, row: kind_lib.Row, task: config.TaskConfig) -> Iterable[str]:
         return (str(int(row["n_boxes"]) > 0),)
 
     def positives(
-        self, rows: Sequence[Row], task: config.TaskConfig, names: Sequence[str]
+        self,
+        rows: Sequence[kind_lib.Row],
+        task: config.TaskConfig,
+        names: Sequence[str],
     ) -> int:
         return sum(int(row["n_boxes"]) > 0 for row in rows)
 
-    def refuse(self, rows: Sequence[Row], task: config.TaskConfig, split: str) -> str:
+    def refuse(
+        self, rows: Sequence[kind_lib.Row], task: config.TaskConfig, split: str
+    ) -> str:
         most, room = max(int(row["n_boxes"]) for row in rows), task.detection.max_boxes
         if most > room:
             return (
@@ -302,10 +156,12 @@ class Detection(Kind):
         }
 
 
-KINDS: Mapping[str, Kind] = {
-    "classification": Classification(),
+KINDS: Mapping[str, kind_lib.Kind] = {
+    "classification": labels.Classification(),
     "segmentation": Segmentation(),
     "detection": Detection(),
+    "regression": values.Regression(),
+    "ordinal": labels.Ordinal(),
 }
 
 

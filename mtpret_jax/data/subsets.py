@@ -74,8 +74,8 @@ def choose(
 
     A group's stratum is the label that the fewest groups have of those it has (so a
     part has at least two classes if the split has); for boxes, whether it has any; for
-    masks there is one. In each, groups come in the order of a hash of seed, set and
-    group, and the first are taken.
+    numbers, the quarter of them that it is in; for masks there is one. In each, groups
+    come in the order of a hash of seed, set and group, and the first are taken.
 
     Args:
       rows: The split's index.
@@ -135,8 +135,11 @@ def _strata(
 ) -> list[list[str]]:
     """The groups of each stratum, in the order that `choose` takes them."""
     kind = kinds.KINDS[task.kind]
+    records = [record for held in groups.values() for record in held]
+    found = kind.strata([rows[record] for record in records], task)
+    of_record = dict(zip(records, found, strict=True))
     labels = {
-        group: {label for record in held for label in kind.labels(rows[record], task)}
+        group: {label for record in held for label in of_record[record]}
         for group, held in groups.items()
     }
     holders = collections.Counter(label for found in labels.values() for label in found)

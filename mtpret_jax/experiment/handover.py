@@ -50,6 +50,7 @@ def write(
         name,
         made,
         class_names={task: shop.tasks[task].metric().class_names for task in names},
+        scales={task: shop.scales[task] for task in names if task in shop.scales},
         decisions=_decisions(shop, name),
         parent=start.parent(row, shop.weights),
         pools=pools,

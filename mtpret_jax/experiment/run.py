@@ -247,6 +247,8 @@ class Run:
         (task,) = self.row.tasks
         metric = self.shop.tasks[task].metric()
         state, facts = self.choose()
+        if facts["best_value"] is not None:  # States are ranked by it with its sign.
+            facts["best_value"] *= metric.sign
         samples = {"validation": 0, "test": self.shop.config.report.samples}
         for split, count in samples.items():
             worst = evaluation.Worst(metric, count) if count else None

@@ -12,6 +12,7 @@ from mtpret_jax import config as schema
 from mtpret_jax import models, types
 from mtpret_jax.config import rules
 from mtpret_jax.inference import description
+from mtpret_jax.metrics import regression
 from mtpret_jax.training import checkpoint, trees
 from mtpret_jax.weights import conversion, files
 
@@ -153,7 +154,10 @@ def check_head(
 
 
 def check_classes(
-    config: schema.ExperimentConfig, name: str, class_names: Sequence[str]
+    config: schema.ExperimentConfig,
+    name: str,
+    class_names: Sequence[str],
+    scale: regression.Scale | None = None,
 ) -> None:
     """Refuses a backbone folder whose head tells other things apart.
 
@@ -161,10 +165,11 @@ def check_classes(
       config: The whole config.
       name: Name of the run, which carries on the head of a backbone folder.
       class_names: Classes of the run's task, in order.
+      scale: What its numbers are worth, if it learns some.
 
     Raises:
-      ValueError: If the folder has no head of the task, or one of other classes or of
-        the same in another order.
+      ValueError: If the folder has no head of the task, or one of other classes, of
+        the same in another order, or of numbers that are worth something else.
     """
     row = config.runs[name]
     (task,), where = row.tasks, _where(config, name)
@@ -182,6 +187,13 @@ def check_classes(
             f"{where}: its head of task '{task}' tells {known[task]} apart, the run's "
             f"set {list(class_names)}. Give the set the same classes in the same "
             "order, or set finetune.head to 'new'."
+        )
+    then = metadata.get("scales", {}).get(task)
+    now = scale and schema.as_dict(scale)
+    if then != now:
+        raise ValueError(
+            f"{where}: the numbers of its head of task '{task}' are worth {then}, by "
+            f"the run's set {now}. Give it the same set, or set finetune.head to 'new'."
         )
 
 

@@ -56,15 +56,19 @@ class Validator:
     def __call__(
         self, state: types.TrainState, done: int, segment: int
     ) -> tuple[dict[str, float], float]:
-        """Values after `done` steps, and the one to rank states by, NaN for none."""
+        """Values after `done` steps, and one to rank states by, NaN for none.
+
+        Of that one higher is better: it has the sign of the metric.
+        """
         options = self._reading.row.options
         if options.validates_all:
             return self._validate_all(state, done, segment), math.nan
         (task,) = self._reading.row.tasks
         values, records = self._values(task, state)
+        metric = self._metrics[task]
         if options.selection == "auto":
-            return values, operating_points.choice(self._metrics[task], records)
-        return values, values[self._metrics[task].primary]
+            return values, metric.sign * operating_points.choice(metric, records)
+        return values, metric.sign * values[metric.primary]
 
     def _values(
         self, task: str, state: types.TrainState, *, whole: bool = False

@@ -18,6 +18,7 @@ from mtpret_jax.audit import exclusions, overlaps
 from mtpret_jax.config import rules
 from mtpret_jax.data import kinds, pipeline, sources
 from mtpret_jax.experiment import precision, start
+from mtpret_jax.metrics import regression
 from mtpret_jax.study import run_record
 from mtpret_jax.training import sharding
 from tfds_builders import whole
@@ -41,6 +42,7 @@ class Workshop:
       weights: Files of weights that runs start from; see `start.check`.
       findings: What the audit found, if a run asks for a clean pool.
       profile: Which steps of a run are traced; see `tracing.Trace`.
+      scales: What numbers are worth of each task that learns some.
     """
 
     config: schema.ExperimentConfig
@@ -52,6 +54,7 @@ class Workshop:
     weights: Mapping[str, start.Weights] = dataclasses.field(default_factory=dict)
     findings: overlaps.Findings | None = None
     profile: range = range(0)
+    scales: Mapping[str, regression.Scale] = dataclasses.field(default_factory=dict)
     _opened: dict[tuple[str, str], sources.Source] = dataclasses.field(
         default_factory=dict
     )
@@ -120,6 +123,10 @@ def open_workshop(
             names[row.dataset] = dataclasses.asdict(
                 sources.read_metadata(folders[row.dataset])
             )
+    opened: dict[tuple[str, str], sources.Source] = {}
+    scales = _scales(config, folders, opened)
+    for name, scale in scales.items():
+        names[config.tasks[name].dataset].setdefault("scales", {})[name] = scale
     shop = Workshop(
         config=config,
         workdir=epath.Path(workdir),
@@ -129,6 +136,8 @@ def open_workshop(
         shard=pipeline.Shard(jax.process_index(), jax.process_count()),
         weights=start.check(config),
         findings=findings,
+        scales=scales,
+        _opened=opened,
     )
     for name, row in config.runs.items():
         stage = stages.build(config.of(row), row, shop.tasks)
@@ -139,9 +148,32 @@ def open_workshop(
             start.check_head(config, name, stages.state_shapes(stage, batches))
         elif "/" in row.init_from:
             (task,) = row.tasks
-            start.check_classes(config, name, shop.tasks[task].metric().class_names)
+            classes = shop.tasks[task].metric().class_names
+            start.check_classes(config, name, classes, scales.get(task))
     _check_data(shop)
     return shop
+
+
+def _scales(
+    config: schema.ExperimentConfig,
+    folders: Mapping[str, epath.PathLike],
+    opened: dict[tuple[str, str], sources.Source],
+) -> dict[str, regression.Scale]:
+    """What the numbers of each task that learns some are worth.
+
+    That is told by all of its training split, which is added to `opened`.
+    """
+    found = {}
+    for name, row in config.tasks.items():
+        kind, place = kinds.KINDS[row.kind], (row.dataset, "train")
+        if not kind.has_scale:
+            continue
+        if place not in opened:
+            splits = config.datasets[row.dataset].splits
+            opened[place] = sources.open_prepared(folders[row.dataset], "train", splits)
+        kinds.usable_records(opened[place], row)  # Or it says what the set lacks.
+        found[name] = regression.Scale(**kind.scale(opened[place], row))
+    return found
 
 
 def _check_data(shop: Workshop) -> None:

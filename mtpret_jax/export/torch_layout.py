@@ -97,7 +97,8 @@ def write(
         built = {"torchvision": layout.arguments(described.network, row, tensors)}
     else:
         tensors, stem = conversion.write(tree, kind, described.network, theirs)
-        built = theirs.facts(len(described.class_names[task]) if task else 0)
+        names = described.class_names[task] if task else ()
+        built = theirs.facts(layout.outputs(names))
     facts = _describe(described, task, layout) | {"stem": stem} | built
     out.mkdir(parents=True, exist_ok=True)
     head = {"format": "pt", "made_by": facts["made_by"], "kind": kind, "stem": stem}
@@ -142,4 +143,6 @@ def _describe(
             described.class_names[task], described.tasks[task]
         ),
     }
+    if task in described.scales:
+        facts["scale"] = schema.as_dict(described.scales[task])
     return facts | layout.facts(described.tasks[task])

@@ -11,7 +11,7 @@ import numpy as np
 
 from mtpret_jax import config as schema
 from mtpret_jax.inference import description, overlays, preprocessing
-from mtpret_jax.metrics import temperature
+from mtpret_jax.metrics import ordinal, regression, temperature
 
 Answer = dict[str, Any]
 Outputs = Mapping[str, np.ndarray]
@@ -27,6 +27,7 @@ class Answers:
       classes: Names of what the model tells apart; of masks, the background first.
       task: Options of its task; None for a model without a head.
       decisions: What `operating_points.fit` gave for the task.
+      scale: What the numbers of the task are worth, if it learnt some.
       outputs: Names of the network's outputs that an answer is made of.
       compared: Names of those by which a network is checked; see `golden`.
       overlay: What an overlay draws, in words; "" where there is none.
@@ -38,6 +39,7 @@ class Answers:
     classes: Sequence[str]
     task: schema.TaskConfig | None
     decisions: Mapping[str, Any]
+    scale: regression.Scale | None = None
 
     outputs: ClassVar[tuple[str, ...]] = ()
     compared: ClassVar[tuple[str, ...]] = ()
@@ -189,11 +191,53 @@ class Detection(Answers):
         return overlays.boxes(pixels, answer["boxes"], self.classes)
 
 
+class Ordinal(Classification):
+    """Probabilities of the grades, and `predicted`, their median."""
+
+    has_attention = False
+    purpose = "Grades an X-ray: {}."
+
+    def answer(self, outputs: Outputs, radiograph: preprocessing.Radiograph) -> Answer:
+        answer = super().answer(outputs, radiograph)
+        answer["predicted"] = self.classes[int(ordinal.grade(outputs["probability"]))]
+        return answer
+
+
+class Regression(Answers):
+    """`value` by name, in its `unit`, and what was told beside the image as `second`.
+
+    Both of these only where the set named a unit, or the model can be told more.
+    """
+
+    outputs = ("value",)
+    compared = ("value",)
+    tag = "other"
+    purpose = "Reads a number off an X-ray: {}."
+
+    def answer(self, outputs: Outputs, radiograph: preprocessing.Radiograph) -> Answer:
+        scale = self.scale or regression.Scale()
+        answer: Answer = {"value": _named(self.classes, [float(outputs["value"])])}
+        if scale.unit:
+            answer["unit"] = scale.unit
+        if scale.second:
+            names = (*scale.second, "")  # The last of -1, not known.
+            answer["second"] = names[radiograph.second]
+        return answer
+
+    def columns(self) -> list[str]:
+        scale = self.scale or regression.Scale()
+        told = {"unit": scale.unit, "second": scale.second}
+        others = [name for name, there in told.items() if there]
+        return [*(f"value:{name}" for name in self.classes), *others]
+
+
 ANSWERS: Mapping[str, type[Answers]] = {
     description.NO_HEAD: Answers,
     "classification": Classification,
     "segmentation": Segmentation,
     "detection": Detection,
+    "regression": Regression,
+    "ordinal": Ordinal,
 }
 
 
@@ -203,6 +247,7 @@ def of_model(described: description.Description, task: str) -> Answers:
         described.class_names[task] if task else (),
         described.tasks[task] if task else None,
         described.decisions.get(task, {}),
+        described.scales.get(task),
     )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from mtpret_jax import config as schema
 from mtpret_jax.config import parser, pixel_rules, rules
+from mtpret_jax.metrics import regression
 from tfds_builders import prepared_types
 from tfds_builders.images import polarity
 
@@ -88,6 +89,7 @@ class Description:
       image_size: Side of the square input of each task, pixels.
       fit: How an image lies in the square; see `transforms.fit`.
       class_names: Classes of each task with a head; of masks the background first.
+      scales: What the numbers of each task that learnt some are worth.
       decisions: Thresholds and temperatures of each task, by `operating_points.fit`.
       run: Name of the run.
       stage: Stage of the run.
@@ -107,6 +109,7 @@ class Description:
     resample: str = "area"
     fixed: schema.FixedConfig = schema.FixedConfig()
     class_names: Mapping[str, tuple[str, ...]]
+    scales: Mapping[str, regression.Scale] = dataclasses.field(default_factory=dict)
     decisions: Mapping[str, Any]
     run: Any = None
     stage: Any = None
@@ -165,6 +168,7 @@ def make(
     sets: Mapping[str, prepared_types.Preparation],
     *,
     class_names: Mapping[str, Sequence[str]],
+    scales: Mapping[str, regression.Scale] | None = None,
     decisions: Mapping[str, Any],
     parent: Any,
     pools: Any,
@@ -177,6 +181,7 @@ def make(
       run: A row of `config.runs`.
       sets: `preparation.json` of every set that the run read.
       class_names: Classes of each task, in order.
+      scales: Those of the tasks that learn numbers.
       decisions: What `operating_points.fit` gave, by task.
       parent: What the run started from.
       pools: What the run's lineage was pre-trained on.
@@ -203,6 +208,7 @@ def make(
         fit=config.input.fit,
         resample=config.input.resample,
         class_names={name: tuple(names) for name, names in class_names.items()},
+        scales=scales or {},
         decisions=decisions,
         run=run,
         stage=row.stage,
@@ -281,6 +287,12 @@ def _check_values(found: Description) -> None:
             said = parser.parse(decided, _Decisions, path, {})
             for name in (*said.thresholds, *said.temperatures):
                 rules.require_known(name, names, f"class in {path}")
+    for task, scale in found.scales.items():
+        if not (math.isfinite(scale.mean) and 0 < scale.deviation < math.inf):
+            raise ValueError(
+                f"description.scales.{task}: a mean of {scale.mean} and a deviation of "
+                f"{scale.deviation}."
+            )
     for task, side in found.image_size.items():
         path = f"description.image_size.{task}"
         rules.check_range(schema.TaskConfig, "image_size", side, path)

@@ -102,7 +102,8 @@ def _records(
         nonlocal done
         done = min(done + batch_size, total)
         progress(done, total)
-        return model.compute(normalise(batch.arrays)["image"])
+        image = normalise(batch.arrays)["image"]
+        return model.compute(image, batch.arrays.get("second"))
 
     with pipeline.eval_batches(
         model.task,
@@ -167,6 +168,13 @@ def _check_classes(
             f"{os.fspath(folder)}: {what} has the classes "
             f"{list(found)}, the model {model.classes}; they must be the same, in the "
             "same order."
+        )
+    second = settings.second_names(known.label_names)
+    if second and second != model.second:
+        raise ValueError(
+            f"{os.fspath(folder)}: {settings.second_input!r} has the classes "
+            f"{list(second)}, the model was told {list(model.second)}; they must be "
+            "the same, in the same order."
         )
 
 

@@ -10,6 +10,7 @@ tried before the first real one.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Sequence
 from typing import Any
@@ -83,26 +84,51 @@ class Model:
             "width": said.network.width,
         }
 
-    def predict(self, image: preprocessing.Image) -> answers.Answer:
+    @property
+    def second(self) -> tuple[str, ...]:
+        """Classes of what it can be told beside an image, such as a sex; often none."""
+        scale = self.answers.scale
+        return scale.second if scale else ()
+
+    def second_place(self, name: str, where: str = "second") -> int:
+        """Index of one of these classes; -1 for "", not known.
+
+        Raises:
+          ValueError: If it is another; begins with `where`.
+        """
+        if not name:
+            return -1
+        if name not in self.second:
+            raise ValueError(
+                f"{where}: {name!r} is not one of {list(self.second)}, which this "
+                "model can be told beside an image."
+            )
+        return self.second.index(name)
+
+    def predict(self, image: preprocessing.Image, second: str = "") -> answers.Answer:
         """What the network says of one X-ray.
 
         Args:
           image: A file (PNG, JPEG, TIFF, BMP, DICOM), or uint8 or uint16 [H, W],
             bright where rays were stopped.
+          second: What is told beside it, one of the classes `second`; "": not known.
 
         Returns:
           `warnings`, and by kind: `probability` of each class, `predicted` where one
           excludes the others, `calibrated` and `decision` where validation was enough
-          to fit them; `boxes`; or `mask`, uint8 [H, W], with the `share` of each class.
-          See `answers`.
+          to fit them; `boxes`; `mask`, uint8 [H, W], with the `share` of each class; or
+          `value`. See `answers`.
 
         Raises:
-          ValueError: If the model has no head, or the file holds no usable image.
+          ValueError: If the model has no head, the file holds no usable image, or
+            `second` is no class of it.
           OSError: If the file can't be opened.
           TypeError: If an array is of another type or shape.
         """
         self.require_head()
+        place = self.second_place(second)
         radiograph = preprocessing.read(image, self.preparation)
+        radiograph = dataclasses.replace(radiograph, second=place)
         outputs = self.forward([radiograph])
         return self.answer({k: v[0] for k, v in outputs.items()}, radiograph)
 
@@ -129,13 +155,21 @@ class Model:
         batch = np.zeros(shape, np.float32)
         for place, radiograph in enumerate(radiographs):
             batch[place] = radiograph.image
+        second = np.full(batch_size, -1, np.int32)
+        second[: len(radiographs)] = [each.second for each in radiographs]
         divides = batch_size % self._mesh.size == 0
         how = (sharding.divided if divides else sharding.replicated)(self._mesh)
-        return self.compute(jax.device_put(batch, how))
+        told = jax.device_put(second, how) if self.second else None
+        return self.compute(jax.device_put(batch, how), told)
 
-    def compute(self, image: jax.Array) -> dict[str, jax.Array]:
-        """Outputs of `networks.Network` for normalised images [B, S, S, C]."""
-        return self._forward(self._tree, image)
+    def compute(
+        self, image: jax.Array, second: jax.Array | None = None
+    ) -> dict[str, jax.Array]:
+        """Outputs of `networks.Network` for normalised images [B, S, S, C].
+
+        `second` is what is told beside each; None: nothing is known.
+        """
+        return self._forward(self._tree, image, second)
 
     def forward(
         self, radiographs: Sequence[preprocessing.Radiograph], only: str = ""

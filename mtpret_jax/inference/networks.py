@@ -25,12 +25,16 @@ class Network:
     backbone: types.Backbone
     task: types.Task | None
 
-    def __call__(self, tree: types.Tree, image: jax.Array) -> dict[str, jax.Array]:
+    def __call__(
+        self, tree: types.Tree, image: jax.Array, second: jax.Array | None = None
+    ) -> dict[str, jax.Array]:
         """Features, and what the task predicts from them.
 
         Args:
           tree: `{"backbone": .., "head": ..}`, each with `params` and `model_state`.
           image: Normalised, float32 [B, H, W, 1] or [B, H, W, in_channels].
+          second: What is told beside it, where the task asks for that; see `types`.
+            None: nothing is known.
 
         Returns:
           `embedding`, float32 [B, D], the mean of the last level, and the outputs of
@@ -42,11 +46,12 @@ class Network:
             train=False,
             output_stride=self.task.output_stride if self.task else 0,
         )
-        features, _ = see(image)
+        features = see(image)[0].replace(second=second)
         outputs = {"embedding": features.pooled.astype(jnp.float32)}
         if self.task is not None:
-            flips = self.task.flip_at_test
-            mirrored = see(image[:, :, ::-1])[0] if flips else None
+            mirrored = None
+            if self.task.flip_at_test:
+                mirrored = see(image[:, :, ::-1])[0].replace(second=second)
             outputs |= self.task.predict(_variables(tree["head"]), features, mirrored)
         return outputs
 
@@ -80,6 +85,7 @@ def build(described: description.Description, task: str) -> Network:
         return Network(body, None)
     row = described.tasks[task]
     names = kinds.KINDS[row.kind].metadata(row, described.class_names[task])
+    names = {**names, "scales": described.scales}
     dtype = jnp.dtype(described.network.dtype)
     built = tasks.build_tasks({task: row}, {row.dataset: names}, dtype=dtype)
     return Network(body, built[task])

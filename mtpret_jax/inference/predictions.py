@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mtpret_jax.inference import model as model_lib
-from mtpret_jax.inference import overlays, preprocessing, stream
+from mtpret_jax.inference import overlays, preprocessing, second_input, stream
 from mtpret_jax.inference import results as results_lib
 
 
@@ -35,6 +35,7 @@ def predict(
     batch_size: int,
     draw: bool = False,
     gradcam: bool = False,
+    second: second_input.Told = second_input.NOTHING,
     begin: Callable[[int], None] = lambda before: None,
     progress: Callable[[stream.Item], None] = lambda item: None,
 ) -> Outcome:
@@ -47,6 +48,7 @@ def predict(
       batch_size: Images computed at once.
       draw: Also draw boxes or outlines on the images.
       gradcam: Also draw where the evidence for a classifier's first choice lies.
+      second: What is told beside files.
       begin: Told how many files an earlier call has done.
       progress: Called after each file.
 
@@ -57,13 +59,17 @@ def predict(
     model.require_head()
     _check_drawings(model, draw=draw, gradcam=gradcam)
     settings = {"model": model.describe(), "overlays": draw, "gradcam": gradcam}
+    if second.source:
+        settings["second"] = second.source
     wanted = [*model.answers.outputs, *(("attention",) if gradcam else ())]
     with results_lib.alone(out):
         results = results_lib.Results(out, settings)
         left = [file for file in files if file not in results.done]
         before, skipped = len(files) - len(left), 0
         begin(before)
-        for item in stream.run(model, left, batch_size=batch_size, wanted=wanted):
+        for item in stream.run(
+            model, left, batch_size=batch_size, wanted=wanted, second=second.places
+        ):
             try:
                 row = _row(model, results, item, draw=draw, gradcam=gradcam)
             except preprocessing.ERRORS as error:  # It was changed since it was read.

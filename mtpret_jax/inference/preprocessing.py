@@ -111,6 +111,7 @@ class Radiograph:
       width: Width of the file's image, pixels.
       is_blank: Whether it has no content.
       warnings: What is odd about it, in words.
+      second: Index of the class that is told beside it; -1: not known.
     """
 
     image: np.ndarray
@@ -119,6 +120,7 @@ class Radiograph:
     width: int
     is_blank: bool
     warnings: tuple[str, ...]
+    second: int = -1
 
     def to_file(
         self, square: np.ndarray, *, interpolation: int, outside: int = 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent import futures
 from typing import Any
 
@@ -46,6 +46,7 @@ def run(
     *,
     batch_size: int,
     wanted: Sequence[str] = (),
+    second: Mapping[str, int] | None = None,
 ) -> Iterator[Item]:
     """Gives every file in order, read or not.
 
@@ -54,9 +55,11 @@ def run(
       files: Paths.
       batch_size: Images computed at once.
       wanted: Outputs to fetch; all of them without.
+      second: What is told beside files, index of the class; others are not known.
     """
     waiting: collections.deque[tuple[list[Item], Any]] = collections.deque()
-    for items in _batches(_read(model, files, ahead=2 * batch_size), batch_size):
+    read = _read(model, files, second or {}, ahead=2 * batch_size)
+    for items in _batches(read, batch_size):
         radiographs = [item.radiograph for item in items if item.radiograph]
         outputs: Any = {}
         if radiographs:
@@ -70,13 +73,19 @@ def run(
 
 
 def _read(
-    model: model_lib.Model, files: Sequence[str], *, ahead: int
+    model: model_lib.Model,
+    files: Sequence[str],
+    second: Mapping[str, int],
+    *,
+    ahead: int,
 ) -> Iterator[Item]:
     """Reads files on threads, `ahead` of them at most before they are asked for."""
 
     def read(file: str) -> Item:
         try:
-            return Item(file, preprocessing.read(file, model.preparation), {}, "")
+            radiograph = preprocessing.read(file, model.preparation)
+            told = dataclasses.replace(radiograph, second=second.get(file, -1))
+            return Item(file, told, {}, "")
         except preprocessing.ERRORS as error:
             return missed(file, error)
         except ImportError:  # A decoder that can be installed: no fault of the file.

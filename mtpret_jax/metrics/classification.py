@@ -13,7 +13,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from mtpret_jax.metrics import ratios, studies, weighing
+from mtpret_jax.metrics import labels, ratios, studies, weighing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,7 @@ class OneClass:
 
 
 @dataclasses.dataclass(frozen=True)
-class ClassificationMetric:
+class ClassificationMetric(labels.LabelMetric):
     """Values of a classification task; entries with an unknown label are left out.
 
     `auroc` is that of the last class where two classes exclude each other, else the
@@ -48,6 +48,7 @@ class ClassificationMetric:
       class_names: Names of the L classes or labels.
       exclusive: Whether exactly one class is true; `probability` is then a softmax.
       primary: The value by which a model is chosen.
+      sign: See `types.Metric`.
       titles: Names of values as people write them, where they are not the same.
       meaning: A sentence on what the primary value says.
       positives: What images are counted as positives of a split.
@@ -57,6 +58,7 @@ class ClassificationMetric:
     class_names: Sequence[str]
     exclusive: bool
     primary: str = dataclasses.field(default="auroc", init=False)
+    sign: ClassVar[int] = 1
     titles: ClassVar[Mapping[str, str]] = {
         "auroc": "AUROC",
         "auroc_study": "AUROC per study",
@@ -68,42 +70,6 @@ class ClassificationMetric:
     )
     positives: ClassVar[str] = "of the rarest class"
     drawn: ClassVar[str] = "bars"
-
-    def __post_init__(self) -> None:
-        least = 2 if self.exclusive else 1
-        if len(self.class_names) < least:
-            raise ValueError(
-                f"Classification needs at least {least} classes "
-                f"(exclusive={self.exclusive}), got {list(self.class_names)}. "
-                "Check the label column of the data set."
-            )
-
-    def records(
-        self, outputs: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray]
-    ) -> dict[str, np.ndarray]:
-        """Keeps probabilities and labels; padding is kept, for the caller to drop.
-
-        Args:
-          outputs: `probability` float32 [B, L].
-          batch: `label` float32 [B, L], `label_known` bool [B, L], `record` int32 [B];
-            where the set has studies, `study` int32 [B], -1 for none.
-        """
-        probability = np.asarray(outputs["probability"], np.float32)
-        expected = (len(batch["record"]), len(self.class_names))
-        if probability.shape != expected:
-            raise ValueError(
-                f"probability must have shape {expected} for classes "
-                f"{list(self.class_names)}, got {probability.shape}."
-            )
-        records = {
-            "probability": probability,
-            "label": np.asarray(batch["label"], np.float32),
-            "label_known": np.asarray(batch["label_known"], bool),
-            "record": np.asarray(batch["record"], np.int32),
-        }
-        if "study" in batch:
-            records["study"] = np.asarray(batch["study"], np.int32)
-        return records
 
     def error(self, records: Mapping[str, np.ndarray]) -> np.ndarray:
         """Mean distance of probability and truth over the known labels, [N]."""
@@ -120,17 +86,8 @@ class ClassificationMetric:
           first three for the study of each image, as `study_rank` and so on, and
           `study_weight` float64 [N, L], the image's share of its study.
         """
-        probability = np.asarray(records["probability"])
-        if not np.isfinite(probability).all():
-            raise ValueError(
-                "probability holds NaN or infinity; the model has diverged. "
-                "Lower the learning rate."
-            )
-        positive = np.asarray(records["label"]) > 0.5
-        known = np.asarray(records["label_known"], bool)
-        if self.exclusive:
-            whole = known.all(axis=1) & (positive.sum(axis=1) == 1)
-            known = np.repeat(whole[:, np.newaxis], known.shape[1], axis=1)
+        probability = self.finite(records)
+        positive, known = self.truth(records)
         summary = {
             "rank": _ranks(probability),
             "positive": positive,
@@ -170,26 +127,6 @@ class ClassificationMetric:
             return probability >= 0.5
         classes = np.arange(probability.shape[1])
         return probability.argmax(axis=1)[:, np.newaxis] == classes
-
-    def confusion(self, summary: Mapping[str, np.ndarray]) -> np.ndarray | None:
-        """How often each true class is taken for each, where one excludes the others.
-
-        Args:
-          summary: As `summarise` gives it.
-
-        Returns:
-          int64 [L, L], a row for each true class, a column for each decided one; None
-          where classes do not exclude each other.
-        """
-        if not self.exclusive:
-            return None
-        known = summary["known"].all(axis=1)
-        true, decided = (
-            summary[x][known].argmax(axis=1) for x in ("positive", "decided")
-        )
-        count = len(self.class_names)
-        pairs = np.bincount(true * count + decided, minlength=count**2)
-        return pairs.reshape(count, count)
 
     def compute(self, summary: Mapping[str, np.ndarray]) -> dict[str, float]:
         """All values, each in [0, 1] (kappa: [-1, 1]) or NaN."""

@@ -38,6 +38,7 @@ class DetectionMetric:
       class_names: Adds `ap50/<name>` and `froc/<name>` of each class, if given and more
         than one.
       primary: The value by which a model is chosen.
+      sign: See `types.Metric`.
       titles: Names of values as people write them, where they are not the same.
       meaning: A sentence on what the primary value says.
       positives: What images are counted as positives of a split.
@@ -47,6 +48,7 @@ class DetectionMetric:
     num_classes: int
     class_names: Sequence[str] = ()
     primary: str = dataclasses.field(default="ap50", init=False)
+    sign: ClassVar[int] = 1
     titles: ClassVar[Mapping[str, str]] = {
         "coco_ap": "COCO AP",
         "ap50": "AP50",

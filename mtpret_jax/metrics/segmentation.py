@@ -32,6 +32,7 @@ class SegmentationMetric:
     Attributes:
       class_names: Names of the S classes, background first.
       primary: The value by which a model is chosen.
+      sign: See `types.Metric`.
       titles: Names of values as people write them, where they are not the same.
       meaning: A sentence on what the primary value says.
       positives: What images are counted as positives of a split.
@@ -40,6 +41,7 @@ class SegmentationMetric:
 
     class_names: Sequence[str]
     primary: str = dataclasses.field(default="dice", init=False)
+    sign: ClassVar[int] = 1
     titles: ClassVar[Mapping[str, str]] = {
         "dice": "Dice",
         "dice_per_image": "Dice per image",

@@ -92,6 +92,30 @@ def classification(
     return loss.sum(-1) / jnp.maximum(known.sum(-1), 1.0)
 
 
+def grades(logits: jax.Array) -> jax.Array:
+    """Log-probability of each grade, of answers to "higher, if it is that high?".
+
+    Args:
+      logits: Of the grade being above k, given that it is at least k, float32 [B, L-1].
+
+    Returns:
+      float32 [B, L]; their exponentials sum to 1. Cross-entropy with them is the loss.
+
+    Source:
+      Shi, Cao and Raschka 2021, "Deep neural networks for rank-consistent ordinal
+      regression based on conditional probabilities" (CORN).
+
+    Differs: CORN takes a mean over the examples that reach each question; here it is
+    the sum over the questions that an example reaches, so that each counts alike.
+    """
+    nothing = jnp.zeros_like(logits[:, :1])
+    passed = jnp.cumsum(jax.nn.log_sigmoid(logits), axis=-1)
+    stopped = jax.nn.log_sigmoid(-logits)
+    return jnp.concatenate([nothing, passed], -1) + jnp.concatenate(
+        [stopped, nothing], -1
+    )
+
+
 def segmentation(
     logits: jax.Array,
     segmentation: jax.Array,

@@ -56,7 +56,8 @@ class Compared:
       pair: What was compared.
       metric: The task's primary value.
       seeds: The seeds that both arms have finished.
-      estimate: The difference, arm less baseline.
+      estimate: The difference, arm less baseline, above zero where the arm is better:
+        of a value of which lower is better, baseline less arm.
       images: Test examples.
       groups: Groups of these.
     """
@@ -145,11 +146,12 @@ def compare(
     """
     name, found = metric.primary, []
     for pair, seeds, one, other in _common(planned, cells):
+        better, worse = (one, other) if metric.sign > 0 else (other, one)
         estimate = comparison.difference(
-            [each.values[name] for each in one],
-            [each.draws[name] for each in one],
-            [each.values[name] for each in other],
-            [each.draws[name] for each in other],
+            [each.values[name] for each in better],
+            [each.draws[name] for each in better],
+            [each.values[name] for each in worse],
+            [each.draws[name] for each in worse],
         )
         images, groups = len(one[0].record), len(np.unique(one[0].groups))
         found.append(Compared(pair, name, seeds, estimate, images, groups))

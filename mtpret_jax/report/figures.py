@@ -11,6 +11,7 @@ from matplotlib import axes as mpl_axes
 from matplotlib import patches, ticker
 
 from mtpret_jax.metrics import calibration, comparison
+from mtpret_jax.metrics import table as metrics
 from mtpret_jax.report import drawing, parts, words
 
 _COLUMNS = 3  # panels in a row
@@ -225,9 +226,14 @@ def run_curves(curves: Sequence[tuple[str, parts.Curve]]) -> str:
 
 
 def forgetting(matrix: parts.Matrix) -> str:
-    """Heat map: the metric of each task (rows) after each segment (columns)."""
+    """Heat map: the metric of each task (rows) after each segment (columns).
+
+    An error is as bright as the least of its row is small beside it.
+    """
     tasks, segments = matrix.tasks, matrix.segments
     table = np.array([[s.values.get(t, math.nan) for s in segments] for t in tasks])
+    names = [matrix.metric.get(task, "") for task in tasks]
+    shades = np.stack([_shades(*pair) for pair in zip(table, names, strict=True)])
     wide = len(segments) > 16
     size = 8 if not wide else 6.5 if len(segments) <= 36 else 0  # of numbers, points
     with mpl.rc_context(drawing.RC):
@@ -237,7 +243,7 @@ def forgetting(matrix: parts.Matrix) -> str:
         ax = figure.add_subplot()
         ax.grid(visible=False)
         ax.set_facecolor("#d9dee3")
-        drawn = ax.imshow(table, cmap="cividis", vmin=0, vmax=1, aspect="auto")
+        drawn = ax.imshow(shades, cmap="cividis", vmin=0, vmax=1, aspect="auto")
         bar = figure.colorbar(drawn, ax=ax, fraction=0.05, pad=0.02, aspect=12)
         bar.outline.set_visible(False)
         for column, segment in enumerate(segments):
@@ -253,7 +259,7 @@ def forgetting(matrix: parts.Matrix) -> str:
             value = table[row, column]
             text = f"{value:.2f}" if math.isfinite(value) else "–"
             text = text.removeprefix("0") if wide else text
-            light = math.isfinite(value) and value < 0.55
+            light = math.isfinite(value) and shades[row, column] < 0.55
             ax.text(
                 column,
                 row,
@@ -303,6 +309,14 @@ def _mean(curves: Sequence[parts.Curve]) -> parts.Curve:
     return parts.Curve(
         steps, [float(np.mean([v[step] for v in values])) for step in steps]
     )
+
+
+def _shades(values: np.ndarray, primary: str) -> np.ndarray:
+    """From 0, dark, to 1, of a row of a heat map, [N]; NaN where not measured."""
+    known = values[np.isfinite(values)]
+    if metrics.sign(primary) > 0 or not known.size:
+        return values
+    return known.min() / np.maximum(values, 1e-9)
 
 
 def _named(task: str, matrix: parts.Matrix) -> str:

@@ -11,7 +11,7 @@ from etils import epath
 
 from mtpret_jax import config as schema
 from mtpret_jax import types
-from mtpret_jax.metrics import calibration, classification, subgroups
+from mtpret_jax.metrics import calibration, classification, labels, subgroups
 from mtpret_jax.report import comparisons, measured, parts
 from mtpret_jax.study import plan
 
@@ -85,7 +85,6 @@ class Grid:
                 for arm, row in rows.items():
                     frozen.setdefault(fraction, {}).setdefault(arm, {})[method] = row
         decided: parts.ByArm[dict[str, parts.Decision]] = {}
-        confusion: parts.ByArm[list[list[int]]] = {}
         metric = self.metric
         if isinstance(metric, classification.ClassificationMetric):
             for cell in (cell for cell in self.cells if cell.seed == 0):
@@ -95,15 +94,11 @@ class Grid:
                 )
                 row = decided.setdefault(comparisons.key(share), {})
                 row[cell.arm] = _decisions(metric, this, validation)
-                counts = metric.confusion(this.summary)
-                if counts is not None:
-                    row = confusion.setdefault(comparisons.key(share), {})
-                    row[cell.arm] = counts.tolist()
         return parts.Parts(
             values=comparisons.values(cells),
             frozen=frozen,
             calibration=decided,
-            confusion=confusion,
+            confusion=self._confusion(cells),
             subgroups=self._levels(
                 {
                     arm: by_seed[0]
@@ -119,6 +114,19 @@ class Grid:
                 if (cell.fraction, cell.seed) == (shown, 0)
             },
         )
+
+    def _confusion(self, cells: comparisons.Cells) -> parts.ByArm[list[list[int]]]:
+        """Counts of the first seed, where one class excludes the others."""
+        found: parts.ByArm[list[list[int]]] = {}
+        metric = self.metric
+        if not isinstance(metric, labels.LabelMetric):
+            return found
+        for cell in (cell for cell in self.cells if cell.seed == 0):
+            counts = metric.confusion(cells[cell.arm, cell.fraction][0].summary)
+            if counts is not None:
+                row = found.setdefault(comparisons.key(cell.fraction), {})
+                row[cell.arm] = counts.tolist()
+        return found
 
     def _levels(
         self,

@@ -15,6 +15,9 @@ first segment, less that of the control (arm `control`: the same start, the task
 after as many steps of the task. This is the intransigence of Chaudhry et al. 2018 with
 its sign turned: negative where what came before, or the memorization of it, keeps a
 task from being learnt. Averaged over all tasks but the first one trained.
+
+Differences of an error, of which lower is better, have their sign turned. They are in
+a unit, and so in no mean over tasks.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ import numpy as np
 from etils import epath
 
 from mtpret_jax import config as schema
+from mtpret_jax.metrics import table
 from mtpret_jax.report import parts
 from mtpret_jax.study import arms, plan
 from tfds_builders import whole
@@ -78,10 +82,17 @@ def _is_enough(matrix: parts.Matrix, task: str) -> bool:
 
 def _kept(matrix: parts.Matrix, task: str) -> parts.Kept:
     """Best and last value of a task; lost is what lies between them."""
-    after = [_value(segment, task) for segment in matrix.segments]
-    best = max((v for v in after if math.isfinite(v)), default=NAN)
+    after, sign = [_value(each, task) for each in matrix.segments], _sign(matrix, task)
+    known = (v for v in after if math.isfinite(v))
+    best = max(known, key=lambda value: sign * value, default=NAN)
     last = after[-1] if after else NAN
-    return parts.Kept(best, last, best - last if _is_enough(matrix, task) else NAN)
+    lost = sign * (best - last) if _is_enough(matrix, task) else NAN
+    return parts.Kept(best, last, lost)
+
+
+def _sign(matrix: parts.Matrix, task: str) -> int:
+    """-1 for a task of whose value lower is better."""
+    return table.sign(matrix.metric.get(task, ""))
 
 
 def describe(
@@ -186,7 +197,8 @@ def backward(matrix: parts.Matrix) -> dict[str, float]:
         is_measured = after and after[-1].round == segments[-1].round
         learnt = _value(after[-1], task) if is_measured else NAN
         if task != segments[-1].task:
-            found[task] = _value(segments[-1], task) - learnt
+            change = _value(segments[-1], task) - learnt
+            found[task] = _sign(matrix, task) * change
     return found
 
 
@@ -218,16 +230,21 @@ def forward(
             if (segment.round + 1) * steps_alone == steps
         ]
         if task != matrix.segments[0].task:
-            found[task] = learnt - control[0] if control else NAN
+            gained = learnt - control[0] if control else NAN
+            found[task] = _sign(matrix, task) * gained
     return found
 
 
 def mean(matrix: parts.Matrix, transfers: Mapping[str, float]) -> float:
-    """Over the tasks with enough positives, which are alike in every arm.
+    """Over the tasks of shares with enough positives, which are alike in every arm.
 
     NaN of none, or if one is, since it would be of other tasks.
     """
-    told = [v for task, v in transfers.items() if _is_enough(matrix, task)]
+    told = [
+        value
+        for task, value in transfers.items()
+        if _is_enough(matrix, task) and _sign(matrix, task) > 0
+    ]
     return float(np.mean(told)) if told else NAN
 
 

@@ -8,11 +8,12 @@ import math
 import os
 import shlex
 import statistics
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 from etils import epath
 
+from mtpret_jax.metrics import table
 from mtpret_jax.report import drawing, figures, images, measured, parts, words
 from tfds_builders import whole
 
@@ -27,7 +28,8 @@ class Way:
       arm: Its arm.
       fraction: The share of the labels.
       matrix: What the first seed measured.
-      lost: Mean over seeds of what each task lost; None where undefined.
+      lost: Mean over seeds of what each task lost, of those that lose shares; None
+        where undefined.
       mean: Mean of these; None of none.
       transfer: Backward and forward transfer.
       cost: Updates and images, as text.
@@ -210,6 +212,7 @@ class View:
             lost = {
                 task: _mean(one.summary[task].forgotten for one in matrices)
                 for task in first.tasks
+                if table.sign(first.metric.get(task, "")) > 0
             }
             moved = self.report.transfer.get(arm, {}).get(first.fraction, {})
             cost = words.cost(self.report.runs[run].compute for run in runs)
@@ -306,7 +309,7 @@ class View:
                 if cell.seed == 0 and cell.run not in self.report.unfinished
             }
             if runs:
-                run = max(runs, key=lambda r: (runs[r] or (0, -math.inf))[1])
+                run = _best(task.primary, runs)
                 workdir = os.fspath(self.workdir)
                 yield {
                     "task": name,
@@ -314,6 +317,12 @@ class View:
                     "workdir": shlex.quote(workdir),
                     "model": shlex.quote(f"{workdir}/runs/{run}"),
                 }
+
+
+def _best(primary: str, runs: Mapping[str, tuple[int, float] | None]) -> str:
+    """The run with the best of its values, by run; the first where none has one."""
+    sign = table.sign(primary)
+    return max(runs, key=lambda r: sign * (runs[r] or (0, -sign * math.inf))[1])
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

@@ -128,6 +128,7 @@ class Learner:
             batch_norm_rows=task.batch_norm_rows,
             paths=self._draw_paths(key, batch),
         )
+        features = features.replace(second=batch.arrays.get("second"))
         head = types.Variables(params["head"], model_state["head"])
         loss, scalars, head_state = task.loss(key, head, features, batch)
         valid = batch.arrays["example_valid"].astype(loss.dtype)
@@ -175,8 +176,11 @@ class Learner:
             train=False,
             output_stride=task.output_stride,
         )
-        features, _ = see(image)
-        mirrored = see(image[:, :, ::-1])[0] if task.flip_at_test else None
+        second = batch.arrays.get("second")
+        features = see(image)[0].replace(second=second)
+        mirrored = None
+        if task.flip_at_test:
+            mirrored = see(image[:, :, ::-1])[0].replace(second=second)
         head = types.Variables(
             params["heads"][batch.task], model_state["heads"][batch.task]
         )

@@ -10,7 +10,14 @@ import jax.numpy as jnp
 from mtpret_jax import config as schema
 from mtpret_jax import types
 from mtpret_jax.config import rules
-from mtpret_jax.tasks import classification, detection, segmentation
+from mtpret_jax.metrics import regression as metrics
+from mtpret_jax.tasks import (
+    classification,
+    detection,
+    ordinal,
+    regression,
+    segmentation,
+)
 
 Names = Mapping[str, Any]
 _ADVICE = {
@@ -80,12 +87,43 @@ def _detection(
     )
 
 
+def _ordinal(
+    name: str, config: schema.TaskConfig, names: Names, dtype: jnp.dtype
+) -> types.Task:
+    return ordinal.OrdinalTask(**vars(_classification(name, config, names, dtype)))
+
+
+def _regression(
+    name: str, config: schema.TaskConfig, names: Names, dtype: jnp.dtype
+) -> types.Task:
+    del dtype  # The linear head always computes in float32.
+    columns, labels = names.get("values", {}), names.get("label_names", {})
+    rules.require_known(
+        config.target, columns, f"value column in config.tasks.{name}.target"
+    )
+    scale = names.get("scales", {}).get(name)
+    if scale is None:  # Of a set that nobody has looked at: shapes alone count.
+        known = {"", "sex", *labels}
+        where = f"label column in config.tasks.{name}.second_input"
+        rules.require_known(config.second_input, known, where)
+        scale = metrics.Scale(second=config.second_names(labels))
+    return regression.RegressionTask(
+        name,
+        (config.target,),
+        scale,
+        batch_norm_rows=config.batch_norm_rows,
+        flip_at_test=config.flip_at_test,
+    )
+
+
 TASKS: Mapping[
     str, Callable[[str, schema.TaskConfig, Names, jnp.dtype], types.Task]
 ] = {
     "classification": _classification,
     "segmentation": _segmentation,
     "detection": _detection,
+    "regression": _regression,
+    "ordinal": _ordinal,
 }
 
 
@@ -99,7 +137,8 @@ def build_tasks(
 
     Args:
       configs: Rows of `config.tasks`.
-      names: For each set, its `label_names`, `mask_names` and `object_names`.
+      names: For each set, its `label_names`, `mask_names`, `object_names` and `values`,
+        and in `scales` the `regression.Scale` of each of its tasks that learns numbers.
       dtype: What heads compute in.
 
     Raises:

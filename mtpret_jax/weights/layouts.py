@@ -4,6 +4,8 @@
 |----------------|-------------------------------------------------------------------|
 | backbone       | ResNet without `fc`                                               |
 | classification | ResNet; `fc`                                                      |
+| ordinal        | ResNet of one output fewer than grades; `fc`                      |
+| regression     | ResNet of one output; `fc`                                        |
 | segmentation   | DeepLabV3; `backbone`, `classifier`, perhaps `aux_classifier`     |
 | detection      | Faster R-CNN; `backbone.body`, `backbone.fpn`, `rpn`, `roi_heads` |
 |                | RetinaNet; `backbone.body`, `backbone.fpn`, `head`                |
@@ -76,6 +78,10 @@ class Layout:
         del task
         return {}
 
+    def outputs(self, names: Sequence[str]) -> int:
+        """How many outputs a dense head has for these classes."""
+        return len(names)
+
     def arguments(
         self,
         network: schema.BackboneConfig,
@@ -128,6 +134,29 @@ class Classification(Layout):
     ) -> Arguments:
         made = super().arguments(network, task, tensors)
         return {"resnet": made["resnet"] | {"num_classes": self.classes(tensors)}}
+
+
+class Ordinal(Classification):
+    """ResNet of one output fewer than grades."""
+
+    def facts(self, task: schema.TaskConfig) -> Arguments:
+        return super().facts(task) | {
+            "outputs": "of the grade being above k, given that it is at least k: a "
+            "sigmoid gives the chance, products of these the chance of each grade"
+        }
+
+    def outputs(self, names: Sequence[str]) -> int:
+        return len(names) - 1
+
+
+class Regression(Classification):
+    """ResNet of one output."""
+
+    def refusal(self, task: schema.TaskConfig) -> str:
+        return "a head that is told more than the image" if task.second_input else ""
+
+    def facts(self, task: schema.TaskConfig) -> Arguments:
+        return {"outputs": "value = output * scale.deviation + scale.mean"}
 
 
 class Segmentation(Layout):
@@ -258,4 +287,6 @@ LAYOUTS: Mapping[str, Layout] = {
     "classification": Classification(),
     "segmentation": Segmentation(),
     "detection": Detection(),
+    "regression": Regression(),
+    "ordinal": Ordinal(),
 }

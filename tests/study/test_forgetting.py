@@ -145,3 +145,15 @@ def test_arms_with_and_without_memorization(study: Study):
     assert plain["forward"].value == pytest.approx(0.0)
     # The control of this seed was not done.
     assert math.isnan(described["mtpret.f10.s1"].forward_transfer)
+
+
+def test_of_errors_signs_are_turned_and_no_mean_is_taken():
+    errors = dataclasses.replace(ONE_ROUND, metric={**ONE_ROUND.metric, "a": "mae"})
+
+    found = transfer.backward(errors)
+    kept = transfer._kept(errors, "a")
+
+    assert found == pytest.approx({"a": 0.3, "b": 0.05})
+    assert transfer.mean(errors, found) == pytest.approx(0.05)
+    assert (kept.best, kept.last) == (0.6, 0.6)
+    assert kept.forgotten == pytest.approx(0)
