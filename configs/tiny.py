@@ -22,12 +22,20 @@ OF_A_FOLDER = (
     "detection",
     "mini",
     "mtpret",
+    "readings",
     "segmentation",
     "study_full",
     "study_mini",
 )
 # Phantoms that have what the tasks of a set need; all have a finding.
-BODIES = {"classification": "hand", "segmentation": "head", "detection": "chest"}
+BODIES = {
+    "classification": "hand",
+    "segmentation": "head",
+    "detection": "chest",
+    "regression": "finger",
+    "ordinal": "finger",
+}
+TARGETS = {"regression": "bone_age_months", "ordinal": "narrowing"}
 
 
 def get_config(arg: str = "demo") -> ConfigDict:
@@ -75,7 +83,7 @@ def _use_phantoms(config: ConfigDict) -> None:
             seed=number,  # No image twice, or no task would be external.
         )
     for row in config.tasks.values():
-        row.target = "finding"
+        row.target = TARGETS.get(row.kind, "finding")
 
 
 def _shrink_task(row: Any) -> None:

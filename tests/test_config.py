@@ -227,9 +227,9 @@ def test_values_that_do_not_fit_are_refused_with_advice(change, message):
 
 def test_a_kind_of_task_that_is_not_there_is_answered_by_what_there_is_not():
     with pytest.raises(
-        ValueError, match=r"kind: got 'ordinal'.*There is no regression"
+        ValueError, match=r"kind: got 'keypoints'.*There are no landmarks"
     ):
-        schema.task(kind="ordinal", dataset="knees")
+        schema.task(kind="keypoints", dataset="knees")
 
 
 def test_a_queue_that_the_batch_does_not_fill_evenly_is_refused_with_advice():

@@ -1,4 +1,4 @@
-"""X-ray files to probabilities, boxes or masks.
+"""X-ray files to probabilities, grades, numbers, boxes or masks.
 
     mtpret_jax predict --model=runs/demo/runs/mtpret_opacity --out=answers scans/
 

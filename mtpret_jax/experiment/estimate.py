@@ -228,11 +228,14 @@ def _classes(tasks: Mapping[str, types.Task], name: str) -> int:
 def made_up(config: schema.ExperimentConfig, dataset: str) -> dict[str, Any]:
     """Class names of a set that is not prepared."""
     names = [f"class {n}" for n in range(CLASSES)]
-    targets = {row.target for row in config.tasks.values() if row.dataset == dataset}
+    tasks = [row for row in config.tasks.values() if row.dataset == dataset]
+    targets = {row.target for row in tasks}
+    told = {row.second_input for row in tasks} - {"", "sex"}
     return {
-        "label_names": dict.fromkeys(targets, names),
+        "label_names": dict.fromkeys(targets | told, names),
         "mask_names": names,
         "object_names": names,
+        "values": dict.fromkeys(targets, ""),
     }
 
 

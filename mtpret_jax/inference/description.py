@@ -255,7 +255,11 @@ def from_json(table: Mapping[str, Any], where: str) -> Description:
       ValueError: If it lacks something, or holds what no run writes.
     """
     fields = dataclasses.fields(Description)
-    needed = [field.name for field in fields if field.default is dataclasses.MISSING]
+    needed = [
+        field.name
+        for field in fields
+        if field.default is field.default_factory is dataclasses.MISSING
+    ]
     try:
         if lacks := [name for name in needed if name not in table]:
             raise ValueError(f"it lacks {', '.join(lacks)}.")

@@ -16,7 +16,7 @@ from matplotlib import axes as mpl_axes
 from matplotlib import patches, patheffects
 
 from mtpret_jax.metrics import table
-from mtpret_jax.report import drawing, parts
+from mtpret_jax.report import agreement, drawing, parts
 
 TRUTH = "#56b4e9"
 PREDICTION = "#e69f00"
@@ -43,11 +43,14 @@ class Drawing:
       chart: Makes the chart of a task from its samples, by arm, and how many at most.
       caption: What it shows; "" where the colours say all.
       shares_images: Whether the images of the first arm stand for all arms.
+      whole: Makes a chart of all predictions of an arm, of the name of what is
+        predicted and the records of the metric; None where there is none.
     """
 
     chart: Callable[[parts.Task, Mapping[str, Samples], int], str]
     caption: str = ""
     shares_images: bool = False
+    whole: Callable[[str, Mapping[str, np.ndarray]], str] | None = None
 
 
 def of_task(task: parts.Task) -> Drawing | None:
@@ -108,6 +111,25 @@ def _bars(task: parts.Task, samples: Mapping[str, Samples], count: int) -> str:
             for place, arm in enumerate(samples.values()):
                 _bar(panels[1, i], place, arm, i, task)
             _bare(panels[1, i], list(samples), named=i == 0)
+        return drawing.png(figure, dpi=DPI)
+
+
+def _numbers(task: parts.Task, samples: Mapping[str, Samples], count: int) -> str:
+    """X-rays with their true number, and under each that of the arms.
+
+    By `value_true` and `value`, float [n].
+    """
+    del task
+    first = next(iter(samples.values()))
+    shown = min(count, len(first["image"]))
+    with mpl.rc_context(drawing.RC):
+        height = _WIDTH + 0.3 + 0.17 * len(samples)
+        figure = drawing.empty(_WIDTH * shown, height)
+        for i, ax in enumerate(figure.subplots(1, shown, squeeze=False)[0]):
+            _xray(ax, first["image"][i])
+            ax.set_title(f"truth: {first['value_true'][i]:.1f}", fontsize=7.5)
+            told = [f"{name}: {arm['value'][i]:.1f}" for name, arm in samples.items()]
+            ax.set_xlabel("\n".join(told), fontsize=7.5)
         return drawing.png(figure, dpi=DPI)
 
 
@@ -248,6 +270,12 @@ DRAWINGS: Mapping[str, Drawing] = {  # by what a metric calls `drawn`
         "Bars: each arm's likeliest class and its probability; blue where that is "
         "right, orange and hatched where it is wrong, grey where the label is unknown.",
         shares_images=True,
+    ),
+    "numbers": Drawing(
+        _numbers,
+        "Below each X-ray: the number that each arm predicts.",
+        shares_images=True,
+        whole=agreement.chart,
     ),
     "outlines": Drawing(_outlines),
     "boxes": Drawing(

@@ -271,6 +271,20 @@ class View:
                     found.setdefault(name, {})[arm] = arrays
         return found
 
+    def agreement(self) -> Iterator[tuple[str, dict[str, str]]]:
+        """Each task of numbers, and by arm the chart of its first seed."""
+        for name, runs in self.report.samples.items():
+            about = self.report.tasks[name]
+            drawn = images.of_task(about)
+            if drawn is None or drawn.whole is None:
+                continue
+            charts = {}
+            for arm, run in runs.items():
+                task = self.report.runs[run].task or name  # It may be a variant.
+                path = measured.predictions(self.workdir, run, task)
+                charts[arm] = drawn.whole(about.class_names[0], whole.read_arrays(path))
+            yield name, charts
+
     def samples(self, task: str, shown: dict[str, images.Samples]) -> tuple[str, str]:
         """The chart of a task's samples, by arm, and its caption."""
         about = self.report.tasks[task]

@@ -15,16 +15,23 @@ from mtpret_jax.study import plan
 FOLDER = pathlib.Path(__file__).parents[2] / "configs"
 CONFIGS = sorted(path.stem for path in FOLDER.glob("*.py"))
 # What a prepared set would say of itself, for tasks of any kind.
-LABELS = {"finding": ["no", "yes"], "label": ["no", "maybe", "yes"]}
+LABELS = {
+    "finding": ["no", "yes"],
+    "label": ["no", "maybe", "yes"],
+    "kl_grade": ["0", "1", "2", "3", "4"],
+    "narrowing": ["0", "1", "2", "3", "4"],
+}
 NAMES = {
     "label_names": LABELS,
     "mask_names": ["background", "object"],
     "object_names": ["object"],
+    "values": {"bone_age_months": "months"},
 }
 ARGUMENTS = {
     "detection": "folder",
     "mini": "folder",
     "mtpret": "folder,weights/r50.pth",
+    "readings": "folder",
     "segmentation": "folder",
     "study_full": "folder,weights/r50.pth",
     "study_mini": "folder",

@@ -22,12 +22,29 @@ NAMES = {
         "mask_names": ["background", "mandible"],
     },
     "chest": {"object_names": ["opacity"]},
+    "finger": {
+        "label_names": {"narrowing": ["0", "1", "2", "3", "4"]},
+        "values": {"bone_age_months": "months"},
+    },
 }
 # One run of each stage, and with what its task has that the demo's has not.
 CASES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "contrastive": ("contrastive", {}),
     "continual": ("continual", {}),
     "finetune": ("scratch_missing_tooth", {"mixup": 0.4, "label_smoothing": 0.1}),
+    "regression": (
+        "scratch_missing_tooth",
+        {
+            "kind": "regression",
+            "dataset": "finger",
+            "target": "bone_age_months",
+            "second_input": "sex",
+        },
+    ),
+    "ordinal": (
+        "scratch_missing_tooth",
+        {"kind": "ordinal", "dataset": "finger", "target": "narrowing", "mixup": 0.4},
+    ),
     "auxiliary": (
         "scratch_mandible",
         {"segmentation": schema.SegmentationConfig(channels=8, auxiliary_weight=0.4)},
@@ -80,9 +97,14 @@ def random_batch(kind: str, size: int, rows: int, seed: int = 0) -> dict:
         arrays["positive_owner"] = np.argsort(arrays["partner"]).astype(np.int32)
         return arrays | {"query": image(), "positive": image()}
     arrays["image"] = image()
-    if kind == "classification":
-        label = np.eye(2, dtype=np.float32)[rng.integers(0, 2, rows)]
-        return arrays | {"label": label, "label_known": np.ones((rows, 2), bool)}
+    if kind in ("classification", "ordinal"):
+        classes = {"classification": 2, "ordinal": 5}[kind]
+        label = np.eye(classes, dtype=np.float32)[rng.integers(0, classes, rows)]
+        return arrays | {"label": label, "label_known": np.ones((rows, classes), bool)}
+    if kind == "regression":
+        value = rng.normal(size=rows).astype(np.float32)
+        second = rng.integers(-1, 2, rows).astype(np.int32)
+        return arrays | {"value": value, "second": second}
     if kind == "segmentation":
         mask = rng.integers(0, 2, (rows, size, size)).astype(np.int32)
         known = rng.random((rows, size, size)) < 0.9
