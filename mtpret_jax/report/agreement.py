@@ -67,6 +67,7 @@ def _differences(
             ha="right",
             va="bottom",
             color=drawing.COLOURS[2],
+            bbox={"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.5},
         )
 
 
