@@ -32,7 +32,7 @@ from mtpret_jax.training import files
 from tfds_builders import whole
 
 _LOG = logging.getLogger(__name__)
-LAYOUT = 2  # of a work folder; one of another is refused
+LAYOUT = 3  # of a work folder; one of another is refused
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 

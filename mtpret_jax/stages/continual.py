@@ -99,6 +99,7 @@ class ContinualStage:
                 previous_state=model_state["backbone"],
                 pretrained=params["backbone"],
             ),
+            key=jax.random.key_data(key),
         )
         return state
 

@@ -85,6 +85,7 @@ class FinetuneStage:
             model_state=model_state,
             opt_state={},
             memory=self._memory(params, model_state, drawn),
+            key=jax.random.key_data(key),
         )
         training = self._training(state).params
         opt_state = supervised.init_opt_state(self.optimizer, training)

@@ -33,7 +33,6 @@ class Learner:
       microbatches: For each task, the parts of a batch that are done in turn, their
         gradients averaged.
       mixup: For each task, alpha of the Beta distribution of `mixup.mix`; 0: none.
-      seed: Seed of all that is random in a step.
       drop_path: Probability that a step leaves the branches of the last block out; see
         `stochastic_depth.rates`.
       rests: Whether the backbone computes as in evaluation, and its statistics stay.
@@ -43,7 +42,6 @@ class Learner:
     tasks: Mapping[str, types.Task]
     microbatches: Mapping[str, int]
     mixup: Mapping[str, float]
-    seed: int
     drop_path: float = 0.0
     rests: bool = False
 
@@ -85,7 +83,7 @@ class Learner:
         """
         params = _part(state.params, batch.task)
         model_state = _part(state.model_state, batch.task)
-        key = jax.random.fold_in(jax.random.key(self.seed), state.step)
+        key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
         if alpha := self.mixup[batch.task]:
             share = jax.random.beta(jax.random.fold_in(key, _MIXUP), alpha, alpha)
             arrays = mixup.mix(views.normalise(batch.arrays), share)
@@ -159,7 +157,7 @@ class Learner:
         Arguments are as for `predict`; the result is `{"backbone": .., "head": ..}`.
         """
         zeros = jax.tree.map(jnp.zeros_like, _part(model_state, batch.task))
-        key = jax.random.key(self.seed)
+        key = jax.random.key(0)  # What is random comes after all batch statistics.
         part = _part(params, batch.task)
         _, (updated, _) = self._loss(part, zeros, batch, key)
         return updated
@@ -198,7 +196,6 @@ def build_learner(
         tasks={name: all_tasks[name] for name in row.tasks},
         microbatches={name: config.tasks[name].microbatches for name in row.tasks},
         mixup={name: config.tasks[name].mixup for name in row.tasks},
-        seed=config.seed_of(row),
     )
 
 

@@ -52,7 +52,6 @@ def test_loss_and_head_after_a_step(case, monkeypatch):
         {"task": task},
         microbatches={"task": 1},
         mixup={"task": 0.4 if share else 0.0},
-        seed=0,
     )
     params = {"backbone": {}, "heads": {"task": {"fc": head}}}
     state = types.TrainState(
@@ -61,6 +60,7 @@ def test_loss_and_head_after_a_step(case, monkeypatch):
         model_state={"backbone": {}, "heads": {"task": {}}},
         opt_state={},
         memory={},
+        key=jax.random.key_data(jax.random.key(0)),
     )
 
     grads, _, scalars = jax.jit(learner.gradients)(state, types.Batch(arrays, "task"))

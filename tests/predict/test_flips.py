@@ -51,7 +51,7 @@ def test_a_mask_of_the_mirror_image_is_the_mirrored_mask(load, image):
     np.testing.assert_array_equal(found, again[:, :, ::-1])
 
     learner = supervised.Learner(
-        flips.network.backbone, {"task": flips.network.task}, {}, {}, seed=0
+        flips.network.backbone, {"task": flips.network.task}, {}, {}
     )
     params, state = (
         {

@@ -1,6 +1,7 @@
 """What every stage must hold: one program a task, any mesh, any accelerator."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -132,6 +133,24 @@ def test_every_step_lowers_for_tpu_and_cuda(case):
         exported = export.export(step, platforms=("tpu", "cuda"))(shapes, as_shapes)
 
         assert exported.platforms == ("tpu", "cuda")
+
+
+def test_runs_of_all_seeds_share_a_program(make_case):
+    """So that a study compiles each of its steps once."""
+    cases = [
+        make_case(run, functools.partial(dataclasses.replace, seed=seed))
+        for run in ("contrastive", "scratch_missing_tooth")
+        for seed in (0, 7)
+    ]
+    texts = []
+    for each in cases:
+        shapes = jax.eval_shape(
+            functools.partial(each.stage.init, batches=each.shapes), jax.random.key(0)
+        )
+        (batch,) = each.batches.values()
+        texts.append(jax.jit(each.stage.step).lower(shapes, batch).as_text())
+    assert texts[0] == texts[1]
+    assert texts[2] == texts[3]
 
 
 def test_the_step_counter_and_dtypes_are_explicit(case):
