@@ -63,8 +63,10 @@ class Target:
     read: Callable[[], Any]
 
 
-def make(folder: pathlib.Path) -> list[Target]:
-    """Runs the experiment into a folder that is empty, and says what there is."""
+def train(
+    folder: pathlib.Path,
+) -> tuple[schema.ExperimentConfig, pathlib.Path, dict[str, epath.Path]]:
+    """A tiny experiment, run into a folder: config, work folder and prepared sets."""
     table: Any = tiny.get_config("demo")
     with table.unlocked():
         for name in list(table.runs):
@@ -72,9 +74,26 @@ def make(folder: pathlib.Path) -> list[Target]:
                 del table.runs[name]
     table.runs.continual.continual.rounds = 1
     config = schema.parse(table)
-    work, run = folder / "work", folder / "work" / "runs" / "mtpret_opacity"
     folders = preparation.prepare(config.datasets, folder / "data")
-    workfolder.run(config, epath.Path(work), folders)
+    workfolder.run(config, epath.Path(folder / "work"), folders)
+    return config, folder / "work", folders
+
+
+def make(
+    config: schema.ExperimentConfig,
+    work: pathlib.Path,
+    folders: dict[str, epath.Path],
+    folder: pathlib.Path,
+) -> list[Target]:
+    """Exports a run that has ended, and says what there is to damage.
+
+    Args:
+      config: Of the experiment.
+      work: Its work folder, with a run `mtpret_opacity`.
+      folders: Its prepared sets.
+      folder: For what is written here; empty.
+    """
+    run = work / "runs" / RUNS[-1]
     out, states, lines = (folder / each for each in ("exported", "states", "lines"))
     hub.write(work, run.name, out)
     _save_states(states)
@@ -271,7 +290,8 @@ def main() -> int:
     counts: collections.Counter[tuple[str, str]] = collections.Counter()
     wrong = 0
     with tempfile.TemporaryDirectory() as temporary:
-        targets = make(pathlib.Path(options.folder or temporary))
+        folder = pathlib.Path(options.folder or temporary)
+        targets = make(*train(folder), folder)
         for name, result, told in try_all(targets, options.count, options.seed):
             counts[name, result] += 1
             if result in ("silent", "traceback", "unnamed"):

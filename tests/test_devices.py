@@ -24,7 +24,7 @@ TINY = REPOSITORY / "configs" / "tiny.py"
 
 
 def odd_batches() -> Any:
-    """The demo shrunk to one run of each stage, no batch of which divides by 8."""
+    """The demo shrunk to a run of each stage, no batch of which divides by 8."""
     spec = importlib.util.spec_from_file_location("tiny_of_devices", TINY)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -79,7 +79,10 @@ def lines(workdir: pathlib.Path, run: str) -> list[dict[str, float]]:
 
 @pytest.mark.slow
 def test_a_part_of_the_devices_gives_the_numbers_of_one(tmp_path, monkeypatch, caplog):
-    config = schema.parse(odd_batches())
+    config = odd_batches()
+    with config.unlocked():
+        del config.runs["scratch_missing_tooth"]  # It steps as stage 2 does.
+    config = schema.parse(config)
     folders = preparation.prepare(config.datasets, tmp_path / "data")
 
     workfolder.run(config, tmp_path / "part", folders)

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from etils import epath
 
-import mtpret_jax
+from benchmarks import flips
+from mtpret_jax import config as schema
 from mtpret_jax.cli import command, evaluate
-from mtpret_jax.experiment import locks, workfolder
+from mtpret_jax.experiment import locks, preparation
 from mtpret_jax.training import checkpoint
 
 REPOSITORY = pathlib.Path(__file__).parent.parent
@@ -288,101 +289,16 @@ def test_a_preparation_that_is_told_to_end_does(folders, tmp_path):
     assert last == "Stopped. The same command goes on from here."
 
 
-SAVER = """
-import sys
-import jax.numpy as jnp
-from mtpret_jax import types
-from mtpret_jax.training import checkpoint
-
-saved = checkpoint.RunCheckpoints(sys.argv[1])
-for step in range(saved.latest() or 0, 10_000):
-    big = jnp.full((2_000_000,), step + 1, jnp.float32)
-    empty = {"backbone": {}, "heads": {}}
-    state = types.TrainState(jnp.int32(step + 1), {"big": big}, empty, empty, {})
-    saved.save(state, step + 1)
-    print(step + 1, flush=True)
-"""
-
-
 @pytest.mark.slow
-def test_a_kill_while_saving_leaves_a_whole_checkpoint(tmp_path):
-    import jax
-    import jax.numpy as jnp
+def test_no_flipped_bit_and_no_cut_goes_unnoticed(folders, tmp_path):
+    """Damaged files that a command reads again: told by name, never taken for whole."""
+    _, data, whole = folders
+    config = schema.parse(json.loads((whole / "config.json").read_text()))
+    prepared = preparation.prepare(config.datasets, data)
+    targets = flips.make(config, whole, prepared, tmp_path)
 
-    from mtpret_jax import types
+    found = list(flips.try_all(targets, 20, seed=1))
 
-    rng = np.random.default_rng(1)
-    folder = tmp_path / "checkpoints"
-    environment = dict(os.environ, XLA_FLAGS="", PYTHONPATH=str(REPOSITORY))
-    last = 0
-    for _ in range(3):
-        process = subprocess.Popen(
-            [sys.executable, "-c", SAVER, str(folder)],
-            env=environment,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(3):  # Let some saves begin, then strike within one.
-            process.stdout.readline()
-        time.sleep(float(rng.uniform(0.0, 0.2)))
-        process.kill()
-        process.wait()
-        process.stdout.close()
-
-        saved = checkpoint.RunCheckpoints(folder)
-        step = saved.latest()
-        assert step is not None
-        assert step >= last
-        last = step
-        empty = {"backbone": {}, "heads": {}}
-        place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        shape = jax.ShapeDtypeStruct((2_000_000,), jnp.float32, sharding=place)
-        count = jax.ShapeDtypeStruct((), jnp.int32, sharding=place)
-        template = types.TrainState(count, {"big": shape}, empty, empty, {})
-        restored = saved.restore(step, template)
-        saved.close()
-        np.testing.assert_array_equal(np.asarray(restored.params["big"]), step)
-
-
-def test_the_best_checkpoint_and_the_newest_are_kept(tmp_path):
-    import jax.numpy as jnp
-
-    from mtpret_jax import types
-
-    saved = checkpoint.RunCheckpoints(tmp_path)
-    empty = {"backbone": {}, "heads": {}}
-    for step, value in enumerate([0.5, 0.9, 0.7, float("nan"), 0.3], start=1):
-        state = types.TrainState(jnp.int32(step), empty, empty, empty, {})
-        saved.save(state, step, value)
-    saved.close()
-
-    opened = checkpoint.RunCheckpoints(tmp_path)
-
-    assert opened.best() == (2, 0.9)
-    assert opened.latest() == 5
-    opened.close()
-
-
-def test_the_commit_of_the_code_is_known_where_there_is_one(tmp_path, monkeypatch):
-    is_cloned = (pathlib.Path(__file__).parents[1] / ".git").exists()
-    assert (workfolder._commit() is not None) == is_cloned
-    package = tmp_path / "project" / "mtpret_jax"
-    package.mkdir(parents=True)
-    monkeypatch.setattr(mtpret_jax, "__file__", str(package / "__init__.py"))
-    identity = ("-c", "user.name=a", "-c", "user.email=a@b")
-
-    def git(*words):
-        command = ["git", "-C", str(package.parent), *identity, *words]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-        return done.stdout.strip()
-
-    assert workfolder._commit() is None
-    (package / "experiment.py").write_text("1")
-    git("init")
-    git("add", ".")
-    git("commit", "-m", "Begin")
-    git("tag", "-m", "A name that hides the hash", "v1")
-    head = git("rev-parse", "HEAD")
-    assert workfolder._commit() == head
-    (package / "experiment.py").write_text("2")
-    assert workfolder._commit() == f"{head}+"
+    wrong = [row for row in found if row[1] in ("silent", "traceback", "unnamed")]
+    assert not wrong
+    assert sum(row[1] == "refused" for row in found) > 10

@@ -4,10 +4,12 @@ import collections
 import importlib.util
 import json
 import pathlib
+import subprocess
 from typing import Any
 
 import pytest
 
+import mtpret_jax
 from mtpret_jax import config as schema
 from mtpret_jax.data import sources
 from mtpret_jax.experiment import preparation, run, workfolder
@@ -70,3 +72,28 @@ def test_a_work_folder_of_an_older_version_is_refused_in_one_line(demo, tmp_path
         workfolder.run(config, tmp_path, folders)
 
     assert "\n" not in str(refused.value)
+
+
+def test_the_commit_of_the_code_is_known_where_there_is_one(tmp_path, monkeypatch):
+    is_cloned = (pathlib.Path(__file__).parents[1] / ".git").exists()
+    assert (workfolder._commit() is not None) == is_cloned
+    package = tmp_path / "project" / "mtpret_jax"
+    package.mkdir(parents=True)
+    monkeypatch.setattr(mtpret_jax, "__file__", str(package / "__init__.py"))
+    identity = ("-c", "user.name=a", "-c", "user.email=a@b")
+
+    def git(*words):
+        command = ["git", "-C", str(package.parent), *identity, *words]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    assert workfolder._commit() is None
+    (package / "experiment.py").write_text("1")
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "Begin")
+    git("tag", "-m", "A name that hides the hash", "v1")
+    head = git("rev-parse", "HEAD")
+    assert workfolder._commit() == head
+    (package / "experiment.py").write_text("2")
+    assert workfolder._commit() == f"{head}+"

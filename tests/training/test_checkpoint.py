@@ -4,6 +4,9 @@ import logging
 import os
 import pathlib
 import shutil
+import subprocess
+import sys
+import time
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +16,7 @@ import pytest
 from mtpret_jax import types
 from mtpret_jax.training import checkpoint, reporting
 
+REPOSITORY = pathlib.Path(__file__).parents[2]
 EMPTY = {"backbone": {}, "heads": {}}
 
 
@@ -250,3 +254,67 @@ def test_lines_that_are_gone_at_the_end_are_missed(tmp_path, damage):
         reporting.RunWriter(tmp_path, resume_step=2)
 
     assert str(path) in str(caught.value)
+
+
+SAVER = """
+import sys
+import jax.numpy as jnp
+from mtpret_jax import types
+from mtpret_jax.training import checkpoint
+
+saved = checkpoint.RunCheckpoints(sys.argv[1])
+for step in range(saved.latest() or 0, 10_000):
+    big = jnp.full((2_000_000,), step + 1, jnp.float32)
+    empty = {"backbone": {}, "heads": {}}
+    state = types.TrainState(jnp.int32(step + 1), {"big": big}, empty, empty, {})
+    saved.save(state, step + 1)
+    print(step + 1, flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_kill_while_saving_leaves_a_whole_checkpoint(tmp_path):
+    rng = np.random.default_rng(1)
+    folder = tmp_path / "checkpoints"
+    environment = dict(os.environ, XLA_FLAGS="", PYTHONPATH=str(REPOSITORY))
+    last = 0
+    for _ in range(3):
+        process = subprocess.Popen(
+            [sys.executable, "-c", SAVER, str(folder)],
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3):  # Let some saves begin, then strike within one.
+            process.stdout.readline()
+        time.sleep(float(rng.uniform(0.0, 0.2)))
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+        saved = checkpoint.RunCheckpoints(folder)
+        step = saved.latest()
+        assert step is not None
+        assert step >= last
+        last = step
+        place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        shape = jax.ShapeDtypeStruct((2_000_000,), jnp.float32, sharding=place)
+        count = jax.ShapeDtypeStruct((), jnp.int32, sharding=place)
+        template = types.TrainState(count, {"big": shape}, EMPTY, EMPTY, {})
+        restored = saved.restore(step, template)
+        saved.close()
+        np.testing.assert_array_equal(np.asarray(restored.params["big"]), step)
+
+
+def test_the_best_checkpoint_and_the_newest_are_kept(tmp_path):
+    saved = checkpoint.RunCheckpoints(tmp_path)
+    for step, value in enumerate([0.5, 0.9, 0.7, float("nan"), 0.3], start=1):
+        state = types.TrainState(jnp.int32(step), EMPTY, EMPTY, EMPTY, {})
+        saved.save(state, step, value)
+    saved.close()
+
+    opened = checkpoint.RunCheckpoints(tmp_path)
+
+    assert opened.best() == (2, 0.9)
+    assert opened.latest() == 5
+    opened.close()
