@@ -142,8 +142,8 @@ class RetinaNet(nn.Module):
         )(pyramid_levels)
         return (
             pyramid_levels,
-            [level.reshape(len(level), -1, self.classes) for level in logits],
-            [level.reshape(len(level), -1, 4) for level in offsets],
+            [level.reshape(level.shape[0], -1, self.classes) for level in logits],
+            [level.reshape(level.shape[0], -1, 4) for level in offsets],
         )
 
 

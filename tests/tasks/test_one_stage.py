@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import export
 
 from mtpret_jax import config as schema
 from mtpret_jax import types
@@ -110,6 +111,18 @@ def test_predict_gives_fractions_in_falling_order(fake):
     assert (np.diff(found["score"], axis=1) <= 0).all()
     # An untrained network gives each class the prior.
     np.testing.assert_allclose(found["score"], retinanet.PRIOR, rtol=0.5)
+
+
+def test_prediction_is_exported_for_any_number_of_images(fake):
+    (count,) = export.symbolic_shape("b")
+    features = jax.tree.map(
+        lambda array: jax.ShapeDtypeStruct((count, *array.shape[1:]), array.dtype),
+        fake.features,
+    )
+
+    made = export.export(jax.jit(TASK.predict))(fake.variables, features)
+
+    assert {array.shape[0] for array in made.out_avals} == {count}
 
 
 def test_losses_by_hand():
