@@ -22,6 +22,7 @@ IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
 MAX_DETECTIONS = 100  # of one class in one image
 FALSE_ALARMS = 2.0 ** np.arange(-3, 4)  # an image, where sensitivity is read: 1/8 to 8
+SHOWN_ALARMS = 2.0 ** np.linspace(-3, 3, 25)  # where a curve is drawn: the same, finer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,6 +146,30 @@ class DetectionMetric:
         """Average precision and sensitivity, each value in [0, 1] or NaN."""
         return weighing.once(self, summary)
 
+    def curves(self, summary: Mapping[str, np.ndarray]) -> dict[str, list[float]]:
+        """Sensitivity of each class at `SHOWN_ALARMS` false alarms an image, [0, 1]."""
+        once = np.ones((len(summary["score"]), 1))
+        names = self.class_names or [str(c) for c in range(self.num_classes)]
+        return {
+            name: sensitivities(one[0][:, 0], *one[1:], SHOWN_ALARMS)[:, 0].tolist()
+            for name, one in zip(names, self._found(summary, once), strict=True)
+        }
+
+    def _found(
+        self, summary: Mapping[str, np.ndarray], weight: np.ndarray
+    ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+        """For each class what `average_precision` takes."""
+        filled = np.isfinite(summary["score"])
+        order = np.argsort(-summary["score"][filled], kind="stable")
+        label = summary["class"][filled][order]
+        hit = summary["hit"][filled][order]
+        image = np.nonzero(filled)[0][order]
+        truth_count = weighing.totals(summary["truth_count"], weight)
+        return [
+            (hit[label == c], image[label == c], weight, truth_count[c])
+            for c in range(self.num_classes)
+        ]
+
     def weighted(
         self, summary: Mapping[str, np.ndarray], weight: np.ndarray
     ) -> dict[str, np.ndarray]:
@@ -152,18 +177,10 @@ class DetectionMetric:
 
         Detections with equal scores keep the order of the set in every resample.
         """
-        filled = np.isfinite(summary["score"])
-        order = np.argsort(-summary["score"][filled], kind="stable")
-        label = summary["class"][filled][order]
-        hit = summary["hit"][filled][order]
-        image = np.nonzero(filled)[0][order]
-        truth_count = weighing.totals(summary["truth_count"], weight)
-        found = [
-            (hit[label == c], image[label == c], weight, truth_count[c])
-            for c in range(self.num_classes)
-        ]
+        found = self._found(summary, weight)
         precision = np.array([average_precision(*one) for one in found])
-        sensitivity = np.array([free_response(one[0][:, 0], *one[1:]) for one in found])
+        at_half = [(one[0][:, 0], *one[1:], FALSE_ALARMS) for one in found]
+        sensitivity = np.array([sensitivities(*one).mean(axis=0) for one in at_half])
         values = {
             "ap50": ratios.mean(precision[:, 0]),
             "coco_ap": ratios.mean(precision.reshape(-1, weight.shape[1])),
@@ -209,32 +226,38 @@ def average_precision(
     return values
 
 
-def free_response(
-    hit: np.ndarray, image: np.ndarray, weight: np.ndarray, truth_count: np.ndarray
+def sensitivities(
+    hit: np.ndarray,
+    image: np.ndarray,
+    weight: np.ndarray,
+    truth_count: np.ndarray,
+    rates: np.ndarray,
 ) -> np.ndarray:
-    """Sensitivity, averaged over `FALSE_ALARMS` an image, of every resample.
+    """Sensitivity at some rates of false alarms, of every resample: free response.
 
     Args:
       hit: Whether each detection of one class found a box, best score first, bool [D].
       image: Which image each detection is of, [D].
       weight: How often each image is counted, float64 [N, R].
       truth_count: Ground-truth boxes of the class, [R].
+      rates: False alarms an image, [F].
 
     Returns:
-      float64 [R] in [0, 1]; NaN where there is no ground truth. A detector that never
-      gives so many false alarms has the sensitivity of all its detections there.
+      float64 [F, R] in [0, 1]; NaN where there is no ground truth. A detector that
+      never gives so many false alarms has the sensitivity of all its detections there.
 
     Source:
-      Bunch et al. 1977 for the curve; Setio et al. 2017 for the mean over these rates.
+      Bunch et al. 1977 for the curve; Setio et al. 2017 for the mean over
+      `FALSE_ALARMS`.
     """
-    values = np.full(weight.shape[1], np.nan)
+    values = np.full((len(rates), weight.shape[1]), np.nan)
     last = np.flatnonzero(hit)
     right = weight[image[last]].cumsum(axis=0)
     wrong = _up_to(last, image, weight) - right
-    allowed = np.multiply.outer(FALSE_ALARMS, weight.sum(axis=0))
+    allowed = np.multiply.outer(rates, weight.sum(axis=0))
     for r in np.flatnonzero(truth_count):
         hits = np.searchsorted(wrong[:, r], allowed[:, r], side="right")
-        values[r] = np.append(0.0, right[:, r])[hits].mean() / truth_count[r]
+        values[:, r] = np.append(0.0, right[:, r])[hits] / truth_count[r]
     return values
 
 

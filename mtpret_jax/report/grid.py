@@ -11,7 +11,7 @@ from etils import epath
 
 from mtpret_jax import config as schema
 from mtpret_jax import types
-from mtpret_jax.metrics import calibration, classification, labels, subgroups
+from mtpret_jax.metrics import calibration, classification, detection, labels, subgroups
 from mtpret_jax.report import comparisons, measured, parts
 from mtpret_jax.study import plan
 
@@ -99,6 +99,7 @@ class Grid:
             frozen=frozen,
             calibration=decided,
             confusion=self._confusion(cells),
+            froc=self._froc(cells),
             subgroups=self._levels(
                 {
                     arm: by_seed[0]
@@ -114,6 +115,16 @@ class Grid:
                 if (cell.fraction, cell.seed) == (shown, 0)
             },
         )
+
+    def _froc(self, cells: comparisons.Cells) -> parts.ByArm[dict[str, list[float]]]:
+        """Curves of the first seed, of boxes alone."""
+        found: parts.ByArm[dict[str, list[float]]] = {}
+        if isinstance(self.metric, detection.DetectionMetric):
+            for (arm, fraction), by_seed in cells.items():
+                if 0 in by_seed:
+                    row = found.setdefault(comparisons.key(fraction), {})
+                    row[arm] = self.metric.curves(by_seed[0].summary)
+        return found
 
     def _confusion(self, cells: comparisons.Cells) -> parts.ByArm[list[list[int]]]:
         """Counts of the first seed, where one class excludes the others."""

@@ -110,6 +110,7 @@ class Parts:
     frozen: ByArm[dict[str, Values]]  # by method
     calibration: ByArm[dict[str, Decision]]  # by class
     confusion: ByArm[list[list[int]]]  # true classes by likeliest ones
+    froc: ByArm[dict[str, list[float]]]  # by class; see `DetectionMetric.curves`
     subgroups: dict[str, list[Level]]  # by column of the index
     samples: dict[str, str]  # the run of each arm whose images are shown
 
@@ -327,6 +328,7 @@ class Report:
     frozen: Cells[dict[str, Values]]
     calibration: Cells[dict[str, Decision]]
     confusion: Cells[list[list[int]]]
+    froc: Cells[dict[str, list[float]]]
     subgroups: dict[str, dict[str, list[Level]]]
     samples: dict[str, dict[str, str]]
     compute: Cells[Cost]

@@ -54,6 +54,17 @@ def test_which_class_is_taken_for_which_is_counted(built, written):
     assert told["lung_seg"] == {}
 
 
+def test_free_response_is_that_of_the_value(built, written):
+    curve = built.froc["chest_det"]["1"]["mtpret"]["opacity"]
+    value = built.values["chest_det"]["1"]["mtpret"]["froc"].value
+
+    assert curve == sorted(curve)
+    assert np.mean(curve[::4]) == pytest.approx(value)  # at 1/8, 1/4, ... 8
+    assert built.froc["lung_seg"] == {}
+    text = (written / "report.html").read_text()
+    assert text.count('alt="Free response: chest_det') == 1
+
+
 @pytest.mark.parametrize(("accuracy", "learnt"), [(0.6, True), (0.0, False)])
 def test_a_stage_1_that_learnt_nothing_is_told(built, accuracy, learnt):
     found = parts.Curve(list(range(44)), [0.1] * 40 + [accuracy] * 4)
@@ -198,8 +209,9 @@ def test_the_page_stands_alone_and_has_every_part(written):
     ):
         assert part in text
     assert text.count("data:image/png") == 3
-    # Two forests, three learning curves, stage 1, what was lost, a matrix, reliability.
-    assert text.count("data:image/svg") == 9
+    # Two forests, three learning curves, stage 1, what was lost, a matrix, reliability,
+    # free response.
+    assert text.count("data:image/svg") == 10
 
 
 def test_the_primary_value_of_every_task_is_marked_among_all(written):
