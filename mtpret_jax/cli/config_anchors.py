@@ -83,13 +83,15 @@ def _task(
     yield f"  as it is, {each} a level: {_words(now)}"
     for each in range(1, _MOST + 1):
         best = anchors.fitted(box, where, each=each, ratios=len(row.anchor_ratios))
-        best = anchors.measure(box, where, best.sizes, best.ratios)
-        sizes = ", ".join(f"{size:g}" for size in best.sizes)
-        ratios = ", ".join(f"{ratio:g}" for ratio in best.ratios)
+        best = anchors.measure(box, where, best.sizes, best.ratios)  # of all boxes
+        sizes, ratios = (
+            "".join(f"{number:g}, " for number in numbers).rstrip()
+            for numbers in (best.sizes, best.ratios)
+        )
         yield f"  {each} a level: {_words(best)}"
         yield (
             f"    config.tasks.{name}.detection.update(anchor_sizes=({sizes}), "
-            f"anchor_ratios=({ratios},))"
+            f"anchor_ratios=({ratios}))"
         )
 
 
