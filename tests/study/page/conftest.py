@@ -69,6 +69,7 @@ def _make(config: schema.ExperimentConfig) -> parts.Report:
         pictures=6,
         cells=list(cells),
         confusion={"opacity": {"0.1": {"scratch": [[60, 29], [4, 27]]}}},
+        froc={},
         fractions=fractions,
         seeds=list(study.seeds),
         arms={arm: f"what {arm} starts from {NASTY}" for arm in study.arms},
