@@ -76,8 +76,9 @@ def test_a_task_is_compiled_once(case):
 
 @pytest.mark.smoke
 @pytest.mark.slow
-def test_steps_run_without_hidden_transfers(case):
-    mesh = sharding.make_mesh()
+@pytest.mark.parametrize("run", ["contrastive", "continual"])
+def test_steps_run_without_hidden_transfers(run, make_case):
+    case, mesh = make_case(run), sharding.make_mesh()
     state = start(case, mesh)
 
     with jax.transfer_guard("disallow"):
