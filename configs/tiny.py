@@ -20,6 +20,7 @@ BATCH = 8
 # Configs that take the folder of their sets.
 OF_A_FOLDER = (
     "detection",
+    "detectors",
     "mini",
     "mtpret",
     "readings",
@@ -92,15 +93,13 @@ def _shrink_task(row: Any) -> None:
         row.segmentation.node_channels = (8, 8, 8, 8)
     else:
         row.segmentation.update(output_stride=16, channels=8)
-    row.detection.update(
-        channels=8,
-        proposals_before_nms=32,
-        proposals=16,
-        regions=8,
-        hidden=16,
-        max_boxes=4,
-        detections=8,
-    )
+    row.detection.update(channels=8, max_boxes=4, detections=8)
+    if row.detection.head == "retinanet":
+        row.detection.candidates = 32
+    else:
+        row.detection.update(
+            proposals_before_nms=32, proposals=16, regions=8, hidden=16
+        )
 
 
 def _shrink_study(study: Any) -> None:

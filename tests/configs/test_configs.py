@@ -29,6 +29,7 @@ NAMES = {
 }
 ARGUMENTS = {
     "detection": "folder",
+    "detectors": "folder,seeds=2",
     "mini": "folder",
     "mtpret": "folder,weights/r50.pth",
     "readings": "folder",
