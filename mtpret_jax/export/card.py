@@ -62,6 +62,7 @@ def write(
         and layouts.LAYOUTS[model.kind].is_named(model.description.network),
         measured=training.measured(workdir, run) if model.task else None,
         read_for=read_for,
+        recipe=training.recipe(config, run),
         made_of=made_of,
         outside=config.runs[training.lineage(config, run)[-1]].init_from,
         differences=differences,

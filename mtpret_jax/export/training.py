@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import pathlib
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from mtpret_jax import config as schema
 from tfds_builders import whole
 
 CONFIG, SETS, VERSIONS = "config.json", "datasets.json", "versions.json"
+# Names of tasks and sets, and tables of their own.
+_NO_RECIPE = ("task", "tasks", "datasets", "dataset", "kind", "target")
 IMAGES_ALONE = ": images alone"
 _AGAIN = "Give the --workdir of a training; copy it again, or do the run again."
 
@@ -76,6 +79,25 @@ def purposes(config: schema.ExperimentConfig, run: str) -> dict[str, list[str]]:
             dataset = config.tasks[task].dataset
             found.setdefault(dataset, []).append(f"{name}: {task}{part}")
     return found
+
+
+def recipe(config: schema.ExperimentConfig, run: str) -> dict[str, Any]:
+    """Options of the run's optimiser and stage, and of its tasks, that are not default.
+
+    By name. What a run is made of (tasks, sets, start) is told elsewhere; tables of
+    heads and of augmentation are left out.
+    """
+    row = config.runs[run]
+    tables = {"optimizer": row.optimizer, row.stage: row.options}
+    tables |= {name: config.tasks[name] for name in row.tasks}
+    return {
+        f"{table}.{name}": value
+        for table, options in tables.items()
+        for name, value in vars(options).items()
+        if value != getattr(type(options), name, value)
+        and name not in _NO_RECIPE
+        and not dataclasses.is_dataclass(value)
+    }
 
 
 def measured(workdir: pathlib.Path, run: str) -> dict[str, Any]:
