@@ -11,9 +11,11 @@ from mtpret_jax import config as schema
 from mtpret_jax import stages
 from mtpret_jax.experiment import workshop
 from mtpret_jax.inference import description
+from mtpret_jax.metrics import regression
 
 NAMES = {
     "label_names": {"finding": ["a", "b", "c"]},
+    "values": {"finding": "months"},
     "mask_names": ["background", "a", "b"],
     "object_names": ["a", "b"],
 }
@@ -116,15 +118,19 @@ def trained() -> Callable[..., Any]:
         shapes = state_shapes(parsed)
         names = {
             "classification": NAMES["label_names"]["finding"],
+            "ordinal": NAMES["label_names"]["finding"],
+            "regression": ["finding"],
             "segmentation": NAMES["mask_names"],
             "detection": NAMES["object_names"],
         }
         named = {"task": names[kind]} if kind in names else {}
+        scale = regression.Scale(100.0, 40.0, "months")
         described = description.make(
             parsed,
             "run",
             {"hand": {"pixel_mean": 0.25, "pixel_std": 0.5}},
             class_names=named,
+            scales={"task": scale} if kind == "regression" else {},
             decisions={},
             parent=None,
             pools=[],

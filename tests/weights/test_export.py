@@ -18,7 +18,7 @@ from mtpret_jax import config as schema
 from mtpret_jax.experiment import preparation, start, workfolder
 from mtpret_jax.export import folder, torch_layout
 from mtpret_jax.training import checkpoint
-from mtpret_jax.weights import conversion, files
+from mtpret_jax.weights import conversion, files, layouts
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 
@@ -36,9 +36,7 @@ def header(path):
     return json.loads(content[8 : 8 + size])["__metadata__"]
 
 
-@pytest.mark.parametrize(
-    "kind", ["backbone", "classification", "segmentation", "detection"]
-)
+@pytest.mark.parametrize("kind", layouts.LAYOUTS)
 def test_the_tensors_of_a_run_are_written_as_they_are(kind, trained, tmp_path):
     model = trained(kind)
 
@@ -80,6 +78,23 @@ def test_a_narrow_network_says_how_wide_it_is(trained, tmp_path):
     assert facts["stem"] == "1 channel divided over 3"
     assert facts["class_names"] == ["a", "b", "c"]
     assert facts["exclusive"] is False
+
+
+def test_a_head_of_grades_has_one_output_fewer(trained, tmp_path):
+    facts = export(trained("ordinal"), tmp_path / "out")
+
+    assert facts["torchvision"]["resnet"]["num_classes"] == 2
+    assert facts["class_names"] == ["a", "b", "c"]
+    assert "a sigmoid gives the chance" in facts["outputs"]
+
+
+def test_a_head_of_numbers_says_what_they_are_worth(trained, tmp_path):
+    facts = export(trained("regression"), tmp_path / "out")
+
+    assert facts["torchvision"]["resnet"]["num_classes"] == 1
+    assert facts["outputs"] == "value = output * scale.deviation + scale.mean"
+    wanted = {"mean": 100.0, "deviation": 40.0, "unit": "months", "second": []}
+    assert facts["scale"] == wanted
 
 
 def test_a_classifier_is_told_by_its_classes_and_input(trained, tmp_path):
