@@ -82,7 +82,7 @@ def test_a_share_of_the_labels_has_alike_of_each_quarter(fingers):
 def test_a_set_without_the_column_says_which_it_has(fingers):
     wrong = schema.TaskConfig(kind="regression", dataset="fingers", target="bone_age")
 
-    with pytest.raises(ValueError, match="no value column 'bone_age'.*Did you mean"):
+    with pytest.raises(ValueError, match=r"no value column 'bone_age'.*Did you mean"):
         kinds.usable_records(fingers, wrong)
 
 
