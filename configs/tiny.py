@@ -19,6 +19,7 @@ SIZE = 64  # pixels
 BATCH = 8
 # Configs that take the folder of their sets.
 OF_A_FOLDER = (
+    "cephalometry",
     "detection",
     "detectors",
     "mini",
@@ -35,6 +36,7 @@ BODIES = {
     "detection": "chest",
     "regression": "finger",
     "ordinal": "finger",
+    "landmarks": "head",
 }
 TARGETS = {"regression": "bone_age_months", "ordinal": "narrowing"}
 
@@ -100,6 +102,7 @@ def _shrink_task(row: Any) -> None:
         row.detection.update(
             proposals_before_nms=32, proposals=16, regions=8, hidden=16
         )
+    row.landmarks.channels = 8
 
 
 def _shrink_study(study: Any) -> None:

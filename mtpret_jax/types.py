@@ -2,7 +2,7 @@
 
 Axis letters, used in every docstring: B batch, H and W image height and width in
 pixels, C channels, D embedding, K queue, L labels, M boxes of an image, N anchors or
-proposals, S classes of a segmentation mask (background included).
+proposals, P landmarks, S classes of a segmentation mask (background included).
 
 Arrays of a batch, by kind (`record` and `example_valid` are always there):
 
@@ -34,6 +34,11 @@ Arrays of a batch, by kind (`record` and `example_valid` are always there):
 | detection      | `box` float32 [B, M, 4] as y0, x0, y1, x1, fractions of height    |
 |                | and width; `box_class` int32 [B, M], 0 is the first real class;   |
 |                | `box_valid` bool [B, M]; in evaluation also beyond the square     |
+| landmarks      | `landmark` float32 [B, P, 2] as y, x, fractions of height and     |
+|                | width; `landmark_known` bool [B, P]; in evaluation also beyond    |
+|                | the square, and with `extent` float32 [B, 2], height and width of |
+|                | the square, and `longer_side` float32 [B] of the stored picture,  |
+|                | both in its pixels; `spacing` float32 [B], mm of one, NaN unknown |
 """
 
 from __future__ import annotations

@@ -227,7 +227,7 @@ def test_values_that_do_not_fit_are_refused_with_advice(change, message):
 
 def test_a_kind_of_task_that_is_not_there_is_answered_by_what_there_is_not():
     with pytest.raises(
-        ValueError, match=r"kind: got 'keypoints'.*There are no landmarks"
+        ValueError, match=r"kind: got 'keypoints'.*Keypoints are landmarks here"
     ):
         schema.task(kind="keypoints", dataset="knees")
 

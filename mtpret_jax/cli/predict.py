@@ -1,4 +1,4 @@
-"""X-ray files to probabilities, grades, numbers, boxes or masks.
+"""X-ray files to probabilities, grades, numbers, boxes, masks or points.
 
     mtpret_jax predict --model=runs/demo/runs/mtpret_opacity --out=answers scans/
 
@@ -26,7 +26,7 @@ def add_options(parser: command.Parser) -> None:
     """Adds the options of the verb."""
     file_options.add_options(parser, out="folder of the results: new, or begun before")
     parser.add_argument(
-        "--overlays", action="store_true", help="also draw boxes or outlines"
+        "--overlays", action="store_true", help="also draw boxes, outlines or points"
     )
     parser.add_argument(
         "--gradcam", action="store_true", help="also draw where a classifier looks"

@@ -118,11 +118,21 @@ class DetectionConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class LandmarksConfig:
+    """A head of heat maps on a feature pyramid, and its loss."""
+
+    channels: Count = 128  # of the feature pyramid and the two convolutions after it
+    deviation: Annotated[float, (0.1, math.inf)] = 1.0  # of the Gaussian that a heat
+    # map should be, cells; a cell is a quarter of a ResNet's first level: 4 pixels
+    distance_weight: Amount = 0.1  # of the points' distance from the truth, in cells
+
+
+@dataclasses.dataclass(frozen=True)
 class TaskConfig:
     """What is learnt from the labels of one set."""
 
-    kind: str = "classification"  # classification, ordinal, regression, segmentation
-    # or detection
+    kind: str = "classification"  # classification, ordinal, regression, segmentation,
+    # detection or landmarks
     dataset: str = ""  # a row of config.datasets
     target: str = "label"  # classification: the label column; ordinal: one whose
     # classes are grades, in the set's order; regression: the value column
@@ -151,6 +161,7 @@ class TaskConfig:
     augment: AugmentConfig = AUGMENT_PRESETS["gentle"]
     segmentation: SegmentationConfig = SegmentationConfig()
     detection: DetectionConfig = DetectionConfig()
+    landmarks: LandmarksConfig = LandmarksConfig()
 
     @property
     def can_be_probed(self) -> bool:

@@ -14,7 +14,7 @@ from mtpret_jax.config import parts, pixel_rules, schema, task_rules
 NOT_THERE = {
     "StudyConfig.imagenet": " Name any number of files as rows of config.encoders, "
     "`config.encoders.imagenet = schema.encoder(weights=FILE)`, and as arms.",
-    "TaskConfig.kind": " There are no landmarks or keypoints.",
+    "TaskConfig.kind": " Keypoints are landmarks here.",
 }
 
 

@@ -280,6 +280,7 @@ CHOICES: Mapping[tuple[type, str], tuple[str, ...]] = {
         "detection",
         "regression",
         "ordinal",
+        "landmarks",
     ),
     (parts.TaskConfig, "class_weights"): ("", "balanced"),
     (parts.SegmentationConfig, "head"): ("deeplabv3", "unetplusplus"),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mtpret_jax import config
-from mtpret_jax.data import boxes, labels, masks, sources, transforms, values
+from mtpret_jax.data import boxes, labels, landmarks, masks, sources, transforms, values
 from mtpret_jax.data import kind as kind_lib
 
 if TYPE_CHECKING:  # It imports JAX, Flax and Optax: worker processes need none.
@@ -162,6 +162,7 @@ KINDS: Mapping[str, kind_lib.Kind] = {
     "detection": Detection(),
     "regression": values.Regression(),
     "ordinal": labels.Ordinal(),
+    "landmarks": landmarks.Landmarks(),
 }
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import math
 import os
 from collections.abc import Mapping
@@ -46,6 +47,28 @@ class Metadata:
     object_names: tuple[str, ...]
     values: Mapping[str, str] = dataclasses.field(default_factory=dict)
     landmark_names: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def mirrored(self) -> np.ndarray | None:
+        """Which landmark each is in a mirrored image, int [P]; None where not known.
+
+        Those called left_... and right_... change places, and others stay, if there is
+        a pair of such.
+        """
+        place = {name: number for number, name in enumerate(self.landmark_names)}
+        others = [_other_side(name) for name in place]
+        if not any(other in place for other in others):
+            return None
+        return np.array(
+            [place.get(other, n) for n, other in enumerate(others)], np.int64
+        )
+
+
+def _other_side(name: str) -> str:
+    """The name of a landmark on the other side; "" of one that names no side."""
+    start, line, rest = name.partition("_")
+    sides = {"left": "right", "right": "left"}
+    return f"{sides[start]}_{rest}" if line and start in sides else ""
 
 
 def locate(data_dir: PathLike, name: str, dataset: config.DatasetConfig) -> epath.Path:
@@ -171,7 +194,8 @@ class Source:
           int8 [L], 1 yes, 0 no, -1 unknown; `values/<column>` float32 [], NaN
           unknown; `box` float32 [N, 4] as y0, x0, y1, x1
           fractions of the stored picture, `box_class` int32 [N] and `box_known` bool
-          []; `landmarks` float32 [P, 2] as y, x fractions, NaN where unknown;
+          []; `landmarks` float32 [P, 2] as y, x fractions, NaN where unknown, and
+          where it is known `landmark_mirrored`, see `Metadata.mirrored`;
           `spacing` float32 [], mm of a stored pixel, NaN where unknown.
         """
         stored = self._parse(record)
@@ -195,9 +219,11 @@ class Source:
             example["box_class"] = np.asarray(classes, np.int32)
             known = stored["objects_known"].int64_list.value[0]
             example["box_known"] = np.asarray(known, np.bool_)
-        if "landmarks" in stored:
+        if self.metadata.landmark_names:
             points = np.asarray(stored["landmarks"].float_list.value, np.float32)
             example["landmarks"] = points.reshape(-1, 2)
+            if self.metadata.mirrored is not None:
+                example["landmark_mirrored"] = self.metadata.mirrored
         if "spacing" in stored:
             value = stored["spacing"].float_list.value[0]
             example["spacing"] = np.asarray(value, np.float32)

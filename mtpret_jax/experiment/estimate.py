@@ -236,6 +236,7 @@ def made_up(config: schema.ExperimentConfig, dataset: str) -> dict[str, Any]:
         "mask_names": names,
         "object_names": names,
         "values": dict.fromkeys(targets, ""),
+        "landmark_names": names,
     }
 
 

@@ -42,17 +42,20 @@ def written(
       library: One of `libraries.LIBRARIES`; "" for the family's own.
 
     Returns:
-      The same three; for a backbone that is not a ResNet, "" and no head where the
-      library has none of that kind, and a ViT's positions for this size of images.
+      The same three; "" and no head where no library has such a head or, for a backbone
+      that is not a ResNet, this one has none of that kind; and a ViT's positions for
+      this size of images.
 
     Raises:
       ValueError: If the library has no such network.
     """
     theirs = libraries.find(described.network, described.side(task), library)
+    layout = layouts.LAYOUTS[described.kind(task)]
+    is_dense = layout.is_dense and theirs is not None and bool(theirs.head)
+    if layout.is_ours or not (theirs is None or is_dense):
+        tree, task = {"backbone": tree["backbone"]}, ""
     if theirs is None:
         return tree, described, task
-    if not (layouts.LAYOUTS[described.kind(task)].is_dense and theirs.head):
-        tree, task = {"backbone": tree["backbone"]}, ""
     network, body = libraries.for_side(
         described.network, tree["backbone"], described.side(task)
     )

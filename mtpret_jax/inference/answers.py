@@ -32,6 +32,8 @@ class Answers:
       compared: Names of those by which a network is checked; see `golden`.
       overlay: What an overlay draws, in words; "" where there is none.
       has_attention: Whether it can be drawn where the evidence for a class lies.
+      long_table: Name and columns of a second table, in the form of the field, which
+        has several rows for an image; "" for none.
       tag: Kind of pipeline, in Hugging Face's words.
       purpose: Sentence for the model card, `{}` where classes go.
     """
@@ -45,6 +47,7 @@ class Answers:
     compared: ClassVar[tuple[str, ...]] = ()
     overlay: ClassVar[str] = ""
     has_attention: ClassVar[bool] = False
+    long_table: ClassVar[tuple[str, tuple[str, ...]]] = ("", ())
     tag: ClassVar[str] = "image-feature-extraction"
     purpose: ClassVar[str] = "Features of X-rays, for other tasks to start from."
 
@@ -64,6 +67,11 @@ class Answers:
 
     def columns(self) -> list[str]:
         """Names of an answer's columns in a table, the same for every image."""
+        return []
+
+    def long_rows(self, row: Answer) -> list[Answer]:
+        """The rows of `long_table` for the line of a file."""
+        del row
         return []
 
     def draw(self, pixels: np.ndarray, answer: Answer) -> np.ndarray:
@@ -231,6 +239,52 @@ class Regression(Answers):
         return [*(f"value:{name}" for name in self.classes), *others]
 
 
+class Landmarks(Answers):
+    """`landmarks`: of each by name x, y in pixels of the file, and `spread`.
+
+    The spread is the standard deviation of where it may be, in pixels of the file.
+    """
+
+    outputs = ("landmark", "spread")
+    compared = ("landmark",)
+    overlay = "points"
+    tag = "keypoint-detection"
+    purpose = "Finds landmarks in an X-ray: {}."
+    long_table = ("landmarks.csv", ("file", "landmark", "x", "y", "spread"))
+
+    def answer(self, outputs: Outputs, radiograph: preprocessing.Radiograph) -> Answer:
+        size = len(radiograph.image)
+        back = np.linalg.inv(radiograph.matrix)
+        y, x = np.asarray(outputs["landmark"], float).T * size
+        x, y, _ = back @ np.stack([x, y, np.ones_like(x)])
+        spread = np.asarray(outputs["spread"], float) * size
+        spread *= np.sqrt(abs(np.linalg.det(back)))  # of pixels that may not be square
+        found = {
+            "x": x.clip(0, radiograph.width),  # It may have lain in the padding.
+            "y": y.clip(0, radiograph.height),
+            "spread": spread,
+        }
+        return {
+            "landmarks": {
+                name: {part: round(float(v[n]), 2) for part, v in found.items()}
+                for n, name in enumerate(self.classes)
+            }
+        }
+
+    def columns(self) -> list[str]:
+        parts = ("x", "y", "spread")
+        return [f"landmarks:{c}:{part}" for c in self.classes for part in parts]
+
+    def long_rows(self, row: Answer) -> list[Answer]:
+        return [
+            {"file": row["file"], "landmark": name, **point}
+            for name, point in row.get("landmarks", {}).items()
+        ]
+
+    def draw(self, pixels: np.ndarray, answer: Answer) -> np.ndarray:
+        return overlays.points(pixels, answer["landmarks"])
+
+
 ANSWERS: Mapping[str, type[Answers]] = {
     description.NO_HEAD: Answers,
     "classification": Classification,
@@ -238,6 +292,7 @@ ANSWERS: Mapping[str, type[Answers]] = {
     "detection": Detection,
     "regression": Regression,
     "ordinal": Ordinal,
+    "landmarks": Landmarks,
 }
 
 

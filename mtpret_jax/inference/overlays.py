@@ -73,6 +73,23 @@ def outlines(
     return drawn
 
 
+def points(pixels: np.ndarray, found: Mapping[str, Mapping[str, float]]) -> np.ndarray:
+    """Landmarks with their names: uint8 [H, W, 3], RGB.
+
+    Args:
+      pixels: The file's, uint8 [H, W].
+      found: `x` and `y` of each by name, pixels, as `answers.Landmarks` gives them.
+    """
+    drawn, line = _canvas(pixels)
+    for name, point in found.items():
+        centre = round(point["x"]), round(point["y"])
+        for paint, radius in ((_BLACK, 4 * line), (COLOURS[0], 3 * line)):
+            cv2.circle(drawn, centre, radius, paint, -1, cv2.LINE_AA)
+        corner = centre[0] + 5 * line, centre[1]
+        _write(drawn, name, corner, COLOURS[0])
+    return drawn
+
+
 def attention(
     pixels: np.ndarray,
     radiograph: preprocessing.Radiograph,

@@ -46,7 +46,7 @@ def predict(
       files: Paths.
       out: Folder of the results; see `results`.
       batch_size: Images computed at once.
-      draw: Also draw boxes or outlines on the images.
+      draw: Also draw boxes, outlines or points on the images.
       gradcam: Also draw where the evidence for a classifier's first choice lies.
       second: What is told beside files.
       begin: Told how many files an earlier call has done.
@@ -79,14 +79,22 @@ def predict(
             progress(item)
             skipped += bool(item.problem)
         results.settle(files)
-        results.write_table(
-            ["file", "status", "reason", "warnings", "width", "height"]
-            + [*model.answers.columns(), "overlay", "gradcam"]
-        )
+        _write_tables(model, results)
         blank = sum(
             preprocessing.BLANK in row.get("warnings", ()) for row in results.rows()
         )
     return Outcome(len(left) - skipped, skipped, before, blank)
+
+
+def _write_tables(model: model_lib.Model, results: results_lib.Results) -> None:
+    """Writes a row for each file and, where there may be several, these."""
+    results.write_table(
+        ["file", "status", "reason", "warnings", "width", "height"]
+        + [*model.answers.columns(), "overlay", "gradcam"]
+    )
+    name, columns = model.answers.long_table
+    if name:
+        results.write_table(columns, name, model.answers.long_rows)
 
 
 def _check_drawings(model: model_lib.Model, *, draw: bool, gradcam: bool) -> None:
@@ -103,7 +111,8 @@ def _check_drawings(model: model_lib.Model, *, draw: bool, gradcam: bool) -> Non
         )
     if draw and not model.answers.overlay:
         raise ValueError(
-            f"--overlays draws boxes or outlines; of {model.kind} there are none. "
+            f"--overlays draws boxes, outlines or points; of {model.kind} there are "
+            "none. "
             "--gradcam shows where a classifier looks."
         )
 

@@ -10,13 +10,14 @@ import contextlib
 import fcntl
 import hashlib
 import io
+import itertools
 import json
 import logging
 import os
 import pathlib
 import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tfds_builders import whole
@@ -97,16 +98,29 @@ class Results:
                     ) from error
                 yield row
 
-    def write_table(self, columns: list[str]) -> None:
-        """Writes all lines as a table; nested values are joined to `a:b` columns."""
-        with whole.placing(self.folder / TABLE) as file:
+    def write_table(
+        self,
+        columns: Sequence[str],
+        name: str = TABLE,
+        rows: Callable[[dict[str, Any]], Sequence[Mapping[str, Any]]] = lambda row: [
+            row
+        ],
+    ) -> None:
+        """Writes all lines as a table; nested values are joined to `a:b` columns.
+
+        Args:
+          columns: Names of the table's columns.
+          name: Name of its file.
+          rows: Makes the table's rows of a line.
+        """
+        with whole.placing(self.folder / name) as file:
             # Names of files may hold bytes that are not text.
             text = io.TextIOWrapper(file, "utf-8", "backslashreplace", newline="")
             writer = cells.Writer(text)
             writer.writerow(columns)
-            for row in self.rows():
+            for row in itertools.chain.from_iterable(map(rows, self.rows())):
                 flat = dict(_flat(row))
-                writer.writerow(flat.get(name, "") for name in columns)
+                writer.writerow(flat.get(column, "") for column in columns)
             text.detach()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from mtpret_jax.metrics import (
     classification,
     detection,
+    landmarks,
     ordinal,
     regression,
     segmentation,
@@ -16,6 +17,7 @@ METRICS = (
     detection.DetectionMetric,
     regression.RegressionMetric,
     ordinal.OrdinalMetric,
+    landmarks.LandmarksMetric,
 )
 TITLES = {name: title for each in METRICS for name, title in each.titles.items()}
 PRIMARY = {each.primary: each for each in METRICS}

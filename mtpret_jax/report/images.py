@@ -174,6 +174,32 @@ def _rectangles(ax: mpl_axes.Axes, arm: Samples, i: int, names: Sequence[str]) -
         _box(ax, arm["box"][i][place], shape, PREDICTION, "dashed", text)
 
 
+def _points(task: parts.Task, samples: Mapping[str, Samples], count: int) -> str:
+    """X-rays with landmarks, y, x as fractions of the image.
+
+    By `landmark_true` [n, P, 2], `landmark_known` [n, P] and `landmark` [n, P, 2].
+    """
+    del task
+    return _rows(samples, _crosses, count)
+
+
+def _crosses(ax: mpl_axes.Axes, arm: Samples, i: int) -> None:
+    """True landmarks as circles, found ones as crosses, and what lies between."""
+    known = arm["landmark_known"][i].astype(bool)
+    sides = np.array(arm["image"][i].shape[:2])
+    # Centres of pixels lie at whole numbers in an image drawn by `imshow`.
+    true, found = (
+        np.asarray(arm[name][i][known], float) * sides - 0.5
+        for name in ("landmark_true", "landmark")
+    )
+    between = np.stack([true, found])  # [2, points, 2]
+    ax.plot(between[..., 1], between[..., 0], color=PREDICTION, linewidth=0.8)
+    ax.plot(*true[:, ::-1].T, "o", color=TRUTH, markersize=3.5, fillstyle="none")
+    ax.plot(*found[:, ::-1].T, "x", color=PREDICTION, markersize=3)
+    ax.set_xlim(-0.5, sides[1] - 0.5)
+    ax.set_ylim(sides[0] - 0.5, -0.5)
+
+
 def _rows(
     samples: Mapping[str, Samples],
     draw: Callable[[mpl_axes.Axes, Samples, int], None],
@@ -282,5 +308,9 @@ DRAWINGS: Mapping[str, Drawing] = {  # by what a metric calls `drawn`
         _boxes,
         f"At most {BOXES_SHOWN} predicted boxes of an image are drawn, those with a "
         f"score of {SCORE_SHOWN} or more.",
+    ),
+    "points": Drawing(
+        _points,
+        "Circles are true landmarks, crosses those that were found; a line joins them.",
     ),
 }

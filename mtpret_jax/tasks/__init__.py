@@ -14,6 +14,7 @@ from mtpret_jax.metrics import regression as metrics
 from mtpret_jax.tasks import (
     classification,
     detection,
+    landmarks,
     ordinal,
     regression,
     segmentation,
@@ -25,16 +26,18 @@ _ADVICE = {
     "masks": "Name them in the options `masks` and `mask_classes` of the set.",
     "boxes": "Name them in the options `annotations` and `box_classes` of the set; "
     "`target` is a column of labels, and boxes need none.",
+    "landmarks": "Name them in the options `keypoints` and `landmark_names` of the "
+    "set.",
 }
 
 
 def _names(found: Sequence[str], task: str, what: str) -> tuple[str, ...]:
     if not found:
         raise ValueError(f"config.tasks.{task}: its set has no {what}. {_ADVICE[what]}")
-    if len(found) < 2 and what != "boxes":
+    if len(found) < 2 and what not in ("boxes", "landmarks"):
         raise ValueError(
             f"config.tasks.{task}: its set has {what} of classes {list(found)}; "
-            "at least two are needed to tell apart (one, for boxes)."
+            "at least two are needed to tell apart."
         )
     return tuple(found)
 
@@ -116,6 +119,18 @@ def _regression(
     )
 
 
+def _landmarks(
+    name: str, config: schema.TaskConfig, names: Names, dtype: jnp.dtype
+) -> types.Task:
+    return landmarks.LandmarksTask(
+        name,
+        _names(names.get("landmark_names", ()), name, "landmarks"),
+        config.landmarks,
+        dtype,
+        config.batch_norm_rows,
+    )
+
+
 TASKS: Mapping[
     str, Callable[[str, schema.TaskConfig, Names, jnp.dtype], types.Task]
 ] = {
@@ -124,6 +139,7 @@ TASKS: Mapping[
     "detection": _detection,
     "regression": _regression,
     "ordinal": _ordinal,
+    "landmarks": _landmarks,
 }
 
 
@@ -137,8 +153,8 @@ def build_tasks(
 
     Args:
       configs: Rows of `config.tasks`.
-      names: For each set, its `label_names`, `mask_names`, `object_names` and `values`,
-        and in `scales` the `regression.Scale` of each of its tasks that learns numbers.
+      names: For each set, what `data.sources.Metadata` has of it, and in `scales` the
+        `regression.Scale` of each of its tasks that learns numbers.
       dtype: What heads compute in.
 
     Raises:

@@ -9,6 +9,7 @@
 | segmentation   | DeepLabV3; `backbone`, `classifier`, perhaps `aux_classifier`     |
 | detection      | Faster R-CNN; `backbone.body`, `backbone.fpn`, `rpn`, `roi_heads` |
 |                | RetinaNet; `backbone.body`, `backbone.fpn`, `head`                |
+| landmarks      | none with heat maps: the backbone alone is written                |
 
 A network of ours is `{"backbone": tree, "head": tree}`, each tree `{"params": ...,
 "model_state": ...}`; of the kind "backbone" there is no head.
@@ -50,6 +51,7 @@ class Layout:
       last: The tensor that has one number for each class; "" without a head.
       is_resnet: Whether the network is a ResNet as it is.
       is_dense: Whether the head is one dense layer, which any library's networks have.
+      is_ours: Whether no library has the head: the backbone alone is written.
     """
 
     body: ClassVar[str] = ""
@@ -58,6 +60,7 @@ class Layout:
     last: ClassVar[str] = ""
     is_resnet: ClassVar[bool] = True
     is_dense: ClassVar[bool] = False
+    is_ours: ClassVar[bool] = False
 
     def refusal(self, task: schema.TaskConfig) -> str:
         """What torchvision has not of a task's head; "" if it has all."""
@@ -277,6 +280,12 @@ class Detection(Layout):
         return made | detectors.arguments(task, _levels(network), classes)
 
 
+class Landmarks(Layout):
+    """Heat maps on a pyramid, which are ours."""
+
+    is_ours = True
+
+
 def _levels(network: schema.BackboneConfig) -> list[int]:
     """Channels of the ResNet's four levels, C2 to C5."""
     return list(models.build_backbone(network).channels[1:])
@@ -289,4 +298,5 @@ LAYOUTS: Mapping[str, Layout] = {
     "detection": Detection(),
     "regression": Regression(),
     "ordinal": Ordinal(),
+    "landmarks": Landmarks(),
 }

@@ -26,8 +26,10 @@ NAMES = {
     "mask_names": ["background", "object"],
     "object_names": ["object"],
     "values": {"bone_age_months": "months"},
+    "landmark_names": ["point"],
 }
 ARGUMENTS = {
+    "cephalometry": "folder",
     "detection": "folder",
     "detectors": "folder,seeds=2",
     "mini": "folder",

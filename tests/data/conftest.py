@@ -19,6 +19,7 @@ COUNTS = {"train": 12, "validation": 7, "test": 4}
 LABELS = ["normal", "ill"]
 FINDINGS = ["effusion", "nodule", "mass"]
 BRIGHT = (0.30, 0.35, 0.60, 0.70)  # y0, x0, y1, x1 of the painted rectangle
+LANDMARKS = [BRIGHT[:2], BRIGHT[2:]]  # y, x
 
 
 def png(picture: np.ndarray) -> bytes:
@@ -51,6 +52,7 @@ def annotate(split: str, record: int) -> dict:
         "finding": [record % 2, (record // 2) % 2, -1],
         "has_mask": record % 4 != 2 and split != "test",
         "box_known": record % 4 != 3,
+        "landmarks": LANDMARKS if record % 4 else [(np.nan, np.nan)] * 2,
     }
 
 
@@ -92,6 +94,7 @@ class TinyXray(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                         }
                     ),
                     "objects_known": np.bool_,
+                    "landmarks": features.Tensor(shape=(2, 2), dtype=np.float32),
                 }
             ),
         )
@@ -127,6 +130,7 @@ class TinyXray(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                     "mask": png(mask),
                     "objects": objects,
                     "objects_known": known["box_known"],
+                    "landmarks": np.array(known["landmarks"], np.float32),
                 },
             )
 
@@ -156,7 +160,7 @@ def prepare(builder_class: type, data_dir: pathlib.Path) -> pathlib.Path:
     with open(folder / "index.csv", "w", newline="") as file:
         writer = csv.writer(file)
         columns = ["split", "record", "image_id", "group", "label", "finding"]
-        writer.writerow([*columns, "has_mask", "n_boxes"])
+        writer.writerow([*columns, "has_mask", "n_boxes", "n_landmarks"])
         for split, count in COUNTS.items():
             for record in range(count):
                 known = annotate(split, record)
@@ -175,12 +179,14 @@ def prepare(builder_class: type, data_dir: pathlib.Path) -> pathlib.Path:
                         finding or "(none)",
                         int(known["has_mask"]),
                         1 if known["box_known"] else "",
+                        int(np.isfinite(known["landmarks"]).all(axis=1).sum()),
                     ]
                 )
     metadata = {
         "label_names": {"label": LABELS, "finding": FINDINGS},
         "mask_names": ["background", "lung"],
         "object_names": ["lesion"],
+        "landmark_names": ["first", "last"],
     }
     (folder / "metadata.json").write_text(json.dumps(metadata))
     preparation = {"pixel_mean": 0.25, "pixel_std": 0.3}

@@ -23,7 +23,7 @@ def tabled(bits: int) -> schema.ExperimentConfig:
         | {"queue_size": 8}
         | sizes,
     )
-    for kind in ("classification", "segmentation", "detection"):
+    for kind in ("classification", "segmentation", "detection", "landmarks"):
         weights = "balanced" if kind == "classification" else ""
         table.tasks[kind] = schema.task(
             kind=kind, dataset="tiny", class_weights=weights, **sizes
@@ -34,7 +34,8 @@ def tabled(bits: int) -> schema.ExperimentConfig:
 
 @pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize(
-    "name", ["contrastive", "classification", "segmentation", "detection"]
+    "name",
+    ["contrastive", "classification", "segmentation", "detection", "landmarks"],
 )
 def test_a_blank_batch_has_the_shapes_and_types_of_a_streams(
     tiny, tiny_16_bit, bits, name

@@ -55,7 +55,9 @@ def test_configs_of_your_own_xrays_keep_the_rules():
 
     parsed = schema.parse(known["config"])
 
-    assert {"finding", "lungs", "opacity"} == parsed.tasks.keys()
+    assert parsed.tasks.keys() == {
+        *("finding", "lungs", "opacity", "age", "grade", "points")
+    }
     assert {task.image_size for task in parsed.tasks.values()} == {96}
 
 

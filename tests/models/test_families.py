@@ -8,7 +8,7 @@ from mtpret_jax import config as schema
 from mtpret_jax import models
 from mtpret_jax.experiment import start
 from mtpret_jax.models import vit_families
-from mtpret_jax.tasks import classification, detection, segmentation
+from mtpret_jax.tasks import classification, detection, landmarks, segmentation
 
 VITS = [("vit_tiny", family) for family in vit_families.FAMILIES]
 OTHERS = [(name, "") for name in models.BACKBONES if not name.startswith("vit_")]
@@ -56,6 +56,9 @@ SMALL = {
         schema.DetectionConfig(
             head="retinanet", channels=4, candidates=8, detections=3
         ),
+    ),
+    "landmarks": lambda side: landmarks.LandmarksTask(
+        "one", ("sella", "nasion"), schema.LandmarksConfig(channels=4)
     ),
 }
 

@@ -19,8 +19,10 @@ NAMES = {
     "label_names": {"finding": ["normal", "opacity"]},
     "mask_names": ["background", "lung", "heart"],
     "object_names": ["opacity", "device"],
+    "landmark_names": ["carina", "apex"],
 }
 HEADS: dict[str, dict[str, Any]] = {
+    "landmarks": {"channels": 8},
     "segmentation": {"channels": 8},
     "detection": {
         "channels": 8,
@@ -33,6 +35,7 @@ OF_KIND = {
     "classification": NAMES["label_names"]["finding"],
     "segmentation": NAMES["mask_names"],
     "detection": NAMES["object_names"],
+    "landmarks": NAMES["landmark_names"],
 }
 DECISIONS = {
     "images": 100,

@@ -14,7 +14,7 @@ from mtpret_jax.inference import answers, description, golden, loader, preproces
 from tfds_builders.images import reader, sizes
 from tfds_builders.phantom_xray import simulator
 
-KINDS = ("classification", "segmentation", "detection", "backbone")
+KINDS = ("classification", "segmentation", "detection", "landmarks", "backbone")
 
 
 def test_the_golden_picture_is_a_phantom():
@@ -46,7 +46,7 @@ def test_every_kind_is_loaded_and_answers(kind, model_folder, chest, tmp_path):
     assert answer["kind"] == kind == model.describe()["kind"]
     assert answer["warnings"] == []
     again = model.predict(chest)
-    for name in ("probability", "boxes", "share"):
+    for name in ("probability", "boxes", "share", "landmarks"):
         assert answer.get(name) == again.get(name)
 
 
@@ -124,6 +124,13 @@ def test_boxes_and_masks_come_back_to_the_pixels_of_the_file(fit):
     np.testing.assert_allclose(
         found["boxes"][0]["box"], [60, 100, 120, 160], atol=pixel
     )
+    middle = np.array([[box[0] + box[2], box[1] + box[3]]]) / 2
+    point = answers.Landmarks(["square"], None, {}).answer(
+        {"landmark": middle, "spread": np.full(1, 0.1)}, radiograph
+    )["landmarks"]["square"]
+    np.testing.assert_allclose((point["x"], point["y"]), (90, 130), atol=pixel)
+    sides = {"pad": (300, 300), "crop": (200, 200), "stretch": (300, 200)}[fit]
+    assert point["spread"] == pytest.approx(0.1 * np.sqrt(np.prod(sides)), rel=0.01)
     mask = answers.Segmentation(["none", "square"], None, {}).answer(
         {"segmentation": region}, radiograph
     )

@@ -62,7 +62,7 @@ def test_every_file_gets_the_answer_it_gets_alone(load, folder, tmp_path):
     assert drawn.shape == (int(rows[5]["height"]), int(rows[5]["width"]), 3)
 
 
-@pytest.mark.parametrize("kind", ["detection", "segmentation"])
+@pytest.mark.parametrize("kind", ["detection", "segmentation", "landmarks"])
 def test_overlays_and_masks_lie_on_the_pixels_of_the_file(kind, load, folder, tmp_path):
     model = load(kind)
 

@@ -20,6 +20,7 @@ NAMES = {
     "head": {
         "label_names": {"finding": ["complete", "missing_tooth"]},
         "mask_names": ["background", "mandible"],
+        "landmark_names": ["menton", "left_angle", "right_angle"],
     },
     "chest": {"object_names": ["opacity"]},
     "finger": {
@@ -56,6 +57,10 @@ CASES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
                 head="unetplusplus", node_channels=(8, 8, 8, 8), deep_supervision=True
             )
         },
+    ),
+    "landmarks": (
+        "scratch_mandible",
+        {"kind": "landmarks", "landmarks": schema.LandmarksConfig(channels=8)},
     ),
 }
 
@@ -109,6 +114,9 @@ def random_batch(kind: str, size: int, rows: int, seed: int = 0) -> dict:
         mask = rng.integers(0, 2, (rows, size, size)).astype(np.int32)
         known = rng.random((rows, size, size)) < 0.9
         return arrays | {"segmentation": mask, "pixel_known": known}
+    if kind == "landmarks":
+        point = rng.uniform(size=(rows, 3, 2)).astype(np.float32)
+        return arrays | {"landmark": point, "landmark_known": point[..., 0] < 0.8}
     corner = rng.uniform(0.0, 0.5, (rows, 4, 2))
     box = np.concatenate([corner, corner + rng.uniform(0.2, 0.5, (rows, 4, 2))], -1)
     valid = np.arange(4)[None] < rng.integers(0, 4, rows)[:, None]

@@ -77,7 +77,7 @@ class XrayFolderConfig(tfds.core.BuilderConfig):
         the boxes. Visibility 0 is unknown, and so is all of an image without an
         annotation. Several annotations of an image are readings of the same points:
         their mean counts.
-      landmarks: Names of the keypoints that are read, of any category.
+      landmark_names: The keypoints that are read, of any category.
       spacing_column: Holds how many millimetres of the detector a pixel of the file
         shows, in both directions; an empty cell is unknown.
       about: What else is told of an image, and the column that holds it: `{"age":
@@ -114,7 +114,7 @@ class XrayFolderConfig(tfds.core.BuilderConfig):
     box_classes: Sequence[str] | Classes = ()
     ignored_categories: Sequence[str] = ()
     keypoints: str = ""
-    landmarks: Sequence[str] = ()
+    landmark_names: Sequence[str] = ()
     spacing_column: str = ""
     about: Mapping[str, str] = dataclasses.field(default_factory=dict)
     invert: Sequence[str] = ()
@@ -131,7 +131,7 @@ class XrayFolderConfig(tfds.core.BuilderConfig):
         is_name = ":" not in self.patients and self.patients != "image"
         self._require(is_name, "patients", "a name without a colon, not 'image'")
         lists = ("multi_label", "unknown", "negative", "ignored_categories", "invert")
-        for option in (*lists, "landmarks"):
+        for option in (*lists, "landmark_names"):
             given = getattr(self, option)
             # A lone string would be taken for a list of its letters.
             is_list = isinstance(given, Sequence) and not isinstance(given, str)
@@ -166,12 +166,12 @@ class XrayFolderConfig(tfds.core.BuilderConfig):
         return f" (those of {file}: {files.brief(found, 40)})"
 
     def _check_landmarks(self) -> None:
-        if bool(self.keypoints) != bool(self.landmarks):
+        if bool(self.keypoints) != bool(self.landmark_names):
             expected = "names if and only if `keypoints` names a file"
             names = self._names_in(self.keypoints, lambda row: row["keypoints"])
-            self._require(False, "landmarks", expected + names)
-        is_once = len(set(self.landmarks)) == len(self.landmarks)
-        self._require(is_once, "landmarks", "each name once")
+            self._require(False, "landmark_names", expected + names)
+        is_once = len(set(self.landmark_names)) == len(self.landmark_names)
+        self._require(is_once, "landmark_names", "each name once")
 
     def classes_of(self, column: str) -> dict[str, tuple[str, ...]]:
         """Cell values of each class of a label column, as text."""

@@ -62,7 +62,7 @@ def parse(
         where = f"{name}: {file_name}"
         size = box_formats.frame(image.get("height"), image.get("width"), where)
         readings = [
-            _reading(entry, data.keypoints, config.landmarks, where)
+            _reading(entry, data.keypoints, config.landmark_names, where)
             for entry in data.by_image[coco.key(image["id"])]
             if not entry.get("iscrowd")
         ]
@@ -91,7 +91,7 @@ def to_fractions(landmarks: ImageLandmarks, height: int, width: int) -> np.ndarr
     Raises:
       reader.UnreadableImage: If the JSON was made for an image of another shape.
     """
-    size = boxes.measured_in(landmarks.size, height, width, what="landmarks")
+    size = boxes.measured_in(landmarks.size, height, width, what="points")
     points = landmarks.points.copy()
     points[_is_outside(points, size)] = np.nan
     return (points[:, ::-1] / size).astype(np.float32)
@@ -102,7 +102,7 @@ def _check_names(
 ) -> None:
     """Refuses landmarks that the JSON does not have, or has in several categories."""
     counts = collections.Counter(n for names in known.values() for n in names)
-    for name in config.landmarks:
+    for name in config.landmark_names:
         if counts[name] == 1:
             continue
         if counts[name]:
@@ -111,9 +111,9 @@ def _check_names(
                 "Give each its own name."
             )
         raise ValueError(
-            f"{config.keypoints} has no keypoint {name!r}, which option `landmarks` "
-            f"names. Its keypoints: {files.brief(map(repr, counts), 40)}."
-            f"{files.nearest(name, counts)}"
+            f"{config.keypoints} has no keypoint {name!r}, which the option "
+            f"`landmark_names` names. Its keypoints: "
+            f"{files.brief(map(repr, counts), 40)}.{files.nearest(name, counts)}"
         )
 
 

@@ -62,7 +62,7 @@ class Builder(xray_builder.XrayBuilder):
             values=config.units(),
             mask_names=tuple(config.classes_of_masks()),
             object_names=tuple(config.classes_of_boxes()),
-            landmark_names=tuple(config.landmarks),
+            landmark_names=tuple(config.landmark_names),
             has_spacing=bool(config.spacing_column),
             bit_depth=config.bit_depth,
             about=tuple(name for name in xray_features.ABOUT if name in config.about),

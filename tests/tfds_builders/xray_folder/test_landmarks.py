@@ -41,7 +41,7 @@ def _parse(data: dict[str, Any], *names: str) -> landmarks.ImageLandmarks | None
         name="mine",
         folder="x",
         keypoints="k.json",
-        landmarks=names or ("sella", "nasion"),
+        landmark_names=names or ("sella", "nasion"),
     )
     found, missing = landmarks.parse(config, json.dumps(data).encode(), IMAGES)
     assert not missing
@@ -68,7 +68,7 @@ def test_fractions_are_those_of_the_size_that_the_json_gives():
     np.testing.assert_array_equal(
         landmarks.to_fractions(found, 400, 200), [[0.25, 0.25], [1, 1]]
     )
-    with pytest.raises(reader.UnreadableImage, match="its landmarks are for 20x40"):
+    with pytest.raises(reader.UnreadableImage, match="its points are for 20x40"):
         landmarks.to_fractions(found, 200, 400)
 
 
@@ -113,8 +113,8 @@ def test_names_and_file_belong_together(tmp_path: pathlib.Path):
 
     with pytest.raises(ValueError, match=r"those of k.json: 'sella', 'nasion'"):
         xray_folder.Config(**options, keypoints="k.json")
-    with pytest.raises(ValueError, match="landmarks must be names if and only if"):
-        xray_folder.Config(**options, landmarks=["sella"])
+    with pytest.raises(ValueError, match="landmark_names must be names if and only if"):
+        xray_folder.Config(**options, landmark_names=["sella"])
 
 
 def _folder(tmp_path: pathlib.Path, spacings: Sequence[str]) -> pathlib.Path:
@@ -138,7 +138,7 @@ def _config(source: pathlib.Path, **options: Any) -> xray_folder.Config:
         folder=str(source),
         image_size=20,
         keypoints="k.json",
-        landmarks=["sella", "nasion"],
+        landmark_names=["sella", "nasion"],
         spacing_column="mm",
         **options,
     )
@@ -171,7 +171,7 @@ def test_a_spacing_that_is_no_length_names_the_row(tmp_path: pathlib.Path):
 def test_a_set_from_before_there_were_landmarks_is_not_another(tmp_path: pathlib.Path):
     config = xray_folder.Config(name="mine", folder=str(_folder(tmp_path, ("", ""))))
     now = xray_folder.Builder(data_dir=tmp_path / "data", config=config).options()
-    newer = ("keypoints", "landmarks", "spacing_column")
+    newer = ("keypoints", "landmark_names", "spacing_column")
     then: Any = {"options": {k: v for k, v in now.items() if k not in newer}}
 
     assert not checks.changes(then, now)

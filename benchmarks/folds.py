@@ -1,0 +1,99 @@
+"""Lays out a folder of X-rays without its test images, with columns of folds by group.
+
+Run:     python -m benchmarks.folds FOLDER OUT [--folds=5]
+         where FOLDER is as `xray_folder` reads it, with columns `file`, `group` and
+         `split`; OUT must not be there. Its `labels.csv` has columns `fold_0`, ...:
+         each group is once in "test", and a tenth of all in "val".
+Expect:  links to the images and masks of training and validation alone.
+Source:  groups in the order of the SHA-256 of their names; ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import json
+import pathlib
+from collections.abc import Sequence
+
+_PARTS = ("images", "masks")
+
+
+def lay_out(folder: pathlib.Path, out: pathlib.Path, *, folds: int) -> None:
+    """Writes the folder; images whose `split` is "test" are left out everywhere.
+
+    Raises:
+      FileExistsError: If `out` is there.
+      ValueError: If there are fewer than two folds.
+    """
+    if folds < 2:
+        raise ValueError(f"--folds: expected at least 2, got {folds}.")
+    with (folder / "labels.csv").open(newline="", encoding="utf-8-sig") as file:
+        rows = [row for row in csv.DictReader(file) if row["split"] != "test"]
+    out.mkdir(parents=True)
+    columns = _folds([row["group"] for row in rows], folds)
+    for row, of_folds in zip(rows, columns, strict=True):
+        del row["split"]
+        row.update({f"fold_{number}": split for number, split in enumerate(of_folds)})
+    with (out / "labels.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    kept = {pathlib.PurePosixPath(row["file"]).name for row in rows}
+    stems = {pathlib.PurePosixPath(name).stem for name in kept}
+    for part in _PARTS:
+        for path in sorted((folder / part).rglob("*")):
+            if path.is_file() and path.stem in stems:
+                link = out / path.relative_to(folder)
+                link.parent.mkdir(parents=True, exist_ok=True)
+                link.symlink_to(path.resolve())
+    for path in sorted(folder.glob("*.json")):
+        content = json.loads(path.read_text())
+        if isinstance(content, dict) and "images" in content:
+            (out / path.name).write_text(json.dumps(_without_test(content, kept)))
+
+
+def _folds(groups: Sequence[str], folds: int) -> list[list[str]]:
+    """The split of each image in each fold, by its group."""
+    order = sorted(
+        set(groups), key=lambda group: hashlib.sha256(group.encode()).hexdigest()
+    )
+    place = {group: number / len(order) for number, group in enumerate(order)}
+    return [
+        [_split((place[group] - fold / folds) % 1, 1 / folds) for fold in range(folds)]
+        for group in groups
+    ]
+
+
+def _split(place: float, share: float) -> str:
+    """The split at a place from 0 to 1 of the circle that begins with the test part."""
+    if place < share - 1e-9 or place > 1 - 1e-9:
+        return "test"
+    return "val" if place < share + 0.1 - 1e-9 else "train"
+
+
+def _without_test(content: dict, kept: set[str]) -> dict:
+    """COCO's JSON of the kept images alone."""
+    images = [
+        image
+        for image in content["images"]
+        if pathlib.PurePosixPath(image["file_name"]).name in kept
+    ]
+    ids = {image["id"] for image in images}
+    found = [one for one in content["annotations"] if one["image_id"] in ids]
+    return content | {"images": images, "annotations": found}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Lays out the folder that the command line names."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.folds")
+    parser.add_argument("folder", type=pathlib.Path)
+    parser.add_argument("out", type=pathlib.Path, help="not there yet")
+    parser.add_argument("--folds", type=int, default=5)
+    flags = parser.parse_args(arguments)
+    lay_out(flags.folder, flags.out, folds=flags.folds)
+
+
+if __name__ == "__main__":
+    main()
