@@ -91,9 +91,15 @@ def read(
 
     Raises:
       ValueError: If names or shapes do not fit, or a number is not finite; if a head is
-        wanted that is not on a ResNet, and more than one dense layer.
+        wanted that no library has, or that is not on a ResNet, and more than one dense
+        layer.
     """
     layout = layouts.LAYOUTS[kind]
+    if layout.is_ours:
+        raise ValueError(
+            f"{where}: no file of a library has a head for {kind}. Start from the "
+            "backbone alone: finetune.head='new'."
+        )
     if layout.modules and network.name.startswith("resnet"):
         return from_torchvision(tensors, expected, kind, where)
     if layout.modules and not layout.is_dense:

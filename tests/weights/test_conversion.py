@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from mtpret_jax import config as schema
 from mtpret_jax.weights import conversion
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "torchvision_networks.npz"
@@ -311,3 +312,8 @@ def test_what_torchvision_has_not_is_not_written(network):
     ours["head"]["params"]["fc"]["bias"][0] = np.inf
     with pytest.raises(ValueError, match=r"'fc.bias' holds numbers that are not fin"):
         conversion.to_torchvision(ours, "classification")
+
+
+def test_a_head_that_no_library_has_is_read_from_no_file():
+    with pytest.raises(ValueError, match=r"here: no file .* head for landmarks.*'new'"):
+        conversion.read({}, {}, "landmarks", schema.BackboneConfig(), "here")

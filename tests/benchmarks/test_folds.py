@@ -1,0 +1,70 @@
+"""Folds: no image of the test split, and no group in two splits of a fold."""
+
+import collections
+import csv
+import json
+import pathlib
+
+import pytest
+
+from benchmarks import folds
+
+
+@pytest.fixture
+def folder(tmp_path: pathlib.Path) -> pathlib.Path:
+    """Forty images of twenty groups, of which two are the test split."""
+    source = tmp_path / "source"
+    (source / "images").mkdir(parents=True)
+    rows = []
+    for number in range(40):
+        name, group = f"{number}.png", number // 2
+        (source / "images" / name).write_bytes(b"image")
+        split = "test" if group < 2 else "train"
+        rows.append({"file": f"images/{name}", "group": f"g{group}", "split": split})
+    with (source / "labels.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    coco = {
+        "images": [{"id": n, "file_name": f"{n}.png"} for n in range(40)],
+        "annotations": [{"image_id": n, "bbox": [1, 1, 2, 2]} for n in range(40)],
+        "categories": [],
+    }
+    (source / "boxes.json").write_text(json.dumps(coco))
+    return source
+
+
+def test_each_group_is_tested_once_and_the_test_split_never(folder, tmp_path):
+    out = tmp_path / "out"
+
+    folds.lay_out(folder, out, folds=5)
+
+    with (out / "labels.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 36
+    assert "split" not in rows[0]
+    assert sorted(path.name for path in (out / "images").iterdir()) == sorted(
+        f"{n}.png" for n in range(4, 40)
+    )
+    tested = collections.Counter()
+    for fold in range(5):
+        splits = collections.defaultdict(set)
+        for row in rows:
+            splits[row["group"]].add(row[f"fold_{fold}"])
+        assert {len(found) for found in splits.values()} == {1}
+        assert set.union(*splits.values()) == {"train", "val", "test"}
+        tested.update(group for group, found in splits.items() if found == {"test"})
+    assert set(tested.values()) == {1}
+    assert len(tested) == 18
+    content = json.loads((out / "boxes.json").read_text())
+    assert {image["id"] for image in content["images"]} == set(range(4, 40))
+    assert len(content["annotations"]) == 36
+
+
+def test_what_is_there_is_not_written_over(folder, tmp_path):
+    (tmp_path / "out").mkdir()
+
+    with pytest.raises(FileExistsError):
+        folds.lay_out(folder, tmp_path / "out", folds=5)
+    with pytest.raises(ValueError, match="at least 2"):
+        folds.lay_out(folder, tmp_path / "new", folds=1)
