@@ -1,4 +1,4 @@
-"""Stage 1 compiled for chips that are not here: does it fit, is it data-parallel."""
+"""Steps compiled for chips that are not here: do they fit, are they data-parallel."""
 
 import importlib.util
 import math
@@ -54,3 +54,30 @@ def test_stage_1_computes_and_sends_on_eight_chips_what_it_should():
     assert kinds["all-gather"]["bytes"] == 8 * EACH * 128 * 2
     assert eight.cycles > 0
     assert eight.bytes < topologies.MEMORY["v5e"] * 2**30
+
+
+def detection(chips):
+    table: Any = schema.defaults()
+    table.backbone.update(name="resnet18", width=8, compute_dtype="bfloat16")
+    table.datasets.pictures = schema.dataset("phantom_xray")
+    table.tasks.find = schema.task(
+        kind="detection",
+        dataset="pictures",
+        image_size=64,
+        batch_size=EACH * chips,
+        detection=dict(head="retinanet", channels=16),
+    )
+    table.runs.find = schema.run(finetune=dict(task="find"))
+    (found,) = estimate.steps(schema.parse(table), {})
+    return found
+
+
+def test_detection_in_one_stage_sends_gradients_alone():
+    devices = topologies.devices("tpu:v5e:2x4")
+
+    found = fitting.compile_step(estimate.lower(detection(len(devices)), devices))
+
+    params = estimate.state_shapes(detection(8)).params
+    gradient = 4 * sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+    assert set(found.by_kind()) == {"all-reduce"}
+    assert found.by_kind()["all-reduce"]["bytes"] <= 1.1 * gradient

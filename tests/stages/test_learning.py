@@ -26,14 +26,24 @@ DETECTION = schema.DetectionConfig(
     max_boxes=4,
     detections=8,
 )
+ONE_STAGE = schema.DetectionConfig(
+    head="retinanet",
+    channels=32,
+    anchor_sizes=(9.0, 14.0, 20.0, 26.0, 32.0),
+    max_boxes=4,
+    detections=8,
+)
 SEGMENTATION = schema.SegmentationConfig(
     output_stride=8, channels=32, rates=(1, 2, 3), dropout=0.0
 )
+LANDMARKS = schema.LandmarksConfig(channels=32)
 TASKS = {
-    "classification": ("hand", 80, 0.03, 0.99),
-    "segmentation": ("head", 60, 0.05, 0.9),
-    "detection": ("chest", 220, 0.03, 0.9),
-    "landmarks": ("head", 60, 0.03, -3.0),  # per cent of the longer side
+    "classification": ("hand", 80, 0.03, 0.99, {}),
+    "segmentation": ("head", 60, 0.05, 0.9, {"segmentation": SEGMENTATION}),
+    "detection": ("chest", 220, 0.03, 0.9, {"detection": DETECTION}),
+    "detection in one stage": ("chest", 150, 0.03, 0.9, {"detection": ONE_STAGE}),
+    # Per cent of the longer side.
+    "landmarks": ("head", 60, 0.03, -3.0, {"landmarks": LANDMARKS}),
 }
 
 
@@ -57,18 +67,16 @@ def folders(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("optimised")
-@pytest.mark.parametrize("kind", TASKS)
-def test_a_task_overfits_sixteen_examples(kind, folders):
-    body, steps, rate, least = TASKS[kind]
+@pytest.mark.parametrize("name", TASKS)
+def test_a_task_overfits_sixteen_examples(name, folders):
+    body, steps, rate, least, options = TASKS[name]
     task = schema.TaskConfig(
-        kind=kind,
+        kind=name.partition(" ")[0],
         dataset=body,
         target="finding",
         image_size=SIZE,
         batch_size=EXAMPLES,
-        detection=DETECTION,
-        segmentation=SEGMENTATION,
-        landmarks=schema.LandmarksConfig(channels=32),
+        **options,
     )
     run = schema.RunConfig(
         steps=steps,
