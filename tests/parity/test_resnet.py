@@ -19,6 +19,8 @@ from mtpret_jax.weights import resnet
 
 SLACK = 10
 EXACT = 2e-7
+TWO_STAGES = "roi_heads.box_predictor.cls_score.bias"
+ONE_STAGE = "head.classification_head.cls_logits.bias"
 
 
 def network(golden, name, *, channels=3, dtype="float32"):
@@ -124,16 +126,21 @@ def digest(params, state):
 
 
 @pytest.mark.parametrize(
-    ("classes", "extra", "same"),
-    [(91, {}, True), (3, {}, False), (91, {"bn1.num_batches_tracked": 0}, False)],
+    ("scores", "count", "extra", "same"),
+    [
+        (TWO_STAGES, 91, {}, True),
+        (TWO_STAGES, 3, {}, False),
+        (TWO_STAGES, 91, {"bn1.num_batches_tracked": 0}, False),
+        (ONE_STAGE, 9 * 91, {}, True),
+    ],
 )
-def test_published_detectors_add_nothing_to_variances(classes, extra, same):
+def test_published_detectors_add_nothing_to_variances(scores, count, extra, same):
     """Those of torchvision: frozen, of COCO's classes; others add what we add."""
     golden = drawing.load("frozen")
     config = schema.BackboneConfig(name="resnet18", compute_dtype="float32")
     weights = frozen.draw(golden.shapes) | {k: np.array(x) for k, x in extra.items()}
     file = {f"backbone.body.{name}": array for name, array in weights.items()}
-    file["roi_heads.box_predictor.cls_score.bias"] = np.zeros(classes, np.float32)
+    file[scores] = np.zeros(count, np.float32)
 
     read = resnet.from_torchvision(file, models.backbone_shapes(config), "golden")
     body, variables = models.build_backbone(config), types.Variables(**read.tree)
