@@ -185,7 +185,7 @@ def _recipe(row: schema.RunConfig) -> dict[str, Any]:
     """By what the runs of a task should be alike: options of a fine-tuning, by name."""
     if not row.options.is_tested:
         return {}
-    tables = {"optimizer": row.optimizer, "finetune": row.finetune}
+    tables = {"optimizer": row.optimizer, row.stage: row.options}
     return {
         f"{table}.{name}": value
         for table, options in tables.items()

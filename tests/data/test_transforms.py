@@ -166,7 +166,7 @@ def test_unknown_fit_is_refused():
 def test_targets():
     task = config.TaskConfig(image_size=3, target="finding")
     example = {"labels/finding": np.array([1, 0, -1], np.int8)}
-    label = kinds.Classification().targets(
+    label = kinds.KINDS["classification"].targets(
         example, task, np.eye(3), (3, 3), whole=False
     )
     assert label["label"].tolist() == [1, 0, 0]
