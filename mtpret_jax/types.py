@@ -111,7 +111,7 @@ class TrainState(flax.struct.PyTreeNode):
       model_state: Batch statistics in the same shape of tree.
       opt_state: State of the Optax transformation.
       memory: The stage's own struct, e.g. the key encoder and queue.
-      key: Of which, with the step, all comes that is random in a step, as uint32 (see
+      key: The source of all that is random in a step, as uint32 (see
         `jax.random.key_data`); None where nothing is. Here and not in the program, so
         that runs of several seeds share one.
     """

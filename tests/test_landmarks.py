@@ -74,7 +74,7 @@ def work(folders: Any, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path
 def _command(*words: str) -> int:
     with pytest.raises(SystemExit) as ended:
         main.run(list(words))
-    return ended.value.code
+    return int(ended.value.code or 0)
 
 
 def test_the_report_has_the_error_of_each_point_and_samples(work: pathlib.Path):

@@ -15,7 +15,7 @@ def grade(probability: np.ndarray) -> np.ndarray:
     """The predicted grade: how many are passed with a chance above one half.
 
     Args:
-      probability: Of each grade, the lowest first, [..., L].
+      probability: That of each grade, the lowest first, [..., L].
 
     Returns:
       Index of the grade, int64 [...]: the median, of which the absolute error is least.

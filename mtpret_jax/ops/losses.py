@@ -96,7 +96,7 @@ def grades(logits: jax.Array) -> jax.Array:
     """Log-probability of each grade, of answers to "higher, if it is that high?".
 
     Args:
-      logits: Of the grade being above k, given that it is at least k, float32 [B, L-1].
+      logits: Answers "above k", where it is at least k, as logits, float32 [B, L-1].
 
     Returns:
       float32 [B, L]; their exponentials sum to 1. Cross-entropy with them is the loss.

@@ -19,7 +19,7 @@ def chart(name: str, records: Mapping[str, np.ndarray]) -> str:
     """Prediction against truth, and their difference against their mean.
 
     Args:
-      name: Of the number.
+      name: What the number is called.
       records: `value` and `truth`, [N].
 
     Source:

@@ -50,7 +50,7 @@ def draw(person: Person, rng: np.random.Generator, grade: int) -> hand.Anatomy:
     Args:
       person: Decides the size of the bones and the width of the growth plates.
       rng: What differs from child to child.
-      grade: Of narrowing of the joints, an index into `GRADES`.
+      grade: How narrow the joints are, an index into `GRADES`.
     """
     grown = person.growth
     size = (0.6 + 0.4 * grown) * rng.uniform(0.96, 1.04)
