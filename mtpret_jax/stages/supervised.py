@@ -157,7 +157,7 @@ class Learner:
         Arguments are as for `predict`; the result is `{"backbone": .., "head": ..}`.
         """
         zeros = jax.tree.map(jnp.zeros_like, _part(model_state, batch.task))
-        key = jax.random.key(0)  # What is random comes after all batch statistics.
+        key = jax.random.key(0)  # Of dropout, a draw that all runs and batches share.
         part = _part(params, batch.task)
         _, (updated, _) = self._loss(part, zeros, batch, key)
         return updated
