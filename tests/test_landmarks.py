@@ -82,7 +82,7 @@ def test_the_report_has_the_error_of_each_point_and_samples(work: pathlib.Path):
 
     assert report["tasks"]["points"]["primary"] == "radial_error"
     (values,) = report["values"]["points"]["1"].values()
-    each = {f"radial_error/{name}" for name in NAMES}
+    each = {f"point_error/{name}" for name in NAMES}
     assert set(values) == {"radial_error", "within_2_percent", *each}
     error = values["radial_error"]
     assert 0 < error["low"] <= error["value"] <= error["high"]

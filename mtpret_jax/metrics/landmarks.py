@@ -25,7 +25,7 @@ class LandmarksMetric:
     """Values of a landmarks task.
 
     `radial_error` is the mean distance of a point from its truth, in per cent of the
-    longer side of the stored image, and `radial_error/<name>` that of each landmark;
+    longer side of the stored image, and `point_error/<name>` that of each landmark;
     `within_2_percent` is the share of points that are no farther than that.
     `radial_error_mm` and `within_2_mm` to `within_4_mm` are the same of images whose
     pixels have a known size, and are there if there are any.
@@ -45,6 +45,7 @@ class LandmarksMetric:
     sign: ClassVar[int] = -1
     titles: ClassVar[Mapping[str, str]] = {
         "radial_error": "radial error in % (lower is better)",
+        "point_error": "radial error of one landmark in % (lower is better)",
         "within_2_percent": "points within 2 % of the longer side",
         "radial_error_mm": "radial error in mm (lower is better)",
     } | {f"within_{x:g}_mm": f"points within {x:g} mm" for x in MILLIMETRES}
@@ -76,14 +77,16 @@ class LandmarksMetric:
 
         Returns:
           `distance` float32 [B, P], pixels of the stored image, NaN where the truth is
-          unknown; `longer_side`, `spacing` float32 [B]; `record` int32 [B].
+          unknown and infinite where only the prediction is no finite number;
+          `longer_side`, `spacing` float32 [B]; `record` int32 [B].
         """
         truth = np.asarray(batch["landmark"], np.float64)
         away = np.asarray(outputs["landmark"], np.float64) - truth
         away *= np.asarray(batch["extent"])[:, np.newaxis]
-        known = np.asarray(batch["landmark_known"], bool)
+        distance = np.nan_to_num(np.hypot(*away.T).T, nan=np.inf, posinf=np.inf)
+        distance[~np.asarray(batch["landmark_known"], bool)] = np.nan
         return {
-            "distance": np.where(known, np.hypot(*away.T).T, np.nan).astype(np.float32),
+            "distance": distance.astype(np.float32),
             "longer_side": np.asarray(batch["longer_side"], np.float32),
             "spacing": np.asarray(batch["spacing"], np.float32),
             "record": np.asarray(batch["record"], np.int32),
@@ -94,8 +97,16 @@ class LandmarksMetric:
 
         Returns:
           `percent` and `mm` float64 [N, P], NaN where unknown; `record` int32 [N].
+
+        Raises:
+          ValueError: If any distance is infinite.
         """
         distance = np.asarray(records["distance"], np.float64)
+        if np.isinf(distance).any():
+            raise ValueError(
+                "landmark holds NaN or infinity; the model has diverged. Lower the "
+                "learning rate."
+            )
         side, spacing = (
             np.asarray(records[name], np.float64)[:, np.newaxis]
             for name in ("longer_side", "spacing")
@@ -108,7 +119,10 @@ class LandmarksMetric:
 
     def error(self, records: Mapping[str, np.ndarray]) -> np.ndarray:
         """Mean error of an image in per cent of its side, [N]; NaN where unknown."""
-        return ratios.mean(self.summarise(records)["percent"].T)
+        distance = np.asarray(records["distance"], np.float64)
+        known = ~np.isnan(distance)
+        total = np.where(known, distance, 0).sum(axis=1)
+        return 100 * ratios.ratio(total, known.sum(axis=1)) / records["longer_side"]
 
     def compute(self, summary: Mapping[str, np.ndarray]) -> dict[str, float]:
         """All values: errors in their unit, shares in [0, 1], or NaN."""
@@ -130,7 +144,8 @@ class LandmarksMetric:
         if len(self.class_names) > 1:
             for place, name in enumerate(self.class_names):
                 one = percent[:, [place]]
-                values[f"radial_error/{name}"] = _mean(one, one, weight)
+                # `radial_error/...` would make radial_error a mean over landmarks.
+                values[f"point_error/{name}"] = _mean(one, one, weight)
         return values
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mtpret_jax.metrics import landmarks
+from mtpret_jax.metrics import intervals, landmarks
 
 METRIC = landmarks.LandmarksMetric(("sella", "nasion"))
 NAN = np.nan
@@ -44,8 +44,8 @@ def test_errors_are_per_cent_of_the_longer_side_over_known_points():
         {
             "radial_error": 100 * (0 + 5 + 8) / 3 / 400,
             "within_2_percent": 1.0,  # 8 pixels are just 2 %.
-            "radial_error/sella": 100 * (0 + 8) / 2 / 400,
-            "radial_error/nasion": 100 * 5 / 400,
+            "point_error/sella": 100 * (0 + 8) / 2 / 400,
+            "point_error/nasion": 100 * 5 / 400,
         },
         rel=1e-5,
     )
@@ -69,7 +69,7 @@ def test_an_image_counts_as_often_as_it_was_drawn():
         found["radial_error"], np.array([13 / 3, 2.5, 8]) / 4, rtol=1e-5
     )
     np.testing.assert_allclose(
-        found["radial_error/nasion"], np.array([5, 5, NAN]) / 4, rtol=1e-5
+        found["point_error/nasion"], np.array([5, 5, NAN]) / 4, rtol=1e-5
     )
 
 
@@ -79,6 +79,40 @@ def test_the_worst_image_has_the_largest_mean_error():
 
     assert np.argmax(METRIC.error(records)) == 1
     assert np.isnan(METRIC.error(unknown)[1])
+
+
+@pytest.mark.parametrize("value", [NAN, np.inf, -np.inf])
+def test_a_prediction_that_is_no_number_is_no_unknown_truth(value):
+    outputs = {"landmark": FOUND["landmark"].copy()}
+    outputs["landmark"][1, 1] = value  # The truth of it is unknown.
+    METRIC.summarise(METRIC.records(outputs, _batch()))
+    outputs["landmark"][0, 1, 0] = value
+
+    records = METRIC.records(outputs, _batch())
+
+    assert np.argmax(METRIC.error(records)) == 0
+    with pytest.raises(ValueError, match="the model has diverged"):
+        METRIC.summarise(records)
+
+
+def test_a_rare_landmark_does_not_take_the_interval_of_the_mean():
+    """Known in one image of twelve: most resamples lack it."""
+    truth = np.full((12, 2, 2), 0.5)
+    batch = {
+        "landmark": truth,
+        "landmark_known": np.array([[True, n == 0] for n in range(12)]),
+        "extent": np.full((12, 2), 400),
+        "longer_side": np.full(12, 400),
+        "spacing": np.full(12, NAN),
+        "record": np.arange(12),
+    }
+    outputs = {"landmark": truth + np.linspace(0, 0.1, 12)[:, None, None]}
+    summary = METRIC.summarise(METRIC.records(outputs, batch))
+
+    drawn = intervals.draws(METRIC, summary, np.arange(12), resamples=200, seed=0)
+
+    assert np.isnan(drawn["point_error/nasion"]).any()
+    assert np.isfinite(drawn["radial_error"]).all()
 
 
 def test_what_a_crop_left_out_is_as_far_as_the_point_was_put_from_it():
