@@ -15,9 +15,11 @@ import csv
 import hashlib
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-_PARTS = ("images", "masks")
+from etils import epath
+
+from tfds_builders.sources import files, tables
 
 
 def lay_out(folder: pathlib.Path, out: pathlib.Path, *, folds: int) -> None:
@@ -29,8 +31,9 @@ def lay_out(folder: pathlib.Path, out: pathlib.Path, *, folds: int) -> None:
     """
     if folds < 2:
         raise ValueError(f"--folds: expected at least 2, got {folds}.")
-    with (folder / "labels.csv").open(newline="", encoding="utf-8-sig") as file:
-        rows = [row for row in csv.DictReader(file) if row["split"] != "test"]
+    table = folder / "labels.csv"
+    rows = tables.parse(table.read_bytes(), table.name)[1]
+    rows = [row for row in rows if row["split"].lower() != "test"]
     out.mkdir(parents=True)
     columns = _folds([row["group"] for row in rows], folds)
     for row, of_folds in zip(rows, columns, strict=True):
@@ -40,18 +43,26 @@ def lay_out(folder: pathlib.Path, out: pathlib.Path, *, folds: int) -> None:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    kept = {pathlib.PurePosixPath(row["file"]).name for row in rows}
-    stems = {pathlib.PurePosixPath(name).stem for name in kept}
-    for part in _PARTS:
-        for path in sorted((folder / part).rglob("*")):
-            if path.is_file() and path.stem in stems:
-                link = out / path.relative_to(folder)
-                link.parent.mkdir(parents=True, exist_ok=True)
-                link.symlink_to(path.resolve())
+    images = files.list_files(epath.Path(folder / "images"))
+    kept = {path for row in rows if (path := images.find(row["file"]))}
+    _link(images, kept, out)
+    if (folder / "masks").is_dir():
+        masks = files.list_files(epath.Path(folder / "masks"))
+        stems = (pathlib.PurePosixPath(name).with_suffix("") for name in kept)
+        _link(masks, {x for stem in stems for x in masks.of_stem(str(stem))}, out)
     for path in sorted(folder.glob("*.json")):
         content = json.loads(path.read_text())
         if isinstance(content, dict) and "images" in content:
-            (out / path.name).write_text(json.dumps(_without_test(content, kept)))
+            left = _without_test(content, images, kept)
+            (out / path.name).write_text(json.dumps(left))
+
+
+def _link(there: files.Listing, names: Iterable[str], out: pathlib.Path) -> None:
+    """Links files of a folder in the folder of its name below `out`."""
+    for name in sorted(names):
+        link = out / there.root.name / name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(pathlib.Path(there.root / name).resolve())
 
 
 def _folds(groups: Sequence[str], folds: int) -> list[list[str]]:
@@ -73,13 +84,9 @@ def _split(place: float, share: float) -> str:
     return "val" if place < share + 0.1 - 1e-9 else "train"
 
 
-def _without_test(content: dict, kept: set[str]) -> dict:
+def _without_test(content: dict, there: files.Listing, kept: set[str]) -> dict:
     """COCO's JSON of the kept images alone."""
-    images = [
-        image
-        for image in content["images"]
-        if pathlib.PurePosixPath(image["file_name"]).name in kept
-    ]
+    images = [x for x in content["images"] if there.find(x["file_name"]) in kept]
     ids = {image["id"] for image in images}
     found = [one for one in content["annotations"] if one["image_id"] in ids]
     return content | {"images": images, "annotations": found}

@@ -61,6 +61,36 @@ def test_each_group_is_tested_once_and_the_test_split_never(folder, tmp_path):
     assert len(content["annotations"]) == 36
 
 
+def test_a_test_image_of_the_name_of_another_is_left_out(tmp_path):
+    source, out = tmp_path / "source", tmp_path / "out"
+    rows = ["file,group,split"]
+    for split, names in {"train": "123", "Test": "12"}.items():
+        for part in ("images", "masks"):
+            (source / part / split).mkdir(parents=True)
+            for name in names:
+                (source / part / split / f"{name}.png").write_bytes(b"image")
+        rows += [f"images/{split}/{name}.png,{split}{name},{split}" for name in names]
+    (source / "labels.csv").write_text("\n".join(rows))
+    coco = {
+        "images": [
+            {"id": 1, "file_name": "train/1.png"},
+            {"id": 2, "file_name": "Test/1.png"},
+        ],
+        "annotations": [{"image_id": 1}, {"image_id": 2}],
+    }
+    (source / "boxes.json").write_text(json.dumps(coco))
+
+    folds.lay_out(source, out, folds=2)
+
+    for part in ("images", "masks"):
+        linked = {p.relative_to(out / part) for p in (out / part).rglob("*.png")}
+        assert linked == {pathlib.Path("train", f"{n}.png") for n in "123"}
+    assert "Test" not in (out / "labels.csv").read_text()
+    content = json.loads((out / "boxes.json").read_text())
+    assert [image["id"] for image in content["images"]] == [1]
+    assert content["annotations"] == [{"image_id": 1}]
+
+
 def test_what_is_there_is_not_written_over(folder, tmp_path):
     (tmp_path / "out").mkdir()
 
