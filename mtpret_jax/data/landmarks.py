@@ -34,9 +34,9 @@ class Landmarks(kind.Kind):
             return "has no landmarks to find."
         if task.augment.flip_probability and source.metadata.mirrored is None:
             return (
-                "has no pair of landmarks called left_… and right_…, so that those of "
-                "a mirrored image are not known: set augment.flip_probability of the "
-                "task to 0."
+                "has no pairs of landmarks called left_… and right_…, or one of them "
+                "without its partner, so that those of a mirrored image are not known: "
+                "set augment.flip_probability of the task to 0."
             )
         return ""
 

@@ -53,11 +53,11 @@ class Metadata:
         """Which landmark each is in a mirrored image, int [P]; None where not known.
 
         Those called left_... and right_... change places, and others stay, if there is
-        a pair of such.
+        any such and each has its partner.
         """
         place = {name: number for number, name in enumerate(self.landmark_names)}
         others = [_other_side(name) for name in place]
-        if not any(other in place for other in others):
+        if not any(others) or not {*others} <= {*place, ""}:
             return None
         return np.array(
             [place.get(other, n) for n, other in enumerate(others)], np.int64

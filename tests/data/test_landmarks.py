@@ -89,11 +89,10 @@ def test_pairs_are_known_by_their_names():
     def mirrored(*names):
         return sources.Metadata({}, (), (), landmark_names=names).mirrored
 
-    assert mirrored("nose", "left_eye", "right_ear", "right_eye").tolist() == [
-        *(0, 3, 2, 1),
-    ]
+    assert mirrored("nose", "left_eye", "chin", "right_eye").tolist() == [0, 3, 2, 1]
     assert mirrored("sella", "nasion") is None
     assert mirrored("left_eye", "left_ear") is None
+    assert mirrored("left_eye", "right_eye", "left_ear") is None
 
 
 def test_a_set_without_pairs_is_not_mirrored():
