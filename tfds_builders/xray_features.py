@@ -129,6 +129,7 @@ class Xray:
       values: Number of each value column, in its unit; not a number where unknown.
       landmarks: float [P, 2] as y, x, fractions of height and width, NaN where unknown;
         None where nobody looked for them.
+      dropped_landmarks: Those of the source that lie beyond the image.
       spacing: Millimetres of a pixel of `image`; NaN where unknown.
     """
 
@@ -140,6 +141,7 @@ class Xray:
     dropped_boxes: int = 0
     values: Mapping[str, float] = dataclasses.field(default_factory=dict)
     landmarks: np.ndarray | None = None
+    dropped_landmarks: int = 0
     spacing: float = math.nan
 
 

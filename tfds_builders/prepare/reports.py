@@ -139,6 +139,13 @@ def warn(name: str, totals: Totals) -> None:
             name,
             totals.tally["dropped_boxes"],
         )
+    if totals.tally["dropped_landmarks"]:
+        log.warning(
+            "%s: %d landmarks of the source lie beyond their images and count as "
+            "unknown.",
+            name,
+            totals.tally["dropped_landmarks"],
+        )
     if totals.blank:
         log.warning(
             "%s: %d of %d images have no content, one grey level or almost, for "

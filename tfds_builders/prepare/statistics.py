@@ -1,10 +1,10 @@
 """Counts what a prepared set holds, one image at a time, for `preparation.json`.
 
 A tally is one counter of integers, so sums depend neither on the order nor on how the
-set was shared out to shards. Its keys: "dropped_boxes", of all splits; and of the train
-split "pixels", their "total" and the total of their "squares" in units of the stored
-type, "label/<column>/<class index>" in images, "mask/<value>" in pixels and
-"object/<class index>" in boxes.
+set was shared out to shards. Its keys: "dropped_boxes" and "dropped_landmarks", of all
+splits; and of the train split "pixels", their "total" and the total of their "squares"
+in units of the stored type, "label/<column>/<class index>" in images, "mask/<value>" in
+pixels, "object/<class index>" in boxes and "landmark/<index>" in images.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ Tally = collections.Counter[str]
 
 def tally(xray: xray_features.Xray, *, is_train: bool) -> Tally:
     """Counts one image, at the size at which it is stored."""
-    found = Tally(dropped_boxes=xray.dropped_boxes)
+    found = Tally(
+        dropped_boxes=xray.dropped_boxes, dropped_landmarks=xray.dropped_landmarks
+    )
     if not is_train:
         return found
     # The square of 65,535 just fits.

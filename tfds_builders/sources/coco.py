@@ -38,7 +38,7 @@ def parse(
     name: str,
     *,
     may_lack_annotations: bool = False,
-    holds: str = "bbox",
+    needed: Sequence[str] = ("bbox",),
 ) -> Coco:
     """Reads a file.
 
@@ -47,7 +47,7 @@ def parse(
       name: Name of the file, for errors.
       may_lack_annotations: Whether their list may be absent, as where labels are
         withheld.
-      holds: What each annotation must hold, "bbox" or "keypoints".
+      needed: What each annotation must hold besides its ids.
 
     Raises:
       ValueError: If it is not in COCO's format, or an id is given twice.
@@ -57,8 +57,8 @@ def parse(
         data.setdefault("annotations", [])
     images = box_formats.entries(data, "images", ("id", "file_name"), name)
     categories = box_formats.entries(data, "categories", ("id", "name"), name)
-    needed = ("image_id", "category_id", holds)
-    annotations = box_formats.entries(data, "annotations", needed, name)
+    keys = ("image_id", "category_id", *needed)
+    annotations = box_formats.entries(data, "annotations", keys, name)
     for part, found in (
         ("images", images),
         ("categories", categories),

@@ -22,7 +22,8 @@ class ImageLandmarks:
     """The landmarks of one image, as the JSON gives them.
 
     Attributes:
-      points: x, y in pixels, float64 [P, 2]; not a number where unknown.
+      points: x, y in pixels, float64 [P, 2]; not a number where unknown. They may lie
+        beyond the image.
       size: Height and width of the image in which they are measured; None if the
         JSON does not say.
     """
@@ -37,6 +38,7 @@ def parse(
     """Reads the JSON.
 
     Several annotations of an image are readings of the same points; their mean counts.
+    Those without keypoints, as of boxes, are skipped.
 
     Returns:
       The landmarks of each image that has annotations, by the image's path, and the
@@ -47,10 +49,10 @@ def parse(
         for, holds fractions, or several objects in an image.
     """
     name = config.keypoints
-    data = coco.parse(content, name, holds="keypoints")
+    data = coco.parse(content, name, needed=())
     _check_names(config, data.keypoints)
     found: dict[str, ImageLandmarks] = {}
-    missing, apart, beyond = [], [], 0
+    missing, apart = [], {}
     for image in data.images:
         file_name = str(image["file_name"])
         path = images.find(file_name)
@@ -60,41 +62,46 @@ def parse(
         if path in found:
             raise ValueError(f"{name} lists the image {path!r} twice.")
         where = f"{name}: {file_name}"
-        size = box_formats.frame(image.get("height"), image.get("width"), where)
         readings = [
             _reading(entry, data.keypoints, config.landmark_names, where)
             for entry in data.by_image[coco.key(image["id"])]
-            if not entry.get("iscrowd")
+            if entry.get("keypoints") and not entry.get("iscrowd")
         ]
         if not readings:
             continue
         points, distance = _mean(np.stack(readings))
-        outside = _is_outside(points, size)
-        beyond += int(outside.sum())
-        points[outside] = np.nan
+        size = box_formats.frame(image.get("height"), image.get("width"), where)
         found[path] = ImageLandmarks(points, size)
-        if len(readings) > 1 and size:
-            apart.append(distance / max(size))
+        if len(readings) > 1:
+            apart[path] = distance
     _check_form(found.values(), name)
-    _check_readings(apart, beyond, name)
+    _check_readings(found, apart, name)
+    _tell_skipped(data, name)
     return found, missing
 
 
-def to_fractions(landmarks: ImageLandmarks, height: int, width: int) -> np.ndarray:
-    """y, x as fractions of height and width, float32 [P, 2].
+def to_fractions(
+    landmarks: ImageLandmarks, height: int, width: int
+) -> tuple[np.ndarray, int]:
+    """Makes points that lie beyond the image unknown.
 
     Args:
       landmarks: Those of one image.
       height: Height of the image as it was read, pixels.
       width: Width of the image as it was read, pixels.
 
+    Returns:
+      y, x as fractions of height and width, float32 [P, 2]; how many lay beyond.
+
     Raises:
       reader.UnreadableImage: If the JSON was made for an image of another shape.
     """
     size = boxes.measured_in(landmarks.size, height, width, what="points")
     points = landmarks.points.copy()
-    points[_is_outside(points, size)] = np.nan
-    return (points[:, ::-1] / size).astype(np.float32)
+    most = np.array(size[::-1]) + _REACH
+    outside = ((points < -_REACH) | (points > most)).any(axis=1)
+    points[outside] = np.nan
+    return (points[:, ::-1] / size).astype(np.float32), int(outside.sum())
 
 
 def _check_names(
@@ -166,29 +173,37 @@ def _mean(readings: np.ndarray) -> tuple[np.ndarray, float]:
     return mean, float(away.max(initial=0.0))
 
 
-def _is_outside(points: np.ndarray, size: tuple[float, float] | None) -> np.ndarray:
-    """Which points lie beyond an image of this height and width, bool [P]."""
-    if size is None:
-        return np.zeros(len(points), bool)
-    most = np.array(size[::-1]) + _REACH
-    return ((points < -_REACH) | (points > most)).any(axis=1)
-
-
 def _check_form(found: Iterable[ImageLandmarks], name: str) -> None:
     """Refuses fractions of the image; expected are pixels."""
-    points = [one.points for one in found if one.size and min(one.size) > 2]
-    largest = np.nan_to_num(np.concatenate(points or [np.zeros((0, 2))]))
-    if largest.any() and largest.max() <= 1:
+    points = [x.points for x in found if x.size is None or min(x.size) > 2]
+    largest = _largest(points)
+    if 0 < largest <= 1:
         raise ValueError(
             f"{name}: no coordinate of any keypoint is above 1, so they look like "
             "fractions of the image; expected pixels. Multiply them."
         )
 
 
-def _check_readings(apart: Sequence[float], beyond: int, name: str) -> None:
-    """Looks whether several annotations of an image can be of the same points."""
+def _largest(points: Iterable[np.ndarray]) -> float:
+    """The largest coordinate of all, at least 0."""
+    return max((float(np.nan_to_num(each).max()) for each in points), default=0.0)
+
+
+def _check_readings(
+    found: Mapping[str, ImageLandmarks], apart: Mapping[str, float], name: str
+) -> None:
+    """Looks whether several annotations of an image can be of the same points.
+
+    Args:
+      found: The landmarks of each image.
+      apart: How far the readings of one image are from their mean, pixels.
+      name: Name of the file.
+    """
     log = logging.getLogger(__name__)
-    far = sum(distance > _APART for distance in apart)
+    reach = _largest(each.points for each in found.values())
+    # Where the JSON tells no size, its points reach about as far as its images.
+    side = {path: max(found[path].size or (reach,)) for path in apart}
+    far = sum(distance > _APART * side[path] for path, distance in apart.items())
     if far > len(apart) / 2:
         raise ValueError(
             f"{name}: {len(apart)} images have several annotations, and in {far} of "
@@ -204,9 +219,19 @@ def _check_readings(apart: Sequence[float], beyond: int, name: str) -> None:
             len(apart),
             f"; in {far} they lie far apart" if far else "",
         )
-    if beyond:
-        log.warning(
-            "%s: %d keypoints lie beyond their images and count as unknown.",
+
+
+def _tell_skipped(data: coco.Coco, name: str) -> None:
+    """Says how many annotations of categories with keypoints have none."""
+    skipped = sum(
+        bool(data.keypoints.get(coco.key(entry["category_id"])))
+        for entry in data.annotations
+        if not entry.get("keypoints")
+    )
+    if skipped:
+        logging.getLogger(__name__).warning(
+            "%s: %d annotations hold no keypoints, though their category names some; "
+            "they are skipped.",
             name,
-            beyond,
+            skipped,
         )

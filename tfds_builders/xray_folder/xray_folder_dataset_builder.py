@@ -160,7 +160,8 @@ class Builder(xray_builder.XrayBuilder):
             names = ("boxes", "box_labels", "dropped_boxes")
             known |= zip(names, found, strict=True)
         if details.landmarks is not None:
-            known["landmarks"] = landmarks.to_fractions(details.landmarks, *image.shape)
+            points = landmarks.to_fractions(details.landmarks, *image.shape)
+            known["landmarks"], known["dropped_landmarks"] = points
         return xray_features.Xray(image, details.labels, mask, **known)
 
     def about_masks(self) -> str:

@@ -62,23 +62,31 @@ def test_the_mean_of_readers_that_know_a_point_counts(caplog):
     assert "1 images have several annotations" in caplog.text
 
 
+NO_SIZE = {"height": None, "width": None}
+
+
 def test_fractions_are_those_of_the_size_that_the_json_gives():
     found = _parse(_file([5, 10, 2, 20, 40, 2]))
 
-    np.testing.assert_array_equal(
-        landmarks.to_fractions(found, 400, 200), [[0.25, 0.25], [1, 1]]
-    )
+    fractions, outside = landmarks.to_fractions(found, 400, 200)
+
+    np.testing.assert_array_equal(fractions, [[0.25, 0.25], [1, 1]])
+    assert not outside
     with pytest.raises(reader.UnreadableImage, match="its points are for 20x40"):
         landmarks.to_fractions(found, 200, 400)
 
 
-def test_points_beyond_the_image_are_unknown_and_counted(caplog):
-    found = _parse(_file([50, 10, 2, 20, 40, 2]))
+@pytest.mark.parametrize("size", [{}, NO_SIZE])
+def test_points_beyond_the_image_are_unknown_and_counted(size):
+    found = _parse(_file([50, 10, 2, 20, 40, 2], **size))
 
-    np.testing.assert_array_equal(found.points, [[NAN, NAN], [20, 40]])
-    assert "1 keypoints lie beyond" in caplog.text
+    fractions, outside = landmarks.to_fractions(found, 40, 20)
+
+    np.testing.assert_array_equal(fractions, [[NAN, NAN], [1, 1]])
+    assert outside == 1
 
 
+@pytest.mark.parametrize("size", [{}, NO_SIZE])
 @pytest.mark.parametrize(
     ("readings", "message"),
     [
@@ -89,9 +97,21 @@ def test_points_beyond_the_image_are_unknown_and_counted(caplog):
         ([[1, 2, 2, 3, 4, 2], [15, 35, 2, 18, 38, 2]], "look like several objects"),
     ],
 )
-def test_what_cannot_be_landmarks_is_refused(readings, message: str):
+def test_what_cannot_be_landmarks_is_refused(readings, message: str, size):
     with pytest.raises(ValueError, match=message):
-        _parse(_file(*readings))
+        _parse(_file(*readings, **size))
+
+
+def test_annotations_of_boxes_alone_are_skipped(caplog):
+    data = _file([1, 2, 2, 3, 4, 2])
+    data["categories"].append({"id": 8, "name": "plate"})
+    box = {"image_id": 5, "bbox": [1, 1, 2, 2]}
+    data["annotations"] += [{**box, "category_id": 8}, {**box, "category_id": 7}]
+
+    found = _parse(data)
+
+    np.testing.assert_array_equal(found.points, [[1, 2], [3, 4]])
+    assert "1 annotations hold no keypoints" in caplog.text
 
 
 def test_a_name_that_the_file_does_not_have_names_the_nearest():
@@ -128,7 +148,7 @@ def _folder(tmp_path: pathlib.Path, spacings: Sequence[str]) -> pathlib.Path:
         rows.append((f"{name}.png", "train", name, spacing))
     with (source / "labels.csv").open("w", newline="") as file:
         csv.writer(file).writerows(rows)
-    (source / "k.json").write_text(json.dumps(_file([5, 10, 2, 0, 0, 0])))
+    (source / "k.json").write_text(json.dumps(_file([5, 10, 2, 50, 0, 2])))
     return source
 
 
@@ -144,7 +164,9 @@ def _config(source: pathlib.Path, **options: Any) -> xray_folder.Config:
     )
 
 
-def test_a_set_holds_landmarks_and_the_size_of_a_stored_pixel(tmp_path: pathlib.Path):
+def test_a_set_holds_landmarks_and_the_size_of_a_stored_pixel(
+    tmp_path: pathlib.Path, caplog
+):
     source = _folder(tmp_path, ("0.1", ""))
     builder = xray_folder.Builder(data_dir=tmp_path / "data", config=_config(source))
 
@@ -158,6 +180,7 @@ def test_a_set_holds_landmarks_and_the_size_of_a_stored_pixel(tmp_path: pathlib.
     assert made[0]["spacing"] == np.float32(0.2)  # The stored pixel is twice as large.
     assert np.isnan(made[1]["spacing"])
     assert made.preparation["landmark_counts"] == {"sella": 1, "nasion": 0}
+    assert "1 landmarks of the source lie beyond" in caplog.text
 
 
 def test_a_spacing_that_is_no_length_names_the_row(tmp_path: pathlib.Path):
