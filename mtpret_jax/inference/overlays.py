@@ -78,10 +78,13 @@ def points(pixels: np.ndarray, found: Mapping[str, Mapping[str, float]]) -> np.n
 
     Args:
       pixels: The file's, uint8 [H, W].
-      found: `x` and `y` of each by name, pixels, as `answers.Landmarks` gives them.
+      found: `x` and `y` of each by name, pixels, as `answers.Landmarks` gives them;
+        those that are no numbers are not drawn.
     """
     drawn, line = _canvas(pixels)
     for name, point in found.items():
+        if not np.isfinite([point["x"], point["y"]]).all():
+            continue
         centre = round(point["x"]), round(point["y"])
         for paint, radius in ((_BLACK, 4 * line), (COLOURS[0], 3 * line)):
             cv2.circle(drawn, centre, radius, paint, -1, cv2.LINE_AA)

@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 
 import mtpret_jax
-from mtpret_jax.inference import answers, description, golden, loader, preprocessing
+from mtpret_jax.inference import (
+    answers,
+    description,
+    golden,
+    loader,
+    overlays,
+    preprocessing,
+)
 from tfds_builders.images import reader, sizes
 from tfds_builders.phantom_xray import simulator
 
@@ -129,6 +136,9 @@ def test_boxes_and_masks_come_back_to_the_pixels_of_the_file(fit):
         {"landmark": middle, "spread": np.full(1, 0.1)}, radiograph
     )["landmarks"]["square"]
     np.testing.assert_allclose((point["x"], point["y"]), (90, 130), atol=pixel)
+    lost = {"x": np.nan, "y": 1.0}
+    drawn = overlays.points(picture, {"square": point, "lost": lost})
+    np.testing.assert_array_equal(drawn, overlays.points(picture, {"square": point}))
     sides = {"pad": (300, 300), "crop": (200, 200), "stretch": (300, 200)}[fit]
     assert point["spread"] == pytest.approx(0.1 * np.sqrt(np.prod(sides)), rel=0.01)
     mask = answers.Segmentation(["none", "square"], None, {}).answer(
