@@ -172,6 +172,9 @@ class XrayFolderConfig(tfds.core.BuilderConfig):
             self._require(False, "landmark_names", expected + names)
         is_once = len(set(self.landmark_names)) == len(self.landmark_names)
         self._require(is_once, "landmark_names", "each name once")
+        expected = "nothing, since `keypoints` names no file"
+        has_use = bool(self.keypoints) or not self.spacing_column
+        self._require(has_use, "spacing_column", expected)
 
     def classes_of(self, column: str) -> dict[str, tuple[str, ...]]:
         """Cell values of each class of a label column, as text."""

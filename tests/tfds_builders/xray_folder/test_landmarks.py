@@ -135,6 +135,8 @@ def test_names_and_file_belong_together(tmp_path: pathlib.Path):
         xray_folder.Config(**options, keypoints="k.json")
     with pytest.raises(ValueError, match="landmark_names must be names if and only if"):
         xray_folder.Config(**options, landmark_names=["sella"])
+    with pytest.raises(ValueError, match="spacing_column must be nothing"):
+        xray_folder.Config(**options, spacing_column="mm")
 
 
 def _folder(tmp_path: pathlib.Path, spacings: Sequence[str]) -> pathlib.Path:
