@@ -1,5 +1,6 @@
 """Preparing the sets of a config: once, anew only when asked, errors that advise."""
 
+import dataclasses
 import hashlib
 import json
 import logging
@@ -17,6 +18,7 @@ from etils import epath
 from mtpret_jax import config
 from mtpret_jax.data import sources
 from mtpret_jax.experiment import preparation
+from tfds_builders import xray_features
 from tfds_builders.montgomery_cxr import dummy_data
 from tfds_builders.prepare import digests
 
@@ -134,6 +136,23 @@ def test_other_options_are_refused_until_rebuild(folder: pathlib.Path):
 
     report = json.loads((made["mine"] / "preparation.json").read_text())
     assert report["options"]["image_size"] == 8
+
+
+def test_a_set_of_a_version_that_knew_less_is_made_anew_on_rebuild(
+    folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+):
+    rows, data = {"mine": _row(folder)}, folder.parent / "data"
+    with monkeypatch.context() as then:
+        then.setattr(xray_features, "metadata", lambda layout: {"label_names": {}})
+        made = preparation.prepare(rows, data)["mine"]
+    now = dataclasses.replace(xray_features.Layout(), landmark_names=("sella",))
+    stamp, names = _made_at(made), xray_features.metadata(now)
+    monkeypatch.setattr(xray_features, "metadata", lambda layout: names)
+
+    preparation.prepare(rows, data)
+    assert _made_at(made) == stamp
+    preparation.prepare(rows, data, rebuild=True)
+    assert _made_at(made) != stamp
 
 
 def test_another_order_of_classes_is_another_option(folder: pathlib.Path):

@@ -190,6 +190,10 @@ def _difference(
         then = prepared.read_preparation(folder)
         if look:
             whole.check(folder, "", more=True)
+            known = prepared.read_json(folder / "metadata.json")
+            today = xray_features.metadata(fresh.layout())
+            if lacking := [k for k, v in today.items() if v and not known.get(k)]:
+                return f"an earlier version prepared it, without {lacking}"
     except (FileNotFoundError, whole.DamagedError) as error:
         return str(error).strip(". ")
     if changed := checks.changes(then, fresh.options()):

@@ -21,20 +21,22 @@ from mtpret_jax.tasks import (
 )
 
 Names = Mapping[str, Any]
+_EARLIER = "; if an earlier version prepared it, prepare it again with --rebuild."
 _ADVICE = {
     "labels": "Name classes for `target` in the option `labels` of the set.",
     "masks": "Name them in the options `masks` and `mask_classes` of the set.",
     "boxes": "Name them in the options `annotations` and `box_classes` of the set; "
     "`target` is a column of labels, and boxes need none.",
+    "values": f"Name them in the option `values` of the set{_EARLIER}",
     "landmarks": "Name them in the options `keypoints` and `landmark_names` of the "
-    "set.",
+    f"set{_EARLIER}",
 }
 
 
 def _names(found: Sequence[str], task: str, what: str) -> tuple[str, ...]:
     if not found:
         raise ValueError(f"config.tasks.{task}: its set has no {what}. {_ADVICE[what]}")
-    if len(found) < 2 and what not in ("boxes", "landmarks"):
+    if len(found) < 2 and what not in ("boxes", "values", "landmarks"):
         raise ValueError(
             f"config.tasks.{task}: its set has {what} of classes {list(found)}; "
             "at least two are needed to tell apart."
@@ -101,8 +103,9 @@ def _regression(
 ) -> types.Task:
     del dtype  # The linear head always computes in float32.
     columns, labels = names.get("values", {}), names.get("label_names", {})
+    found = _names([*columns], name, "values")
     rules.require_known(
-        config.target, columns, f"value column in config.tasks.{name}.target"
+        config.target, found, f"value column in config.tasks.{name}.target"
     )
     scale = names.get("scales", {}).get(name)
     if scale is None:  # Of a set that nobody has looked at: shapes alone count.

@@ -81,6 +81,13 @@ def test_the_second_input_is_a_label_column_or_the_sex():
         schema.parse(_config(kind="ordinal", second_input="sex"))
 
 
+def test_a_set_without_values_says_how_it_gets_them():
+    config = schema.TaskConfig(kind="regression", target="months")
+
+    with pytest.raises(ValueError, match=r"has no values.*`values`.*--rebuild"):
+        tasks.build_tasks({"task": config}, {"": {}}, dtype=jnp.float32)
+
+
 def _config(**options: Any) -> Any:
     config = schema.defaults()
     config.datasets.set = schema.dataset("phantom_xray")
