@@ -74,7 +74,19 @@ def get_config(argument: str = "") -> ConfigDict:
             "laid out: --config=configs/detectors.py:/path/to/folder."
         )
     options = {"minutes": "30", "fold": "0", "seeds": "1", "only": ""}
-    options |= dict(part.split("=") for part in given)
+    for part in given:
+        name, _, value = part.partition("=")
+        if name not in options or not value:
+            raise ValueError(
+                f"configs/detectors.py: expected OPTION=VALUE with one of "
+                f"{', '.join(options)}, got '{part}'."
+            )
+        options[name] = value
+    if options["only"] not in ("", *BOXES, *ANCHORS):
+        raise ValueError(
+            f"configs/detectors.py: only: expected a set or a head, one of "
+            f"{', '.join([*BOXES, *ANCHORS])}, got '{options['only']}'."
+        )
     config = schema.defaults()
     config.report.title = "One stage against two, boxes from scratch"
     config.report.baseline = "seed 0"

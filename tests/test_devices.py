@@ -79,10 +79,7 @@ def lines(workdir: pathlib.Path, run: str) -> list[dict[str, float]]:
 
 @pytest.mark.slow
 def test_a_part_of_the_devices_gives_the_numbers_of_one(tmp_path, monkeypatch, caplog):
-    config = odd_batches()
-    with config.unlocked():
-        del config.runs["scratch_missing_tooth"]  # It steps as stage 2 does.
-    config = schema.parse(config)
+    config = schema.parse(odd_batches())
     folders = preparation.prepare(config.datasets, tmp_path / "data")
 
     workfolder.run(config, tmp_path / "part", folders)

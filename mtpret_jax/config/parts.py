@@ -30,7 +30,8 @@ class AugmentConfig:
     crop_min_area: Annotated[float, (0.01, 1)] = 1.0  # smallest crop, fraction of the
     # image's area
     crop_max_area: Annotated[float, (1, 16)] = 1.0  # largest; above 1 the image becomes
-    # smaller, with padding around, and sizes are as often halved as doubled
+    # smaller, with padding around (stage 1: its edges repeated), and sizes are as often
+    # halved as doubled
     flip_probability: Share = 0.0  # left-right; 0 where side matters
     rotation_degrees: Annotated[float, (0, 180)] = 0.0  # largest rotation either way
     brightness: Share = 0.0  # largest shift, fraction of the intensity range

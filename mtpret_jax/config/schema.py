@@ -134,6 +134,8 @@ class FinetuneConfig(StageConfig):
         return self.head == "carried"
 
 
+# Of a stage's table: what a run trains on and starts with, and what makes none better.
+_NO_RECIPE = ("task", "tasks", "datasets", "head", "frozen", "batch_norm_batches")
 # Options of `config` that a run's encoder does not change.
 SHARED: Mapping[str, tuple[str, ...]] = {
     "backbone": ("compute_dtype",),
@@ -185,6 +187,17 @@ class RunConfig:
     def tasks(self) -> tuple[str, ...]:
         """The supervised tasks of the run; none in stage 1."""
         return self.options.tasks
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """What runs should have alike but for their start, by the names of options."""
+        tables = {"optimizer": self.optimizer, self.stage: self.options}
+        return {"label_fraction": self.label_fraction} | {
+            f"{table}.{name}": value
+            for table, options in tables.items()
+            for name, value in vars(options).items()
+            if name not in _NO_RECIPE
+        }
 
 
 @dataclasses.dataclass(frozen=True)

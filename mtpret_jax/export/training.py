@@ -15,8 +15,7 @@ from mtpret_jax import config as schema
 from tfds_builders import whole
 
 CONFIG, SETS, VERSIONS = "config.json", "datasets.json", "versions.json"
-# Names of tasks and sets, and tables of their own.
-_NO_RECIPE = ("task", "tasks", "datasets", "dataset", "kind", "target")
+_MADE_OF = ("dataset", "kind", "target")  # is told elsewhere
 IMAGES_ALONE = ": images alone"
 _AGAIN = "Give the --workdir of a training; copy it again, or do the run again."
 
@@ -82,20 +81,22 @@ def purposes(config: schema.ExperimentConfig, run: str) -> dict[str, list[str]]:
 
 
 def recipe(config: schema.ExperimentConfig, run: str) -> dict[str, Any]:
-    """Options of the run's optimiser and stage, and of its tasks, that are not default.
+    """What is not default of a run's recipe and of its tasks, by the names of options.
 
-    By name. What a run is made of (tasks, sets, start) is told elsewhere; tables of
-    heads and of augmentation are left out.
+    Tables of heads and of augmentation are left out.
     """
     row = config.runs[run]
-    tables = {"optimizer": row.optimizer, row.stage: row.options}
-    tables |= {name: config.tasks[name] for name in row.tasks}
+    tables = [("", row.recipe, schema.RunConfig(stage=row.stage).recipe)]
+    tables += [
+        (f"tasks.{name}.", vars(config.tasks[name]), vars(schema.TaskConfig()))
+        for name in row.tasks
+    ]
     return {
-        f"{table}.{name}": value
-        for table, options in tables.items()
-        for name, value in vars(options).items()
-        if value != getattr(type(options), name, value)
-        and name not in _NO_RECIPE
+        f"{table}{name}": value
+        for table, options, default in tables
+        for name, value in options.items()
+        if value != default[name]
+        and name not in _MADE_OF
         and not dataclasses.is_dataclass(value)
     }
 

@@ -26,8 +26,6 @@ from mtpret_jax.study import arms, plan
 from tfds_builders import whole
 
 _CURVES = ("loss", "accuracy")  # of training, that are kept
-# Options of a fine-tuning that make no arm better: what it trains, its start.
-_NO_RECIPE = ("task", "head", "frozen", "batch_norm_batches")
 Index = Sequence[Mapping[str, str]]
 
 
@@ -175,23 +173,10 @@ def _runs(folder: epath.Path, config: schema.ExperimentConfig) -> dict[str, part
                 "batch_norm": (facts.get("frozen") or {}).get("batch_norm"),
                 "compute": budget.compute(config, name),
                 "queue_size": row.contrastive.queue_size,
-                "recipe": _recipe(row),
+                "recipe": row.recipe if row.options.is_tested else {},
             }
             runs[name] = parts.Run(**parts.known(parts.Run, facts))
     return runs
-
-
-def _recipe(row: schema.RunConfig) -> dict[str, Any]:
-    """By what the runs of a task should be alike: options of a fine-tuning, by name."""
-    if not row.options.is_tested:
-        return {}
-    tables = {"optimizer": row.optimizer, row.stage: row.options}
-    return {
-        f"{table}.{name}": value
-        for table, options in tables.items()
-        for name, value in schema.as_dict(options).items()
-        if name not in _NO_RECIPE
-    }
 
 
 def _audit(folder: epath.Path, config: schema.ExperimentConfig) -> parts.Audit:

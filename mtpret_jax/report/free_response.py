@@ -33,6 +33,8 @@ def chart(
             ax.set_xscale("log", base=2)
             ax.set_xticks([0.125, 1, 8], ["1/8", "1", "8"])
             ax.set_ylim(0, 1)
+        for ax in grid.flat[len(classes) :]:
+            ax.set_visible(False)
         for ax in grid[-1]:
             ax.set_xlabel("false alarms an image")
         for ax in grid[:, 0]:

@@ -102,7 +102,7 @@ def test_the_card_says_where_it_comes_from(work_folder, tmp_path):
     assert "12 images of 8 groups" in card
     assert "| chest | phantom_xray | run: task | 24 | official `eeeeeeeeeeee` |" in card
     assert "not a medical device" in card
-    assert "`task.image_size = 64`" in card
+    assert "`tasks.task.image_size = 64`" in card
     for name in (torch_layout.TENSORS, serialised.FILE, "golden.npz", "training.csv"):
         assert re.search(rf"\| {re.escape(name)} \| `[0-9a-f]{{64}}` \|", card), name
     assert "None" not in card
