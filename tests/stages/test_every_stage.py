@@ -13,6 +13,10 @@ from mtpret_jax.training import checkpoint, sharding
 
 # Sums are taken in another order on another mesh; float32 has seven digits.
 TOLERANCE = {"rtol": 2e-3, "atol": 2e-4}
+# For what a stage does alike, whatever the kind of its tasks.
+each_stage = pytest.mark.parametrize(
+    "case", ["contrastive", "continual", "finetune"], indirect=True
+)
 
 
 def start(case, mesh):
@@ -66,6 +70,7 @@ def test_eight_devices_step_like_one(case):
 
 
 @pytest.mark.slow
+@each_stage
 def test_a_task_is_compiled_once(case):
     mesh = sharding.make_mesh(jax.devices()[:1])
 
@@ -92,6 +97,7 @@ def test_steps_run_without_hidden_transfers(run, make_case):
 
 
 @pytest.mark.slow
+@each_stage
 def test_a_checkpoint_of_eight_devices_restores_on_one_and_back(case, tmp_path):
     single = sharding.make_mesh(jax.devices()[:1])
     every = sharding.make_mesh()
