@@ -112,21 +112,20 @@ class Kind(abc.ABC):
         """Targets of a whole batch, in the shapes of `mtpret_jax.types`."""
 
 
-def lack_of_column(
-    task: config.TaskConfig, what: str, known: Mapping[str, object]
-) -> str:
-    """What a set lacks without the column that is a task's target; "" if it has it.
+def lack_of_column(column: str, option: str, what: str, known: Iterable[str]) -> str:
+    """What a set lacks without a column that a task names; "" if it has it.
 
     Args:
-      task: Its options.
+      column: Its name.
+      option: The task's option that names it.
       what: What the column holds.
       known: The columns of the set that hold as much.
     """
-    if task.target in known:
+    names = sorted(known)
+    if column in names:
         return ""
-    near = difflib.get_close_matches(task.target, known, n=1)
+    near = difflib.get_close_matches(column, names, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return (
-        f"has no {what} column {task.target!r} (a task's `target`); it has "
-        f"{sorted(known)}.{hint}"
+        f"has no {what} column {column!r} (a task's `{option}`); it has {names}.{hint}"
     )

@@ -32,7 +32,8 @@ class Classification(kind.Kind):
         return {"label_names": {task.target: names}}
 
     def lack(self, source: sources.Source, task: config.TaskConfig) -> str:
-        return kind.lack_of_column(task, "label", source.metadata.label_names)
+        known = source.metadata.label_names
+        return kind.lack_of_column(task.target, "target", "label", known)
 
     def is_usable(self, row: kind.Row, task: config.TaskConfig) -> bool:
         return row[task.target] != ""

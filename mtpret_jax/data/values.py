@@ -33,7 +33,9 @@ class Regression(kind.Kind):
         return {"values": dict.fromkeys(names, "")}  # The unit is told by the scale.
 
     def lack(self, source: sources.Source, task: config.TaskConfig) -> str:
-        return kind.lack_of_column(task, "value", source.metadata.values)
+        known = source.metadata.values
+        lack = kind.lack_of_column(task.target, "target", "value", known)
+        return lack or (_lack_of_second(source, task) if task.second_input else "")
 
     def is_usable(self, row: kind.Row, task: config.TaskConfig) -> bool:
         return row[task.target] != ""
@@ -94,3 +96,24 @@ class Regression(kind.Kind):
         found = {"value": np.zeros(task.batch_size, np.float32)}
         second = {"second": np.zeros(task.batch_size, np.int32)}
         return found | (second if task.second_input else {})
+
+
+def _lack_of_second(source: sources.Source, task: config.TaskConfig) -> str:
+    """What a split lacks to tell a head the second input; "" for nothing."""
+    column, labels = task.second_input, source.metadata.label_names
+    if lack := kind.lack_of_column(column, "second_input", "label", {"sex", *labels}):
+        return lack
+    names = set(task.second_names(labels))
+    told = {row.get(column, "") for row in source.index}
+    several = sorted(cell for cell in told - names if "|" in cell)
+    if several:
+        return (
+            f"has images of several classes of {column!r} (a task's `second_input`), "
+            f"such as {several[0]!r}; a head is told one. Name another column."
+        )
+    if not told & names:
+        return (
+            f"has no image of split {source.split!r} whose {column!r} (a task's "
+            "`second_input`) is known. Name another column, or none."
+        )
+    return ""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
+import itertools
 from typing import Any
 
 import numpy as np
@@ -84,6 +86,26 @@ def test_a_set_without_the_column_says_which_it_has(fingers):
 
     with pytest.raises(ValueError, match=r"no value column 'bone_age'.*Did you mean"):
         kinds.usable_records(fingers, wrong)
+
+
+@pytest.mark.parametrize(
+    ("column", "cells", "said"),
+    [
+        ("Sexx", ["F"], r"no label column 'Sexx' \(a task's `second_input`\)"),
+        ("sexe", ["F"], r"Did you mean 'sex'\?"),
+        ("sex", ["F", "F|M"], r"several classes of 'sex' .*such as 'F\|M'"),
+        ("sex", [""], r"no image of split 'train' whose 'sex' .*is known"),
+    ],
+)
+def test_a_second_input_that_tells_nothing_is_refused(
+    fingers, monkeypatch, column, cells, said
+):
+    pairs = zip(fingers.index, itertools.cycle(cells), strict=False)
+    monkeypatch.setattr(fingers, "index", [{**row, "sex": sex} for row, sex in pairs])
+    task = dataclasses.replace(TASK, second_input=column)
+
+    with pytest.raises(ValueError, match=said):
+        kinds.usable_records(fingers, task)
 
 
 def test_one_value_alone_is_refused(fingers):
