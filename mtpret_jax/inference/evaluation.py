@@ -170,11 +170,18 @@ def _check_classes(
             "same order."
         )
     second = settings.second_names(known.label_names)
-    if second and second != model.second:
+    if second != model.second:
         raise ValueError(
             f"{os.fspath(folder)}: {settings.second_input!r} has the classes "
             f"{list(second)}, the model was told {list(model.second)}; they must be "
             "the same, in the same order."
+        )
+    unit = model.answers.scale.unit if model.answers.scale else ""
+    there = known.values.get(settings.target, "")
+    if unit and there and unit != there:
+        raise ValueError(
+            f"{os.fspath(folder)}: {settings.target!r} is in {there!r}, what the model "
+            f"says in {unit!r}; they must be the same."
         )
 
 
