@@ -50,8 +50,8 @@ def of_table(model: model_lib.Model, files: Sequence[str], path: pathlib.Path) -
         apart, and the one that the model learnt from; an empty cell is not known.
 
     Raises:
-      ValueError: If a column is missing, a cell names no class, or a row fits several
-        files.
+      ValueError: If a column is missing, a cell names no class, a row fits several files,
+        or two rows tell different classes of one.
     """
     option = f"--second_table: {path}"
     if not model.second:
@@ -78,5 +78,10 @@ def of_table(model: model_lib.Model, files: Sequence[str], path: pathlib.Path) -
                 "folder, too."
             )
         place = model.second_place(row[column], f"{option}, row {number}")
-        found.update((str(file), place) for file in fitting)
+        for file in map(str, fitting):
+            if found.setdefault(file, place) != place:
+                raise ValueError(
+                    f"{option}, row {number}: {file!r} has another {column!r} in an "
+                    "earlier row. Keep the right one."
+                )
     return Told(found, hashlib.sha256(content).hexdigest())

@@ -47,6 +47,13 @@ def test_a_row_that_fits_two_files_is_refused(table):
         _read(table, "file,sex\n1.png,F\n")
 
 
+def test_two_rows_that_differ_on_a_file_are_refused(table):
+    with pytest.raises(ValueError, match=r"row 3: '/scans/b/2.png' has another 'sex'"):
+        _read(table, "file,sex\n2.png,F\nb/2.png,M\n")
+
+    assert _read(table, "file,sex\n2.png,F\nb/2.png,F\n").places == {FILES[2]: 0}
+
+
 def test_a_cell_that_names_no_class_is_refused_with_its_row(table):
     with pytest.raises(ValueError, match=r"row 3: 'girl' is not one of \['F', 'M'\]"):
         _read(table, "file,sex\n2.png,F\na/1.png,girl\n")
