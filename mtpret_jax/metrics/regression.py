@@ -113,11 +113,16 @@ class RegressionMetric:
         totals = weighing.totals(np.stack(columns, axis=1), weight)
         means = ratios.ratio(totals, np.broadcast_to(weight.sum(axis=0), totals.shape))
         absolute, squared, bias, x, y, xx, yy, xy = means
-        spread = np.sqrt(np.maximum((xx - x**2) * (yy - y**2), 0.0))
-        spread = np.where(spread > 1e-12 * (xx + yy), spread, 0.0)
+        spread = np.sqrt(_variance(x, xx) * _variance(y, yy))
         return {
             "mae": absolute,
             "rmse": np.sqrt(squared),
             "bias": bias,
             "pearson": np.clip(ratios.ratio(xy - x * y, spread), -1, 1),
         }
+
+
+def _variance(mean: np.ndarray, square: np.ndarray) -> np.ndarray:
+    """Variance by mean and mean square; 0 where only rounding parts it from 0."""
+    found = square - mean**2
+    return np.where(found > 1e-12 * square, found, 0.0)

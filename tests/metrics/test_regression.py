@@ -59,8 +59,17 @@ def test_values_far_from_zero_lose_no_digits():
     assert shifted == pytest.approx(_values(*near), rel=1e-9)
 
 
-def test_a_constant_prediction_has_no_correlation():
-    assert math.isnan(_values([5.0, 5.0, 5.0], [1.0, 2.0, 3.0])["pearson"])
+@pytest.mark.parametrize("constant", [5.0, 127.3, 1e4 + 0.1])
+def test_a_constant_prediction_has_no_correlation(constant):
+    truth = np.random.default_rng(4).uniform(12, 216, 101)
+    records = _records(np.full(101, constant), truth)
+    weight = np.random.default_rng(5).integers(0, 3, (101, 200)).astype(float)
+
+    drawn = METRIC.weighted(METRIC.summarise(records), weight)
+
+    assert math.isnan(_values(np.full(101, constant), truth)["pearson"])
+    assert np.isnan(drawn["pearson"]).all()
+    assert math.isnan(_values(truth, np.full(101, constant))["pearson"])
 
 
 def test_an_example_that_is_drawn_twice_counts_twice():
