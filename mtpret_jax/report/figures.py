@@ -316,7 +316,9 @@ def _shades(values: np.ndarray, primary: str) -> np.ndarray:
     known = values[np.isfinite(values)]
     if metrics.sign(primary) > 0 or not known.size:
         return values
-    return known.min() / np.maximum(values, 1e-9)
+    # Beside a least of about 0 all others would be equally dark.
+    least = max(known.min(), known.mean() / 4) or 1.0
+    return least / (values + least - known.min())
 
 
 def _named(task: str, matrix: parts.Matrix) -> str:

@@ -25,6 +25,14 @@ def test_the_least_error_of_a_row_is_brightest():
     np.testing.assert_array_equal(figures._shades(shares, "dice"), shares)
 
 
+def test_no_error_at_all_is_brightest_and_others_are_told_apart():
+    best, middle, worst = figures._shades(np.array([0.0, 1.0, 2.0]), "mae")
+
+    assert best == 1.0
+    assert best > middle + 0.05 > worst + 0.1
+    assert figures._shades(np.array([0.0, 0.0]), "mae").tolist() == [1.0, 1.0]
+
+
 def test_names_say_which_values_are_errors():
     assert words.metric("mae") == "mean absolute error (lower is better)"
     assert words.metric("kappa_quadratic") == "quadratic kappa"
