@@ -50,8 +50,8 @@ def of_table(model: model_lib.Model, files: Sequence[str], path: pathlib.Path) -
         apart, and the one that the model learnt from; an empty cell is not known.
 
     Raises:
-      ValueError: If a column is missing, a cell names no class, a row fits several files,
-        or two rows tell different classes of one.
+      ValueError: If a column is missing, a cell names no class, a row fits several
+        files, or two rows tell different classes of one.
     """
     option = f"--second_table: {path}"
     if not model.second:
