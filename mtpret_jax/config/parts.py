@@ -157,8 +157,8 @@ class TaskConfig:
     # 0: none
     crop_box_probability: Share = 0.0  # detection: that a training view's crop is put
     # around one of the image's boxes
-    flip_at_test: bool = False  # all but detection: predicts the mean over an image and
-    # its mirror image
+    flip_at_test: bool = False  # all but detection and landmarks: predicts the mean
+    # over an image and its mirror image
     augment: AugmentConfig = AUGMENT_PRESETS["gentle"]
     segmentation: SegmentationConfig = SegmentationConfig()
     detection: DetectionConfig = DetectionConfig()
