@@ -37,6 +37,7 @@ class RegressionMetric:
 
     Attributes:
       class_names: Name of the number.
+      unit: Of the number, for people; "" where none is told.
       primary: The value by which a model is chosen.
       sign: See `types.Metric`.
       titles: Names of values as people write them, where they are not the same.
@@ -46,6 +47,7 @@ class RegressionMetric:
     """
 
     class_names: Sequence[str]
+    unit: str = ""
     primary: str = dataclasses.field(default="mae", init=False)
     sign: ClassVar[int] = -1
     titles: ClassVar[Mapping[str, str]] = {

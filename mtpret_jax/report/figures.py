@@ -31,6 +31,18 @@ def mark(verdict: str) -> str:
     return MARKS.get(verdict, ("–",))[0]
 
 
+def by_axis(
+    rows: Sequence[parts.Difference], tasks: Mapping[str, parts.Task]
+) -> dict[str, list[parts.Difference]]:
+    """Differences that one axis can show: shares under "", errors by name and unit."""
+    found: dict[str, list[parts.Difference]] = {}
+    for row in rows:
+        name = words.measure(row.metric, tasks[row.task].unit)
+        axis = name if metrics.sign(row.metric) < 0 else ""
+        found.setdefault(axis, []).append(row)
+    return found
+
+
 def reach(rows: Sequence[parts.Difference]) -> float:
     """The largest number that a forest plot of these differences must show."""
     ends = ("difference", "low", "high", "low_retrained", "high_retrained")

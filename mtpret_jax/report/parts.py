@@ -6,7 +6,6 @@ Undefined numbers are NaN (in the file null). Shares of the labels are keys as "
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from mtpret_jax.audit import findings
@@ -133,6 +132,7 @@ class Task:
     best_dice_of_grid: float | None
     same_as: dict[str, str]  # arms that come to the same as another, and that one
     flip_at_test: bool = False
+    unit: str = ""  # of the errors of a task of numbers, where one is told
 
 
 @dataclasses.dataclass(frozen=True)
@@ -342,9 +342,3 @@ class Report:
     datasets: Any
     versions: Any
     config: Any
-
-
-def known(part: type[T], facts: Mapping[str, object]) -> dict[str, Any]:
-    """The entries of a file that a part has fields for."""
-    names = {field.name for field in dataclasses.fields(part)}  # pyright: ignore
-    return {name: value for name, value in facts.items() if name in names}

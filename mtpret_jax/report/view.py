@@ -147,7 +147,8 @@ class View:
                 if value and math.isfinite(value.value):
                     points.setdefault(arm, {})[float(fraction)] = value
             if points:
-                panels.append((f"{name} ({words.metric(task.primary)})", points))
+                measure = words.measure(task.primary, task.unit)
+                panels.append((f"{name} ({measure})", points))
         if not panels or len(fractions) < 2:
             return ""
         shares = [float(fraction) for fraction in self.report.fractions]

@@ -18,6 +18,11 @@ def metric(name: str) -> str:
     return f"{table.TITLES.get(head, head)}{': ' if slash else ''}{part}"
 
 
+def measure(name: str, unit: str) -> str:
+    """A metric's name with the unit of its values, if they have one."""
+    return f"{metric(name)}, in {unit}" if unit else metric(name)
+
+
 def meaning(name: str) -> str:
     """A sentence on what the primary value of a kind of task says."""
     return table.PRIMARY[name].meaning if name in table.PRIMARY else "Higher is better."

@@ -95,4 +95,4 @@ class RegressionTask:
 
     def metric(self) -> types.Metric:
         """Mean absolute error and its companions."""
-        return metrics.RegressionMetric(self.class_names)
+        return metrics.RegressionMetric(self.class_names, self.scale.unit)
