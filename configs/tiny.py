@@ -102,7 +102,8 @@ def _shrink_task(row: Any) -> None:
         row.detection.update(
             proposals_before_nms=32, proposals=16, regions=8, hidden=16
         )
-    row.landmarks.channels = 8
+    if row.kind == "landmarks":
+        row.landmarks.channels = 8
 
 
 def _shrink_study(study: Any) -> None:

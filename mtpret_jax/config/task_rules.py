@@ -9,12 +9,14 @@ from mtpret_jax.config import parts
 # Options of TaskConfig that some kinds alone have.
 KIND_OPTIONS: Mapping[str, tuple[str, ...]] = {
     "second_input": ("regression",),
+    "exclusive": ("classification",),
     "class_weights": ("classification", "ordinal"),
     "balanced_sampling": ("classification", "ordinal", "detection"),
     "label_smoothing": ("classification", "ordinal"),
     "mixup": ("classification", "ordinal"),
     "flip_at_test": ("classification", "segmentation", "regression", "ordinal"),
     "crop_box_probability": ("detection",),
+    "landmarks": ("landmarks",),
 }
 # Options of a kind's table that one head alone reads.
 HEAD_OPTIONS: Mapping[type, Mapping[str, tuple[str, ...]]] = {
@@ -52,16 +54,12 @@ def check(row: parts.TaskConfig, path: str) -> None:
       ValueError: If an option is out of its range, or set where nothing reads it.
     """
     for option, kinds in KIND_OPTIONS.items():
-        if getattr(row, option) and row.kind not in kinds:
+        is_set = getattr(row, option) != getattr(parts.TaskConfig, option)
+        if is_set and row.kind not in kinds:
             raise ValueError(
                 f"{path}.{option}: only tasks of {_listed(kinds)} have it, "
                 f"and this is one of {row.kind}. Leave it out."
             )
-    if row.kind == "ordinal" and not row.exclusive:
-        raise ValueError(
-            f"{path}.exclusive: expected True, since an image has one grade. Leave it "
-            "out."
-        )
     if row.class_weights and row.balanced_sampling:
         raise ValueError(
             f"{path}.class_weights: balanced_sampling draws every class equally often, "

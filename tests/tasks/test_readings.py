@@ -95,9 +95,21 @@ def _config(**options: Any) -> Any:
     return config
 
 
-def test_one_image_has_one_grade():
-    with pytest.raises(ValueError, match=r"tasks.task.exclusive: expected True"):
-        schema.parse(_config(kind="ordinal", exclusive=False))
+@pytest.mark.parametrize(
+    ("kind", "option", "of"),
+    [
+        ("ordinal", {"exclusive": False}, "classification"),
+        ("regression", {"exclusive": False}, "classification"),
+        ("landmarks", {"exclusive": False}, "classification"),
+        ("regression", {"landmarks": {"channels": 64}}, "landmarks"),
+    ],
+)
+def test_what_means_nothing_to_a_kind_is_refused(kind, option, of):
+    (name,) = option
+    said = rf"tasks.task.{name}: only tasks of {of} have it, and this is one of {kind}"
+
+    with pytest.raises(ValueError, match=said):
+        schema.parse(_config(kind=kind, **option))
 
 
 def test_grades_are_products_of_what_is_passed():
