@@ -20,6 +20,12 @@ from tfds_builders.prepare import records, shards, statistics
 from tfds_builders.sources import cells
 
 QUARANTINE = "quarantine.csv"
+_DROPPED = {  # of the tally
+    "dropped_boxes": "boxes of the source were left out: crowds, without area, or the "
+    "same box of the same image and class again",
+    "dropped_landmarks": "landmarks of the source lie beyond their images and count as "
+    "unknown",
+}
 
 
 @dataclasses.dataclass
@@ -132,20 +138,9 @@ def warn(name: str, totals: Totals) -> None:
             totals.last_left_out[""].reason,
             QUARANTINE,
         )
-    if totals.tally["dropped_boxes"]:
-        log.warning(
-            "%s: %d boxes of the source were left out: crowds, without area, or the "
-            "same box of the same image and class again.",
-            name,
-            totals.tally["dropped_boxes"],
-        )
-    if totals.tally["dropped_landmarks"]:
-        log.warning(
-            "%s: %d landmarks of the source lie beyond their images and count as "
-            "unknown.",
-            name,
-            totals.tally["dropped_landmarks"],
-        )
+    for key, told in _DROPPED.items():
+        if totals.tally[key]:
+            log.warning("%s: %d %s.", name, totals.tally[key], told)
     if totals.blank:
         log.warning(
             "%s: %d of %d images have no content, one grey level or almost, for "
