@@ -79,7 +79,7 @@ class XrayFolderConfig(tfds.core.BuilderConfig):
         their mean counts.
       landmark_names: The keypoints that are read, of any category.
       spacing_column: Holds how many millimetres of the detector a pixel of the file
-        shows, in both directions; an empty cell is unknown.
+        shows, in both directions; an empty cell, or one in `unknown`, is unknown.
       about: What else is told of an image, and the column that holds it: `{"age":
         "age", "sex": "Patient Sex"}`; of view, age, sex, study_id and body_part. A
         study reports its values for each sex, view and band of ages.

@@ -25,6 +25,7 @@ _GROUP_COLUMNS = ("group", "patient", "patient_id")
 _ALONE = "image:"  # before the name of an image whose patient is not known
 _FEW = 20  # values of a column that splits can share alike
 _MANY = 20  # different numbers, above which they were measured rather than named
+_LARGEST = float(np.finfo(np.float32).max)
 _MEASURED = (
     "look like numbers that were measured. Name the column in `values` and learn it by "
     "a task of kind 'regression', or make classes of ranges: {'0 to 9': [0, 1, ...]}."
@@ -108,7 +109,9 @@ def values(
     for place, row in enumerate(rows):
         if row[column] and row[column] not in config.unknown:
             where = f"{config.table}: {row[config.file_column]!r}, {column}"
-            found[place] = tables.number(row[column], where)
+            if not _is_number(row[column]):
+                raise ValueError(f"{where}: expected a number, got {row[column]!r}.")
+            found[place] = float(row[column])
     return found
 
 
@@ -118,8 +121,9 @@ def _are_measured(values: Iterable[str]) -> bool:
 
 
 def _is_number(text: str) -> bool:
+    """Whether it is a number that float32 holds; Python's "1_000" is none."""
     try:
-        return math.isfinite(float(text))
+        return "_" not in text and abs(float(text)) <= _LARGEST
     except ValueError:
         return False
 
@@ -152,7 +156,7 @@ def spacings(
     columns: Sequence[str],
     rows: Sequence[Mapping[str, str]],
 ) -> list[float]:
-    """Millimetres of a pixel of each row's file; NaN where unknown.
+    """Millimetres of a pixel of each row's file; NaN where unknown, or so called.
 
     Raises:
       ValueError: If the column is missing, or a cell holds no number above 0.
@@ -163,9 +167,9 @@ def spacings(
     require_column(column, columns, "spacing_column", config.table)
     found = [math.nan] * len(rows)
     for place, row in enumerate(rows):
-        if row[column]:
-            is_one = _is_number(row[column]) and float(row[column]) > 0
-            if not is_one:
+        if row[column] and row[column] not in config.unknown:
+            # Above 0 in float32, too.
+            if not (_is_number(row[column]) and np.float32(float(row[column])) > 0):
                 raise ValueError(
                     f"{config.table}: {row[config.file_column]!r}, {column}: expected "
                     f"millimetres of a pixel, above 0; got {row[column]!r}."

@@ -17,7 +17,7 @@ from tfds_builders import xray_folder
 from tfds_builders.images import reader
 from tfds_builders.prepare import checks
 from tfds_builders.sources import files
-from tfds_builders.xray_folder import landmarks
+from tfds_builders.xray_folder import landmarks, table
 
 IMAGES = files.Listing(epath.Path("images"), {"a.png": 1}, {"a": ("a.png",)})
 NAN = math.nan
@@ -185,12 +185,24 @@ def test_a_set_holds_landmarks_and_the_size_of_a_stored_pixel(
     assert "1 landmarks of the source lie beyond" in caplog.text
 
 
-def test_a_spacing_that_is_no_length_names_the_row(tmp_path: pathlib.Path):
-    source = _folder(tmp_path, ("0.1", "-1"))
+@pytest.mark.parametrize("cell", ["-1", "0_1", "1e300", "1e-60"])
+def test_a_spacing_that_is_no_length_names_the_row(tmp_path: pathlib.Path, cell: str):
+    source = _folder(tmp_path, ("0.1", cell))
     builder = xray_folder.Builder(data_dir=tmp_path / "data", config=_config(source))
 
-    with pytest.raises(ValueError, match=r"'b.png', mm: expected millimetres.*'-1'"):
+    with pytest.raises(
+        ValueError, match=rf"'b.png', mm: expected millimetres.*'{cell}'"
+    ):
         builder.records()
+
+
+def test_a_spacing_may_be_called_unknown(tmp_path: pathlib.Path):
+    config = _config(tmp_path, unknown=["n/a"])
+    rows = [{"file": "a.png", "mm": "n/a"}, {"file": "b.png", "mm": "0.2"}]
+
+    found = table.spacings(config, ["file", "mm"], rows)
+
+    np.testing.assert_array_equal(found, [NAN, 0.2])
 
 
 def test_a_set_from_before_there_were_landmarks_is_not_another(tmp_path: pathlib.Path):

@@ -67,7 +67,7 @@ def test_a_set_without_values_says_nothing_of_them(tmp_path):
     assert "values/months" not in source[0]
 
 
-@pytest.mark.parametrize("cell", ["three", "inf", "3 months", "1,5"])
+@pytest.mark.parametrize("cell", ["three", "inf", "3 months", "1,5", "1_000", "1e300"])
 def test_a_cell_that_is_no_number_is_named(tmp_path, cell):
     with pytest.raises(
         ValueError, match=r"labels.csv: '1.png', months: expected a num"
