@@ -243,6 +243,7 @@ def test_grades_are_exported_and_a_head_that_is_told_more_is_not(
     facts = json.loads((tmp_path / "wear" / "config.json").read_text())
     assert facts["torchvision"]["resnet"]["num_classes"] == 4
     assert facts["class_names"] == ["0", "1", "2", "3", "4"]
+    assert facts["id2label"] == {str(n): f"above {n}" for n in range(4)}
 
     with pytest.raises(ValueError, match="trained a head that is told more than the"):
         export_folder.write(work, "age", tmp_path / "age")

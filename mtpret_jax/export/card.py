@@ -55,7 +55,7 @@ def write(
         tag=model.answers.tag,
         purpose=model.answers.purpose.format(", ".join(map(_name, model.classes))),
         classes=model.classes,
-        outputs=layouts.LAYOUTS[model.kind].outputs(model.classes),
+        outputs=len(layouts.LAYOUTS[model.kind].outputs(model.classes)),
         flips=bool(model.network.task and model.network.task.flip_at_test),
         library=facts.get("library", "torchvision"),
         is_torchvision="library" not in facts

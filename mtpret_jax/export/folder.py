@@ -16,6 +16,7 @@ from mtpret_jax.data import transforms
 from mtpret_jax.export import card, serialised, torch_layout, training
 from mtpret_jax.inference import golden, loader, preprocessing, results
 from mtpret_jax.inference import model as model_lib
+from mtpret_jax.weights import layouts
 from tfds_builders import whole
 
 PREPROCESSOR, IMAGES = "preprocessor_config.json", "training.csv"
@@ -112,9 +113,10 @@ def _fill(
         model.tree, model.description, model.task, out, library=library
     )
     golden.write(epath.Path(out), {model.task: expected})
+    outputs = layouts.LAYOUTS[model.kind].outputs(facts.get("class_names") or [])
     facts |= {
         "architectures": facts.get("architectures", [facts["backbone"]]),
-        "id2label": dict(enumerate(facts.get("class_names") or [])),
+        "id2label": dict(enumerate(outputs)),
         "mtpret_jax": model.description.to_json(),
     }
     whole.write_json(out / torch_layout.FACTS, facts)

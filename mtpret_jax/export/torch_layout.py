@@ -101,7 +101,7 @@ def write(
     else:
         tensors, stem = conversion.write(tree, kind, described.network, theirs)
         names = described.class_names[task] if task else ()
-        built = theirs.facts(layout.outputs(names))
+        built = theirs.facts(len(layout.outputs(names)))
     facts = _describe(described, task, layout) | {"stem": stem} | built
     out.mkdir(parents=True, exist_ok=True)
     head = {"format": "pt", "made_by": facts["made_by"], "kind": kind, "stem": stem}

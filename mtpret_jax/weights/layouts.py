@@ -81,9 +81,9 @@ class Layout:
         del task
         return {}
 
-    def outputs(self, names: Sequence[str]) -> int:
-        """How many outputs a dense head has for these classes."""
-        return len(names)
+    def outputs(self, names: Sequence[str]) -> list[str]:
+        """What each output is of, with these classes."""
+        return list(names)
 
     def arguments(
         self,
@@ -148,8 +148,8 @@ class Ordinal(Classification):
             "sigmoid gives the chance, products of these the chance of each grade"
         }
 
-    def outputs(self, names: Sequence[str]) -> int:
-        return len(names) - 1
+    def outputs(self, names: Sequence[str]) -> list[str]:
+        return [f"above {name}" for name in names[:-1]]
 
 
 class Regression(Classification):
