@@ -13,7 +13,7 @@ import pytest
 from mtpret_jax import config as schema
 from mtpret_jax import main, models
 from mtpret_jax.models import convnext, densenet, swin_sizes, vit_families
-from mtpret_jax.weights import conversion, libraries
+from mtpret_jax.weights import conversion, layouts, libraries
 
 SCRIPT = pathlib.Path(__file__).parents[1] / "pytorch" / "write_exported.py"
 FAMILIES = [
@@ -225,3 +225,12 @@ def test_a_head_of_masks_stays_behind_and_is_told(shallow, tmp_path, capsys):
         "for segmentation."
     )
     assert "AutoModel" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_outputs_have_names_of_their_own_where_they_are_no_classes():
+    outputs = {
+        kind: row.outputs(["a", "b", "c"]) for kind, row in layouts.LAYOUTS.items()
+    }
+
+    assert outputs.pop("ordinal") == ["above a", "above b"]
+    assert all(found == ["a", "b", "c"] for found in outputs.values())
