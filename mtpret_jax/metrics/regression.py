@@ -37,7 +37,7 @@ class RegressionMetric:
 
     Attributes:
       class_names: Name of the number.
-      unit: Of the number, for people; "" where none is told.
+      unit: What the number is in, for people; "" where none is told.
       primary: The value by which a model is chosen.
       sign: See `types.Metric`.
       titles: Names of values as people write them, where they are not the same.
