@@ -159,7 +159,7 @@ def _runs(folder: epath.Path, config: schema.ExperimentConfig) -> dict[str, part
             facts = whole.read_json(path)
             labels = {
                 task: {
-                    split: parts.Labels(**_known(parts.Labels, used))
+                    split: parts.Labels(**parts.known(parts.Labels, used))
                     for split, used in splits.items()
                 }
                 for task, splits in facts.get("labels", {}).items()
@@ -168,14 +168,14 @@ def _runs(folder: epath.Path, config: schema.ExperimentConfig) -> dict[str, part
             facts |= {
                 "labels": labels,
                 "pools": tuple(
-                    parts.Pool(**_known(parts.Pool, pool)) for pool in pools
+                    parts.Pool(**parts.known(parts.Pool, pool)) for pool in pools
                 ),
                 "batch_norm": (facts.get("frozen") or {}).get("batch_norm"),
                 "compute": budget.compute(config, name),
                 "queue_size": row.contrastive.queue_size,
                 "recipe": row.recipe if row.options.is_tested else {},
             }
-            runs[name] = parts.Run(**_known(parts.Run, facts))
+            runs[name] = parts.Run(**parts.known(parts.Run, facts))
     return runs
 
 
@@ -192,7 +192,7 @@ def _audit(folder: epath.Path, config: schema.ExperimentConfig) -> parts.Audit:
 def _splits(datasets: Mapping[str, Any]) -> dict[str, parts.Splits]:
     """The splits in use of the sets that have some of their own."""
     return {
-        name: parts.Splits(**_known(parts.Splits, made["splits_in_use"]))
+        name: parts.Splits(**parts.known(parts.Splits, made["splits_in_use"]))
         for name, made in datasets.items()
         if made.get("splits_in_use")
     }
@@ -308,9 +308,3 @@ def compute(config: schema.ExperimentConfig) -> parts.Cells[parts.Cost]:
 def _read_json(path: epath.Path) -> Any:
     """The file's content, or None where the work folder has no such file."""
     return whole.read_json(path) if path.exists() else None
-
-
-def _known(part: type[parts.T], facts: Mapping[str, object]) -> dict[str, Any]:
-    """The entries of a file that a part has fields for."""
-    names = {field.name for field in dataclasses.fields(part)}  # pyright: ignore
-    return {name: value for name, value in facts.items() if name in names}

@@ -6,6 +6,7 @@ Undefined numbers are NaN (in the file null). Shares of the labels are keys as "
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from mtpret_jax.audit import findings
@@ -306,9 +307,8 @@ class Bootstrap:
 class Report:
     """All that `report.json` or `study.json` holds.
 
-    What is of tasks or runs is by their names; `transfer` by arm, share of the labels
-    and direction. `datasets`, `versions` and `config` are the files of these names,
-    None where there is none.
+    What is of tasks or runs is by their names; `transfer` by arm, share and direction.
+    `datasets`, `versions` and `config` are the files of these names, None without one.
     """
 
     title: str
@@ -342,3 +342,9 @@ class Report:
     datasets: Any
     versions: Any
     config: Any
+
+
+def known(part: type[T], facts: Mapping[str, object]) -> dict[str, Any]:
+    """The entries of a file that a part has fields for."""
+    names = {field.name for field in dataclasses.fields(part)}  # pyright: ignore
+    return {name: value for name, value in facts.items() if name in names}
