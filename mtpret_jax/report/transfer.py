@@ -51,7 +51,6 @@ class _Origin:
 def read(path: epath.Path) -> parts.Matrix:
     """The matrix of a run of stage 2."""
     facts = whole.read_json(path)
-    fields = {field.name for field in dataclasses.fields(parts.Used)}
     return parts.Matrix(
         facts["tasks"],
         [
@@ -66,7 +65,7 @@ def read(path: epath.Path) -> parts.Matrix:
         ],
         facts.get("metric", {}),
         {
-            task: parts.Used(**{k: v for k, v in used.items() if k in fields})
+            task: parts.Used(**parts.known(parts.Used, used))
             for task, used in facts.get("measured_on", {}).items()
         },
     )
