@@ -56,7 +56,7 @@ demo: $(STAMP)
 
 # The share that is done stands at the right of each line.
 test: $(STAMP)
-	@echo "The whole suite, 25 minutes on two cores. The share that is done stands at the right."
+	@echo "The whole suite, 35 minutes on two cores. The share that is done stands at the right."
 	$(RUN) -m pytest $(PYTEST_ARGS)
 
 smoke: $(STAMP)
