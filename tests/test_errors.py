@@ -152,7 +152,7 @@ def with_findings(folder: pathlib.Path, classes: list[str]) -> Any:
         (
             ["fracture"],
             "config.tasks.classification: its set has labels of classes ['fracture']; "
-            "at least two are needed to tell apart (one, for boxes).",
+            "at least two are needed to tell apart.",
         ),
         (
             ["normal", "fracture"],
