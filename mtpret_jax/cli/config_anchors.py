@@ -10,6 +10,7 @@ to the boxes. More sizes cost time and meet more boxes. The sets are to be prepa
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Iterator
 
@@ -47,7 +48,8 @@ def lines(config: schema.ExperimentConfig, data_dir: str) -> Iterator[str]:
       ValueError: If there is no such task.
       FileNotFoundError: If its set is not prepared.
     """
-    tasks = estimate.build_tasks(config, {})
+    rows = {name: anchors.shared_out(row) for name, row in config.tasks.items()}
+    tasks = estimate.build_tasks(dataclasses.replace(config, tasks=rows), {})
     found = {
         name: anchors.places(task, config.backbone) for name, task in tasks.items()
     }
@@ -77,10 +79,13 @@ def _task(
         f"{task.image_size} pixels; sides {low:.0f}, {middle:.0f}, {high:.0f} "
         "(5, 50, 95 %)"
     )
-    row = task.detection
-    each = len(row.anchor_sizes) // len(where.counts)
-    now = anchors.measure(box, where, row.anchor_sizes, row.anchor_ratios)
-    yield f"  as it is, {each} a level: {_words(now)}"
+    row, levels = task.detection, len(where.counts)
+    each, left = divmod(len(row.anchor_sizes), levels)
+    if left:
+        yield f"  as it is: {levels} levels cannot share {len(row.anchor_sizes)} sizes"
+    else:
+        now = anchors.measure(box, where, row.anchor_sizes, row.anchor_ratios)
+        yield f"  as it is, {each} a level: {_words(now)}"
     for each in range(1, _MOST + 1):
         best = anchors.fitted(box, where, each=each, ratios=len(row.anchor_ratios))
         best = anchors.measure(box, where, best.sizes, best.ratios)  # of all boxes

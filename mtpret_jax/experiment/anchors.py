@@ -55,6 +55,21 @@ class Places:
     strides: tuple[float, ...]
 
 
+def shared_out(row: schema.TaskConfig) -> schema.TaskConfig:
+    """A task of boxes whose sizes the levels of its head share; a made-up size if not.
+
+    So that sizes can be found for a head which the ones that it has do not fit.
+    """
+    options = row.detection
+    head = detection.HEADS[options.head](1, row.image_size, options, jnp.float32)
+    finest, coarsest = head.levels
+    if not len(options.anchor_sizes) % (coarsest - finest + 1):
+        return row
+    sizes = (float(row.image_size),) * (coarsest - finest + 1)
+    options = dataclasses.replace(options, anchor_sizes=sizes)
+    return dataclasses.replace(row, detection=options)
+
+
 def places(task: types.Task, network: schema.BackboneConfig) -> Places | None:
     """Where a task lays anchors behind a backbone; None for a task without any."""
     if not isinstance(task, detection.DetectionTask):

@@ -91,6 +91,26 @@ def test_lines_are_for_the_config(tmp_path):
     schema.parse(config)
 
 
+def test_sizes_are_found_for_a_head_that_cannot_share_the_ones_it_has(tmp_path):
+    config = schema.defaults()
+    config.datasets.chest = schema.dataset(
+        "phantom_xray", body="chest", image_size=64, train=24, validation=0, test=0
+    )
+    fine = {"head": "retinanet", "finest_level": 2}  # P2 to P7, and five sizes
+    config.tasks.find = schema.task(
+        kind="detection", dataset="chest", image_size=64, detection=fine
+    )
+    config.backbone.update(name="resnet18", width=8)
+    parsed = schema.parse(config)
+    preparation.prepare(parsed.datasets, tmp_path)
+
+    said = list(config_anchors.lines(parsed, str(tmp_path)))
+
+    assert said[1] == "  as it is: 6 levels cannot share 5 sizes"
+    exec(said[3].strip(), {"config": config})
+    assert len(config.tasks.find.detection.anchor_sizes) == 6
+
+
 def test_a_config_without_boxes_is_told():
     config = schema.defaults()
     config.datasets.hand = schema.dataset("phantom_xray")
