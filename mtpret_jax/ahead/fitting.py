@@ -77,7 +77,7 @@ def largest(
     batch = max(2 * ROWS, batch // ROWS * ROWS)
     while batch and sum(map(bool, known.values())) < 2:
         if batch * unit not in known:
-            known[batch * unit] = _bytes(build(batch * unit))
+            known[batch * unit] = _bytes(build, batch * unit)
         batch //= 2
     sizes = {size: needed for size, needed in known.items() if needed is not None}
     if not sizes:
@@ -89,7 +89,7 @@ def largest(
     memory = topologies.MEMORY[topologies.kind(topology)] * 2**30 * _USABLE
     step = unit * ROWS if memory > high + each * unit * ROWS else unit
     most = int((memory - high) / each + more) // step * step
-    needed = known[most] if most in known else _bytes(build(most))
+    needed = known[most] if most in known else _bytes(build, most)
     if needed is None:
         return f"largest batch: at least {more}; {most}, reckoned, does not fit"
     return (
@@ -98,8 +98,9 @@ def largest(
     )
 
 
-def _bytes(lowered: Any) -> int | None:
+def _bytes(build: Callable[[int], Any], batch: int) -> int | None:
+    """What a batch needs on a chip; None if it does not fit there, or not even here."""
     try:
-        return compile_step(lowered).bytes
+        return compile_step(build(batch)).bytes
     except MemoryError:
         return None

@@ -83,6 +83,20 @@ def test_what_was_reckoned_and_does_not_fit_is_said():
     assert "largest batch: at least 32; 96, reckoned, does not fit" in said
 
 
+def test_a_batch_that_this_machine_cannot_hold_does_not_fit():
+    """Of a tiny network, whose step would take more images than there is memory."""
+    chip = Chip(base=0.1, each=0.01)
+    build = chip.build
+
+    def limited(batch):
+        if batch > 64:
+            raise MemoryError("Unable to allocate 141. TiB")
+        return build(batch)
+
+    chip.build = limited
+    assert "at least 64; 1560, reckoned, does not fit" in line(chip, 64)
+
+
 def test_what_never_fits_is_a_problem():
     assert line(Chip(base=20.0, each=1.0), 64).startswith("problem: not even")
 
