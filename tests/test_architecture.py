@@ -31,7 +31,8 @@ ROOMS: dict[str, set[str]] = {
     "models": {"types", "config", "ops"},
     "metrics": {"types", "ops"},
     "tasks": {"models", "metrics", "ops", "types", "config"},
-    "stages": {"models", "ops", "types", "config"},
+    "objectives": {"models", "ops", "types", "config"},
+    "stages": {"models", "objectives", "ops", "types", "config"},
     "training": {"types", "config", "tfds_builders"},  # whose files are whole
     "audit": {"types", "config", "data", "tfds_builders"},  # whose ids are one
     "study": {"config", "audit"},
@@ -82,6 +83,7 @@ FORBIDDEN: dict[str, set[str]] = {
     "models": DISK | READERS | CLOCK | DOOR,
     "metrics": {"flax", "orbax"} | READERS | CLOCK | DOOR,
     "tasks": DISK | READERS | CLOCK | DOOR,
+    "objectives": DISK | READERS | CLOCK | DOOR,
     "stages": DISK | READERS | CLOCK | DOOR,
     "training": READERS | {"ml_collections"},
     "weights": ACCELERATOR | READERS | CLOCK | DOOR | {"pickle"},

@@ -15,6 +15,12 @@ from typing import Any
 import ml_collections
 
 from mtpret_jax.config import parser, rules, study_rules
+from mtpret_jax.config.objectives import (
+    DinoConfig,
+    LejepaConfig,
+    MaeConfig,
+    MocoV3Config,
+)
 from mtpret_jax.config.parts import (
     AUGMENT_PRESETS,
     AugmentConfig,
@@ -52,12 +58,16 @@ __all__ = [
     "ContrastiveConfig",
     "DatasetConfig",
     "DetectionConfig",
+    "DinoConfig",
     "EncoderConfig",
     "ExperimentConfig",
     "FinetuneConfig",
     "FixedConfig",
     "InputConfig",
     "LandmarksConfig",
+    "LejepaConfig",
+    "MaeConfig",
+    "MocoV3Config",
     "OptimizerConfig",
     "ReportConfig",
     "RunConfig",

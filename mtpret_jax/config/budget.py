@@ -13,7 +13,7 @@ class Compute:
 
     Attributes:
       updates: Optimiser steps.
-      images: Pictures that went through the network in training: in stage 1, two views
+      images: Pictures that went through the network in training: in stage 1, all views
         of each.
     """
 
@@ -35,7 +35,8 @@ def compute(config: schema.ExperimentConfig, name: str) -> Compute:
     """Of a run of the config, with the runs of the config that it starts from."""
     row = config.runs[name]
     batch = sum(config.tasks[task].batch_size for task in row.tasks)
-    batch = batch or 2 * row.contrastive.batch_size
+    views = 2 + row.contrastive.local_views
+    batch = batch or views * row.contrastive.batch_size
     own = Compute(count_steps(row), _steps_of_each(row) * batch)
     if row.init_from not in config.runs:
         return own

@@ -8,7 +8,7 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mtpret_jax.config import parts, pixel_rules, schema, task_rules
+from mtpret_jax.config import objectives, parts, pixel_rules, schema, task_rules
 
 # What people ask for that no option, or no choice of it, gives.
 NOT_THERE = {
@@ -107,10 +107,12 @@ def _check_contrastive(
                 f"{path}.contrastive.datasets.{entry}: expected a weight above 0, "
                 f"got {weight}. Leave the set out instead."
             )
+    objectives.check(stage, f"{path}.contrastive")
     _require_positive(stage, f"{path}.contrastive", "batch_size", "queue_size")
-    _require_multiple(
-        stage.queue_size, stage.batch_size, f"{path}.contrastive.queue_size"
-    )
+    if stage.negatives:
+        _require_multiple(
+            stage.queue_size, stage.batch_size, f"{path}.contrastive.queue_size"
+        )
     _check_groups(stage.batch_size, stage.batch_norm_rows, f"{path}.contrastive")
     _require_positive(stage, f"{path}.contrastive", "microbatches")
     if stage.microbatches > 1:

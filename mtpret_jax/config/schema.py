@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from mtpret_jax.config import parts
+from mtpret_jax.config import objectives, parts
 
 CONTRASTIVE = "contrastive"  # what the batches and the head of stage 1 are called
 _NO_SETS: Mapping[str, float] = {}
@@ -57,8 +57,10 @@ class StageConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ContrastiveConfig(StageConfig):
-    """Stage 1: momentum contrast over the train splits of many sets."""
+    """Stage 1: learns from the images of many sets, by a published objective."""
 
+    objective: str = "moco"  # moco: momentum contrast, version 2, as published;
+    # moco_v3, dino, lejepa, or mae (of ViTs), each with a table of its own
     datasets: Mapping[str, float] = dataclasses.field(default_factory=dict)
     # rows of config.datasets and their weight; times size to the power below
     pool: str = "clean"  # clean, or paper: also images that validation or test holds
@@ -67,14 +69,35 @@ class ContrastiveConfig(StageConfig):
     image_size: parts.Side = 224  # side of the square input, pixels
     batch_size: int = 256  # examples of the global batch
     microbatches: int = 1  # gradient accumulation: whole groups of BatchNorm each
-    queue_size: int = 65_536  # negatives kept, embeddings; a multiple of the batch
-    momentum: parts.Share = 0.999  # of the key encoder, per step
-    temperature: float = 0.2  # of the softmax
-    embedding_size: parts.Count = 128  # width of the projection
+    queue_size: int = 65_536  # moco: negatives, embeddings; a multiple of the batch
+    momentum: parts.Share = 0.999  # moco: of the key encoder, per step
+    temperature: float = 0.2  # moco: of the softmax
+    embedding_size: parts.Count = 128  # moco: width of the projection
     batch_norm_rows: parts.Number = 32  # examples with statistics of their own; 0: the
     # batch
     augment: parts.AugmentConfig = parts.AUGMENT_PRESETS["contrastive"]
-    carry_memory: bool = False  # init_from also hands over key encoder, head, queue
+    local_views: parts.Number = 0  # dino, lejepa: small views beside the two of an
+    # image; the papers have 8 and 6
+    local_size: parts.Side = 96  # side of a small view, pixels
+    local_max_area: Annotated[float, (0.01, 1)] = 0.4  # its largest crop, fraction of
+    # the image's area; its smallest is an eighth of that
+    carry_memory: bool = False  # moco: init_from also hands over key encoder, head,
+    # queue
+    moco_v3: objectives.MocoV3Config = objectives.MocoV3Config()
+    dino: objectives.DinoConfig = objectives.DinoConfig()
+    lejepa: objectives.LejepaConfig = objectives.LejepaConfig()
+    mae: objectives.MaeConfig = objectives.MaeConfig()
+
+    @property
+    def negatives(self) -> int:
+        """Embeddings of other images that are kept from step to step."""
+        return self.queue_size if self.objective == "moco" else 0
+
+    @property
+    def rivals(self) -> int:
+        """Keys that a query's own is picked out from, beside it; 0: it is not asked."""
+        in_batch = self.batch_size - 1 if self.objective == "moco_v3" else 0
+        return self.negatives or in_batch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -298,6 +321,7 @@ CHOICES: Mapping[tuple[type, str], tuple[str, ...]] = {
     (parts.TaskConfig, "class_weights"): ("", "balanced"),
     (parts.SegmentationConfig, "head"): ("deeplabv3", "unetplusplus"),
     (parts.DetectionConfig, "head"): ("faster_rcnn", "retinanet"),
+    (ContrastiveConfig, "objective"): ("moco", "moco_v3", "dino", "lejepa", "mae"),
     (ContrastiveConfig, "pool"): ("clean", "paper"),
     (FinetuneConfig, "head"): ("new", "carried"),
     (FinetuneConfig, "trains"): ("all", "head", "lora"),

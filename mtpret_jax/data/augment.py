@@ -51,7 +51,9 @@ def draw_warp(
     """
     area, aspect, across, down, turn, flip = rng.random(6).tolist()
     least, most = settings.crop_min_area, settings.crop_max_area
-    share = least * (most / least) ** area if most > 1 else least + (1 - least) * area
+    share = least + (most - least) * area
+    if most > 1:
+        share = least * (most / least) ** area
     scale = math.sqrt(share)
     stretch = 0.0
     if least < 1 or most > 1:

@@ -5,6 +5,7 @@ The arrays are those of the table in `mtpret_jax.types`, without the leading axi
 
 from __future__ import annotations
 
+import dataclasses
 import zlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
@@ -18,6 +19,7 @@ if TYPE_CHECKING:  # It imports JAX, Flax and Optax: worker processes need none.
     from mtpret_jax import types
 
 T = TypeVar("T")
+_AREAS = 8  # the largest small view, over the smallest, as in DINO
 
 
 class TaskElement:
@@ -117,11 +119,20 @@ class View:
         *,
         first_record: int,
         depth: np.dtype | type = np.uint8,
+        small_views: int = 0,
     ) -> None:
-        """`depth` is the deepest pixel of all sets: a batch has one type."""
+        """`depth` is the deepest pixel of all sets: a batch has one type.
+
+        Of each image as many small views are drawn besides, all from its own chance.
+        """
         self._source = source
-        self._augment = settings.augment
-        self._size = settings.image_size
+        self._settings = settings
+        self._small_views = small_views
+        self._small = dataclasses.replace(
+            settings.augment,
+            crop_min_area=settings.local_max_area / _AREAS,
+            crop_max_area=settings.local_max_area,
+        )
         self._input = input_config
         self._statistics = _statistics(source, input_config)
         self._first_record = first_record
@@ -134,24 +145,46 @@ class View:
 
     def __call__(self, record: int, rng: np.random.Generator) -> types.Example:
         """Draws a view; `record` in the element counts from `first_record`."""
+        settings = self._settings
         image = _read(self._source, self._source.image, int(record))
-        view = augment.draw_view(
-            rng,
-            self._augment,
-            image,
-            size=self._size,
-            mode=self._input.fit,
-            resample=self._input.resample,
-            contrastive=True,
-        )
-        image, statistics = transforms.to_input(view, statistics=self._statistics)
-        return {
-            "view": image.astype(self._depth, copy=False),
+        view, statistics = self._draw(rng, settings.augment, image, settings.image_size)
+        element = {
+            "view": view,
             "statistics": statistics,
             "owner": self._owner[record],
             "record": np.asarray(self._first_record + record, np.int32),
             "example_valid": np.asarray(True),
         }
+        if self._small_views:
+            drawn = [
+                self._draw(rng, self._small, image, settings.local_size)
+                for _ in range(self._small_views)
+            ]
+            pictures, found = zip(*drawn, strict=True)
+            element |= {
+                "local": np.stack(pictures),
+                "local_statistics": np.stack(found),
+            }
+        return element
+
+    def _draw(
+        self,
+        rng: np.random.Generator,
+        changes: config.AugmentConfig,
+        image: np.ndarray,
+        size: int,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        view = augment.draw_view(
+            rng,
+            changes,
+            image,
+            size=size,
+            mode=self._input.fit,
+            resample=self._input.resample,
+            contrastive=True,
+        )
+        picture, statistics = transforms.to_input(view, statistics=self._statistics)
+        return picture.astype(self._depth, copy=False), statistics
 
 
 def _statistics(

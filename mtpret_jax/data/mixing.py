@@ -178,6 +178,7 @@ class Pairs:
         query: Any = self._queries[index]
         positive: Any = self._positives[index - row + int(order[row])]
         return {
+            **{name: query[name] for name in query if name.startswith("local")},
             "query": query["view"],
             "query_statistics": query["statistics"],
             "positive": positive["view"],

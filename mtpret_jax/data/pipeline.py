@@ -201,8 +201,8 @@ def contrastive_stream(
 ) -> Stream:
     """Endless batches of two views of each image, from the train splits of many sets.
 
-    A positive view lies in another row than its query, which `partner` tells; see
-    `mixing`. Each view is read where it lies, so no image goes from device to device.
+    And of `settings.local_views` small ones. A positive view lies in another row than
+    its query, which `partner` tells; see `mixing`. Each view is read where it lies.
 
     Sets are interleaved in fixed proportions, weight times size to the power
     `size_exponent` (to within a hundredth of the smallest); each is repeated before
@@ -233,15 +233,15 @@ def contrastive_stream(
         order = _derive(seed, "shuffle", dataset)
         epochs.append(mixing.Epochs(np.asarray(records), order))
         proportions.append(weight * len(records) ** settings.size_exponent)
-    views = _views(settings, input_config, opened)
 
-    def examples(which: str) -> mixing.Examples:
+    def examples(which: str, small_views: int) -> mixing.Examples:
         seeds = [_derive(seed, "augment", which, name) for name in settings.datasets]
+        views = _views(settings, input_config, opened, small_views)
         return mixing.Examples(views, epochs, seeds, proportions)
 
     pairs = mixing.Pairs(
-        examples("query"),
-        examples("positive"),
+        examples("query", settings.local_views),
+        examples("positive", 0),
         seed=_derive(seed, "partners"),
         batch_size=settings.batch_size,
         rows=settings.batch_norm_rows or settings.batch_size,
@@ -254,13 +254,21 @@ def _views(
     settings: config.ContrastiveConfig,
     input_config: config.InputConfig,
     opened: Mapping[str, sources.Source],
+    small_views: int,
 ) -> list[elements.View]:
     """What reads a view of each set, all of one depth of pixels, records joined."""
     pool = [opened[dataset] for dataset in settings.datasets]
     depth = max((source.depth for source in pool), key=lambda depth: depth.itemsize)
     first = itertools.accumulate(map(len, pool), initial=0)
     return [
-        elements.View(source, settings, input_config, first_record=start, depth=depth)
+        elements.View(
+            source,
+            settings,
+            input_config,
+            first_record=start,
+            depth=depth,
+            small_views=small_views,
+        )
         for source, start in zip(pool, first, strict=False)
     ]
 

@@ -307,6 +307,10 @@ def blank(
             arrays[name] = arrays["record"]
         for name in ("query", "positive"):
             arrays |= {name: image, f"{name}_statistics": statistics}
+        if part.local_views:
+            shape = (batch, part.local_views, part.local_size, part.local_size, 1)
+            small = np.repeat(statistics[:, None], part.local_views, 1)
+            arrays |= {"local": np.zeros(shape, image.dtype), "local_statistics": small}
         return types.Batch(arrays, task)
     arrays |= {"image": image, "image_statistics": statistics}
     return types.Batch(arrays | kinds.KINDS[part.kind].blank(part, classes), task)

@@ -192,7 +192,7 @@ def _check_data(shop: Workshop) -> None:
 
 def _check_pool(shop: Workshop, row: schema.RunConfig) -> None:
     """Refuses an empty set and more negatives than images; warns of a quarter."""
-    excluded, queue, size = shop.excluded(row), row.contrastive.queue_size, 0
+    excluded, queue, size = shop.excluded(row), row.contrastive.negatives, 0
     for name in row.options.datasets:
         source = shop.open_set(name, "train")
         size += len(pipeline.pool_records(source, excluded.get(name, ())))

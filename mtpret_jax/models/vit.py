@@ -96,13 +96,24 @@ class ViT(nn.Module):
     remat: bool
 
     @nn.compact
-    def __call__(self, image: jax.Array, paths: jax.Array | None) -> types.Features:
-        """Maps grey images, float [B, H, W, 1], to features."""
+    def __call__(
+        self,
+        image: jax.Array,
+        paths: jax.Array | None,
+        *,
+        kept: jax.Array | None = None,
+    ) -> types.Features:
+        """Maps grey images, float [B, H, W, 1], to features; see `ViTBackbone`."""
         family = self.family
         patches = self._patches(image)
         batch, *grid, width = patches.shape
         rotate = self._rotation((grid[0], grid[1]))
         tokens = self._with_positions(patches)
+        if kept is not None:
+            first = 1 + family.registers
+            cells = jnp.take_along_axis(tokens[:, first:], kept[..., None], axis=1)
+            tokens = jnp.concatenate([tokens[:, :first], cells], 1)
+            grid = [1, kept.shape[1]]
         block = nn.remat(Block) if self.remat else Block
         for index in range(self.size.depth):
             tokens = block(
@@ -267,19 +278,26 @@ class ViTBackbone:
         output_stride: int = 0,
         batch_norm_rows: int = 0,
         paths: jax.Array | None = None,
+        kept: jax.Array | None = None,
     ) -> tuple[types.Features, types.Tree]:
         """Features: one level, of the stride of the patches; see `types.Backbone`.
+
+        `kept`, int32 [B, N], are the patches that are seen, counted row by row; the
+        level is then theirs, [B, 1, N, D]. Families with rotary positions see all.
 
         `output_stride` and `batch_norm_rows` change nothing: patches are not dilated
         and there is no BatchNorm; nor does `train`: what is random is handed in. `stem`
         are the patches before the first block.
 
         Raises:
-          ValueError: If patches do not divide the image.
+          ValueError: If patches do not divide the image, or not all patches are seen
+            where positions are rotary.
         """
+        if kept is not None and self.family.rotary:
+            raise ValueError("Families with rotary positions see every patch.")
         del train, output_stride, batch_norm_rows
         trees = {"params": variables.params}
-        features: Any = self._module().apply(trees, image, paths)
+        features: Any = self._module().apply(trees, image, paths, kept=kept)
         return features, variables.model_state
 
 

@@ -25,7 +25,7 @@ from mtpret_jax.report import comparisons, grid, measured, parts, transfer
 from mtpret_jax.study import arms, plan
 from tfds_builders import whole
 
-_CURVES = ("loss", "accuracy")  # of training, that are kept
+_CURVES = ("loss", "accuracy", "embedding_spread")  # of training, that are kept
 Index = Sequence[Mapping[str, str]]
 
 
@@ -172,7 +172,7 @@ def _runs(folder: epath.Path, config: schema.ExperimentConfig) -> dict[str, part
                 ),
                 "batch_norm": (facts.get("frozen") or {}).get("batch_norm"),
                 "compute": budget.compute(config, name),
-                "queue_size": row.contrastive.queue_size,
+                "negatives": row.contrastive.rivals,
                 "recipe": row.recipe if row.options.is_tested else {},
             }
             runs[name] = parts.Run(**parts.known(parts.Run, facts))

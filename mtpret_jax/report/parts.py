@@ -175,7 +175,7 @@ class Run:
     best_value: float | None = None
     best_dice_of_grid: float | None = None
     batch_norm: int | None = None  # batches, before frozen features were measured
-    queue_size: int = 0  # negatives of a run of stage 1
+    negatives: int = 0  # of each query in stage 1, where views are told apart
     recipe: dict[str, Any] = dataclasses.field(default_factory=dict)  # of fine-tuning
     pools: tuple[Pool, ...] = ()
     labels: dict[str, dict[str, Labels]] = dataclasses.field(default_factory=dict)

@@ -158,12 +158,12 @@ def crossing(report: parts.Report) -> list[str]:
 
 def picked(report: parts.Report, run: str) -> str:
     """How well a run of stage 1 told views apart at its end; "" if it is not known."""
-    values = report.curves[run]["train/accuracy"].value
-    values = [value for value in values if words.is_known(value)]
+    curve = report.curves[run].get("train/accuracy")
+    values = [value for value in curve.value if words.is_known(value)] if curve else []
     if not values:
         return ""
     last = values[-max(1, len(values) // 10) :]  # A batch alone says little.
-    share, chance = sum(last) / len(last), 1 / (1 + report.runs[run].queue_size)
+    share, chance = sum(last) / len(last), 1 / (1 + report.runs[run].negatives)
     text = f"At its end it was picked out {share:.1%} of the time; "
     text += f"guessing gives {chance:.1%}."
     if share >= _LEARNT * chance:

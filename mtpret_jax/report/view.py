@@ -188,12 +188,16 @@ class View:
         return (step, value) if step is not None and math.isfinite(value) else None
 
     def contrastive(self) -> dict[str, list[tuple[str, parts.Curve]]]:
-        """The named curves of each run of stage 1, which alone has an accuracy."""
-        wanted = ("train/loss", "train/accuracy")
+        """The named curves of each run of stage 1, which alone has embeddings."""
+        wanted = ("loss", "accuracy", "embedding_spread")
         return {
-            name: [(key.removeprefix("train/"), curves[key]) for key in wanted]
+            name: [
+                (key.replace("_", " "), curves[f"train/{key}"])
+                for key in wanted
+                if f"train/{key}" in curves
+            ]
             for name, curves in self.report.curves.items()
-            if not self.report.runs[name].task and all(key in curves for key in wanted)
+            if "train/embedding_spread" in curves
         }
 
     def ways(self) -> list[Way]:

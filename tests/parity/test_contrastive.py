@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from mtpret_jax import config as schema
-from mtpret_jax import models, types
-from mtpret_jax.models import heads
+from mtpret_jax import models, objectives, types
 from mtpret_jax.ops import losses
 from mtpret_jax.stages import contrastive, optimizer
 from mtpret_jax.weights import resnet
@@ -41,7 +40,7 @@ def stage():
     )
     return contrastive.ContrastiveStage(
         backbone=backbone,
-        projection=heads.Projection(goldens.WIDTH),
+        objective=objectives.build(config, backbone),
         config=config,
         optimizer=optimizer.build_optimizer(constant, goldens.STEPS),
         steps=goldens.STEPS,

@@ -68,7 +68,7 @@ def test_free_response_is_that_of_the_value(built, written):
 @pytest.mark.parametrize(("accuracy", "learnt"), [(0.6, True), (0.0, False)])
 def test_a_stage_1_that_learnt_nothing_is_told(built, accuracy, learnt):
     found = parts.Curve(list(range(44)), [0.1] * 40 + [accuracy] * 4)
-    run = dataclasses.replace(built.runs["stage1"], queue_size=199)
+    run = dataclasses.replace(built.runs["stage1"], negatives=199)
     changed = dataclasses.replace(
         built, runs={"stage1": run}, curves={"stage1": {"train/accuracy": found}}
     )
@@ -192,7 +192,7 @@ def test_the_page_stands_alone_and_has_every_part(written):
         "after Holm's correction",
         "Values on test images",
         "Learning curves",
-        "Contrastive pre-training",
+        "Pre-training without labels",
         "keeps and forgets",
         "Sample predictions",
         "All values",

@@ -1,0 +1,85 @@
+"""Options of the objectives of stage 1 beside the published one, which `schema` has."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from mtpret_jax.config import parts
+
+# Options of stage 1 that some objectives alone read, beside the tables of their names.
+READ_BY: Mapping[str, tuple[str, ...]] = {
+    "queue_size": ("moco",),
+    "momentum": ("moco",),
+    "temperature": ("moco",),
+    "embedding_size": ("moco",),
+    "carry_memory": ("moco",),
+    "local_views": ("dino", "lejepa"),
+}
+Temperature = Annotated[float, (0.001, 100)]
+
+
+@dataclasses.dataclass(frozen=True)
+class MocoV3Config:
+    """Momentum contrast without a queue. A published ViT has a batch of 4096."""
+
+    momentum: parts.Share = 0.99  # of the key encoder, per step; rises to 1 by a cosine
+    temperature: Temperature = 0.2  # of the softmax
+    embedding_size: parts.Count = 256  # width of the projection
+    hidden_size: parts.Count = 4096  # width within the heads
+
+
+@dataclasses.dataclass(frozen=True)
+class DinoConfig:
+    """Self-distillation: a student tells which prototypes its slow copy chose."""
+
+    momentum: parts.Share = 0.996  # of the teacher, per step; rises to 1 by a cosine
+    student_temperature: Temperature = 0.1  # of its softmax
+    teacher_temperature: Temperature = 0.04  # of its softmax: sharper
+    center_momentum: parts.Share = 0.9  # of the mean that is taken off the teacher's
+    # outputs, per step; 1: it stays zero, and nothing is centred
+    prototypes: parts.Count = 65_536  # outputs; ours for small sets: 4096
+    embedding_size: parts.Count = 256  # width before the prototypes
+    hidden_size: parts.Count = 2048  # width within the head
+
+
+@dataclasses.dataclass(frozen=True)
+class LejepaConfig:
+    """Views of an image alike, and all of them spread as an isotropic Gaussian."""
+
+    weight: parts.Share = 0.05  # of the spreading term; its rest is that of likeness
+    slices: parts.Count = 1024  # random directions in which it is measured, each step
+    embedding_size: parts.Count = 64  # width of the projection
+    hidden_size: parts.Count = 2048  # width within the head
+
+
+@dataclasses.dataclass(frozen=True)
+class MaeConfig:
+    """A masked autoencoder, of ViTs alone: hidden patches are drawn from the others."""
+
+    masked: Annotated[float, (0.01, 0.99)] = 0.75  # share of the patches that is hidden
+    decoder_width: parts.Count = 512  # of its tokens; a multiple of 4 and of its heads
+    decoder_depth: parts.Count = 8  # its blocks
+    decoder_heads: parts.Count = 16  # of their attention
+
+
+def check(stage: Any, path: str) -> None:
+    """Refuses what the objective of a run does not read.
+
+    Args:
+      stage: The run's `ContrastiveConfig`.
+      path: Where it stands, for messages.
+
+    Raises:
+      ValueError: If such an option has another value than its default.
+    """
+    others = dict(READ_BY)
+    others |= {name: (name,) for name in ("moco_v3", "dino", "lejepa", "mae")}
+    for option, objectives in others.items():
+        value, default = getattr(stage, option), getattr(type(stage), option)
+        if stage.objective not in objectives and value != default:
+            raise ValueError(
+                f"{path}.{option}: read by {' and '.join(objectives)} alone, and the "
+                f"objective is '{stage.objective}'. Leave it out."
+            )
