@@ -247,6 +247,24 @@ def test_a_queue_that_the_batch_does_not_fill_evenly_is_refused_with_advice():
         schema.parse(config)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"objective": "dino", "carry_memory": True}, r"carry_memory: read by moco al"),
+        ({"mae": schema.MaeConfig(masked=0.5)}, r"mae: read by mae alone"),
+        ({"local_views": 2}, r"local_views: read by dino and lejepa alone"),
+    ],
+)
+def test_what_the_objective_does_not_read_is_refused(options, message):
+    config = schema.as_dict(schema.parse(_small()))
+    stage = schema.ContrastiveConfig(datasets={"chest": 1.0}, **options)
+    run = schema.RunConfig(stage="contrastive", contrastive=stage)
+    config["runs"]["first"] = schema.as_dict(run)
+
+    with pytest.raises(ValueError, match=message):
+        schema.parse(config)
+
+
 def test_a_run_has_its_own_seed_or_the_config_s():
     config = _small()
     config.seed = 3

@@ -92,3 +92,27 @@ def test_images_of_one_patient_have_one_owner():
 
     assert owner[0] == owner[1] != owner[2]
     assert owner[0].dtype == np.int32
+
+
+def test_small_views_are_small_crops_and_change_nothing_else():
+    ramp = np.tile(np.arange(1, 181, dtype=np.uint8), (180, 1))
+    options = dict(image_size=180, augment=config.AugmentConfig())
+    source: Any = Pictures(ramp)
+
+    def made(count: int) -> dict[str, np.ndarray]:
+        settings = config.ContrastiveConfig(local_size=48, **options)
+        view = elements.View(
+            source, settings, config.InputConfig(), first_record=0, small_views=count
+        )
+        return view(0, np.random.default_rng(0))
+
+    plain, found = made(0), made(5)
+
+    assert found["local"].shape == (5, 48, 48, 1)
+    assert found["local_statistics"].shape == (5, 2)
+    for name, value in plain.items():
+        np.testing.assert_array_equal(value, found[name])
+    # Areas of 0.05 to 0.4: at most 0.63 of a side, somewhat stretched.
+    widths = [int(one[24, -1, 0]) - int(one[24, 0, 0]) for one in found["local"]]
+    assert 30 < min(widths) <= max(widths) < 180 * 0.8
+    assert len(set(widths)) > 1

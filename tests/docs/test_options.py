@@ -5,11 +5,11 @@ import inspect
 
 import pytest
 
-from mtpret_jax.config import parts, schema
+from mtpret_jax.config import objectives, parts, schema
 
 SCHEMAS = [
     value
-    for module in (parts, schema)
+    for module in (objectives, parts, schema)
     for _, value in inspect.getmembers(module, dataclasses.is_dataclass)
     if value.__module__ == module.__name__
 ]

@@ -13,7 +13,6 @@ from mtpret_jax.training import sharding
 
 SMALL = dict(embedding_size=8, hidden_size=16)
 OPTIONS = {
-    "moco": {},
     "moco_v3": {"moco_v3": schema.MocoV3Config(**SMALL)},
     "dino": {
         "dino": schema.DinoConfig(prototypes=32, **SMALL),
@@ -29,17 +28,12 @@ OPTIONS = {
         "mae": schema.MaeConfig(decoder_width=16, decoder_depth=1, decoder_heads=2)
     },
 }
-each = pytest.mark.parametrize("name", list(OPTIONS))
 
 
 def changed(name, config, **more):
     """The tiny config with another objective; of a ViT where that must be."""
     row = config.runs["contrastive"]
     options = OPTIONS[name] | more
-    if name != "moco":
-        default = schema.ContrastiveConfig()
-        moco = ("queue_size", "momentum", "temperature", "embedding_size")
-        options |= {option: getattr(default, option) for option in moco}
     stage = dataclasses.replace(row.contrastive, objective=name, **options)
     row = dataclasses.replace(row, contrastive=stage)
     if name == "mae":
@@ -73,7 +67,7 @@ def one_step(case, mesh):
 
 
 @pytest.mark.slow
-@each
+@pytest.mark.parametrize("name", list(OPTIONS))
 def test_eight_devices_step_like_one(name, make_case):
     case = made(make_case, name)
 
@@ -89,3 +83,87 @@ def test_eight_devices_step_like_one(name, make_case):
         strict=True,
     ):
         np.testing.assert_allclose(first, second, rtol=2e-3, atol=2e-4)
+
+
+def alike(case):
+    """A batch whose two views of an image are the same, and BatchNorm of all."""
+    batch = case.batches[contrastive.TASK].arrays
+    order = np.argsort(batch["partner"])
+    return {**batch, "positive": batch["query"][order]}
+
+
+@pytest.mark.parametrize("name", ["moco_v3", "dino", "lejepa"])
+def test_a_view_is_compared_with_the_other_view_of_its_own_image(name, make_case):
+    small = 1 if name == "dino" else 0
+    case = made(make_case, name, batch_norm_rows=0, local_views=small)
+    learnt = case.stage.objective
+
+    @jax.jit
+    def compare(key):
+        state = case.stage.init(key, case.shapes)
+        pair = {
+            "backbone": state.params["backbone"],
+            "head": state.params["heads"][contrastive.TASK],
+        }
+        prepared = learnt.prepare(
+            key, learnt.begin(state.memory, pair, body(state)), pair, alike(case), 0.0
+        )
+        if name != "lejepa":
+            return prepared
+        return learnt.loss(pair, body(state), prepared.rows, prepared.shared)[2]
+
+    def body(state):
+        return state.model_state["backbone"]
+
+    found = compare(jax.random.key(0))
+
+    if name == "lejepa":
+        np.testing.assert_allclose(found["likeness"], 0, atol=1e-6)
+        return
+    partner = case.batches[contrastive.TASK].arrays["partner"]
+    if name == "moco_v3":
+        rows, keys = found.rows, found.shared
+        one, other = keys["query"], keys["positive"][rows["query_own"]]
+        np.testing.assert_array_equal(rows["positive_own"][partner], np.arange(8))
+    else:
+        one, other = found.rows["of_local"][:, 0], found.rows["of_positive"]
+        back = found.rows["of_query"][partner]
+        np.testing.assert_allclose(one, back, atol=1e-5)
+    np.testing.assert_allclose(one, other, atol=1e-5)
+    assert np.abs(one[0] - one[1]).max() > 1e-3
+
+
+@pytest.mark.slow
+def test_parts_of_a_batch_add_up_to_it(make_case):
+    mesh = sharding.make_mesh(jax.devices()[:1])
+
+    whole, told = one_step(made(make_case, "mae"), mesh)
+    parts, told_of_parts = one_step(made(make_case, "mae", microbatches=2), mesh)
+
+    assert told["loss"] == pytest.approx(told_of_parts["loss"], rel=1e-4)
+    for first, second in zip(
+        jax.tree.leaves(whole.params), jax.tree.leaves(parts.params), strict=True
+    ):
+        np.testing.assert_allclose(first, second, rtol=2e-3, atol=2e-4)
+
+
+def test_what_an_objective_does_not_take_is_refused(make_case):
+    with pytest.raises(ValueError, match=r"microbatches: 'lejepa' compares a whole"):
+        made(make_case, "lejepa", microbatches=2)
+    with pytest.raises(ValueError, match=r"'mae' is for ViTs"):
+        make_case(
+            "contrastive",
+            lambda config: dataclasses.replace(
+                changed("mae", config), backbone=config.backbone
+            ),
+        )
+
+
+def test_the_patches_of_a_vit_rest_in_moco_v3(make_case):
+    case = made(make_case, "moco_v3")
+    vit = made(make_case, "mae").stage.backbone
+    learnt = case.stage.objective
+    encoder = dataclasses.replace(learnt.encoder, backbone=vit)
+
+    assert learnt.rests == ()
+    assert dataclasses.replace(learnt, encoder=encoder).rests == ("patch_embed",)
