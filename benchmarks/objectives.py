@@ -51,7 +51,7 @@ def get_config(arg: str) -> ConfigDict:
     config = schema.defaults()
     config.backbone.update(name="resnet18", width=16, in_channels=1)
     if objective == "mae":
-        vit = dict(name="vit_tiny", family="mae_finetuned", width=21, positions=SIZE)
+        vit = dict(name="vit_tiny", family="mae_finetuned", width=32, positions=SIZE)
         config.backbone.update(**vit)
     for body in ("chest", "hand", "head"):
         sizes = dict(train=600, validation=80, test=200)

@@ -15,7 +15,8 @@ Arrays of a batch, by kind (`record` and `example_valid` are always there):
 |                | `query_owner`, `positive_owner` int32 [B]: alike for all images   |
 |                | of a set that are of one group (patient); where small views are   |
 |                | asked for also `local` [B, V, h, w, 1] of the query's image, with |
-|                | `local_statistics` [B, V, 2] or [B, V, 2, C]                      |
+|                | `local_statistics` [B, V, 2] or [B, V, 2, C]; with a teacher      |
+|                | `query_teacher`, `positive_teacher` float32 [B, D], its features  |
 | supervised     | `image`: a picture                                                |
 | a picture      | uint8 or uint16 [B, H, W, 1], 0 for padding, with                 |
 |                | `<its name>_statistics` float32 [B, 2] or [B, 2, C]: see          |

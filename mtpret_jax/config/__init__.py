@@ -17,6 +17,7 @@ import ml_collections
 from mtpret_jax.config import parser, rules, study_rules
 from mtpret_jax.config.objectives import (
     DinoConfig,
+    DistillationConfig,
     LejepaConfig,
     MaeConfig,
     MocoV3Config,
@@ -59,6 +60,7 @@ __all__ = [
     "DatasetConfig",
     "DetectionConfig",
     "DinoConfig",
+    "DistillationConfig",
     "EncoderConfig",
     "ExperimentConfig",
     "FinetuneConfig",

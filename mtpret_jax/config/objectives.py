@@ -17,6 +17,7 @@ READ_BY: Mapping[str, tuple[str, ...]] = {
     "dino": ("dino",),
     "lejepa": ("lejepa",),
     "mae": ("mae",),
+    "distillation": ("distillation",),
 }
 Temperature = Annotated[float, (0.001, 100)]
 
@@ -65,6 +66,15 @@ class MaeConfig:
     decoder_heads: parts.Count = 16  # of their attention
 
 
+@dataclasses.dataclass(frozen=True)
+class DistillationConfig:
+    """The features that a frozen teacher has of whole images are told from views."""
+
+    teacher: str = ""  # folder of a model that `predict` takes: a run, a backbone
+    features: parts.Count = 512  # width of the teacher's features
+    hidden_size: parts.Count = 2048  # width within the head
+
+
 def check(stage: Any, path: str) -> None:
     """Refuses what the objective of a run does not read.
 
@@ -82,3 +92,8 @@ def check(stage: Any, path: str) -> None:
                 f"{path}.{option}: read by {' and '.join(objectives)} alone, and the "
                 f"objective is '{stage.objective}'. Leave it out."
             )
+    if stage.objective == "distillation" and not stage.distillation.teacher:
+        raise ValueError(
+            f"{path}.distillation.teacher: name the folder of a model, such as "
+            "runs/demo/runs/contrastive."
+        )

@@ -60,7 +60,7 @@ class ContrastiveConfig(StageConfig):
     """Stage 1: learns from the images of many sets, by a published objective."""
 
     objective: str = "moco"  # moco: momentum contrast, version 2, as published;
-    # moco_v3, dino, lejepa, or mae (of ViTs), each with a table of its own
+    # moco_v3, dino, lejepa, mae (of ViTs), distillation: each with a table of its own
     datasets: Mapping[str, float] = dataclasses.field(default_factory=dict)
     # rows of config.datasets and their weight; times size to the power below
     pool: str = "clean"  # clean, or paper: also images that validation or test holds
@@ -87,6 +87,7 @@ class ContrastiveConfig(StageConfig):
     dino: objectives.DinoConfig = objectives.DinoConfig()
     lejepa: objectives.LejepaConfig = objectives.LejepaConfig()
     mae: objectives.MaeConfig = objectives.MaeConfig()
+    distillation: objectives.DistillationConfig = objectives.DistillationConfig()
 
     @property
     def negatives(self) -> int:
@@ -321,7 +322,14 @@ CHOICES: Mapping[tuple[type, str], tuple[str, ...]] = {
     (parts.TaskConfig, "class_weights"): ("", "balanced"),
     (parts.SegmentationConfig, "head"): ("deeplabv3", "unetplusplus"),
     (parts.DetectionConfig, "head"): ("faster_rcnn", "retinanet"),
-    (ContrastiveConfig, "objective"): ("moco", "moco_v3", "dino", "lejepa", "mae"),
+    (ContrastiveConfig, "objective"): (
+        "moco",
+        "moco_v3",
+        "dino",
+        "lejepa",
+        "mae",
+        "distillation",
+    ),
     (ContrastiveConfig, "pool"): ("clean", "paper"),
     (FinetuneConfig, "head"): ("new", "carried"),
     (FinetuneConfig, "trains"): ("all", "head", "lora"),

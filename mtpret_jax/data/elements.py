@@ -120,14 +120,16 @@ class View:
         first_record: int,
         depth: np.dtype | type = np.uint8,
         small_views: int = 0,
+        teacher: np.ndarray | None = None,
     ) -> None:
         """`depth` is the deepest pixel of all sets: a batch has one type.
 
-        Of each image as many small views are drawn besides, all from its own chance.
+        Of each image as many small views are drawn besides, all from its own chance;
+        and it brings its row of `teacher`, float32 [records, D].
         """
         self._source = source
         self._settings = settings
-        self._small_views = small_views
+        self._small_views, self._teacher = small_views, teacher
         self._small = dataclasses.replace(
             settings.augment,
             crop_min_area=settings.local_max_area / _AREAS,
@@ -155,6 +157,8 @@ class View:
             "record": np.asarray(self._first_record + record, np.int32),
             "example_valid": np.asarray(True),
         }
+        if self._teacher is not None:
+            element["teacher"] = self._teacher[record]
         if self._small_views:
             drawn = [
                 self._draw(rng, self._small, image, settings.local_size)

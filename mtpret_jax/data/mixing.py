@@ -179,6 +179,11 @@ class Pairs:
         positive: Any = self._positives[index - row + int(order[row])]
         return {
             **{name: query[name] for name in query if name.startswith("local")},
+            **{
+                f"{name}_teacher": view["teacher"]
+                for name, view in (("query", query), ("positive", positive))
+                if "teacher" in view
+            },
             "query": query["view"],
             "query_statistics": query["statistics"],
             "positive": positive["view"],

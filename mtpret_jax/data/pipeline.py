@@ -13,6 +13,7 @@ import itertools
 import os
 import types as python_types
 from collections.abc import Collection, Iterator, Mapping
+from typing import Any
 
 import grain
 import numpy as np
@@ -28,6 +29,7 @@ from mtpret_jax.data import (
     transforms,
 )
 
+_NOTHING: Mapping[str, Any] = python_types.MappingProxyType({})
 _FEWEST_THREADS = 4
 _MOST_WORKERS = 32  # by default: they feed 30,000 pairs of views a second
 
@@ -195,7 +197,8 @@ def contrastive_stream(
     opened: Mapping[str, sources.Source],
     *,
     seed: int,
-    excluded: Mapping[str, Collection[str]] = python_types.MappingProxyType({}),
+    excluded: Mapping[str, Collection[str]] = _NOTHING,
+    taught: Mapping[str, np.ndarray] = _NOTHING,
     first_batch: int = 0,
     shard: Shard = Shard(),
 ) -> Stream:
@@ -206,9 +209,8 @@ def contrastive_stream(
 
     Sets are interleaved in fixed proportions, weight times size to the power
     `size_exponent` (to within a hundredth of the smallest); each is repeated before
-    mixing, so a small set never ends the stream. Labels are not read. `record` is the
-    position in the train splits joined in the order of `settings.datasets`, counting
-    excluded images too; these are never read.
+    mixing, so a small set never ends the stream. `record` is the position in the train
+    splits joined in the order of `settings.datasets`, excluded images counted, too.
 
     Args:
       name: The stream's name, which becomes `Batch.task`.
@@ -217,6 +219,7 @@ def contrastive_stream(
       opened: Dataset name to its train split.
       seed: What order and augmentation are drawn from.
       excluded: Dataset name to the `image_id` of images that must not be read.
+      taught: Dataset name to features that come with the views of each record.
       first_batch: Index of the first batch to yield.
       shard: Part of each global batch to yield.
 
@@ -225,8 +228,6 @@ def contrastive_stream(
         shards do not divide a batch.
     """
     rows = _rows_per_shard(settings.batch_size, shard, option="contrastive.batch_size")
-    if not settings.datasets:
-        raise ValueError("contrastive.datasets is empty; name at least one dataset.")
     epochs, proportions = [], []
     for dataset, weight in settings.datasets.items():
         records = pool_records(opened[dataset], excluded.get(dataset, ()))
@@ -236,7 +237,7 @@ def contrastive_stream(
 
     def examples(which: str, small_views: int) -> mixing.Examples:
         seeds = [_derive(seed, "augment", which, name) for name in settings.datasets]
-        views = _views(settings, input_config, opened, small_views)
+        views = _views(settings, input_config, opened, taught, small_views)
         return mixing.Examples(views, epochs, seeds, proportions)
 
     pairs = mixing.Pairs(
@@ -254,10 +255,12 @@ def _views(
     settings: config.ContrastiveConfig,
     input_config: config.InputConfig,
     opened: Mapping[str, sources.Source],
+    taught: Mapping[str, np.ndarray],
     small_views: int,
 ) -> list[elements.View]:
     """What reads a view of each set, all of one depth of pixels, records joined."""
-    pool = [opened[dataset] for dataset in settings.datasets]
+    names = list(settings.datasets)
+    pool = [opened[name] for name in names]
     depth = max((source.depth for source in pool), key=lambda depth: depth.itemsize)
     first = itertools.accumulate(map(len, pool), initial=0)
     return [
@@ -268,8 +271,9 @@ def _views(
             first_record=start,
             depth=depth,
             small_views=small_views,
+            teacher=taught.get(name),
         )
-        for source, start in zip(pool, first, strict=False)
+        for name, source, start in zip(names, pool, first, strict=False)
     ]
 
 

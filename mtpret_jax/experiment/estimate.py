@@ -307,6 +307,9 @@ def blank(
             arrays[name] = arrays["record"]
         for name in ("query", "positive"):
             arrays |= {name: image, f"{name}_statistics": statistics}
+        if part.distillation.teacher:
+            taught = np.zeros((batch, part.distillation.features), np.float32)
+            arrays |= {f"{name}_teacher": taught for name in ("query", "positive")}
         if part.local_views:
             shape = (batch, part.local_views, part.local_size, part.local_size, 1)
             small = np.repeat(statistics[:, None], part.local_views, 1)

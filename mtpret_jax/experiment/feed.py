@@ -10,7 +10,7 @@ from mtpret_jax import config as schema
 from mtpret_jax.audit import exclusions
 from mtpret_jax.config import rules
 from mtpret_jax.data import pipeline, sources, subsets
-from mtpret_jax.experiment import workshop
+from mtpret_jax.experiment import teaching, workshop
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -42,6 +42,7 @@ class Feed:
             {each: self.shop.open_set(each, "train") for each in options.datasets},
             seed=self.shop.config.seed_of(self.row),
             excluded=self.shop.excluded(self.row),
+            taught=teaching.features(self.shop, self.row),
             first_batch=first_batch[name],
             shard=self.shard,
         )

@@ -6,7 +6,15 @@ from collections.abc import Callable, Mapping
 
 from mtpret_jax import config as schema
 from mtpret_jax import types
-from mtpret_jax.objectives import dino, lejepa, mae, moco, moco_v3, objective
+from mtpret_jax.objectives import (
+    dino,
+    distillation,
+    lejepa,
+    mae,
+    moco,
+    moco_v3,
+    objective,
+)
 
 OBJECTIVES: Mapping[
     str,
@@ -17,6 +25,7 @@ OBJECTIVES: Mapping[
     "dino": dino.build,
     "lejepa": lejepa.build,
     "mae": mae.build,
+    "distillation": distillation.build,
 }
 
 

@@ -47,6 +47,13 @@ def made(make_case, name, **more):
     """The stage of an objective, and a batch for it."""
     case = make_case("contrastive", functools.partial(changed, name, **more))
     settings = case.stage.config
+    if name == "distillation":
+        batch = case.batches[contrastive.TASK]
+        taught = np.random.default_rng(2).normal(size=(2, settings.batch_size, 8))
+        rows = dict(zip(("query_teacher", "positive_teacher"), taught, strict=True))
+        rows = {key: value.astype(np.float32) for key, value in rows.items()}
+        batch = batch.replace(arrays={**batch.arrays, **rows})
+        case = dataclasses.replace(case, batches={contrastive.TASK: batch})
     if settings.local_views:
         batch = case.batches[contrastive.TASK]
         shape = (settings.batch_size, settings.local_views, 32, 32, 1)
