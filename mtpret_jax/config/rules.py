@@ -90,6 +90,7 @@ def _check_run(
             f"steps, got {row.optimizer.warmup_steps}."
         )
     _check_labels(config, path, row)
+    _check_monitor(config, f"{path}.monitor", row)
     if row.stage in _STAGE_CHECKS:
         _STAGE_CHECKS[row.stage](config, path, row)
 
@@ -206,6 +207,26 @@ def _check_labels(
                 f"'{name}', which learnt from {earlier.label_fraction} of them with "
                 f"seed {config.seed_of(earlier)}. Give both the same seed, and that "
                 "run no larger fraction; or start from another run."
+            )
+
+
+def _check_monitor(
+    config: schema.ExperimentConfig, path: str, row: schema.RunConfig
+) -> None:
+    """Refuses a monitor where there is none, and tasks that it cannot look at."""
+    if not row.options.is_monitored and row.monitor != schema.MonitorConfig():
+        raise ValueError(
+            f"{path}: means nothing in stage '{row.stage}', whose validation tells how "
+            "good it is. Leave it out."
+        )
+    for name in row.monitor.tasks:
+        require_known(name, config.tasks, f"task in {path}.tasks")
+        task, sets = config.tasks[name], config.datasets_of(row)
+        if not task.can_be_probed or task.dataset not in sets:
+            raise ValueError(
+                f"{path}.tasks: expected tasks of classification whose set the run "
+                f"reads, of {list(sets)}; got '{name}' of {task.kind}, set "
+                f"'{task.dataset}'. Leave it out."
             )
 
 

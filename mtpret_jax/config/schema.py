@@ -31,6 +31,9 @@ class StageConfig:
         split is then predicted once.
       validates_all: Whether every task so far is validated as tasks come in turn, each
         with statistics of its own.
+      is_monitored: Whether its features are looked at meanwhile; see `MonitorConfig`.
+      embedding_size: Width of the unit-length embeddings whose deviation the stage
+        tells as `embedding_spread`; 0: it has none.
     """
 
     datasets = _NO_SETS
@@ -43,6 +46,8 @@ class StageConfig:
     carry_memory = False
     is_tested = False
     validates_all = False
+    is_monitored = True
+    embedding_size = 0
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -128,6 +133,7 @@ class FinetuneConfig(StageConfig):
     """Stage 3: one task from a given start."""
 
     is_tested = True
+    is_monitored = False
 
     task: str = ""  # a row of config.tasks
     head: str = "new"  # new, or carried: of stage 2 or a file of a whole network
@@ -180,6 +186,21 @@ class EncoderConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class MonitorConfig:
+    """Looks at the features of stages 1 and 2 while they train, which changes nothing.
+
+    Runs of fewer steps than `every` are not looked at.
+    """
+
+    every: parts.Number = 500  # steps between two looks; before the first, five times
+    # as often, and at the start; 0: none
+    images: parts.Count = 256  # of validation, of all sets together; and at most as
+    # many of training, which neighbours and probe learn from
+    tasks: tuple[str, ...] = ()  # of classification, whose labels neighbours and probe
+    # predict; none: all of the run, in stage 1 all of its sets
+
+
+@dataclasses.dataclass(frozen=True)
 class RunConfig:
     """One stage, from a start to a backbone on disk."""
 
@@ -197,6 +218,7 @@ class RunConfig:
     evaluate_every: parts.Number = 0  # steps between validations; 0: at the end. Stage
     # 2: at the end of a segment when so many have passed; 0: at the end of every
     # segment
+    monitor: MonitorConfig = MonitorConfig()
     optimizer: parts.OptimizerConfig = parts.OptimizerConfig()
     contrastive: ContrastiveConfig = ContrastiveConfig()
     continual: ContinualConfig = ContinualConfig()
@@ -302,6 +324,16 @@ class ExperimentConfig:
         """
         own: Any = row.options
         return {name: self.tasks[name] for name in row.tasks} or {row.stage: own}
+
+    def monitored(self, row: RunConfig) -> tuple[str, ...]:
+        """The tasks whose labels tell how good a run's features are as it trains."""
+        named = row.monitor.tasks or row.tasks or tuple(self.tasks)
+        sets = self.datasets_of(row)
+        return tuple(
+            name
+            for name in named
+            if self.tasks[name].can_be_probed and self.tasks[name].dataset in sets
+        )
 
     def datasets_of(self, row: RunConfig) -> tuple[str, ...]:
         """The sets whose training images a run reads."""

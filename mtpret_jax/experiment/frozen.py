@@ -41,8 +41,13 @@ class Features(classification.ClassificationMetric):
         return {**super().records(blank, batch), "feature": feature}
 
 
-def extractor(backbone: types.Backbone, task: types.Task) -> Callable:
-    """A function of parameters, batch statistics and a batch to `feature` [B, D]."""
+def extractor(backbone: types.Backbone, *, output_stride: int = 0) -> Callable:
+    """A function of parameters, batch statistics and a batch to `feature` [B, D].
+
+    Args:
+      backbone: Backbone of the state.
+      output_stride: Its last level's, pixels, as a head needs it; 0: its own.
+    """
 
     def predict(
         params: types.Tree, model_state: types.Tree, batch: types.Batch
@@ -52,7 +57,7 @@ def extractor(backbone: types.Backbone, task: types.Task) -> Callable:
             variables,
             views.normalise(batch.arrays)["image"],
             train=False,
-            output_stride=task.output_stride,
+            output_stride=output_stride,
         )
         return {"feature": features.pooled}
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+from etils import epath
 
 from mtpret_jax import types
 from mtpret_jax.experiment import feed, pool, prediction_files, start, workshop
@@ -17,6 +18,7 @@ from mtpret_jax.study import run_record
 from mtpret_jax.training import checkpoint, files
 from tfds_builders import prepared, whole
 
+SNAPSHOTS = "snapshots"
 _LOG = logging.getLogger(__name__)
 
 
@@ -36,36 +38,69 @@ def write(
       state: State to hand over.
       facts: What the record says of training and test.
     """
-    shop, row = reading.shop, reading.row
-    config, folder = shop.config, shop.run_folder(name)
-    names = row.tasks
-    steps = int(jax.device_get(state.step))
-    pools = pool.lineage(config, name, shop.workdir / "runs", shop.findings)
-    made = {
-        each: prepared.read_preparation(shop.folders[each])
-        for each in config.datasets_of(row)
-    }
-    described = description.make(
-        config,
-        name,
-        made,
-        class_names={task: shop.tasks[task].metric().class_names for task in names},
-        scales={task: shop.scales[task] for task in names if task in shop.scales},
-        decisions=_decisions(shop, name),
-        parent=start.parent(row, shop.weights),
-        pools=pools,
-        steps=steps,
-    )
+    folder = reading.shop.run_folder(name)
     tree = stage.hand_over(state)
-    checkpoint.save_backbone(folder / "backbone", tree, described.to_json())
+    described = _describe(reading, name, state, _decisions(reading.shop, name))
+    _write_backbone(folder / "backbone", tree, described)
     if jax.process_index() == 0:
-        golden.write_all(folder / "backbone", tree, described)
         parameters = sum(
             leaf.size for leaf in jax.tree.leaves(tree["backbone"]["params"])
         )
-        record = _record(reading, name, stage, pools, parameters, facts)
+        record = _record(reading, name, stage, described.pools, parameters, facts)
         whole.write_json(folder / workshop.RECORD, record.to_json())
     files.wait_for_all(f"end of {name}")
+
+
+def keep(
+    reading: feed.Feed, name: str, stage: types.Stage, state: types.TrainState
+) -> None:
+    """Writes a state in the midst of a run as its snapshot, in place of the last one.
+
+    Backbone and heads, without what the stage goes on with. Arguments as in `write`.
+    """
+    tree = {part: stage.hand_over(state)[part] for part in ("backbone", "heads")}
+    described = _describe(reading, name, state, {})
+    folder = reading.shop.run_folder(name) / SNAPSHOTS
+    made = folder / f"step_{described.steps}"
+    _write_backbone(made, tree, described)
+    if jax.process_index() == 0:
+        for path in list(folder.iterdir()):
+            if path.name != made.name:
+                path.rmtree()
+    files.wait_for_all(f"snapshot of {name}")
+
+
+def _describe(
+    reading: feed.Feed,
+    name: str,
+    state: types.TrainState,
+    decisions: Mapping[str, Any],
+) -> description.Description:
+    """The description of a state of the run."""
+    shop, row = reading.shop, reading.row
+    config, names = shop.config, row.tasks
+    return description.make(
+        config,
+        name,
+        {
+            each: prepared.read_preparation(shop.folders[each])
+            for each in config.datasets_of(row)
+        },
+        class_names={task: shop.tasks[task].metric().class_names for task in names},
+        scales={task: shop.scales[task] for task in names if task in shop.scales},
+        decisions=decisions,
+        parent=start.parent(row, shop.weights),
+        pools=pool.lineage(config, name, shop.workdir / "runs", shop.findings),
+        steps=int(jax.device_get(state.step)),
+    )
+
+
+def _write_backbone(
+    folder: epath.Path, tree: types.Tree, described: description.Description
+) -> None:
+    checkpoint.save_backbone(folder, tree, described.to_json())
+    if jax.process_index() == 0:
+        golden.write_all(folder, tree, described)
 
 
 def _record(

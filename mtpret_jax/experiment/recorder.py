@@ -8,6 +8,7 @@ import math
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,6 +17,7 @@ from jax.sharding import Mesh
 
 from mtpret_jax import config as schema
 from mtpret_jax import types
+from mtpret_jax.experiment import monitor
 from mtpret_jax.training import (
     checkpoint,
     preemption,
@@ -64,6 +66,7 @@ class Recorder:
         start: int,
         images_per_step: float,
         validate: Validate,
+        look: monitor.Monitor,
         profile: range = range(0),
     ) -> None:
         """Opens the run's files.
@@ -77,10 +80,12 @@ class Recorder:
           start: Steps done already; later lines on disk are dropped.
           images_per_step: Examples in a global batch, their mean if tasks differ.
           validate: Measures a state when the stage says that it is time to.
+          look: Measures a state's features now and then.
           profile: Which steps are traced; see `tracing.Trace`.
         """
         self._folder, self._row, self._stage = folder, row, stage
         self._checkpoints, self._validate = checkpoints, validate
+        self._look = look
         segments = stage.segments()
         self._total = sum(segment.steps for segment in segments)
         self._is_mixed = len({segment.task for segment in segments}) > 1
@@ -105,8 +110,19 @@ class Recorder:
         timed = {name: self._meter.timed(stream) for name, stream in streams.items()}
         return timed, self._meter.counted(step)
 
-    def speed(self) -> dict[str, float | None]:
-        """Means over this process's steps, for `run.json`; None where not known."""
+    def begin(self, state: types.TrainState) -> None:
+        """Looks at the state before the first step, or recalls what was seen of it."""
+        if self._writer is not None:
+            self._look.recall(reporting.read_lines(self._folder))
+        if self._finished == 0 and self._look.is_due(0):
+            self._see(state, {}, 0)
+
+    def facts(self) -> dict[str, Any]:
+        """What `run.json` says of the steps of this process, and of the monitor."""
+        return self._speed() | self._look.facts()
+
+    def _speed(self) -> dict[str, float | None]:
+        """Means over this process's steps; None where not known."""
         read = self._meter.read()
         values = {
             "images_per_second": self._progress.images_per_second,
@@ -143,6 +159,8 @@ class Recorder:
         self._step = _Step(done, batch.task, record, scalars, log_now)
         if jax.process_index() == 0:
             self._trace.update(done, scalars)
+        if self._look.is_due(done):
+            self._see(state, scalars, done)
         line, value = {}, math.nan
         if save_now:
             line = self._finish(write=False)
@@ -171,6 +189,14 @@ class Recorder:
         self._progress.close()
         if self._writer is not None:
             self._writer.close()
+
+    def _see(self, state: types.TrainState, scalars: types.Scalars, done: int) -> None:
+        """Writes what there is to be seen of a state's features."""
+        jax.block_until_ready(scalars)  # The step's own time counts.
+        with self._meter.paused():
+            line = self._look.look(state, done, scalars)
+        if self._writer is not None and line:
+            self._writer.write(done, line)
 
     def _finish(self, *, write: bool = True) -> dict[str, float]:
         """Waits for the last step, counts it, and writes what is logged of it.

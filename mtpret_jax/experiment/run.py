@@ -23,6 +23,7 @@ from mtpret_jax.experiment import (
     feed,
     frozen,
     handover,
+    monitor,
     prediction_files,
     recorder,
     start,
@@ -144,7 +145,7 @@ class Run:
         exclusive = self.shop.config.tasks[name].exclusive
         metric = frozen.Features(task.metric().class_names, exclusive)
         backbone = models.build_backbone(self.shop.config.backbone)
-        predict = frozen.extractor(backbone, task)
+        predict = frozen.extractor(backbone, output_stride=task.output_stride)
         compiled = sharding.compile_predict(predict, self.mesh)
         records = {
             split: self.evaluate(name, split, state, predict=compiled, metric=metric)[0]
@@ -187,9 +188,18 @@ class Run:
                     self.evaluate,
                     self._estimator.settle,
                 ),
+                look=monitor.Monitor(
+                    self.feed,
+                    self.mesh,
+                    sum(segment.steps for segment in segments),
+                    lambda state: handover.keep(
+                        self.feed, self.name, self.stage, state
+                    ),
+                ),
                 profile=self.shop.profile,
             )
             stack.callback(hook.close)
+            hook.begin(state)
             timed, step = hook.watch(streams, step)
             began = time.monotonic()
             with preemption.held(), jax.transfer_guard("disallow"):
@@ -204,7 +214,7 @@ class Run:
                     hook=hook,
                 )
             facts = {"seconds": time.monotonic() - began, "resumed_at": done}
-            return state, facts | hook.speed()
+            return state, facts | hook.facts()
 
     def evaluate(
         self,

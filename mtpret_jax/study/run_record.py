@@ -37,6 +37,7 @@ class RunRecord:
       best_value: Its value on validation; None where there is none.
       best_dice_of_grid: About the best Dice that its output grid can reach.
       frozen: How its features were measured; see `experiment.frozen`.
+      monitor: What its monitor found; see `experiment.monitor`.
     """
 
     name: str
@@ -64,11 +65,12 @@ class RunRecord:
     best_value: float | None = None
     best_dice_of_grid: float | None = None
     frozen: Mapping[str, float | str] | None = None
+    monitor: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; without those of a test where there was none."""
         values = dataclasses.asdict(self)
-        left_out = {"best_dice_of_grid", "frozen"}
+        left_out = {"best_dice_of_grid", "frozen", "monitor"}
         if self.selection is None:
             left_out |= {"selection", "best_step", "best_value"}
         return {

@@ -13,7 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import Protocol, TextIO
+from typing import Any, Protocol, TextIO
 
 import tensorboard.summary
 from etils import epath
@@ -195,6 +195,12 @@ def _duration(seconds: float) -> str:
     minutes, second = divmod(round(seconds), 60)
     hour, minute = divmod(minutes, 60)
     return f"{hour}:{minute:02}:{second:02}" if hour else f"{minute}:{second:02}"
+
+
+def read_lines(folder: epath.PathLike) -> list[dict[str, Any]]:
+    """The lines that a run has written so far, each with its `step`."""
+    content = whole.read(epath.Path(folder) / "metrics.jsonl")
+    return [json.loads(line) for line in content.splitlines()]
 
 
 def _drop_after(path: epath.Path, resume_step: int) -> int:

@@ -82,6 +82,19 @@ def put(batch: types.Batch, mesh: Mesh) -> types.Batch:
         )
 
 
+def put_whole(batch: types.Batch, mesh: Mesh) -> types.Batch:
+    """The same of a batch that every process holds all rows of."""
+    sharding = divided(mesh)
+
+    def move(array: np.ndarray) -> jax.Array:
+        return jax.make_array_from_callback(
+            array.shape, sharding, lambda index: array[index]
+        )
+
+    with jax.transfer_guard_host_to_device("allow"):
+        return jax.tree.map(move, batch)
+
+
 def compiler_options(mesh: Mesh) -> dict[str, str] | None:
     """Leaves convolutions on CPUs to Eigen; YNNPACK keeps products and sums.
 

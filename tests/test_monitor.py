@@ -1,0 +1,139 @@
+"""Runs with a monitor: the same weights as without, what it writes, keeps and tells."""
+
+import importlib.util
+import json
+import math
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from mtpret_jax import config as schema
+from mtpret_jax.experiment import preparation, run, workfolder
+from mtpret_jax.training import checkpoint
+
+REPOSITORY = pathlib.Path(__file__).parents[1]
+RUNS = ("contrastive", "continual")
+
+
+def _config(every: int) -> Any:
+    """Stage 1 with ten steps, stage 2 with two segments of five."""
+    path = REPOSITORY / "configs" / "tiny.py"
+    spec = importlib.util.spec_from_file_location("tiny_of_monitor", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    config = module.get_config("demo")
+    with config.unlocked():
+        for name in list(config.runs):
+            if name not in RUNS:
+                del config.runs[name]
+        del config.tasks["opacity"]
+    config.runs.contrastive.update(steps=10, checkpoint_every=5)
+    config.runs.continual.update(steps=5, checkpoint_every=5)
+    config.runs.continual.continual.update(
+        tasks=("missing_tooth", "mandible"), rounds=1, batch_norm_batches=0
+    )
+    for row in config.runs.values():
+        row.monitor.update(every=every, images=24)
+    return schema.parse(config)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """Work folders with and without a monitor, and the prepared folders."""
+    root = tmp_path_factory.mktemp("monitor")
+    folders = preparation.prepare(_config(0).datasets, root / "data")
+    with pytest.MonkeyPatch.context() as patch:
+        # So that a run that has ended can be taken for one that was stopped.
+        patch.setattr(run, "give_back", lambda shop, name: None)
+        for name, every in {"with": 5, "without": 0}.items():
+            workfolder.run(_config(every), root / name, folders)
+        yield root, folders
+
+
+def _lines(root: pathlib.Path, name: str) -> list[dict[str, Any]]:
+    text = (root / "runs" / name / "metrics.jsonl").read_text()
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def _looks(root: pathlib.Path, name: str) -> list[dict[str, Any]]:
+    lines = _lines(root, name)
+    return [line for line in lines if "monitor/spread" in line]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RUNS)
+def test_training_is_the_same_with_and_without(done, name):
+    root, _ = done
+
+    one, other = (
+        checkpoint.load_backbone(root / folder / "runs" / name / "backbone", {})[0]
+        for folder in ("with", "without")
+    )
+    seen = _looks(root / "with", name)
+    trained = [line for line in _lines(root / "with", name) if line not in seen]
+
+    assert trained == _lines(root / "without", name)
+    assert len(seen) == 7
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RUNS)
+def test_it_looks_at_the_start_and_more_often_before_the_first_regular_look(done, name):
+    root, _ = done
+
+    seen = _looks(root / "with", name)
+
+    assert [line["step"] for line in seen] == [0, 1, 2, 3, 4, 5, 10]
+    labelled = {"knn", "linear", "knn/missing_tooth", "linear/missing_tooth"}
+    wanted = {"effective_rank", "spread", *labelled}
+    for line in seen:
+        found = {key.removeprefix("monitor/") for key in line} - {"step"}
+        has_embedding = name == "contrastive" and line["step"] > 0
+        assert found == wanted | ({"embedding_spread"} if has_embedding else set())
+        assert 0 <= line["monitor/knn"] == line["monitor/knn/missing_tooth"] <= 1
+        assert 1 <= line["monitor/effective_rank"] <= 23
+
+
+@pytest.mark.slow
+def test_embeddings_are_told_as_a_share_of_what_fills_the_sphere(done):
+    root, _ = done
+
+    lines = _lines(root / "with", "contrastive")
+
+    (seen,) = (x for x in lines if x["step"] == 10 and "monitor/spread" in x)
+    (trained,) = (x for x in lines if x["step"] == 10 and "train/loss" in x)
+    share = trained["train/embedding_spread"] * math.sqrt(16)
+    assert seen["monitor/embedding_spread"] == pytest.approx(share, rel=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RUNS)
+def test_the_state_that_neighbours_like_best_is_kept_as_a_backbone(done, name):
+    root, _ = done
+    folder = root / "with" / "runs" / name
+    told = json.loads((folder / "run.json").read_text())["monitor"]
+    value = {line["step"]: line["monitor/knn"] for line in _looks(root / "with", name)}
+
+    best = max(value, key=lambda step: (value[step], -step))
+    kept = [path.name for path in folder.glob("snapshots/*")]
+
+    assert told["snapshot_step"] == best
+    assert told["snapshot_knn"] == value[best]
+    assert kept == [f"step_{best}"]
+    tree, described = checkpoint.load_backbone(folder / "snapshots" / kept[0], {})
+    assert described["steps"] == best
+    assert set(tree) == {"backbone", "heads"}
+
+
+@pytest.mark.slow
+def test_without_a_monitor_nothing_is_written(done):
+    root, _ = done
+
+    for name in RUNS:
+        folder = root / "without" / "runs" / name
+        assert "monitor" not in json.loads((folder / "run.json").read_text())
+        assert not (folder / "snapshots").exists()
