@@ -4,6 +4,8 @@ import importlib.util
 import json
 import math
 import pathlib
+import shutil
+import types
 from typing import Any
 
 import jax
@@ -11,14 +13,14 @@ import numpy as np
 import pytest
 
 from mtpret_jax import config as schema
-from mtpret_jax.experiment import preparation, run, workfolder
-from mtpret_jax.training import checkpoint
+from mtpret_jax.experiment import monitor, preparation, run, workfolder, workshop
+from mtpret_jax.training import checkpoint, sharding
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
 RUNS = ("contrastive", "continual")
 
 
-def _config(every: int) -> Any:
+def _options(every: int) -> Any:
     """Stage 1 with ten steps, stage 2 with two segments of five."""
     path = REPOSITORY / "configs" / "tiny.py"
     spec = importlib.util.spec_from_file_location("tiny_of_monitor", path)
@@ -37,7 +39,11 @@ def _config(every: int) -> Any:
     )
     for row in config.runs.values():
         row.monitor.update(every=every, images=24)
-    return schema.parse(config)
+    return config
+
+
+def _config(every: int) -> schema.ExperimentConfig:
+    return schema.parse(_options(every))
 
 
 @pytest.fixture(scope="module")
@@ -137,3 +143,137 @@ def test_without_a_monitor_nothing_is_written(done):
         folder = root / "without" / "runs" / name
         assert "monitor" not in json.loads((folder / "run.json").read_text())
         assert not (folder / "snapshots").exists()
+
+
+@pytest.mark.slow
+def test_a_run_that_was_stopped_writes_the_same_looks(done):
+    """As if it had been ended between its two saved states."""
+    root, folders = done
+    folder = root / "with" / "runs" / "contrastive"
+    wanted = (folder / "metrics.jsonl").read_bytes()
+    told = json.loads((folder / "run.json").read_text())["monitor"]
+    (folder / "run.json").unlink()
+    shutil.rmtree(folder / "checkpoints" / "10")
+
+    run.Run(
+        workshop.open_workshop(_config(5), root / "with", folders), "contrastive"
+    ).do()
+
+    after = json.loads((folder / "run.json").read_text())
+    assert after["resumed_at"] == 5
+    assert after["monitor"] == told
+    assert (folder / "metrics.jsonl").read_bytes() == wanted
+
+
+@pytest.fixture
+def opened(done, tmp_path) -> Any:
+    """Gives a monitor of stage 1 on some devices, and a state; and what it keeps."""
+    _, folders = done
+
+    def open_on(devices: int) -> tuple[monitor.Monitor, Any, list[int]]:
+        made = run.Run(
+            workshop.open_workshop(_config(5), tmp_path, folders), "contrastive"
+        )
+        made.mesh = sharding.make_mesh(jax.devices()[:devices])
+        kept: list[int] = []
+
+        def keep(state: Any) -> None:
+            kept.append(int(state.step))
+
+        return monitor.Monitor(made.feed, made.mesh, 10, keep), made._begin(), kept
+
+    return open_on
+
+
+@pytest.mark.slow
+def test_figures_do_not_depend_on_the_number_of_devices(opened):
+    one, eight = (
+        looker.look(state, 0, {}) for looker, state, _ in (opened(1), opened(8))
+    )
+
+    assert one.keys() == eight.keys()
+    for name, value in one.items():
+        assert eight[name] == pytest.approx(value, rel=1e-3), name
+
+
+@pytest.mark.slow
+def test_a_collapse_is_told_once_in_one_line(opened, caplog):
+    """Without its weights a backbone says the same of every image."""
+    looker, state, kept = opened(8)
+    dead = state.replace(params=jax.tree.map(np.zeros_like, state.params))
+    looker.look(state, 0, {})
+
+    for step in (1, 2, 3):
+        seen = looker.look(dead, step, {"embedding_spread": 0.5})
+
+    told = [each for each in caplog.messages if "collapse" in each]
+    assert [each.partition(" 0, ")[0] for each in told[1:]] == [
+        "collapse at step 2: spread of features"
+    ]
+    assert told[0].startswith("collapse at step 2: effective rank of features 1,")
+    assert looker.facts()["monitor"]["collapses"] == told
+    assert seen["monitor/embedding_spread"] == pytest.approx(2)
+    assert seen["monitor/knn"] == 0.5
+    assert kept == [] or seen["monitor/knn"] > 0.5
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize(
+    ("every", "steps", "expected"),
+    [
+        (500, 1600, [0, 100, 200, 300, 400, 500, 1000, 1500]),
+        (3, 8, [0, 1, 2, 3, 6]),
+        (9, 8, []),
+        (0, 8, []),
+    ],
+)
+def test_when_it_looks(every, steps, expected):
+    row = schema.RunConfig(
+        stage="contrastive", monitor=schema.MonitorConfig(every=every)
+    )
+    unused: Any = None
+    reading: Any = types.SimpleNamespace(row=row)
+
+    looker = monitor.Monitor(reading, unused, steps, unused)
+
+    assert [n for n in range(steps + 1) if looker.is_due(n)] == expected
+
+
+@pytest.mark.smoke
+def test_fine_tuning_has_no_monitor():
+    config = _options(5)
+    row = schema.run(finetune={"task": "missing_tooth"}, monitor={"every": 5})
+    with config.unlocked():
+        config.runs.tuned = row
+
+    with pytest.raises(ValueError, match=r"tuned\.monitor: means nothing in stage"):
+        schema.parse(config)
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize(
+    ("task", "told"),
+    [
+        ("mandible", "expected tasks of classification .* of segmentation"),
+        ("missing_tooth", "whose set the run reads"),
+        ("unknown", "Unknown task in config.runs.contrastive.monitor.tasks"),
+    ],
+)
+def test_a_monitor_has_tasks_of_classification_of_its_sets(task, told):
+    config = _options(5)
+    config.runs.contrastive.monitor.tasks = (task,)
+    del config.runs.contrastive.contrastive.datasets["head"]
+
+    with pytest.raises(ValueError, match=told):
+        schema.parse(config)
+
+
+@pytest.mark.smoke
+def test_tasks_of_sets_that_a_run_does_not_read_are_left_out():
+    config = _options(5)
+    del config.runs.contrastive.contrastive.datasets["head"]
+    parsed = schema.parse(config)
+
+    found = {name: parsed.monitored(row) for name, row in parsed.runs.items()}
+
+    assert found == {"contrastive": (), "continual": ("missing_tooth",)}

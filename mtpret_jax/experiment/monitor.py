@@ -23,8 +23,6 @@ from mtpret_jax.experiment import feed, frozen, monitor_images
 from mtpret_jax.metrics import probes, representations
 from mtpret_jax.training import files, sharding
 
-PREFIX = "monitor/"
-KNN, LINEAR = "knn", "linear"
 _EARLY = 5  # times as often before the first regular look: collapses come early
 _ROWS = 64  # images at a time
 _NONE = (0, -math.inf)  # where no state has a value
@@ -99,8 +97,15 @@ class Monitor:
             line, is_best = {}, False
             if jax.process_index() == 0 and done not in self._seen:
                 line = self._measure(feature, scalars)
-                best = max(value for _, value in [*self._curves.get(KNN, ()), _NONE])
-                is_best = done > 0 and line.get(PREFIX + KNN, math.nan) > best
+                best = max(
+                    value
+                    for _, value in [*self._curves.get(representations.KNN, ()), _NONE]
+                )
+                is_best = (
+                    done > 0
+                    and line.get(representations.PREFIX + representations.KNN, math.nan)
+                    > best
+                )
                 self._remember(done, line)
                 self._warn()
             if files.agree(is_best):
@@ -111,7 +116,9 @@ class Monitor:
         """What `run.json` says: how the best state was, and what has collapsed."""
         if not self._every:
             return {}
-        step, value = max([*self._curves.get(KNN, ()), _NONE], key=lambda x: x[1])
+        step, value = max(
+            [*self._curves.get(representations.KNN, ()), _NONE], key=lambda x: x[1]
+        )
         kept = {"snapshot_step": step, "snapshot_knn": value} if step else {}
         return {"monitor": {"collapses": self._told, **kept}}
 
@@ -121,9 +128,11 @@ class Monitor:
 
     def _remember(self, done: int, line: Mapping[str, Any]) -> None:
         for name, value in line.items():
-            if name.startswith(PREFIX):
+            if name.startswith(representations.PREFIX):
                 known = math.nan if value is None else value
-                curve = self._curves.setdefault(name.removeprefix(PREFIX), [])
+                curve = self._curves.setdefault(
+                    name.removeprefix(representations.PREFIX), []
+                )
                 curve.append((done, known))
 
     def _warn(self) -> None:
@@ -175,7 +184,10 @@ class Monitor:
             spread = float(scalars[representations.EMBEDDING])
             found[representations.EMBEDDING] = spread * math.sqrt(width)
         is_finite = all(np.isfinite(each).all() for each in feature)
-        values: dict[str, list[float]] = {KNN: [], LINEAR: []}
+        values: dict[str, list[float]] = {
+            representations.KNN: [],
+            representations.LINEAR: [],
+        }
         for task, name in images.tasks.items() if is_finite else ():
             metric: Any = self._reading.shop.tasks[task].metric()
             learnt = images.train[name].examples(
@@ -183,8 +195,11 @@ class Monitor:
             )
             asked = validation[name]
             for method, told in (
-                (KNN, probes.vote(learnt, asked)),
-                (LINEAR, probes.linear(learnt, asked, strength=probes.STRENGTH)),
+                (representations.KNN, probes.vote(learnt, asked)),
+                (
+                    representations.LINEAR,
+                    probes.linear(learnt, asked, strength=probes.STRENGTH),
+                ),
             ):
                 value = monitor_images.score(
                     metric, told, images.validation[name], task
@@ -194,4 +209,6 @@ class Monitor:
         for method, each in values.items():
             if known := [value for value in each if math.isfinite(value)]:
                 found[method] = float(np.mean(known))
-        return {f"{PREFIX}{name}": value for name, value in found.items()}
+        return {
+            f"{representations.PREFIX}{name}": value for name, value in found.items()
+        }

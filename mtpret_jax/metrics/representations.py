@@ -12,7 +12,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+# Names of what a monitor measures; in `metrics.jsonl` after the prefix.
+PREFIX = "monitor/"
 RANK, SPREAD, EMBEDDING = "effective_rank", "spread", "embedding_spread"
+KNN, LINEAR = "knn", "linear"  # mean AUROC of tasks; of each, with `/<task>` at its end
 _EPSILON = 1e-7  # added to each share, as the paper does
 _LEAST_RANK = 2.0  # directions, whatever it began with
 _SHARE_OF_RANK = 0.05  # of that of the start

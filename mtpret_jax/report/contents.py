@@ -20,12 +20,13 @@ from mtpret_jax import config as schema
 from mtpret_jax import types
 from mtpret_jax.audit import findings
 from mtpret_jax.config import budget
-from mtpret_jax.metrics import intervals, regression
+from mtpret_jax.metrics import intervals, regression, representations
 from mtpret_jax.report import comparisons, grid, measured, parts, transfer
 from mtpret_jax.study import arms, plan
 from tfds_builders import whole
 
 _CURVES = ("loss", "accuracy", "embedding_spread")  # of training, that are kept
+_WHOLE = ("validation/", representations.PREFIX)  # of which all are
 Index = Sequence[Mapping[str, str]]
 
 
@@ -210,7 +211,7 @@ def _matrices(
 
 
 def _curves(folder: epath.Path) -> dict[str, parts.Curve]:
-    """Scalars of a run that are shown, by name: all of validation, how training went.
+    """Scalars of a run that are shown: of validation and monitor, how training went.
 
     Empty without a file.
     """
@@ -220,7 +221,7 @@ def _curves(folder: epath.Path) -> dict[str, parts.Curve]:
         scalars = json.loads(line)
         step = scalars.pop("step")
         for name, value in scalars.items():
-            if name.startswith("validation/") or name.rpartition("/")[2] in _CURVES:
+            if name.startswith(_WHOLE) or name.rpartition("/")[2] in _CURVES:
                 curve = curves.setdefault(name, parts.Curve([], []))
                 curve.step.append(step)
                 curve.value.append(math.nan if value is None else value)

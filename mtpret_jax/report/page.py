@@ -8,7 +8,15 @@ import jinja2
 from etils import epath
 
 from mtpret_jax.audit import findings
-from mtpret_jax.report import figures, free_response, parts, sentences, view, words
+from mtpret_jax.report import (
+    figures,
+    free_response,
+    monitors,
+    parts,
+    sentences,
+    view,
+    words,
+)
 
 NOT_CLINICAL = (
     "For research only. Not a medical device, not for clinical use: do not use these "
@@ -42,6 +50,6 @@ def _environment() -> jinja2.Environment:
     made.filters |= {name: getattr(words, name) for name in _FILTERS}
     made.filters["json"] = lambda tree: json.dumps(tree, indent=2, ensure_ascii=False)
     made.globals |= {"words": words, "sentences": sentences, "figures": figures}
-    made.globals |= {"free_response": free_response}
+    made.globals |= {"free_response": free_response, "monitors": monitors}
     made.globals |= {"not_clinical": NOT_CLINICAL, "risk": findings.RISK}
     return made
