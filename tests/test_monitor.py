@@ -12,8 +12,9 @@ import jax
 import numpy as np
 import pytest
 
+import mtpret_jax
 from mtpret_jax import config as schema
-from mtpret_jax.experiment import monitor, preparation, run, workfolder, workshop
+from mtpret_jax.experiment import monitor, preparation, run, workshop
 from mtpret_jax.training import checkpoint, sharding
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
@@ -35,7 +36,7 @@ def _options(every: int) -> Any:
     config.runs.contrastive.update(steps=10, checkpoint_every=5)
     config.runs.continual.update(steps=5, checkpoint_every=5)
     config.runs.continual.continual.update(
-        tasks=("missing_tooth", "mandible"), rounds=1, batch_norm_batches=0
+        tasks=("missing_tooth",), rounds=2, batch_norm_batches=0
     )
     for row in config.runs.values():
         row.monitor.update(every=every, images=24)
@@ -55,7 +56,9 @@ def done(tmp_path_factory):
         # So that a run that has ended can be taken for one that was stopped.
         patch.setattr(run, "give_back", lambda shop, name: None)
         for name, every in {"with": 5, "without": 0}.items():
-            workfolder.run(_config(every), root / name, folders)
+            shop = workshop.open_workshop(_config(every), root / name, folders)
+            for each in RUNS:
+                run.Run(shop, each).do()
         yield root, folders
 
 
@@ -82,18 +85,18 @@ def test_training_is_the_same_with_and_without(done, name):
     trained = [line for line in _lines(root / "with", name) if line not in seen]
 
     assert trained == _lines(root / "without", name)
-    assert len(seen) == 7
+    assert len(seen) == 5
     jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
-def test_it_looks_at_the_start_and_more_often_before_the_first_regular_look(done, name):
+def test_it_looks_at_the_start_and_twice_early(done, name):
     root, _ = done
 
     seen = _looks(root / "with", name)
 
-    assert [line["step"] for line in seen] == [0, 1, 2, 3, 4, 5, 10]
+    assert [line["step"] for line in seen] == [0, 1, 2, 5, 10]
     labelled = {"knn", "linear", "knn/missing_tooth", "linear/missing_tooth"}
     wanted = {"effective_rank", "spread", *labelled}
     for line in seen:
@@ -133,6 +136,8 @@ def test_the_state_that_neighbours_like_best_is_kept_as_a_backbone(done, name):
     tree, described = checkpoint.load_backbone(folder / "snapshots" / kept[0], {})
     assert described["steps"] == best
     assert set(tree) == {"backbone", "heads"}
+    model = mtpret_jax.load(folder / "snapshots" / kept[0])
+    assert model.description.steps == best
 
 
 @pytest.mark.slow
@@ -221,7 +226,7 @@ def test_a_collapse_is_told_once_in_one_line(opened, caplog):
 @pytest.mark.parametrize(
     ("every", "steps", "expected"),
     [
-        (500, 1600, [0, 100, 200, 300, 400, 500, 1000, 1500]),
+        (500, 1600, [0, 100, 200, 500, 1000, 1500]),
         (3, 8, [0, 1, 2, 3, 6]),
         (9, 8, []),
         (0, 8, []),

@@ -192,8 +192,8 @@ class MonitorConfig:
     Runs of fewer steps than `every` are not looked at.
     """
 
-    every: parts.Number = 500  # steps between two looks; before the first, five times
-    # as often, and at the start; 0: none
+    every: parts.Number = 500  # steps between two looks; also at the start and after
+    # one and two fifths of so many; 0: none
     images: parts.Count = 256  # of validation, of all sets together; and at most as
     # many of training, which neighbours and probe learn from
     tasks: tuple[str, ...] = ()  # of classification, whose labels neighbours and probe

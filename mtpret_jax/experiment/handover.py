@@ -41,8 +41,11 @@ def write(
     folder = reading.shop.run_folder(name)
     tree = stage.hand_over(state)
     described = _describe(reading, name, state, _decisions(reading.shop, name))
-    _write_backbone(folder / "backbone", tree, described)
+    checkpoint.save_backbone(folder / "backbone", tree, described.to_json())
+    kept = files.agree(facts.get("monitor", {}).get("snapshot_step", 0))
+    _complete(folder / SNAPSHOTS, kept)
     if jax.process_index() == 0:
+        golden.write_all(folder / "backbone", tree, described)
         parameters = sum(
             leaf.size for leaf in jax.tree.leaves(tree["backbone"]["params"])
         )
@@ -56,18 +59,23 @@ def keep(
 ) -> None:
     """Writes a state in the midst of a run as its snapshot, in place of the last one.
 
-    Backbone and heads, without what the stage goes on with. Arguments as in `write`.
+    Backbone and heads, without what the stage goes on with, and without what `write`
+    adds, whose arguments are the same.
     """
     tree = {part: stage.hand_over(state)[part] for part in ("backbone", "heads")}
     described = _describe(reading, name, state, {})
     folder = reading.shop.run_folder(name) / SNAPSHOTS
     made = folder / f"step_{described.steps}"
-    _write_backbone(made, tree, described)
-    if jax.process_index() == 0:
-        for path in list(folder.iterdir()):
-            if path.name != made.name:
-                path.rmtree()
+    checkpoint.save_backbone(made, tree, described.to_json())
+    _leave(folder, made.name)
     files.wait_for_all(f"snapshot of {name}")
+
+
+def _leave(folder: epath.Path, name: str) -> None:
+    """Takes away all snapshots but one."""
+    for path in list(folder.iterdir()) if jax.process_index() == 0 else ():
+        if path.name != name:
+            path.rmtree()
 
 
 def _describe(
@@ -95,12 +103,14 @@ def _describe(
     )
 
 
-def _write_backbone(
-    folder: epath.Path, tree: types.Tree, described: description.Description
-) -> None:
-    checkpoint.save_backbone(folder, tree, described.to_json())
-    if jax.process_index() == 0:
-        golden.write_all(folder, tree, described)
+def _complete(folder: epath.Path, step: int) -> None:
+    """Adds to the snapshot of a run that has ended what loading it is checked by."""
+    made = folder / f"step_{step}"
+    if (made / checkpoint.METADATA).exists():
+        tree, told = checkpoint.load_backbone(made, {})
+        _leave(folder, made.name)  # A kill may have left others.
+        if jax.process_index() == 0:
+            golden.write_all(made, tree, description.from_json(told, str(made)))
 
 
 def _record(

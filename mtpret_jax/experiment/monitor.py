@@ -23,9 +23,7 @@ from mtpret_jax.experiment import feed, frozen, monitor_images
 from mtpret_jax.metrics import probes, representations
 from mtpret_jax.training import files, sharding
 
-_EARLY = 5  # times as often before the first regular look: collapses come early
 _ROWS = 64  # images at a time
-_NONE = (0, -math.inf)  # where no state has a value
 _LOG = logging.getLogger(__name__)
 
 
@@ -67,8 +65,8 @@ class Monitor:
         """Whether to look after so many steps."""
         if not self._every:
             return False
-        early = max(self._every // _EARLY, 1)
-        return done % (early if done < self._every else self._every) == 0
+        early = max(self._every // 5, 1)  # Most collapses come early.
+        return done % self._every == 0 or done in (early, 2 * early)
 
     def recall(self, lines: Iterable[Mapping[str, Any]]) -> None:
         """Remembers what was seen before a stop, by lines of `metrics.jsonl`."""
@@ -92,22 +90,15 @@ class Monitor:
         """
         if not self._images.validation:
             return {}
+        line, is_best = {}, False
         with jax.transfer_guard("allow"):
             feature = self._features(state)
-            line, is_best = {}, False
             if jax.process_index() == 0 and done not in self._seen:
+                _, best = self._best()
                 line = self._measure(feature, scalars)
-                best = max(
-                    value
-                    for _, value in [*self._curves.get(representations.KNN, ()), _NONE]
-                )
-                is_best = (
-                    done > 0
-                    and line.get(representations.PREFIX + representations.KNN, math.nan)
-                    > best
-                )
                 self._remember(done, line)
                 self._warn()
+                is_best = done > 0 and self._best()[1] > best
             if files.agree(is_best):
                 self._keep(state)
         return line
@@ -116,9 +107,7 @@ class Monitor:
         """What `run.json` says: how the best state was, and what has collapsed."""
         if not self._every:
             return {}
-        step, value = max(
-            [*self._curves.get(representations.KNN, ()), _NONE], key=lambda x: x[1]
-        )
+        step, value = self._best()
         kept = {"snapshot_step": step, "snapshot_knn": value} if step else {}
         return {"monitor": {"collapses": self._told, **kept}}
 
@@ -126,14 +115,17 @@ class Monitor:
     def _seen(self) -> set[int]:
         return {step for step, _ in self._curves.get(representations.RANK, ())}
 
+    def _best(self) -> tuple[int, float]:
+        """The step that neighbours like best, the earlier of equals; 0: the start."""
+        known = self._curves.get(representations.KNN, ())
+        return max([(0, -math.inf), *known], key=lambda look: look[1])
+
     def _remember(self, done: int, line: Mapping[str, Any]) -> None:
         for name, value in line.items():
             if name.startswith(representations.PREFIX):
                 known = math.nan if value is None else value
-                curve = self._curves.setdefault(
-                    name.removeprefix(representations.PREFIX), []
-                )
-                curve.append((done, known))
+                name = name.removeprefix(representations.PREFIX)
+                self._curves.setdefault(name, []).append((done, known))
 
     def _warn(self) -> None:
         found = representations.collapses(self._curves)
@@ -184,31 +176,22 @@ class Monitor:
             spread = float(scalars[representations.EMBEDDING])
             found[representations.EMBEDDING] = spread * math.sqrt(width)
         is_finite = all(np.isfinite(each).all() for each in feature)
-        values: dict[str, list[float]] = {
-            representations.KNN: [],
-            representations.LINEAR: [],
-        }
         for task, name in images.tasks.items() if is_finite else ():
             metric: Any = self._reading.shop.tasks[task].metric()
-            learnt = images.train[name].examples(
-                task, train[name], exclusive=metric.exclusive
-            )
+            part = images.train[name]
+            known = part.examples(task, train[name], exclusive=metric.exclusive)
             asked = validation[name]
-            for method, told in (
-                (representations.KNN, probes.vote(learnt, asked)),
-                (
-                    representations.LINEAR,
-                    probes.linear(learnt, asked, strength=probes.STRENGTH),
+            told = {
+                representations.KNN: probes.vote(known, asked),
+                representations.LINEAR: probes.linear(
+                    known, asked, strength=probes.STRENGTH
                 ),
-            ):
-                value = monitor_images.score(
-                    metric, told, images.validation[name], task
-                )
+            }
+            for method, probability in told.items():
+                value = images.validation[name].score(metric, probability, task)
                 found[f"{method}/{task}"] = value
-                values[method].append(value)
-        for method, each in values.items():
-            if known := [value for value in each if math.isfinite(value)]:
-                found[method] = float(np.mean(known))
-        return {
-            f"{representations.PREFIX}{name}": value for name, value in found.items()
-        }
+        for method in (representations.KNN, representations.LINEAR):
+            values = [v for name, v in found.items() if name.startswith(f"{method}/")]
+            if values and not np.isnan(values).all():
+                found[method] = float(np.nanmean(values))
+        return {f"{representations.PREFIX}{name}": v for name, v in found.items()}

@@ -9,9 +9,10 @@ import numpy as np
 from etils import epath
 
 from mtpret_jax import config as schema
+from mtpret_jax import types
 from mtpret_jax.data import kinds, stills, subsets
 from mtpret_jax.experiment import feed
-from mtpret_jax.metrics import classification, probes
+from mtpret_jax.metrics import probes
 from tfds_builders import prepared
 
 _LOG = logging.getLogger(__name__)
@@ -39,6 +40,17 @@ class Part:
         """What a probe learns from, with features [N, D]."""
         label, known = (self.arrays[f"{task}/{n}"] for n in ("label", "label_known"))
         return probes.Examples(feature, label, known, exclusive)
+
+    def score(self, metric: types.Metric, probability: np.ndarray, task: str) -> float:
+        """The primary value of probabilities [N, L]; NaN where it has none."""
+        label, known = (self.arrays[f"{task}/{n}"] for n in ("label", "label_known"))
+        records = {
+            "probability": probability,
+            "label": label,
+            "label_known": known,
+            "record": np.arange(len(label), dtype=np.int32),
+        }
+        return metric.compute(metric.summarise(records))[metric.primary]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,20 +161,3 @@ def _is_told(reading: feed.Feed, task: str, part: Part) -> bool:
     if not is_told:
         _LOG.warning("The monitor leaves out task '%s': one class only.", task)
     return is_told
-
-
-def score(
-    metric: classification.ClassificationMetric,
-    probability: np.ndarray,
-    part: Part,
-    task: str,
-) -> float:
-    """The task's AUROC on a part; NaN where there is one class only."""
-    label, known = (part.arrays[f"{task}/{n}"] for n in ("label", "label_known"))
-    records = {
-        "probability": probability,
-        "label": label,
-        "label_known": known,
-        "record": np.arange(len(label), dtype=np.int32),
-    }
-    return metric.compute(metric.summarise(records))[metric.primary]

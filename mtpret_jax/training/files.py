@@ -13,9 +13,9 @@ def wait_for_all(name: str) -> None:
         multihost_utils.sync_global_devices(name)
 
 
-def agree(value: bool) -> bool:
-    """What the first process says, told to every one."""
+def agree(value: int) -> int:
+    """The number that the first process gives, told to every one."""
     if jax.process_count() == 1:
         return value
     with jax.transfer_guard("allow"):
-        return bool(multihost_utils.broadcast_one_to_all(np.asarray(value)))
+        return int(multihost_utils.broadcast_one_to_all(np.asarray(value, np.int32)))
