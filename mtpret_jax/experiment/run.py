@@ -192,9 +192,7 @@ class Run:
                     self.feed,
                     self.mesh,
                     sum(segment.steps for segment in segments),
-                    lambda state: handover.keep(
-                        self.feed, self.name, self.stage, state
-                    ),
+                    functools.partial(handover.keep, self.feed, self.name, self.stage),
                 ),
                 profile=self.shop.profile,
             )
