@@ -21,6 +21,7 @@ VERBS = {
     "evaluate": "measures a trained model on a split of a prepared set",
     "predict": "X-ray files to probabilities, boxes or masks",
     "embed": "X-ray files to features",
+    "compare": "judges encoders by their frozen features, and says what may be said",
     "export": "a run for PyTorch, Hugging Face and JAX",
     "data prepare": "makes the sets that a config names",
     "data doctor": "looks at downloads before they are prepared",

@@ -41,12 +41,14 @@ ROOMS: dict[str, set[str]] = {
     "export": WINGS - {"stages"}
     | {"training", "weights", "tfds_builders"}
     | {"inference", "audit"},
+    "compare": {"types", "config", "data", "metrics", "ops", "training", "inference"}
+    | {"export", "report", "tfds_builders"},  # lists of training images; the page
     "experiment": WINGS
     | {"training", "weights", "audit", "report", "study"}
     | {"inference", "ahead", "tfds_builders"},
     "cli": {"config", "data", "models", "metrics", "training", "weights"}
     | {"audit", "study", "ahead"}
-    | {"inference", "experiment", "export", "tfds_builders"},
+    | {"inference", "experiment", "export", "compare", "tfds_builders"},
     "main": {"cli"},
 }
 # The same within tfds_builders; a released set is one of `sets`, a file a room.
@@ -92,6 +94,7 @@ FORBIDDEN: dict[str, set[str]] = {
     "study": ACCELERATOR | DISK | READERS | {"ml_collections"},
     "inference": READERS - {"cv2"} | CLOCK | DOOR,
     "export": READERS | CLOCK | DOOR,
+    "compare": READERS | CLOCK | DOOR,
     "experiment": READERS - {"tensorflow_datasets"} | {"ml_collections"},
     "ahead": READERS | CLOCK | DOOR,
     "cli": READERS | {"orbax", "optax", "flax"},

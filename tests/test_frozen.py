@@ -156,9 +156,9 @@ def test_of_penalties_that_validation_likes_alike_the_largest_is_taken(monkeypat
     train: Any = None  # What is fitted on it is said above.
 
     monkeypatch.setattr(operating_points, "FEWEST", 1)
-    assert frozen._strength(metric, train, records) == (0.1, "validation")
+    assert probes.choose(metric, train, records) == (0.1, "validation")
     monkeypatch.setattr(operating_points, "FEWEST", 3)
-    assert frozen._strength(metric, train, records) == (probes.STRENGTH, "fixed")
+    assert probes.choose(metric, train, records) == (probes.STRENGTH, "fixed")
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from etils import epath
 
 from mtpret_jax import types
 from mtpret_jax.experiment import prediction_files
-from mtpret_jax.metrics import classification, operating_points, probes
+from mtpret_jax.metrics import classification, probes
 from mtpret_jax.ops import views
 from mtpret_jax.training import evaluation
 from tfds_builders import whole
@@ -86,7 +86,7 @@ def write(
         of the start were left.
     """
     train = _examples(metric, records["train"])
-    strength, source = _strength(metric, train, records["validation"])
+    strength, source = probes.choose(metric, train, records["validation"])
     test = dict(records["test"])
     feature = test.pop("feature")
     found = {
@@ -116,23 +116,3 @@ def _examples(metric: Features, records: evaluation.Records) -> probes.Examples:
         records[name] for name in ("feature", "label", "label_known")
     )
     return probes.Examples(feature, label, known, metric.exclusive)
-
-
-def _strength(
-    metric: Features, train: probes.Examples, validation: evaluation.Records
-) -> tuple[float, str]:
-    """The one that validation likes best, and why; of equally good ones the largest.
-
-    It is `probes.STRENGTH` where validation has too few images to choose by; see
-    `operating_points.choice`.
-    """
-    scores = []
-    for strength in probes.STRENGTHS:
-        probability = probes.linear(train, validation["feature"], strength=strength)
-        score = operating_points.choice(
-            metric, {**validation, "probability": probability}
-        )
-        if np.isnan(score):
-            return probes.STRENGTH, "fixed"
-        scores.append((score, strength))
-    return max(scores)[1], "validation"

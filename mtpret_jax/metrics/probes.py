@@ -6,8 +6,12 @@ Both are fitted on the host, from the same features and labels, without chance.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
+
+from mtpret_jax import types
+from mtpret_jax.metrics import operating_points
 
 STRENGTHS = (0.001, 0.01, 0.1, 1.0)  # of the linear probe's penalty, to choose from
 STRENGTH = 0.1  # ours: where validation is too small to choose
@@ -112,6 +116,34 @@ def linear(train: Examples, feature: np.ndarray, *, strength: float) -> np.ndarr
             label = train.label[:, column] > 0
             result[:, column] = fit(counted[:, column], label, strength)[:, 1]
     return result.astype(np.float32)
+
+
+def choose(
+    metric: types.Metric, train: Examples, validation: Mapping[str, np.ndarray]
+) -> tuple[float, str]:
+    """The strength of `linear` that validation likes best, and why.
+
+    Of equally good ones the largest; `STRENGTH` where validation has too few images
+    to choose by, see `operating_points.choice`.
+
+    Args:
+      metric: Metric of the task.
+      train: What the probe is fitted on.
+      validation: What the metric summarises, and `feature` [M, D].
+
+    Returns:
+      The strength, and `validation` or `fixed`.
+    """
+    scores = []
+    for strength in STRENGTHS:
+        probability = linear(train, validation["feature"], strength=strength)
+        score = operating_points.choice(
+            metric, {**validation, "probability": probability}
+        )
+        if np.isnan(score):
+            return STRENGTH, "fixed"
+        scores.append((score, strength))
+    return max(scores)[1], "validation"
 
 
 def vote(train: Examples, feature: np.ndarray) -> np.ndarray:

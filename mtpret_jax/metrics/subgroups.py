@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -107,3 +107,11 @@ def age_bands(years: Sequence[float] | np.ndarray) -> np.ndarray:
     names = np.array(["", *names, f"{AGES[-1]:02}+"])
     place = np.searchsorted(AGES, years, side="right")
     return names[np.where(np.isfinite(years), place, 0)]
+
+
+def entries(column: str, rows: Iterable[Mapping[str, str]]) -> np.ndarray:
+    """What rows of a set's index say of each example, str [N]; ages as bands."""
+    found = np.array([row.get(column, "") for row in rows], str)
+    if column != "age":
+        return found
+    return age_bands([float(entry or "nan") for entry in found])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from etils import epath
@@ -157,7 +157,9 @@ class Grid:
         for column in COLUMNS if index else ():
             rows: dict[str, parts.Level] = {}
             for arm, cell in cells.items():
-                entries = _entries(column, (index[record] for record in cell.record))
+                entries = subgroups.entries(
+                    column, (index[record] for record in cell.record)
+                )
                 if not (entries != "").any():
                     break
                 for level in subgroups.table(
@@ -201,11 +203,3 @@ def _decisions(
         )
         found[each.name] = parts.Decision(**vars(curve), **vars(point))
     return found
-
-
-def _entries(column: str, rows: Iterable[Mapping[str, str]]) -> np.ndarray:
-    """What the index says of each example; ages as bands."""
-    entries = np.array([row.get(column, "") for row in rows], str)
-    if column != "age":
-        return entries
-    return subgroups.age_bands([float(entry or "nan") for entry in entries])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import jinja2
 from etils import epath
@@ -36,7 +37,12 @@ def render(
       template: A file of `templates/`: the page, or one of its sections.
     """
     shown = view.View(epath.Path(workdir), report)
-    return _environment().get_template(template).render(report=report, view=shown)
+    return fill(template, report=report, view=shown)
+
+
+def fill(template: str, **values: Any) -> str:
+    """A file of `templates/` with these values as text; every name is escaped."""
+    return _environment().get_template(template).render(values)
 
 
 def _environment() -> jinja2.Environment:
