@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 from scipy import optimize, special
-from sklearn import metrics
+from sklearn import base, linear_model, metrics
 
 from mtpret_jax.metrics import probes
 
@@ -219,3 +219,35 @@ def test_a_feature_that_never_changes_does_no_harm():
     wanted = probes.linear(_examples(feature, label), feature, strength=0.1)
 
     np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("exclusive", [True, False])
+@pytest.mark.parametrize("strength", probes.STRENGTHS)
+def test_the_linear_probe_is_at_scikit_learns_optimum(exclusive, strength, monkeypatch):
+    """Its loss is that of a solver that goes on until nothing changes."""
+    fitted = []
+
+    fit = linear_model.LogisticRegression.fit
+
+    def keep(self, rows, label):
+        fitted.append((self, rows, label))
+        return fit(self, rows, label)
+
+    monkeypatch.setattr(linear_model.LogisticRegression, "fit", keep)
+    rng = np.random.default_rng(9)
+    feature, label = _classes(rng, 90, 1.0)
+    train = _examples(feature, label, exclusive=exclusive)
+
+    probes.linear(train, feature, strength=strength)
+
+    def loss(model, rows, label) -> float:
+        known = model.predict_proba(rows)[np.arange(len(rows)), label.astype(int)]
+        return -model.C * np.log(known).sum() + np.square(model.coef_).sum() / 2
+
+    assert len(fitted) == (1 if exclusive else 3)
+    for model, rows, label in fitted:
+        best = base.clone(model).set_params(tol=1e-10, max_iter=10**4)
+        fit(best, rows, label)
+        assert loss(model, rows, label) == pytest.approx(
+            loss(best, rows, label), rel=1e-6
+        )

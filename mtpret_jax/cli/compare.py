@@ -21,7 +21,17 @@ from collections.abc import Sequence
 
 from mtpret_jax import config as schema
 from mtpret_jax.cli import command, devices
-from mtpret_jax.compare import features, findings, judge, lists, page, sets, tables
+from mtpret_jax.compare import (
+    features,
+    findings,
+    gather,
+    judge,
+    lists,
+    page,
+    sentences,
+    sets,
+    tables,
+)
 
 _NAME = re.compile(r"[\w.+-]+")
 
@@ -79,7 +89,7 @@ def run(options: argparse.Namespace) -> int:
             sys.stdout.write(f"{line}\n")
             sys.stdout.flush()
 
-    found = findings.build(
+    found = gather.build(
         tasks,
         encoders,
         judge.Settings(options.fractions, options.seed, options.resamples),
@@ -103,7 +113,7 @@ def run(options: argparse.Namespace) -> int:
 def _warn(name: str, found: findings.Findings) -> None:
     """One line where an encoder is known to have seen a test split."""
     told = [
-        f"{findings.seen(leaks[name])} of task '{task}'"
+        f"{sentences.seen(leaks[name])} of task '{task}'"
         for task, leaks in found.leaks.items()
         if name in leaks and leaks[name].found
     ]
@@ -120,13 +130,13 @@ def _open(
     given: pathlib.Path | None,
     out: pathlib.Path,
     data_dir: pathlib.Path,
-) -> findings.Known:
+) -> gather.Known:
     """An encoder, and what is known of the images that it learnt from."""
     listed, why = [], "it comes without a list of its training images"
     if given is not None:
         listed, why = [lists.parse(_text(given), f"--training_list: {given}")], ""
     if path.suffix in tables.FORMS:
-        return findings.Known(features.FromTable(name, path), listed, why)
+        return gather.Known(features.FromTable(name, path), listed, why)
     if not path.is_dir():
         raise ValueError(
             f"--encoder: '{name}' must be a folder of a model, or a table of features "
@@ -150,7 +160,7 @@ def _open(
     elif exported.exists():
         listed.append(lists.parse(_text(exported), str(exported)))
         why = ""
-    return findings.Known(encoder, listed, why)
+    return gather.Known(encoder, listed, why)
 
 
 def _text(path: pathlib.Path) -> str:

@@ -27,7 +27,7 @@ from mtpret_jax.metrics import (
 
 METHODS = ("linear", "knn")
 COLUMNS = ("view", "sex", "age")  # of the set's index
-_OWN_DRAWS = 200  # resamples that tell what the test split adds to halves' spread
+_OWN_DRAWS = 100  # resamples that tell what the test split adds to halves' spread
 
 
 @dataclasses.dataclass(frozen=True)

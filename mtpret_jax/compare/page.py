@@ -6,7 +6,7 @@ import pathlib
 
 import jax
 
-from mtpret_jax.compare import findings, judge
+from mtpret_jax.compare import findings, judge, sentences
 from mtpret_jax.report import contents, figures, page, parts
 from tfds_builders import whole
 
@@ -28,7 +28,7 @@ def render(found: findings.Findings) -> str:
         found=found,
         last=found.fractions[-1],
         methods=judge.METHODS,
-        seen=findings.seen,
+        seen=sentences.seen,
         curves=_curves(found),
         forests=_forests(found),
         reliability={name: _reliability(found, name) for name in found.tasks},
