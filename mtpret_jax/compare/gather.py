@@ -85,12 +85,10 @@ def build(
         others=rest,
         leaks=leaks,
         calibration={
-            each.task.name: {name: judge.calibrations(each, name) for name in encoders}
-            for each in judged
+            one.task.name: {name: judge.calibrations(one, name) for name in encoders}
+            for one in judged
         },
-        subgroups={
-            each.task.name: _levels(each, encoders, settings) for each in judged
-        },
+        subgroups={one.task.name: _levels(one, encoders, settings) for one in judged},
         said=sentences.say(family, leaks, described),
     )
 
