@@ -131,9 +131,12 @@ def _examples(
     """What a probe learns from."""
     train = task.splits["train"]
     kept = np.isin(train.records, chosen)
-    return probes.Examples(
-        feature[kept], train.label[kept], train.known[kept], task.metric.exclusive
-    )
+    label, known = train.label[kept], train.known[kept]
+    try:
+        return probes.Examples(feature[kept], label, known, task.metric.exclusive)
+    except ValueError as error:
+        error.add_note(f"Here it is task '{task.name}': give larger --fractions.")
+        raise
 
 
 def _fit(

@@ -19,14 +19,17 @@ def say(
     for row in family:
         pair = f"{row.encoder} and {row.baseline}"
         ends = words.signed_span(row.low, row.high)
+        if words.is_known(row.low_retrained):
+            both = words.signed_span(row.low_retrained, row.high_retrained)
+            ends += f"; with other training patients {both}"
         told = f"{words.metric(row.metric)} {words.signed(row.difference)} ({ends})"
         holm = f"Holm p = {words.p_value(row.p_corrected)}".replace("= <", "<")
         if row.verdict == findings.SEEN:
             blame = [n for n in (row.encoder, row.baseline) if _told(leaks, row, n)]
             counts = "; ".join(f"{n}: {_told(leaks, row, n)}" for n in blame)
             found.append(
-                f"Nothing is said of {pair} on {row.task}: images of the test split "
-                f"were learnt from ({counts})."
+                f"Nothing is said of {pair} on {row.task}: the test split was seen "
+                f"in training ({counts})."
             )
         elif row.verdict == comparison.UNDECIDED:
             least = ""
@@ -63,6 +66,6 @@ def _told(
 def seen(leak: lists.Leak) -> str:
     """What of a test split was learnt from, in words."""
     return (
-        f"{words.plural(leak.images, 'image')} of the test split, "
-        f"{words.plural(leak.groups, 'of its groups', 'of its groups')}"
+        f"{words.plural(leak.images, 'image')} of the test split, and in all from "
+        f"images of {leak.groups} of its groups (patients)"
     )

@@ -35,6 +35,7 @@ def compare(prepared, tmp_path, capsys):
     return run
 
 
+@pytest.mark.slow
 def test_a_network_and_tables_are_judged_alike_twice(
     compare, make_table, tmp_path, prepared
 ):
