@@ -1,7 +1,6 @@
 """The options of a config, read from the schema, as Markdown for the page of options.
 
-Names, types and defaults are those of the dataclasses of `parts.py` and `schema.py` in
-`mtpret_jax/config/`; the explanations are the comments behind their fields, so neither
+Names, types and defaults are those of the dataclasses in `mtpret_jax/config/`; the explanations are the comments behind their fields, so neither
 can differ from the code.
 """
 

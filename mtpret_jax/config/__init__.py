@@ -37,17 +37,19 @@ from mtpret_jax.config.parts import (
 )
 from mtpret_jax.config.schema import (
     CHOICES,
+    EncoderConfig,
+    ExperimentConfig,
+    ReportConfig,
+    RunConfig,
+    StudyConfig,
+)
+from mtpret_jax.config.stages import (
     CONTRASTIVE,
     ContinualConfig,
     ContrastiveConfig,
-    EncoderConfig,
-    ExperimentConfig,
     FinetuneConfig,
     MonitorConfig,
-    ReportConfig,
-    RunConfig,
     StageConfig,
-    StudyConfig,
 )
 
 __all__ = [

@@ -75,6 +75,11 @@ class DistillationConfig:
     hidden_size: parts.Count = 2048  # width within the head
 
 
+def width(options: Any) -> int:
+    """Width of an objective's embeddings, by its options; 0: those of the backbone."""
+    return getattr(options, "embedding_size", getattr(options, "features", 0))
+
+
 def check(stage: Any, path: str) -> None:
     """Refuses what the objective of a run does not read.
 

@@ -8,7 +8,14 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mtpret_jax.config import objectives, parts, pixel_rules, schema, task_rules
+from mtpret_jax.config import (
+    objectives,
+    parts,
+    pixel_rules,
+    schema,
+    stages,
+    task_rules,
+)
 
 # What people ask for that no option, or no choice of it, gives.
 NOT_THERE = {
@@ -159,7 +166,7 @@ def _check_finetune(
     _check_recipe(row.finetune, f"{path}.finetune")
 
 
-def _check_recipe(stage: schema.FinetuneConfig, path: str) -> None:
+def _check_recipe(stage: stages.FinetuneConfig, path: str) -> None:
     """Refuses what means nothing for the part of the network that trains."""
     means_nothing = {
         "head": ("drop_path", "layer_decay", "lora_rank", "lora_alpha"),
@@ -167,7 +174,7 @@ def _check_recipe(stage: schema.FinetuneConfig, path: str) -> None:
         "all": ("lora_rank", "lora_alpha"),
     }
     for option in means_nothing[stage.trains]:
-        default = getattr(schema.FinetuneConfig, option)
+        default = getattr(stages.FinetuneConfig, option)
         if getattr(stage, option) != default:
             raise ValueError(
                 f"{path}.{option}: means nothing where trains is '{stage.trains}'. "
@@ -214,7 +221,7 @@ def _check_monitor(
     config: schema.ExperimentConfig, path: str, row: schema.RunConfig
 ) -> None:
     """Refuses a monitor where there is none, and tasks that it cannot look at."""
-    if not row.options.is_monitored and row.monitor != schema.MonitorConfig():
+    if not row.options.is_monitored and row.monitor != stages.MonitorConfig():
         raise ValueError(
             f"{path}: means nothing in stage '{row.stage}', whose validation tells how "
             "good it is. Leave it out."

@@ -171,7 +171,7 @@ class Monitor:
             representations.RANK: representations.effective_rank(everything),
             representations.SPREAD: representations.spread(everything),
         }
-        width = self._reading.row.options.embedding_size
+        width = self._reading.row.options.embedding_width
         if width and representations.EMBEDDING in scalars:
             spread = float(scalars[representations.EMBEDDING])
             found[representations.EMBEDDING] = spread * math.sqrt(width)

@@ -5,11 +5,11 @@ import inspect
 
 import pytest
 
-from mtpret_jax.config import objectives, parts, schema
+from mtpret_jax.config import objectives, parts, schema, stages
 
 SCHEMAS = [
     value
-    for module in (objectives, parts, schema)
+    for module in (objectives, parts, schema, stages)
     for _, value in inspect.getmembers(module, dataclasses.is_dataclass)
     if value.__module__ == module.__name__
 ]
