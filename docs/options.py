@@ -1,7 +1,7 @@
 """The options of a config, read from the schema, as Markdown for the page of options.
 
-Names, types and defaults are those of the dataclasses in `mtpret_jax/config/`; the explanations are the comments behind their fields, so neither
-can differ from the code.
+Names, types and defaults are those of the dataclasses in `mtpret_jax/config/`; the
+explanations are the comments behind their fields, so neither can differ from the code.
 """
 
 from __future__ import annotations
