@@ -188,7 +188,7 @@ class View:
         return (step, value) if step is not None and math.isfinite(value) else None
 
     def contrastive(self) -> dict[str, list[tuple[str, parts.Curve]]]:
-        """The named curves of each run of stage 1, which alone has embeddings."""
+        """The named curves of each run of stage 1, which alone has some of these."""
         wanted = ("loss", "accuracy", "embedding_spread")
         return {
             name: [
@@ -197,7 +197,7 @@ class View:
                 if f"train/{key}" in curves
             ]
             for name, curves in self.report.curves.items()
-            if "train/embedding_spread" in curves
+            if any(f"train/{key}" in curves for key in wanted[1:])
         }
 
     def ways(self) -> list[Way]:
