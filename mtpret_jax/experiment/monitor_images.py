@@ -91,14 +91,14 @@ def read(reading: feed.Feed) -> Images:
     validation, train, found = {}, {}, {}
     for name in there:
         tasks = _tasks(reading, name)
-        read = {
+        parts = {
             split: _read(reading, name, split, tasks, most, sides.get(name, side))
             for split in (_SPLITS if tasks else ("validation",))
         }
-        validation[name] = read["validation"]
-        told = [task for task in tasks if _is_told(reading, task, read["train"])]
+        validation[name] = parts["validation"]
+        told = [task for task in tasks if _is_told(reading, task, parts["train"])]
         if told:
-            train[name] = read["train"]
+            train[name] = parts["train"]
             found |= dict.fromkeys(told, name)
     return Images(validation, train, found)
 
