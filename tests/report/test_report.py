@@ -80,6 +80,24 @@ def test_a_stage_1_that_learnt_nothing_is_told(built, accuracy, learnt):
     assert ("little was learnt" in told) != learnt
 
 
+@pytest.mark.parametrize("embedding", [0.6, 0.01])
+def test_what_a_monitor_saw_is_drawn_and_a_collapse_told_first(
+    built, workdir, embedding
+):
+    seen = {"effective_rank": 50.0, "spread": 0.5, "embedding_spread": embedding}
+    curves = {
+        f"monitor/{name}": parts.Curve([100, 200], [value] * 2)
+        for name, value in seen.items()
+    }
+    changed = dataclasses.replace(built, curves={**built.curves, "stage2": curves})
+
+    text = page.render(workdir, changed)
+
+    told = "Run stage2: collapse at step 200: spread of a batch&#39;s embeddings 0.01"
+    assert text.count('alt="Features of stage2."') == 1
+    assert (told in text.partition("<main>")[0]) == (embedding < 0.1)
+
+
 def test_every_table_of_arms_tells_what_they_took(built, written):
     text = (written / "report.html").read_text()
     tables = [t for t in re.findall(r"<table>.*?</table>", text, re.S) if "mtpret" in t]
