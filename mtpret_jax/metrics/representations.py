@@ -1,8 +1,8 @@
 """What features tell without labels: in how many directions they spread, how far.
 
 And when that is a collapse. The bounds are ours, from momentum contrast on phantoms.
-Where it learnt, a ResNet's embeddings spread by 0.33 and more, its features by half of
-the start's, and a ViT kept an eighth of the start's rank. At a hundred times the
+Where it learnt, a ResNet's embeddings spread by 0.30 and more, its features by half of
+the start's, and a ViT kept a tenth of the start's rank. At a hundred times the
 learning rate, or with a dead head, embeddings spread by 0.07 and less; the features of
 some collapsed too, a ViT's to a hundredth.
 """
