@@ -211,7 +211,7 @@ def _values(
     for (share, name, method), cell in judged.cells.items():
         row = found.setdefault(comparisons.key(share), {}).setdefault(name, {})
         row[method] = {
-            key: parts.Range(float(value), *intervals.interval(cell.draws[key]))
+            key: parts.Range(float(value), *judge.interval(judged, cell.draws[key]))
             for key, value in cell.values.items()
         }
     return found

@@ -218,6 +218,9 @@ def difference(
     found = comparison.difference(
         [one.values[name]], [one.draws[name]], [other.values[name]], [other.draws[name]]
     )
+    if np.isfinite(found.low):
+        low, high = interval(judged, one.draws[name] - other.draws[name])
+        found = dataclasses.replace(found, low=low, high=high)
     last = max(share for share, _, _ in judged.cells)
     if method != "linear" or fraction != last or not np.isfinite(found.error):
         return found
@@ -226,6 +229,12 @@ def difference(
         for both in zip(judged.halves[encoder], judged.halves[baseline], strict=True)
     )
     return _refitted(found, values, drawn)
+
+
+def interval(judged: Judged, drawn: np.ndarray) -> tuple[float, float]:
+    """Of resamples of the groups of the test split."""
+    groups = len(np.unique(judged.task.splits["test"].groups))
+    return intervals.interval(drawn, groups=max(2, groups))
 
 
 def _refitted(

@@ -178,3 +178,15 @@ def test_a_thousand_resamples_of_two_thousand_images_take_seconds():
     _intervals(metric, summary, np.arange(2000), resamples=1000, seed=0)
 
     assert time.process_time() - start < 5
+
+
+def test_few_groups_put_the_percentiles_farther_out():
+    """By Student's t of 9 degrees and 10 / 9 of the variance: 0.9 % in each tail."""
+    drawn = np.linspace(0.0, 1.0, 100_001)
+
+    low, high = intervals.interval(drawn, groups=10)
+
+    assert low == pytest.approx(0.00856, abs=2e-4)
+    assert low + high == pytest.approx(1.0)
+    wide = intervals.interval(drawn, groups=10**6)
+    assert wide == pytest.approx(intervals.interval(drawn), abs=1e-5)
