@@ -2,9 +2,9 @@
 
 And when that is a collapse. The bounds are ours, from momentum contrast on phantoms.
 Where it learnt, embeddings spread by 0.30 and more, by 0.18 where it learnt slowly;
-features by half of the start's; and a ViT kept a tenth of the start's rank. At a hundred times the
-learning rate, or with a dead head, embeddings spread by 0.07 and less; the features of
-some collapsed too, a ViT's to a hundredth.
+features by half of the start's; and a ViT kept a tenth of the start's rank. At a
+hundred times the learning rate, or with a dead head, embeddings spread by 0.07 and
+less; the features of some collapsed too, a ViT's to a hundredth.
 """
 
 from __future__ import annotations
