@@ -13,6 +13,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from scipy import special
 
 from mtpret_jax.compare import sets
 from mtpret_jax.data import subsets
@@ -218,9 +219,7 @@ def difference(
     found = comparison.difference(
         [one.values[name]], [one.draws[name]], [other.values[name]], [other.draws[name]]
     )
-    if np.isfinite(found.low):
-        low, high = interval(judged, one.draws[name] - other.draws[name])
-        found = dataclasses.replace(found, low=low, high=high)
+    found = _of_groups(found, _groups(judged))
     last = max(share for share, _, _ in judged.cells)
     if method != "linear" or fraction != last or not np.isfinite(found.error):
         return found
@@ -232,9 +231,29 @@ def difference(
 
 
 def interval(judged: Judged, drawn: np.ndarray) -> tuple[float, float]:
-    """Of resamples of the groups of the test split."""
-    groups = len(np.unique(judged.task.splits["test"].groups))
-    return intervals.interval(drawn, groups=max(2, groups))
+    """Of a value's resamples."""
+    return intervals.interval(drawn, groups=_groups(judged))
+
+
+def _groups(judged: Judged) -> int:
+    """How many a resample draws, at least 2."""
+    return max(2, len(np.unique(judged.task.splits["test"].groups)))
+
+
+def _of_groups(found: comparison.Estimate, groups: int) -> comparison.Estimate:
+    """The difference with an interval by Student's t, as few groups ask for.
+
+    `error` is then what gives the same interval by the normal distribution.
+    """
+    level = (1 + intervals.LEVEL) / 2
+    error = found.error * np.sqrt(groups / (groups - 1))  # resamples vary too little
+    half = float(error * special.stdtrit(groups - 1, level))
+    return dataclasses.replace(
+        found,
+        low=found.value - half,
+        high=found.value + half,
+        error=half / float(special.ndtri(level)),
+    )
 
 
 def _refitted(
