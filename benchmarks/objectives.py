@@ -3,15 +3,18 @@
 A narrow network of each learns from simulated radiographs without labels; then it is
 left as it is, and a linear probe of its features is fitted on labelled ones and tested.
 Beside it stands the same network with the random weights that it began with. The task
-was fixed before anything was run.
+was fixed before anything was run. Three more are made to collapse: by the rate, or
+without what keeps embeddings apart; the monitor should tell these, and no other.
 
 Run:     python -m benchmarks.objectives [--objectives moco dino ...] [--count 3]
 Expect:  for each objective the AUROC of the probe above that of random weights, the
-         mean over seeds with an interval; some two minutes a run on two cores.
+         mean over seeds with an interval, and in how many runs a collapse was told;
+         some two minutes a run on two cores.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
 import statistics
@@ -43,11 +46,20 @@ OPTIONS: dict[str, dict[str, Any]] = {
     ),
     "mae": dict(mae=dict(decoder_width=64, decoder_depth=2, decoder_heads=4)),
 }
+# What is made to collapse: an objective, the factor of its rate, and its options.
+INDUCED: dict[str, tuple[str, float, dict[str, Any]]] = {
+    "moco_too_fast": ("moco", 100.0, {}),
+    "dino_uncentred": ("dino", 1.0, {"dino": dict(center_momentum=1.0)}),
+    "lejepa_unspread": ("lejepa", 1.0, {"lejepa": dict(weight=0.0)}),
+}
 
 
 def get_config(arg: str) -> ConfigDict:
     """The config of "OBJECTIVE,seeds,steps": this file is a config file."""
-    objective, seeds, steps = arg.split(",")
+    name, seeds, steps = arg.split(",")
+    objective, factor, changes = INDUCED.get(name, (name, 1.0, {}))
+    options = dict(OPTIONS[objective])
+    options |= {key: options[key] | value for key, value in changes.items()}
     config = schema.defaults()
     config.backbone.update(name="resnet18", width=16, in_channels=1)
     if objective == "mae":
@@ -73,7 +85,10 @@ def get_config(arg: str) -> ConfigDict:
             steps=int(steps),
             log_every=10,
             optimizer=dict(
-                name="adamw", learning_rate=1e-3, warmup_steps=20, weight_decay=0.05
+                name="adamw",
+                learning_rate=1e-3 * factor,
+                warmup_steps=20,
+                weight_decay=0.05,
             ),
             contrastive=dict(
                 objective=objective,
@@ -81,10 +96,10 @@ def get_config(arg: str) -> ConfigDict:
                 image_size=SIZE,
                 batch_size=64,
                 batch_norm_rows=16,
-                **OPTIONS[objective],
+                **options,
             ),
         )
-        for arm, start in (("random", ""), (objective, f"learnt_{seed}")):
+        for arm, start in (("random", ""), (name, f"learnt_{seed}")):
             config.runs[f"{arm}_probe_{seed}"] = schema.run(
                 arm=arm, seed=seed, init_from=start, steps=1, finetune=probe
             )
@@ -112,6 +127,10 @@ def _measure(objective: str, options: Any, folder: pathlib.Path) -> dict[str, An
         arm: [_area(work, f"{arm}_probe_{seed}") for seed in range(seeds)]
         for arm in ("random", objective)
     }
+    told = [
+        json.loads((work / "runs" / f"learnt_{seed}" / "run.json").read_text())
+        for seed in range(seeds)
+    ]
     gains = [b - a for a, b in zip(found["random"], found[objective], strict=True)]
     mean = statistics.mean(gains)
     half = stats.t.ppf(0.975, seeds - 1) * statistics.stdev(gains) / seeds**0.5
@@ -122,20 +141,21 @@ def _measure(objective: str, options: Any, folder: pathlib.Path) -> dict[str, An
         "gain": mean,
         "lower": mean - half,
         "upper": mean + half,
+        "collapses": [run["monitor"]["collapses"] for run in told],
     }
 
 
 def main() -> None:
     """Runs all objectives and prints the table."""
     parser = harness.parser(__doc__, count=3, steps=600, folder="")
-    parser.add_argument("--objectives", nargs="+", default=list(OBJECTIVES))
+    parser.add_argument("--objectives", nargs="+", default=[*OBJECTIVES, *INDUCED])
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(options.folder or temporary)
         rows = [_measure(name, options, folder) for name in options.objectives]
     harness.table(
         [
-            ["objective", "random", "learnt", "gain", "95 % interval"],
+            ["objective", "random", "learnt", "gain", "95 % interval", "collapses"],
             *(
                 [
                     row["objective"],
@@ -143,6 +163,7 @@ def main() -> None:
                     f"{statistics.mean(row['learnt']):.3f}",
                     f"{row['gain']:.3f}",
                     f"{row['lower']:.3f} to {row['upper']:.3f}",
+                    f"{sum(map(bool, row['collapses']))} of {options.count}",
                 ]
                 for row in rows
             ),
