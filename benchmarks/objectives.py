@@ -148,8 +148,11 @@ def _measure(objective: str, options: Any, folder: pathlib.Path) -> dict[str, An
 def main() -> None:
     """Runs all objectives and prints the table."""
     parser = harness.parser(__doc__, count=3, steps=600, folder="")
-    parser.add_argument("--objectives", nargs="+", default=[*OBJECTIVES, *INDUCED])
+    known = [*OBJECTIVES, *INDUCED]
+    parser.add_argument("--objectives", nargs="+", default=known, choices=known)
     options = parser.parse_args()
+    if options.count < 2:
+        parser.error("--count: an interval needs two seeds at least")
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(options.folder or temporary)
         rows = [_measure(name, options, folder) for name in options.objectives]

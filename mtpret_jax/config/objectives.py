@@ -13,6 +13,8 @@ from mtpret_jax.config import parts
 READ_BY: Mapping[str, tuple[str, ...]] = {
     "carry_memory": ("moco",),
     "local_views": ("dino", "lejepa"),
+    "local_size": ("dino", "lejepa"),
+    "local_max_area": ("dino", "lejepa"),
     "moco_v3": ("moco_v3",),
     "dino": ("dino",),
     "lejepa": ("lejepa",),
@@ -97,6 +99,12 @@ def check(stage: Any, path: str) -> None:
                 f"{path}.{option}: read by {' and '.join(objectives)} alone, and the "
                 f"objective is '{stage.objective}'. Leave it out."
             )
+    decoder = stage.mae
+    if decoder.decoder_width % 4 or decoder.decoder_width % decoder.decoder_heads:
+        raise ValueError(
+            f"{path}.mae.decoder_width: expected a multiple of 4 and of decoder_heads, "
+            f"{decoder.decoder_heads}, got {decoder.decoder_width}."
+        )
     if stage.objective == "distillation" and not stage.distillation.teacher:
         raise ValueError(
             f"{path}.distillation.teacher: name the folder of a model, such as "

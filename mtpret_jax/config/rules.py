@@ -305,7 +305,7 @@ def _check_parent(
             found.queue_size,
             found.embedding_size,
         )
-        if parent.stage != "contrastive" or not same:
+        if parent.stage != "contrastive" or not (same and found.negatives):
             raise ValueError(
                 f"{path}.contrastive.carry_memory: run '{row.init_from}' has no key "
                 f"encoder and queue of {wanted.queue_size} x {wanted.embedding_size}."

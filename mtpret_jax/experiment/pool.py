@@ -17,7 +17,7 @@ from etils import epath
 from mtpret_jax import config as schema
 from mtpret_jax.audit import exclusions, overlaps
 from mtpret_jax.config import rules
-from mtpret_jax.experiment import workshop
+from mtpret_jax.experiment import teaching, workshop
 from mtpret_jax.training import checkpoint, files
 from tfds_builders import whole
 
@@ -168,6 +168,7 @@ def lineage(
         if is_path:
             pools = [{**pool, "start": row.init_from} for pool in pools]
     if row.options.datasets:
+        pools += teaching.pools(row)
         kind = _kind(row, findings)
         audit = findings.report.key if findings is not None else None
         pools.append({"run": run, **kind, "audit": audit})

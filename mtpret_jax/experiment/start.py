@@ -48,6 +48,12 @@ def check(config: schema.ExperimentConfig) -> dict[str, Weights]:
     _check_sides(config)
     found: dict[str, Weights] = {}
     for name, row in config.runs.items():
+        teacher = row.contrastive.distillation.teacher
+        if teacher and not epath.Path(teacher).is_dir():
+            raise FileNotFoundError(
+                f"config.runs.{name}.contrastive.distillation.teacher: no folder "
+                f"'{teacher}'. Name a model that is there: of a run, or an export."
+            )
         if rules.is_weights(row.init_from):
             if (key := _key(row)) not in found:  # Many runs start from one file.
                 _, found[key] = _read_weights(config, name)
@@ -62,10 +68,14 @@ def _check_sides(config: schema.ExperimentConfig) -> None:
     """Refuses sides of images that a backbone cannot take, before anything runs."""
     for name, row in config.runs.items():
         sides = {
-            f"config.tasks.{task}": config.tasks[task].image_size for task in row.tasks
+            f"config.tasks.{task}.image_size": config.tasks[task].image_size
+            for task in row.tasks
         }
         if not sides:
-            sides[f"config.runs.{name}.contrastive"] = row.contrastive.image_size
+            path, stage = f"config.runs.{name}.contrastive", row.contrastive
+            sides[f"{path}.image_size"] = stage.image_size
+            if stage.local_views:
+                sides[f"{path}.local_size"] = stage.local_size
         network = config.of(row).backbone
         smallest, unit = models.build_backbone(network).sides
         for path, side in sides.items():
@@ -73,7 +83,7 @@ def _check_sides(config: schema.ExperimentConfig) -> None:
                 whole = max(-(-side // unit) * unit, smallest)
                 many = f", a multiple of {unit}" if unit > 1 else ""
                 raise ValueError(
-                    f"{path}.image_size: '{network.name}' takes {smallest} pixels and "
+                    f"{path}: '{network.name}' takes {smallest} pixels and "
                     f"more{many}, such as {whole}; got {side}."
                 )
 

@@ -62,6 +62,18 @@ def features(shop: workshop.Workshop, row: schema.RunConfig) -> dict[str, np.nda
     return found
 
 
+def pools(row: schema.RunConfig) -> list[dict[str, str | None]]:
+    """The pools that the teacher of a run learnt from, as `pool.lineage` has them."""
+    options = row.contrastive.distillation
+    if not (row.options.datasets and options.teacher):
+        return []
+    said = loader.load(epath.Path(options.teacher)).description
+    unknown = {"run": said.run, "pool": "unknown"}
+    unknown |= {"exclusions_sha256": None, "audit": None}
+    found = [unknown] if said.pools is None else said.pools
+    return [{**pool, "start": options.teacher} for pool in found]
+
+
 def _place(shop: workshop.Workshop, name: str, teacher: model_lib.Model) -> epath.Path:
     """The file of a set's features."""
     folder = epath.Path(shop.folders[name])
@@ -69,6 +81,7 @@ def _place(shop: workshop.Workshop, name: str, teacher: model_lib.Model) -> epat
     facts = [
         teacher.describe()["weights_sha256"],
         repr(teacher.preparation),
+        repr(teacher.description.network),
         sources.describe(folder, splits)["records_sha256"],
         splits,
     ]

@@ -33,25 +33,32 @@ class Decoder(nn.Module):
 
     @nn.compact
     def __call__(
-        self, pooled: jax.Array, seen: jax.Array, kept: jax.Array, grid: tuple[int, int]
+        self,
+        pooled: jax.Array,
+        seen: jax.Array,
+        order: jax.Array,
+        grid: tuple[int, int],
     ) -> jax.Array:
         """Predicts every patch.
 
         Args:
           pooled: What stands for the image, float [B, D].
           seen: Features of the patches that were seen, float [B, n, D].
-          kept: Which these are, counted row by row, int32 [B, n].
+          order: All patches, counted row by row, those that were seen first, int32
+            [B, rows * columns].
           grid: Rows and columns of patches.
 
         Returns:
           float32 [B, rows * columns, pixels].
         """
-        count = grid[0] * grid[1]
         embed = nn.Dense(self.width, kernel_init=_INIT, name="embed")
         hidden = self.param("hidden", _INIT, (self.width,))
-        cells = jnp.broadcast_to(hidden, (len(kept), count, self.width))
-        rows = jnp.arange(len(kept))[:, None]
-        cells = cells.at[rows, kept].set(embed(seen.astype(jnp.float32)))
+        shape = (len(order), order.shape[1] - seen.shape[1], self.width)
+        cells = jnp.concatenate(
+            [embed(seen.astype(jnp.float32)), jnp.broadcast_to(hidden, shape)], 1
+        )
+        place = jnp.argsort(order, axis=1)[..., None]
+        cells = jnp.take_along_axis(cells, place, axis=1)
         cells = cells + jnp.asarray(sine_positions(grid, self.width))[None]
         first = embed(pooled.astype(jnp.float32))[:, None]
         tokens = jnp.concatenate([first, cells], 1)

@@ -41,7 +41,8 @@ class Dino:
 
     Source: Caron et al. 2021, "Emerging properties in self-supervised vision
     transformers". Differs: LayerNorm in the head; the prototypes learn from the first
-    step on, and the teacher's temperature is the same from there on.
+    step on, and the teacher's temperature is the same from there on; the student is
+    handed over, as by every objective.
     """
 
     encoder: objective.Encoder
@@ -86,11 +87,11 @@ class Dino:
         momentum = objective.rising(self.config.momentum, progress)
         params = memory.teacher.follow(pair, momentum)
         embedding, state, dtype = self._embed(
-            params, memory.teacher.state, objective.both(arrays)
+            params, memory.teacher.state, objective.both(arrays), views=2
         )
         prototypes = _directions(params)
         # Outputs are linear in embeddings, and so is their mean.
-        mean = jnp.matmul(embedding.mean(0), prototypes, precision="highest")
+        mean = _outputs(embedding.mean(0), prototypes)
         keep = self.config.center_momentum
         queries, positives = (
             objective.everywhere(part, dtype) for part in objective.apart(embedding)
@@ -118,14 +119,16 @@ class Dino:
         shared: types.Tree,
     ) -> tuple[jax.Array, types.Tree, objective.Told]:
         """Mean over pairs of a student's view and a teacher's other view."""
-        embedding, updated, _ = self._embed(pair, model_state, objective.both(rows))
+        embedding, updated, _ = self._embed(
+            pair, model_state, objective.both(rows), views=2
+        )
         prototypes = _directions(pair)
         query, positive = objective.apart(embedding)
 
         def compare(student: jax.Array, teacher: jax.Array) -> jax.Array:
             return self_supervision.distillation(
-                student @ prototypes,
-                jax.lax.stop_gradient(teacher @ shared["prototypes"]),
+                _outputs(student, prototypes),
+                jax.lax.stop_gradient(_outputs(teacher, shared["prototypes"])),
                 shared["center"],
                 student_temperature=self.config.student_temperature,
                 teacher_temperature=self.config.teacher_temperature,
@@ -135,8 +138,10 @@ class Dino:
         terms.append(compare(positive, rows["of_query"]))
         small = objective.local(rows)
         if small is not None:
-            seen, updated, _ = self._embed(pair, updated, small)
-            seen = seen.reshape(len(query), -1, 1, seen.shape[-1])
+            count = len(small) // len(query)
+            # Running statistics are those of large views, as users' images are.
+            seen, _, _ = self._embed(pair, model_state, small, views=count)
+            seen = seen.reshape(len(query), count, 1, seen.shape[-1])
             of_local = rows["of_local"][:, None]
             each = compare(seen, of_local)  # [B, V, 2]
             terms += list(jnp.moveaxis(each.reshape(len(query), -1), 1, 0))
@@ -144,17 +149,27 @@ class Dino:
         return loss, updated, {"loss": loss, "embedding": query}
 
     def _embed(
-        self, pair: types.Tree, model_state: types.Tree, image: jax.Array
+        self,
+        pair: types.Tree,
+        model_state: types.Tree,
+        image: jax.Array,
+        *,
+        views: int,
     ) -> tuple[jax.Array, types.Tree, jnp.dtype]:
         """Embeddings of unit length, float32 [B, D]; the rest as of the encoder."""
         body = {"backbone": pair["backbone"], "head": pair["head"]["projection"]}
-        embedding, updated, dtype = self.encoder(body, model_state, image)
+        embedding, updated, dtype = self.encoder(body, model_state, image, views=views)
         return heads.unit(embedding), updated, dtype
 
 
 def _directions(pair: types.Tree) -> jax.Array:
     """Prototypes of unit length, float32 [D, K]."""
     return heads.unit(pair["head"]["prototypes"], axis=0)
+
+
+def _outputs(embedding: jax.Array, prototypes: jax.Array) -> jax.Array:
+    """Likeness to each prototype, float32 [..., K]; a TPU would round it."""
+    return jnp.matmul(embedding, prototypes, precision="highest")
 
 
 def build(config: schema.ContrastiveConfig, backbone: types.Backbone) -> Dino:

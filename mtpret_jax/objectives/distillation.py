@@ -73,7 +73,9 @@ class Distillation:
     ) -> tuple[jax.Array, types.Tree, objective.Told]:
         """Squared distance, the mean of both views: 0 alike, 4 opposite."""
         del shared
-        embedding, updated, _ = self.encoder(pair, model_state, objective.both(rows))
+        embedding, updated, _ = self.encoder(
+            pair, model_state, objective.both(rows), views=2
+        )
         query, positive = objective.apart(heads.unit(embedding))
         taught = (rows["query_teacher"], rows["positive_teacher"])
         loss = sum(

@@ -79,25 +79,26 @@ class Lejepa:
         shared: types.Tree,
     ) -> tuple[jax.Array, types.Tree, objective.Told]:
         """Distance from the mean of the large views, and from a Gaussian."""
-        embedding, updated, _ = self.encoder(pair, model_state, objective.both(rows))
+        embedding, updated, _ = self.encoder(
+            pair, model_state, objective.both(rows), views=2
+        )
         query, positive = objective.apart(embedding)
         # Of the image of this row's query; sent to every device, with its gradient.
         positive = placement.replicate(positive)[rows["partner"]]
         seen = [query, positive]
         small = objective.local(rows)
         if small is not None:
-            extra, updated, _ = self.encoder(pair, updated, small)
-            extra = extra.reshape(len(query), -1, extra.shape[-1])
+            count = len(small) // len(query)
+            # Running statistics are those of large views, as users' images are.
+            extra, _, _ = self.encoder(pair, model_state, small, views=count)
+            extra = extra.reshape(len(query), count, extra.shape[-1])
             seen += list(jnp.moveaxis(extra, 1, 0))
         center = (query + positive) / 2
         likeness = sum(
             (jnp.square(center - one).mean(-1) for one in seen), jnp.zeros(len(query))
         ) / len(seen)
-        spread = jnp.stack(
-            [
-                self_supervision.gaussian_distance(one, shared["directions"])
-                for one in seen
-            ]
+        spread = self_supervision.gaussian_distance(
+            jnp.stack(seen), shared["directions"]
         ).mean()
         weight = self.config.weight
         loss = weight * spread + (1 - weight) * likeness

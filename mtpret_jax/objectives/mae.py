@@ -27,7 +27,8 @@ class Mae:
       decoder: Flax module, features of what was seen to all patches.
       config: Share that is hidden.
 
-    Source: He et al. 2022, "Masked autoencoders are scalable vision learners".
+    Source: He et al. 2022, "Masked autoencoders are scalable vision learners". Differs:
+    the encoder's positions are learnt.
     """
 
     backbone: vit.ViTBackbone
@@ -46,10 +47,12 @@ class Mae:
     ) -> tuple[types.Tree, types.Tree]:
         """A decoder; nothing is remembered."""
         del memory_key
-        kept = jnp.zeros((len(image), 1), jnp.int32)
+        rows, columns = self._grid(image)
+        order = jnp.arange(rows * columns)[None].repeat(len(image), 0)
+        kept = order[:, : self._seen(rows * columns)]
         features, _ = self.backbone.apply(body, image, train=True, kept=kept)
         drawn = self.decoder.init(
-            key, features.pooled, features.levels[0][:, 0], kept, self._grid(image)
+            key, features.pooled, features.levels[0][:, 0], order, (rows, columns)
         )
         return drawn["params"], {}
 
@@ -87,8 +90,7 @@ class Mae:
         del shared
         image = objective.both(rows)
         order = rows["order"].reshape(len(image), -1)
-        count = order.shape[1]
-        seen = max(1, round(count * (1 - self.config.masked)))
+        seen = self._seen(order.shape[1])
         features, updated = self.backbone.apply(
             types.Variables(pair["backbone"], model_state),
             image,
@@ -99,16 +101,21 @@ class Mae:
             {"params": pair["head"]},
             features.pooled,
             features.levels[0][:, 0],
-            order[:, :seen],
+            order,
             self._grid(image),
         )
-        place = jnp.arange(len(image))[:, None]
-        hidden = jnp.ones(order.shape, bool).at[place, order[:, :seen]].set(False)
-        patch = self_supervision.patches(image, self.backbone.family.patch)
+        hidden = jnp.argsort(order, axis=1) >= seen
+        # Channels differ by scale and shift alone, which a patch loses.
+        grey = image.mean(-1, keepdims=True)
+        patch = self_supervision.patches(grey, self.backbone.family.patch)
         error = self_supervision.reconstruction(drawn, patch, hidden)
         loss = error.reshape(-1, 2).mean(1)
         query, _ = objective.apart(heads.unit(features.pooled))
         return loss, updated, {"loss": loss, "embedding": query}
+
+    def _seen(self, count: int) -> int:
+        """How many of the patches are seen; one at least, and one is hidden."""
+        return min(count - 1, max(1, round(count * (1 - self.config.masked))))
 
     def _grid(self, image: jax.Array) -> tuple[int, int]:
         """Rows and columns of patches."""
@@ -120,12 +127,18 @@ def build(config: schema.ContrastiveConfig, backbone: types.Backbone) -> Mae:
     """The objective of a run's options.
 
     Raises:
-      ValueError: If the backbone is no ViT, or one with rotary positions.
+      ValueError: If the backbone is no ViT, or one with rotary positions, or an image
+        has one patch.
     """
     if not isinstance(backbone, vit.ViTBackbone) or backbone.family.rotary:
         raise ValueError(
             "contrastive.objective: 'mae' is for ViTs whose positions are not rotary. "
             "Choose another objective, or another backbone or family."
+        )
+    if config.image_size < 2 * backbone.family.patch:
+        raise ValueError(
+            f"contrastive.image_size: {config.image_size} pixels have one patch of "
+            f"{backbone.family.patch}; 'mae' hides some and needs others."
         )
     options = config.mae
     decoder = mae_decoder.Decoder(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 
 from mtpret_jax import config as schema
 from mtpret_jax import types
@@ -28,7 +29,8 @@ class MocoV3:
 
     Source: Chen, Xie and He 2021, "An empirical study of training self-supervised
     vision transformers". Differs: LayerNorm in place of BatchNorm in the heads, so that
-    none tells which examples lie together; also embeddings of one patient are left out.
+    none tells which examples lie together; keys of the same patient are left out; a
+    ViT's positions are learnt.
     """
 
     encoder: objective.Encoder
@@ -39,7 +41,7 @@ class MocoV3:
 
     @property
     def rests(self) -> tuple[str, ...]:
-        """The embedding of patches of a ViT, as drawn: steadier, the paper found."""
+        """The embedding of a ViT's patches: steadier, the paper found."""
         is_vit = isinstance(self.encoder.backbone, vit.ViTBackbone)
         return ("patch_embed",) if is_vit else ()
 
@@ -52,7 +54,7 @@ class MocoV3:
     ) -> tuple[types.Tree, objective.SlowCopy]:
         """Both encoders alike."""
         head = self.encoder.init(key, body, image)
-        embedding = jax.numpy.zeros((1, self.config.embedding_size))
+        embedding = jnp.zeros((1, self.config.embedding_size))
         predictor = self.predictor.init(memory_key, embedding)["params"]
         pair = {"backbone": body.params, "head": {"projection": head}}
         memory = objective.SlowCopy(pair, body.model_state)
@@ -77,7 +79,7 @@ class MocoV3:
         momentum = objective.rising(self.config.momentum, progress)
         params = memory.follow(_followed(pair), momentum)
         keys, state, dtype = self.encoder(
-            _encoding(params), memory.state, objective.both(arrays)
+            _encoding(params), memory.state, objective.both(arrays), views=2
         )
         queries, positives = (
             objective.everywhere(heads.unit(part), dtype)
@@ -105,7 +107,7 @@ class MocoV3:
     ) -> tuple[jax.Array, types.Tree, objective.Told]:
         """Sum over both views; also how often the own key came first."""
         embedding, updated, _ = self.encoder(
-            _encoding(pair), model_state, objective.both(rows)
+            _encoding(pair), model_state, objective.both(rows), views=2
         )
         trees = {"params": pair["head"]["predictor"]}
         told = self.predictor.apply(trees, embedding)
@@ -119,7 +121,7 @@ class MocoV3:
                 == shared[f"{other}_owner"][None],
             )
             for part, name, other in zip(
-                objective.apart(jax.numpy.asarray(told)),
+                objective.apart(jnp.asarray(told)),
                 ("query", "positive"),
                 ("positive", "query"),
                 strict=True,
@@ -128,7 +130,7 @@ class MocoV3:
         (loss, first), (other_loss, other_first) = found
         loss = loss + other_loss
         query, _ = objective.apart(heads.unit(embedding))
-        accuracy = (first + other_first) / 2
+        accuracy = jnp.stack([first, other_first]).mean(0)
         return loss, updated, {"loss": loss, "accuracy": accuracy, "embedding": query}
 
 

@@ -46,7 +46,7 @@ class Objective(Protocol):
     Attributes:
       draws: Whether a step has chance of its own.
       splits: Whether a batch may be done in parts, one after the other.
-      rests: Outermost modules of the backbone's parameters that stay as drawn.
+      rests: Outermost modules of the backbone's parameters that stay as they began.
     """
 
     @property
@@ -134,14 +134,22 @@ class Encoder:
     batch_norm_rows: int
 
     def __call__(
-        self, pair: types.Tree, model_state: types.Tree, image: jax.Array
+        self,
+        pair: types.Tree,
+        model_state: types.Tree,
+        image: jax.Array,
+        *,
+        views: int = 1,
     ) -> tuple[jax.Array, types.Tree, jnp.dtype]:
-        """Embeddings [B, D], batch statistics, and what the backbone computes in."""
+        """Embeddings [B, D], batch statistics, and what the backbone computes in.
+
+        `views` of an image lie together, so that a group holds as many images as ever.
+        """
         features, updated = self.backbone.apply(
             types.Variables(pair["backbone"], model_state),
             image,
             train=True,
-            batch_norm_rows=self.batch_norm_rows,
+            batch_norm_rows=views * self.batch_norm_rows,
         )
         embedding = self.head.apply({"params": pair["head"]}, features.pooled)
         return jnp.asarray(embedding), updated, features.levels[-1].dtype

@@ -84,30 +84,33 @@ def gaussian_distance(embedding: jax.Array, directions: jax.Array) -> jax.Array:
     from -3 to 3 by the trapezoidal rule at 17 frequencies of either sign, times N.
 
     Args:
-      embedding: float [N, D].
+      embedding: float [..., N, D].
       directions: Vectors of unit length, float [D, M].
 
     Returns:
-      float [].
+      float [...].
 
-    Source: Balestriero and LeCun 2025, "LeJEPA" (SIGReg), algorithm 1.
+    Source: Balestriero and LeCun 2025, "LeJEPA" (SIGReg); range and frequencies are
+    those of the authors' code.
     """
-    count = embedding.shape[0]
+    count = embedding.shape[-2]
     step = _HIGHEST / (_KNOTS - 1)
     frequency = jnp.linspace(0.0, _HIGHEST, _KNOTS, dtype=embedding.dtype)
     gaussian = jnp.exp(-jnp.square(frequency) / 2)
     ends = jnp.full(_KNOTS, 2 * step, embedding.dtype).at[jnp.array([0, -1])].set(step)
     along = jnp.matmul(embedding, directions, precision=_EXACT)
+    waves = frequency.reshape((1,) * along.ndim + (-1,))
 
-    def at(one: jax.Array) -> jax.Array:
-        """The squared distance at a frequency, of each direction, [M]."""
-        angle = along * one
-        real, imaginary = jnp.cos(angle).mean(0), jnp.sin(angle).mean(0)
-        return jnp.square(real - jnp.exp(-jnp.square(one) / 2)) + jnp.square(imaginary)
+    @jax.checkpoint  # Or the angles would be kept, 17 times the embeddings.
+    def means(along: jax.Array) -> jax.Array:
+        """Of all examples: both parts of the function, [..., M, frequencies, 2]."""
+        angle = along[..., None] * waves
+        return jnp.stack([jnp.cos(angle).mean(-3), jnp.sin(angle).mean(-3)], -1)
 
-    # One frequency at a time: together they would be 17 times the embeddings.
-    apart = jax.lax.map(jax.checkpoint(at), frequency)
-    return count * jnp.tensordot(ends * gaussian, apart.mean(1), 1)
+    found = means(along)
+    lead = (None,) * (found.ndim - 2)
+    apart = jnp.square(found[..., 0] - gaussian[lead]) + jnp.square(found[..., 1])
+    return count * (apart * (ends * gaussian)[lead]).sum(-1).mean(-1)
 
 
 def patches(image: jax.Array, side: int) -> jax.Array:

@@ -55,7 +55,7 @@ class ContrastiveStage:
         self, key: jax.Array, batches: Mapping[str, types.Batch]
     ) -> types.TrainState:
         """A fresh state, with what the objective remembers."""
-        body_key, head_key, memory_key = jax.random.split(key, 3)
+        body_key, head_key, memory_key, own_key = jax.random.split(key, 4)
         image = batches[TASK].arrays["query"]
         body = self.backbone.init(body_key, image)
         head, memory = self.objective.init(head_key, memory_key, body, image)
@@ -66,7 +66,7 @@ class ContrastiveStage:
             model_state={"backbone": body.model_state, "heads": {}},
             opt_state=self.optimizer.direction.init(pair),
             memory=memory,
-            key=jax.random.key_data(key) if self.objective.draws else None,
+            key=jax.random.key_data(own_key) if self.objective.draws else None,
         )
 
     def begin(self, state: types.TrainState, task: str) -> types.TrainState:
@@ -95,6 +95,7 @@ class ContrastiveStage:
         grads, norm = self.optimizer.clip(grads)
         rate = self.optimizer.learning_rate(state.step)
         params, opt_state = self.optimizer.update(grads, state.opt_state, before, rate)
+        # Without a gradient they would still decay.
         rest = {name: before["backbone"][name] for name in self.objective.rests}
         state = state.replace(
             step=state.step + 1,
@@ -129,6 +130,9 @@ class ContrastiveStage:
         model_state: types.Tree,
         rows: types.Tree,
     ) -> tuple[jax.Array, tuple[types.Tree, objective.Told]]:
+        body = pair["backbone"]
+        rest = {name: body[name] for name in self.objective.rests}
+        pair = {**pair, "backbone": {**body, **jax.lax.stop_gradient(rest)}}
         loss, updated, told = self.objective.loss(pair, model_state, rows, shared)
         return loss.mean(), (updated, told)
 

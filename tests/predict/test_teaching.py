@@ -9,7 +9,7 @@ from etils import epath
 
 from mtpret_jax import config as schema
 from mtpret_jax.data import elements, sources
-from mtpret_jax.experiment import preparation, teaching
+from mtpret_jax.experiment import pool, preparation, start, teaching
 from mtpret_jax.models import heads
 
 
@@ -74,6 +74,23 @@ def test_kept_features_are_those_of_the_teacher(shop, model_folder, load):
     np.testing.assert_array_equal(
         view(3, np.random.default_rng(0))["teacher"], first[3]
     )
+
+
+def test_a_teacher_that_is_not_there_is_refused_before_anything_runs():
+    row = make_row("/nowhere/run", 64)
+    config = schema.ExperimentConfig(runs={"student": row})
+
+    with pytest.raises(FileNotFoundError, match=r"student.*teacher: no folder '/nowh"):
+        start.check(config)
+
+
+def test_the_pools_of_a_teacher_are_those_of_its_student(model_folder):
+    row = make_row(model_folder("classification"), 64)
+    config = schema.ExperimentConfig(runs={"student": row})
+
+    (own,) = pool.lineage(config, "student", epath.Path("/runs"), None)
+
+    assert own["run"] == "student"  # The teacher learnt from none.
 
 
 def test_features_of_another_width_are_refused(shop, model_folder):
