@@ -8,7 +8,7 @@ import pytest
 
 from mtpret_jax import config as schema
 from mtpret_jax import types
-from mtpret_jax.objectives import dino, lejepa, moco_v3, objective
+from mtpret_jax.objectives import dino, distillation, lejepa, moco_v3, objective
 
 ROWS, WIDTH, SMALL = 6, 5, 3
 
@@ -126,3 +126,18 @@ def test_the_own_key_comes_first_where_views_are_alike(arrays):
 
     np.testing.assert_array_equal(found["accuracy"], 1.0)
     assert alone == pytest.approx(0, abs=1e-6)  # All others are the same patient's.
+
+
+def test_both_views_are_drawn_to_the_teacher_of_their_own_image(arrays):
+    teacher = np.random.default_rng(2).normal(size=(ROWS, WIDTH)).astype(np.float32)
+    order = np.argsort(arrays["partner"])
+    taught = {"query_teacher": teacher, "positive_teacher": teacher[order]}
+    pair = {"backbone": {}, "head": {}}
+
+    loss, found, _ = told(distillation.Distillation(ENCODER), pair, {}, arrays | taught)
+
+    target = teacher / np.linalg.norm(teacher, axis=-1, keepdims=True)
+    query, positive, _ = seen(arrays)
+    wanted = [np.square(view - target).sum(-1).mean() for view in (query, positive)]
+    assert loss == pytest.approx(np.mean(wanted), rel=1e-5)
+    assert found["loss"].shape == (ROWS,)
