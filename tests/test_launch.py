@@ -39,6 +39,7 @@ def get_config():
     run.contrastive.datasets = {{"head": 1.0}}
     # Only a stop ends or saves it.
     run.update(steps=1_000_000, checkpoint_every=1_000_000, log_every=1)
+    run.monitor.every = 0
     return config
 """
 # Starts two tasks, as srun does on one node, and gives what JAX reads.
