@@ -63,10 +63,10 @@ class StageConfig:
 class ContrastiveConfig(StageConfig):
     """Stage 1: learns from the images of many sets, by a published objective."""
 
-    objective: str = "moco"  # moco: momentum contrast, version 2, as published;
-    # moco_v3, dino, lejepa, mae (of ViTs), distillation: each with a table of its own
     datasets: Mapping[str, float] = dataclasses.field(default_factory=dict)
     # rows of config.datasets and their weight; times size to the power below
+    objective: str = "moco"  # moco: momentum contrast, version 2, as published;
+    # moco_v3, dino, lejepa, mae (of ViTs), distillation: each with a table of its own
     pool: str = "clean"  # clean, or paper: also images that validation or test holds
     size_exponent: parts.Amount = 1.0  # of a set's size; 1: uniform over images; 0:
     # over sets

@@ -290,6 +290,6 @@ def _run(config: schema.ExperimentConfig, name: str) -> parts.Run:
         steps=100,
         seconds=61.0,
         images_per_second=41.3,
-        queue_size=row.contrastive.queue_size,
+        negatives=row.contrastive.rivals,
         labels={row.finetune.task: {"train": labels}} if row.finetune.task else {},
     )
