@@ -101,6 +101,7 @@ def make_recorder(tmp_path, *, profile=range(0), start=0, **options):
     config = make_config(**options)
     row = config.runs["one"]
     checkpoints: Any = _Checkpoints()
+    blind: Any = _Blind()
     return recorder.Recorder(
         epath.Path(tmp_path) / "runs" / "one",
         row,
@@ -110,8 +111,22 @@ def make_recorder(tmp_path, *, profile=range(0), start=0, **options):
         start=start,
         images_per_step=4.0,
         validate=lambda *_: ({}, 0.0),
+        look=blind,
         profile=profile,
     )
+
+
+class _Blind:
+    """Stands for `monitor.Monitor` where nothing is looked at."""
+
+    def is_due(self, done):
+        return False
+
+    def recall(self, lines):
+        pass
+
+    def facts(self):
+        return {}
 
 
 class _Checkpoints:

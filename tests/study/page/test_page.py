@@ -23,7 +23,7 @@ PARTS = (
     "How many labels it takes",
     "What continual pre-training keeps and forgets",
     "Learning curves",
-    "Contrastive pre-training",
+    "Pre-training without labels",
     "Can the probabilities be trusted?",
     "The backbone alone, frozen",
     "Subgroups",
