@@ -228,7 +228,7 @@ def test_the_log_tells_how_fast_it_went(tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         timed, step = made.watch({"contrastive": stream()}, slow_step)
         run(made, streams=timed, step=step)
-    told = made.speed()
+    told = made.facts()
     made.close()
 
     (line,) = [r.getMessage() for r in caplog.records if "images/s" in r.getMessage()]
