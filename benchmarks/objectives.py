@@ -141,7 +141,7 @@ def _measure(objective: str, options: Any, folder: pathlib.Path) -> dict[str, An
         "gain": mean,
         "lower": mean - half,
         "upper": mean + half,
-        "collapses": [run["monitor"]["collapses"] for run in told],
+        "collapses": [run.get("monitor", {}).get("collapses") for run in told],
     }
 
 

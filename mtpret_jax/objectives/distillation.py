@@ -18,7 +18,7 @@ from mtpret_jax.objectives import objective
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Distillation:
+class Distillation(objective.Stateless):
     """Distillation of a teacher's features as `objective.Objective`.
 
     Attributes:
@@ -43,13 +43,6 @@ class Distillation:
         """A head; nothing is remembered."""
         del memory_key
         return self.encoder.init(key, body, image), {}
-
-    def begin(
-        self, memory: types.Tree, pair: types.Tree, model_state: types.Tree
-    ) -> types.Tree:
-        """Nothing is remembered."""
-        del pair, model_state
-        return memory
 
     def prepare(
         self,

@@ -19,7 +19,7 @@ from mtpret_jax.ops import placement, self_supervision
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Lejepa:
+class Lejepa(objective.Stateless):
     """The stateless objective as `objective.Objective`.
 
     Attributes:
@@ -47,13 +47,6 @@ class Lejepa:
         """A projection; nothing is remembered."""
         del memory_key
         return self.encoder.init(key, body, image), {}
-
-    def begin(
-        self, memory: types.Tree, pair: types.Tree, model_state: types.Tree
-    ) -> types.Tree:
-        """Nothing is remembered."""
-        del pair, model_state
-        return memory
 
     def prepare(
         self,

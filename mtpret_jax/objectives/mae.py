@@ -19,7 +19,7 @@ from mtpret_jax.ops import self_supervision
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Mae:
+class Mae(objective.Stateless):
     """The masked autoencoder as `objective.Objective`.
 
     Attributes:
@@ -55,13 +55,6 @@ class Mae:
             key, features.pooled, features.levels[0][:, 0], order, (rows, columns)
         )
         return drawn["params"], {}
-
-    def begin(
-        self, memory: types.Tree, pair: types.Tree, model_state: types.Tree
-    ) -> types.Tree:
-        """Nothing is remembered."""
-        del pair, model_state
-        return memory
 
     def prepare(
         self,

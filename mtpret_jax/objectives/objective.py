@@ -119,6 +119,17 @@ class SlowCopy(flax.struct.PyTreeNode):
         )
 
 
+class Stateless:
+    """The part of an objective that remembers nothing."""
+
+    def begin(
+        self, memory: types.Tree, pair: types.Tree, model_state: types.Tree
+    ) -> types.Tree:
+        """The memory as it is, `{}`."""
+        del pair, model_state
+        return memory
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Encoder:
     """A backbone with a head on its pooled features, in training.

@@ -18,18 +18,21 @@ pytestmark = pytest.mark.skipif(
 EACH = 8  # pairs of a chip, and rows of a group
 
 
-def step(chips):
+def step(chips, size=32, **options):
     table: Any = schema.defaults()
     table.backbone.update(name="resnet18", width=8, compute_dtype="bfloat16")
+    if options.get("objective") == "mae":
+        table.backbone.update(name="vit_tiny", family="mae_finetuned")
     table.datasets.pictures = schema.dataset("phantom_xray")
     table.runs.contrastive = schema.run(
         stage="contrastive",
         contrastive={
             "datasets": {"pictures": 1.0},
-            "image_size": 32,
+            "image_size": size,
             "batch_size": EACH * chips,
             "batch_norm_rows": EACH,
             "queue_size": 512,
+            **options,
         },
     )
     (found,) = estimate.steps(schema.parse(table), {})
@@ -54,6 +57,32 @@ def test_stage_1_computes_and_sends_on_eight_chips_what_it_should():
     assert kinds["all-gather"]["bytes"] == 8 * EACH * 128 * 2
     assert eight.cycles > 0
     assert eight.bytes < topologies.MEMORY["v5e"] * 2**30
+
+
+SMALL = {"embedding_size": 32, "hidden_size": 64}
+OBJECTIVES = {
+    "dino": {
+        "dino": {"prototypes": 128, **SMALL},
+        "local_views": 2,
+        "local_size": 32,
+    },
+    "mae": {"mae": {"decoder_width": 32, "decoder_depth": 1, "decoder_heads": 2}},
+}
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_an_objective_sends_gradients_and_embeddings_and_no_picture(name):
+    devices = topologies.devices("tpu:v5e:2x4")
+    case = step(len(devices), size=64, objective=name, **OBJECTIVES[name])
+
+    kinds = fitting.compile_step(estimate.lower(case, devices)).by_kind()
+
+    params = estimate.state_shapes(case).params
+    gradient = 4 * sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+    embeddings = 2 * 8 * EACH * 32 * 2  # of both views, bfloat16
+    assert kinds.pop("all-reduce")["bytes"] <= 1.1 * gradient
+    gathered = {kind: found["bytes"] for kind, found in kinds.items()}
+    assert gathered == ({"all-gather": embeddings} if name == "dino" else {})
 
 
 def detection(chips):
