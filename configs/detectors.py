@@ -1,6 +1,8 @@
 """One stage against two: RetinaNet and Faster R-CNN on four sets, in equal time.
 
 Run:     python -m benchmarks.folds SETS/chest_det FOLDER/chest_det  # and the others
+         python -m benchmarks.folds SETS/bone_det FOLDER/bone_det \
+             --boxes_of=SETS/bones_frac
          python -m mtpret_jax.main --config=configs/detectors.py:FOLDER,minutes=30 \
              --workdir=runs/detectors
          where FOLDER holds chest_det, spine_vert, dental_find and bone_det, which the
@@ -30,24 +32,28 @@ BOXES: dict[str, Any] = {
 # Side of the input, images of a batch, height over width of anchors.
 INPUT = {
     "chest_det": (192, 8, (0.98, 1.43, 2.14)),
-    "spine_vert": (320, 4, (0.41, 0.51, 0.66)),
+    "spine_vert": (384, 4, (0.41, 0.51, 0.66)),
     "dental_find": (384, 4, (2.44, 3.75, 5.6)),
-    "bone_det": (448, 4, (0.6, 0.97, 1.76)),
+    "bone_det": (384, 4, (0.67, 1.11, 1.89)),
 }
 ANCHORS = {
-    "retinanet": {  # P3 to P7, two of each
+    "retinanet": {  # two of each level, from the finest to P7
         "chest_det": (23, 43, 57, 79, 81, 81, 81, 92, 94, 105),
-        "spine_vert": (14, 25, 32, 46, 47, 49, 49, 51, 52, 57),
+        "spine_vert": (18, 30, 37, 45, 50, 57, 61, 64, 64, 66, 68, 78),
         "dental_find": (24, 31, 40, 49, 54, 58, 59, 62, 64, 74),
-        "bone_det": (14, 20, 25, 40, 44, 66, 78, 101, 114, 142),
+        "bone_det": (9, 14, 17, 26, 36, 47, 64, 90, 116, 160, 161, 162),
     },
     "faster_rcnn": {  # P2 to P6
         "chest_det": (23, 46, 62, 86, 92),
-        "spine_vert": (14, 28, 42, 47, 49),
+        "spine_vert": (17, 34, 50, 56, 59),
         "dental_find": (19, 34, 49, 56, 68),
-        "bone_det": (14, 27, 49, 78, 140),
+        "bone_det": (12, 23, 42, 67, 120),
     },
 }
+# Boxes that are low or small for P3, which has a place every 8 pixels. P2 has four
+# times as many places, and so as many operations; fewer channels make up for some.
+FINE = {"finest_level": 2, "channels": 48}
+FINE_SETS = ("spine_vert", "bone_det")
 SIZES = {
     "retinanet": dict(channels=64, candidates=300),
     "faster_rcnn": dict(
@@ -61,8 +67,8 @@ SIZES = {
 }
 # Images a second of training, by the processor's time of two cores.
 RATES = {
-    "retinanet": dict(chest_det=27, spine_vert=8.4, dental_find=6.0, bone_det=5.1),
-    "faster_rcnn": dict(chest_det=25, spine_vert=8.9, dental_find=6.6, bone_det=5.0),
+    "retinanet": dict(chest_det=27, spine_vert=4.2, dental_find=6.0, bone_det=4.2),
+    "faster_rcnn": dict(chest_det=25, spine_vert=6.2, dental_find=6.6, bone_det=6.6),
 }
 
 
@@ -116,6 +122,7 @@ def _add_set(config: ConfigDict, name: str, folder: str, fold: int) -> None:
 
 def _add_task(config: ConfigDict, name: str, head: str) -> None:
     size, batch, ratios = INPUT[name]
+    fine = FINE if head == "retinanet" and name in FINE_SETS else {}
     config.tasks[f"{name}_{head}"] = schema.task(
         kind="detection",
         dataset=name,
@@ -134,7 +141,7 @@ def _add_task(config: ConfigDict, name: str, head: str) -> None:
             anchor_sizes=ANCHORS[head][name],
             anchor_ratios=ratios,
             max_boxes=24,
-            **SIZES[head],
+            **(SIZES[head] | fine),
         ),
     )
 
