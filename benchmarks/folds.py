@@ -1,9 +1,10 @@
 """Lays out a folder of X-rays without its test images, with columns of folds by group.
 
-Run:     python -m benchmarks.folds FOLDER OUT [--folds=5]
+Run:     python -m benchmarks.folds FOLDER OUT [--folds=5] [--boxes_of=OTHER]
          where FOLDER is as `xray_folder` reads it, with columns `file`, `group` and
          `split`; OUT must not be there. Its `labels.csv` has columns `fold_0`, ...:
-         each group is once in "test", and a tenth of all in "val".
+         each group is once in "test", and a tenth of all in "val". Images of OTHER
+         that have boxes, its test images apart, are in "train" of every fold.
 Expect:  links to the images and masks of training and validation alone.
 Source:  groups in the order of the SHA-256 of their names; ours.
 """
@@ -57,6 +58,63 @@ def lay_out(folder: pathlib.Path, out: pathlib.Path, *, folds: int) -> None:
             (out / path.name).write_text(json.dumps(left))
 
 
+def add_boxes(folder: pathlib.Path, out: pathlib.Path) -> None:
+    """Adds images of another folder to "train" of every fold, if they have boxes.
+
+    Boxes are in `annotations.json` of both, and classes are told by their names.
+
+    Raises:
+      FileExistsError: If an image of its name is there.
+    """
+    table = out / "labels.csv"
+    rows = tables.parse(table.read_bytes(), table.name)[1]
+    theirs = tables.parse((folder / table.name).read_bytes(), table.name)[1]
+    images = files.list_files(epath.Path(folder / "images"))
+    content = json.loads((folder / "annotations.json").read_text())
+    boxed = {box["image_id"] for box in content["annotations"]}
+    content["images"] = [one for one in content["images"] if one["id"] in boxed]
+    known = {images.find(one["file_name"]) for one in content["images"]}
+    theirs = [
+        row
+        for row in theirs
+        if row["split"].lower() != "test" and images.find(row["file"]) in known
+    ]
+    kept = {path for row in theirs if (path := images.find(row["file"]))}
+    _link(images, kept, out)
+    training = {name: "train" for name in rows[0] if name.startswith("fold_")}
+    with table.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows + [row | training for row in theirs])
+    path = out / "annotations.json"
+    both = json.loads(path.read_text())
+    _merge(both, _without_test(content, images, kept))
+    path.write_text(json.dumps(both))
+
+
+def _merge(content: dict, other: dict) -> None:
+    """Adds images and boxes of one COCO file to those of another."""
+    ids = {one["name"]: one["id"] for one in content["categories"]}
+    name_of = {one["id"]: one["name"] for one in other["categories"]}
+    first = 1 + max(one["id"] for one in content["images"])
+    number = {one["id"]: first + place for place, one in enumerate(other["images"])}
+    for one in other["categories"]:
+        if one["name"] not in ids:
+            ids[one["name"]] = 1 + max(ids.values())
+            content["categories"].append(one | {"id": ids[one["name"]]})
+    content["images"] += [one | {"id": number[one["id"]]} for one in other["images"]]
+    first = 1 + max(box["id"] for box in content["annotations"])
+    content["annotations"] += [
+        box
+        | {
+            "id": first + place,
+            "image_id": number[box["image_id"]],
+            "category_id": ids[name_of[box["category_id"]]],
+        }
+        for place, box in enumerate(other["annotations"])
+    ]
+
+
 def _link(there: files.Listing, names: Iterable[str], out: pathlib.Path) -> None:
     """Links files of a folder in the folder of its name below `out`."""
     for name in sorted(names):
@@ -98,8 +156,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("out", type=pathlib.Path, help="not there yet")
     parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--boxes_of", type=pathlib.Path, help="a folder to train on")
     flags = parser.parse_args(arguments)
     lay_out(flags.folder, flags.out, folds=flags.folds)
+    if flags.boxes_of:
+        add_boxes(flags.boxes_of, flags.out)
 
 
 if __name__ == "__main__":
