@@ -55,7 +55,7 @@ def get_config(arg: str = "demo") -> ConfigDict:
     spec.loader.exec_module(module)
     needs_folder = name in OF_A_FOLDER
     config = module.get_config(folder or ("unused" if needs_folder else ""))
-    config.backbone.update(name="resnet18", width=8)
+    config.backbone.update(name="resnet10", width=8)
     config.report.bootstrap = 50
     if folder:
         for row in config.datasets.values():

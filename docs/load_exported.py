@@ -246,7 +246,8 @@ def _convnext(depths: list[int], channels: list[int], num_classes: int) -> nn.Mo
 def _resnet(name: str, width: int = 64, **options: Any) -> Any:
     """A ResNet as torchvision's, of any width, and dilated whatever its blocks are."""
     dilate = options.pop("replace_stride_with_dilation", [False] * 3)
-    if width == 64 and not (name == "resnet18" and any(dilate)):
+    dilated_basic = name != "resnet50" and any(dilate)
+    if width == 64 and name != "resnet10" and not dilated_basic:
         return getattr(torchvision.models, name)(
             replace_stride_with_dilation=dilate, **options
         )
@@ -277,6 +278,7 @@ class _ResNet(resnet.ResNet):
 
     def __init__(self, name: str, width: int, num_classes: int = 1000) -> None:
         block, depths = {
+            "resnet10": (resnet.BasicBlock, (1, 1, 1, 1)),
             "resnet18": (resnet.BasicBlock, (2, 2, 2, 2)),
             "resnet50": (resnet.Bottleneck, (3, 4, 6, 3)),
         }[name]

@@ -14,6 +14,7 @@ from mtpret_jax.config import rules
 from mtpret_jax.models import convnext, densenet, resnet, swin, vit
 
 BACKBONES: Mapping[str, Callable[[schema.BackboneConfig], types.Backbone]] = {
+    "resnet10": functools.partial(resnet.build, depth=10),
     "resnet18": functools.partial(resnet.build, depth=18),
     "resnet50": functools.partial(resnet.build, depth=50),
     "densenet121": densenet.build,

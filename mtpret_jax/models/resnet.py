@@ -1,4 +1,4 @@
-"""ResNet-18 and ResNet-50 with a pyramid of features and dilation instead of stride.
+"""ResNet-10, -18 and -50 with a pyramid of features and dilation instead of stride.
 
 Modules and parameters carry torchvision's names (`layer1.0.conv1.weight` is
 `layer1_0/conv1/kernel`), so weights map one to one.
@@ -174,12 +174,16 @@ class ResNet(nn.Module):
         return types.Features(levels=tuple(levels), pooled=pooled, stem=stem)
 
 
+# Blocks of each level, by the layers of a network.
+_BLOCKS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 50: (3, 4, 6, 3)}
+
+
 @dataclasses.dataclass(frozen=True)
 class ResNetBackbone:
     """A residual network as `types.Backbone`.
 
     Attributes:
-      depth: 18 or 50.
+      depth: Layers: 10, 18 or 50.
       width: Channels of the stem; 64 in the published networks.
       in_channels: The grey channel is repeated to this many; 3 loads torchvision's
         weights, 1 makes a stem for grey images.
@@ -188,8 +192,9 @@ class ResNetBackbone:
       remat: Whether the backward pass computes activations again to save memory.
 
     Source: He et al. 2016; stride in the 3x3 convolution and dilation in place of
-    stride as torchvision has them. Differs: ResNet-18 can be dilated too, so that it
-    still computes what it would with strides, at more places.
+    stride as torchvision has them. ResNet-10 has one block a level, as MONAI's has.
+    Differs: networks of basic blocks can be dilated too, so that they still compute
+    what they would with strides, at more places.
     """
 
     depth: int
@@ -200,11 +205,11 @@ class ResNetBackbone:
 
     @property
     def _depths(self) -> tuple[int, ...]:
-        return (2, 2, 2, 2) if self.depth == 18 else (3, 4, 6, 3)
+        return _BLOCKS[self.depth]
 
     @property
     def _block(self) -> type[BasicBlock] | type[Bottleneck]:
-        return BasicBlock if self.depth == 18 else Bottleneck
+        return Bottleneck if self.depth == 50 else BasicBlock
 
     @property
     def channels(self) -> tuple[int, ...]:

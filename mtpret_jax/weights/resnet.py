@@ -1,6 +1,6 @@
 """Names of ResNet weights: torchvision's (and timm's) and ours, both ways.
 
-torchvision and timm share one layout for ResNet-18 and ResNet-50, whose `layer1.0` is
+torchvision and timm share one layout for residual networks, whose `layer1.0` is
 `layer1_0` here; `arrays` has what else differs. `conversion` does the same for what has
 a head.
 """
@@ -26,6 +26,7 @@ _COCO_SCORES: Mapping[str, int] = {
     "head.classification_head.cls_logits.bias": 9 * 91,
 }
 _BLOCKS: Mapping[tuple[bool, tuple[int, ...]], str] = {
+    (False, (1, 1, 1, 1)): "ResNet-10",
     (False, (2, 2, 2, 2)): "ResNet-18",
     (False, (3, 4, 6, 3)): "ResNet-34",
     (True, (3, 4, 6, 3)): "ResNet-50",

@@ -13,9 +13,10 @@ from mtpret_jax.models import heads, normalisation
 
 # Parameters of the body at width 64 and three channels: torchvision's counts without
 # the last dense layer (11,689,512 - 513,000 and 25,557,032 - 2,049,000).
-RESNETS = ("resnet18", "resnet50")
+RESNETS = ("resnet10", "resnet18", "resnet50")
 # Those of torchvision and timm 1.0.31 (`num_classes=0`).
 PARAMETERS = {
+    "resnet10": 4_905_792,  # of ResNet(BasicBlock, [1, 1, 1, 1])
     "resnet18": 11_176_512,
     "resnet50": 23_508_032,
     "densenet121": 6_953_856,

@@ -29,7 +29,7 @@ OPERATORS = operators.declare()
 FAMILIES = sorted(
     path.stem
     for path in EXPORTED.glob("*.npz")
-    if path.stem.startswith(("convnext", "densenet", "swin", "vit", "hf"))
+    if path.stem.startswith(("convnext", "densenet", "resnet10", "swin", "vit", "hf"))
 )
 
 

@@ -60,6 +60,7 @@ _CONVNEXT = {"name": "convnext_tiny", "width": 8}
 _DENSENET = {"name": "densenet121", "width": 8, "in_channels": 1}
 # torchvision itself builds no narrow one.
 NETWORKS = {
+    "resnet10": Network({"name": "resnet10"}),
     "resnet18": Network({"name": "resnet18"}),
     "resnet50": Network({"name": "resnet50"}),
     "narrow": Network({"name": "resnet50", "width": 8, "in_channels": 1}),
