@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mtpret_jax import config as schema
+from mtpret_jax.models import vit_families
 from mtpret_jax.stages import contrastive
 from mtpret_jax.training import sharding
 
@@ -28,6 +29,12 @@ OPTIONS = {
         "mae": schema.MaeConfig(decoder_width=16, decoder_depth=1, decoder_heads=2)
     },
 }
+
+
+@pytest.fixture(autouse=True)
+def shallow(monkeypatch):
+    """Two blocks in a ViT: compiling twelve would take most of the time."""
+    monkeypatch.setitem(vit_families.SIZES, "tiny", vit_families.Size(192, 2, 3))
 
 
 def changed(name, config, **more):
