@@ -96,7 +96,8 @@ def choose(config: schema.ExperimentConfig, names: Iterable[str]) -> list[str]:
         if not config.tasks[name].can_be_probed:
             raise ValueError(
                 f"--tasks: '{name}' is of kind '{config.tasks[name].kind}'; frozen "
-                "features are judged by tasks of classes alone. Leave it out."
+                "features are judged by tasks of classes alone. Leave it out, and see "
+                "docs/compare.md for a study of others."
             )
     found = asked or [n for n, row in config.tasks.items() if row.can_be_probed]
     if not found:

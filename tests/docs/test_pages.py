@@ -8,6 +8,7 @@ import shlex
 import pytest
 
 from mtpret_jax import config as schema
+from mtpret_jax.study import plan
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 PAGES = sorted(
@@ -59,6 +60,29 @@ def test_configs_of_your_own_xrays_keep_the_rules():
         *("finding", "lungs", "opacity", "age", "grade", "points")
     }
     assert {task.image_size for task in parsed.tasks.values()} == {96}
+
+
+def test_the_study_of_frozen_encoders_keeps_the_rules():
+    """The config of the page, on the tasks of the demonstration."""
+    (block,) = (
+        text
+        for text in _blocks(REPOSITORY / "docs" / "compare.md", "python")
+        if "config.study" in text
+    )
+    config = schema.defaults()
+    for name, kind in {"mandible": "segmentation", "opacity": "detection"}.items():
+        config.datasets[name] = schema.dataset("phantom_xray")
+        config.tasks[name] = schema.task(kind=kind, dataset=name)
+    exec(block, {"config": config, "schema": schema})
+
+    runs = plan.expand(schema.parse(config)).runs
+
+    assert len(runs) == 2 * 2 * 3  # tasks, encoders, seeds
+    assert {run.finetune.trains for run in runs.values()} == {"head"}
+    assert {run.init_from for run in runs.values()} == {
+        "/path/resnet50.pth",
+        "/path/exported/model.safetensors",
+    }
 
 
 @pytest.fixture(scope="module")
