@@ -4,7 +4,8 @@
 
 Says of each task how many boxes of its training split an anchor overlaps by half or
 more, with the anchors that it has and with one to three sizes a level that are fitted
-to the boxes. More sizes cost time and meet more boxes. The sets are to be prepared.
+to the boxes, of RetinaNet also with its other finest level. More sizes and finer levels
+cost time and meet more boxes. The sets are to be prepared.
 """
 
 from __future__ import annotations
@@ -48,18 +49,25 @@ def lines(config: schema.ExperimentConfig, data_dir: str) -> Iterator[str]:
       ValueError: If there is no such task.
       FileNotFoundError: If its set is not prepared.
     """
-    rows = {name: anchors.shared_out(row) for name, row in config.tasks.items()}
-    tasks = estimate.build_tasks(dataclasses.replace(config, tasks=rows), {})
-    found = {
-        name: anchors.places(task, config.backbone) for name, task in tasks.items()
-    }
+    found = {name: _places(config, name) for name in config.tasks}
     if not any(found.values()):
         raise ValueError(
-            f"No task of the config finds boxes; its tasks are {sorted(tasks)}."
+            f"No task of the config finds boxes; its tasks are {sorted(found)}."
         )
     for name, where in found.items():
         if where is not None:
             yield from _task(name, where, config, data_dir)
+
+
+def _places(
+    config: schema.ExperimentConfig, name: str, **changed: int
+) -> anchors.Places | None:
+    """Where a task lays anchors, with some of its options of detection changed."""
+    row = config.tasks[name]
+    options = dataclasses.replace(row.detection, **changed)
+    row = anchors.shared_out(dataclasses.replace(row, detection=options))
+    one = dataclasses.replace(config, tasks={name: row})
+    return anchors.places(estimate.build_tasks(one, {})[name], config.backbone)
 
 
 def _task(
@@ -86,6 +94,22 @@ def _task(
     else:
         now = anchors.measure(box, where, row.anchor_sizes, row.anchor_ratios)
         yield f"  as it is, {each} a level: {_words(now)}"
+    yield from _fitted(name, box, where, row, "")
+    other = 5 - row.finest_level  # P2 or P3
+    there = _places(config, name, finest_level=other)
+    if there and there != where:
+        yield f"  with finest_level={other}:"
+        yield from _fitted(name, box, there, row, f"finest_level={other}, ")
+
+
+def _fitted(
+    name: str,
+    box: np.ndarray,
+    where: anchors.Places,
+    row: schema.DetectionConfig,
+    also: str,
+) -> Iterator[str]:
+    """Lines on fitted anchors; `also` is what else their line for the config sets."""
     for each in range(1, _MOST + 1):
         best = anchors.fitted(box, where, each=each, ratios=len(row.anchor_ratios))
         best = anchors.measure(box, where, best.sizes, best.ratios)  # of all boxes
@@ -95,7 +119,7 @@ def _task(
         )
         yield f"  {each} a level: {_words(best)}"
         yield (
-            f"    config.tasks.{name}.detection.update(anchor_sizes=({sizes}), "
+            f"    config.tasks.{name}.detection.update({also}anchor_sizes=({sizes}), "
             f"anchor_ratios=({ratios}))"
         )
 

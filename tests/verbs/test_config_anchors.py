@@ -109,6 +109,11 @@ def test_sizes_are_found_for_a_head_that_cannot_share_the_ones_it_has(tmp_path):
     assert said[1] == "  as it is: 6 levels cannot share 5 sizes"
     exec(said[3].strip(), {"config": config})
     assert len(config.tasks.find.detection.anchor_sizes) == 6
+    assert said[8] == "  with finest_level=3:"
+    exec(said[10].strip(), {"config": config})
+    assert config.tasks.find.detection.finest_level == 3
+    assert len(config.tasks.find.detection.anchor_sizes) == 5
+    schema.parse(config)
 
 
 def test_a_config_without_boxes_is_told():
