@@ -25,15 +25,13 @@ Arrays of a batch, by kind (`record` and `example_valid` are always there):
 |                | in training with `class_weights` also `label_weight` float32      |
 |                | [B, L]; in evaluation of a set with studies also `study` int32    |
 |                | [B], index of the study in the split, -1 for none                 |
-| segmentation   | `segmentation` uint8 [B, H, W] class index;                       |
-|                | `pixel_known` bool [B, H, W]; in evaluation also `pixel_size`     |
-|                | float32 [B, 2], height and width of a pixel of the square in      |
-|                | pixels of the stored picture, and `outside` int32 [B, 255],       |
-|                | pixels of each class that the square leaves out                   |
+| segmentation   | `segmentation` uint8 [B, H, W] class index; `pixel_known` bool    |
+|                | [B, H, W]; in evaluation also `pixel_size` float32 [B, 2], height |
+|                | and width of a pixel of the square in pixels as stored, and       |
+|                | `outside` int32 [B, 255], pixels of each class beyond the square  |
 | ordinal        | as classification, without studies                                |
-| regression     | `value` float32 [B], in its unit; where the head is told more     |
-|                | than the image, `second` int32 [B], index of its class, -1 for    |
-|                | not known                                                         |
+| regression     | `value` float32 [B], in its unit; with a second input also        |
+|                | `second` int32 [B], index of its class, -1 for not known          |
 | detection      | `box` float32 [B, M, 4] as y0, x0, y1, x1, fractions of height    |
 |                | and width; `box_class` int32 [B, M], 0 is the first real class;   |
 |                | `box_valid` bool [B, M]; in evaluation also beyond the square     |
@@ -48,7 +46,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypedDict
 
 import flax.struct
 import jax
@@ -59,6 +57,17 @@ Array = jax.Array
 Example = dict[str, np.ndarray]
 Scalars = dict[str, Array]
 Tree = Any
+
+
+class Names(TypedDict, total=False):
+    """What classes of a set are called, and the `regression.Scale` of its tasks."""
+
+    label_names: Mapping[str, Sequence[str]]
+    mask_names: Sequence[str]
+    object_names: Sequence[str]
+    landmark_names: Sequence[str]
+    values: Mapping[str, str]
+    scales: dict[str, Any]
 
 
 class Batch(flax.struct.PyTreeNode):

@@ -11,7 +11,6 @@ memory, operations, cycles and exchanges of a chip, and the largest batch.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import math
 import sys
 from collections.abc import Iterator, Sequence
@@ -21,7 +20,7 @@ from etils import epath
 from mtpret_jax import config as schema
 from mtpret_jax.cli import command, config_slice, devices
 from mtpret_jax.data import sources
-from mtpret_jax.experiment import estimate, precision, preparation
+from mtpret_jax.experiment import estimate, precision, preparation, workshop
 from mtpret_jax.study import plan
 from mtpret_jax.training import sharding
 
@@ -108,7 +107,7 @@ def _names(config: schema.ExperimentConfig, data_dir: str | None) -> estimate.Na
             folder = sources.locate(epath.Path(data_dir).expanduser(), name, row)
         except FileNotFoundError:
             continue  # `check` says so.
-        found[name] = dataclasses.asdict(sources.read_metadata(folder))
+        found[name] = workshop.names_of(folder)
     return found
 
 

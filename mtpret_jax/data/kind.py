@@ -38,9 +38,7 @@ class Kind(abc.ABC):
         """What the classes are classes of, in words, and their names in the set."""
 
     @abc.abstractmethod
-    def metadata(
-        self, task: config.TaskConfig, names: Sequence[str]
-    ) -> dict[str, object]:
+    def metadata(self, task: config.TaskConfig, names: Sequence[str]) -> types.Names:
         """The names of classes where `sources.Metadata` has them."""
 
     @abc.abstractmethod

@@ -25,9 +25,7 @@ class Segmentation(kind_lib.Kind):
     ) -> tuple[str, Sequence[str]]:
         return task.kind, names.mask_names
 
-    def metadata(
-        self, task: config.TaskConfig, names: Sequence[str]
-    ) -> dict[str, object]:
+    def metadata(self, task: config.TaskConfig, names: Sequence[str]) -> types.Names:
         return {"mask_names": names}
 
     def lack(self, source: sources.Source, task: config.TaskConfig) -> str:
@@ -84,9 +82,7 @@ class Detection(kind_lib.Kind):
     ) -> tuple[str, Sequence[str]]:
         return task.kind, names.object_names
 
-    def metadata(
-        self, task: config.TaskConfig, names: Sequence[str]
-    ) -> dict[str, object]:
+    def metadata(self, task: config.TaskConfig, names: Sequence[str]) -> types.Names:
         return {"object_names": names}
 
     def lack(self, source: sources.Source, task: config.TaskConfig) -> str:

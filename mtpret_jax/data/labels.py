@@ -26,9 +26,7 @@ class Classification(kind.Kind):
     ) -> tuple[str, Sequence[str]]:
         return f"label '{task.target}'", names.label_names.get(task.target, ())
 
-    def metadata(
-        self, task: config.TaskConfig, names: Sequence[str]
-    ) -> dict[str, object]:
+    def metadata(self, task: config.TaskConfig, names: Sequence[str]) -> types.Names:
         return {"label_names": {task.target: names}}
 
     def lack(self, source: sources.Source, task: config.TaskConfig) -> str:

@@ -24,9 +24,7 @@ class Landmarks(kind.Kind):
     ) -> tuple[str, Sequence[str]]:
         return task.kind, names.landmark_names
 
-    def metadata(
-        self, task: config.TaskConfig, names: Sequence[str]
-    ) -> dict[str, object]:
+    def metadata(self, task: config.TaskConfig, names: Sequence[str]) -> types.Names:
         return {"landmark_names": names}
 
     def lack(self, source: sources.Source, task: config.TaskConfig) -> str:

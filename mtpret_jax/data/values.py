@@ -27,9 +27,7 @@ class Regression(kind.Kind):
     ) -> tuple[str, Sequence[str]]:
         return "values", [task.target] if task.target in names.values else []
 
-    def metadata(
-        self, task: config.TaskConfig, names: Sequence[str]
-    ) -> dict[str, object]:
+    def metadata(self, task: config.TaskConfig, names: Sequence[str]) -> types.Names:
         return {"values": dict.fromkeys(names, "")}  # The unit is told by the scale.
 
     def lack(self, source: sources.Source, task: config.TaskConfig) -> str:

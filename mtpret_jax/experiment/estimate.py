@@ -24,7 +24,7 @@ from mtpret_jax.experiment import precision, workshop
 from mtpret_jax.training import sharding
 
 CLASSES = 2
-Names = Mapping[str, Mapping[str, Any]]
+Names = Mapping[str, types.Names]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -225,7 +225,7 @@ def _classes(tasks: Mapping[str, types.Task], name: str) -> int:
     return len(tasks[name].metric().class_names) if name in tasks else 0
 
 
-def made_up(config: schema.ExperimentConfig, dataset: str) -> dict[str, Any]:
+def made_up(config: schema.ExperimentConfig, dataset: str) -> types.Names:
     """Class names of a set that is not prepared."""
     names = [f"class {n}" for n in range(CLASSES)]
     tasks = [row for row in config.tasks.values() if row.dataset == dataset]

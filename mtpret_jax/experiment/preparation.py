@@ -12,13 +12,13 @@ import os
 import time
 import types as python_types
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import tensorflow_datasets as tfds
 from etils import epath
 
 import tfds_builders
 from mtpret_jax import config as schema
+from mtpret_jax import types
 from mtpret_jax.config import rules
 from tfds_builders import prepared, whole, xray_features
 from tfds_builders.prepare import checks, xray_builder
@@ -64,7 +64,9 @@ def prepare(
     }
 
 
-def class_names(datasets: Mapping[str, schema.DatasetConfig]) -> dict[str, Any]:
+def class_names(
+    datasets: Mapping[str, schema.DatasetConfig],
+) -> dict[str, types.Names]:
     """What `metadata.json` of each set will say, by its options alone.
 
     Raises:
@@ -73,7 +75,7 @@ def class_names(datasets: Mapping[str, schema.DatasetConfig]) -> dict[str, Any]:
     found = {}
     for name, row in datasets.items():
         fresh = _open_fresh(*_make_config(name, row), epath.Path("nowhere"))
-        found[name] = xray_features.metadata(fresh.layout())
+        found[name] = types.Names(**xray_features.metadata(fresh.layout()))
     return found
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -117,12 +116,10 @@ def open_workshop(
             of = "groups" if row.contrastive.microbatches > 1 else "examples"
             for path, size in rules.shares(config, name).items():
                 sharding.check_batch_size(size, mesh, path, of=of)
-    names: dict[str, dict[str, Any]] = {}
+    names: dict[str, types.Names] = {}
     for row in config.tasks.values():
         if row.dataset not in names:
-            names[row.dataset] = dataclasses.asdict(
-                sources.read_metadata(folders[row.dataset])
-            )
+            names[row.dataset] = names_of(folders[row.dataset])
     opened: dict[tuple[str, str], sources.Source] = {}
     scales = _scales(config, folders, opened)
     for name, scale in scales.items():
@@ -218,8 +215,13 @@ def _check_split(shop: Workshop, name: str, split: str) -> None:
         raise ValueError(f"config.tasks.{name}{refused}")
 
 
+def names_of(folder: sources.PathLike) -> types.Names:
+    """What the classes of a prepared set are called."""
+    return types.Names(**dataclasses.asdict(sources.read_metadata(folder)))
+
+
 def build_tasks(
-    config: schema.ExperimentConfig, names: Mapping[str, Mapping[str, Any]]
+    config: schema.ExperimentConfig, names: Mapping[str, types.Names]
 ) -> dict[str, types.Task]:
     """Every task of the config; `names` as `tasks.build_tasks` takes them."""
     dtype = jnp.dtype(config.backbone.dtype)

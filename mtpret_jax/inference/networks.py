@@ -85,7 +85,7 @@ def build(described: description.Description, task: str) -> Network:
         return Network(body, None)
     row = described.tasks[task]
     names = kinds.KINDS[row.kind].metadata(row, described.class_names[task])
-    names = {**names, "scales": described.scales}
+    names["scales"] = dict(described.scales)
     dtype = jnp.dtype(described.network.dtype)
     built = tasks.build_tasks({task: row}, {row.dataset: names}, dtype=dtype)
     return Network(body, built[task])

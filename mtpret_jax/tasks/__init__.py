@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import jax.numpy as jnp
 
@@ -20,7 +19,6 @@ from mtpret_jax.tasks import (
     segmentation,
 )
 
-Names = Mapping[str, Any]
 _EARLIER = "; if an earlier version prepared it, prepare it again with --rebuild."
 _ADVICE = {
     "labels": "Name classes for `target` in the option `labels` of the set.",
@@ -45,7 +43,7 @@ def _names(found: Sequence[str], task: str, what: str) -> tuple[str, ...]:
 
 
 def _classification(
-    name: str, config: schema.TaskConfig, names: Names, dtype: jnp.dtype
+    name: str, config: schema.TaskConfig, names: types.Names, dtype: jnp.dtype
 ) -> types.Task:
     del dtype  # The linear head always computes in float32.
     columns = names.get("label_names", {})
@@ -66,7 +64,7 @@ def _classification(
 
 
 def _segmentation(
-    name: str, config: schema.TaskConfig, names: Names, dtype: jnp.dtype
+    name: str, config: schema.TaskConfig, names: types.Names, dtype: jnp.dtype
 ) -> types.Task:
     return segmentation.SegmentationTask(
         name,
@@ -80,7 +78,7 @@ def _segmentation(
 
 
 def _detection(
-    name: str, config: schema.TaskConfig, names: Names, dtype: jnp.dtype
+    name: str, config: schema.TaskConfig, names: types.Names, dtype: jnp.dtype
 ) -> types.Task:
     return detection.DetectionTask(
         name,
@@ -93,13 +91,13 @@ def _detection(
 
 
 def _ordinal(
-    name: str, config: schema.TaskConfig, names: Names, dtype: jnp.dtype
+    name: str, config: schema.TaskConfig, names: types.Names, dtype: jnp.dtype
 ) -> types.Task:
     return ordinal.OrdinalTask(**vars(_classification(name, config, names, dtype)))
 
 
 def _regression(
-    name: str, config: schema.TaskConfig, names: Names, dtype: jnp.dtype
+    name: str, config: schema.TaskConfig, names: types.Names, dtype: jnp.dtype
 ) -> types.Task:
     del dtype  # The linear head always computes in float32.
     columns, labels = names.get("values", {}), names.get("label_names", {})
@@ -123,7 +121,7 @@ def _regression(
 
 
 def _landmarks(
-    name: str, config: schema.TaskConfig, names: Names, dtype: jnp.dtype
+    name: str, config: schema.TaskConfig, names: types.Names, dtype: jnp.dtype
 ) -> types.Task:
     return landmarks.LandmarksTask(
         name,
@@ -135,7 +133,7 @@ def _landmarks(
 
 
 TASKS: Mapping[
-    str, Callable[[str, schema.TaskConfig, Names, jnp.dtype], types.Task]
+    str, Callable[[str, schema.TaskConfig, types.Names, jnp.dtype], types.Task]
 ] = {
     "classification": _classification,
     "segmentation": _segmentation,
@@ -148,7 +146,7 @@ TASKS: Mapping[
 
 def build_tasks(
     configs: Mapping[str, schema.TaskConfig],
-    names: Mapping[str, Names],
+    names: Mapping[str, types.Names],
     *,
     dtype: jnp.dtype,
 ) -> dict[str, types.Task]:
@@ -156,8 +154,7 @@ def build_tasks(
 
     Args:
       configs: Rows of `config.tasks`.
-      names: For each set, what `data.sources.Metadata` has of it, and in `scales` the
-        `regression.Scale` of each of its tasks that learns numbers.
+      names: For each set, what its classes are called.
       dtype: What heads compute in.
 
     Raises:

@@ -4,6 +4,7 @@ import ast
 import pathlib
 import re
 import shlex
+from typing import Any
 
 import pytest
 
@@ -69,7 +70,7 @@ def test_the_study_of_frozen_encoders_keeps_the_rules():
         for text in _blocks(REPOSITORY / "docs" / "compare.md", "python")
         if "config.study" in text
     )
-    config = schema.defaults()
+    config: Any = schema.defaults()
     for name, kind in {"mandible": "segmentation", "opacity": "detection"}.items():
         config.datasets[name] = schema.dataset("phantom_xray")
         config.tasks[name] = schema.task(kind=kind, dataset=name)
