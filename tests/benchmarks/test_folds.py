@@ -98,3 +98,57 @@ def test_what_is_there_is_not_written_over(folder, tmp_path):
         folds.lay_out(folder, tmp_path / "out", folds=5)
     with pytest.raises(ValueError, match="at least 2"):
         folds.lay_out(folder, tmp_path / "new", folds=1)
+
+
+def coco(folder, images, boxes):
+    """Images of a folder with a table, and `boxes` as (image, category) by number."""
+    (folder / "images").mkdir(parents=True)
+    rows = []
+    for name, split in images.items():
+        (folder / "images" / name).write_bytes(b"image")
+        rows.append({"file": f"images/{name}", "group": f"of {name}", "split": split})
+    with (folder / "labels.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    ids = {name: 1 + number for number, name in enumerate(images)}
+    classes = list(dict.fromkeys(category for _, category in boxes))
+    content = {
+        "images": [{"id": ids[name], "file_name": name} for name in images],
+        "categories": [{"id": 7 + n, "name": name} for n, name in enumerate(classes)],
+        "annotations": [
+            {
+                "id": 1 + number,
+                "image_id": ids[name],
+                "category_id": 7 + classes.index(category),
+                "bbox": [1, 1, 2, 2],
+            }
+            for number, (name, category) in enumerate(boxes)
+        ],
+    }
+    (folder / "annotations.json").write_text(json.dumps(content))
+
+
+def test_boxes_of_another_folder_are_trained_on_alone(tmp_path):
+    ours = {f"a{number}.png": "train" for number in range(10)}
+    coco(tmp_path / "ours", ours, [(name, "line") for name in ours])
+    theirs = {"b.png": "train", "none.png": "train", "held.png": "test"}
+    boxes = [("b.png", "fracture"), ("b.png", "line"), ("held.png", "fracture")]
+    coco(tmp_path / "theirs", theirs, boxes)
+    out = tmp_path / "out"
+
+    folds.main([str(tmp_path / "ours"), str(out), f"--boxes_of={tmp_path / 'theirs'}"])
+
+    with (out / "labels.csv").open(newline="") as file:
+        rows = {row["file"]: row for row in csv.DictReader(file)}
+    assert rows.keys() == {*(f"images/{name}" for name in ours), "images/b.png"}
+    added = rows["images/b.png"]
+    assert {added[f"fold_{fold}"] for fold in range(5)} == {"train"}
+    assert (out / "images" / "b.png").exists()
+    content = json.loads((out / "annotations.json").read_text())
+    names = {one["id"]: one["name"] for one in content["categories"]}
+    (image,) = (one for one in content["images"] if one["file_name"] == "b.png")
+    found = [x for x in content["annotations"] if x["image_id"] == image["id"]]
+    assert [names[box["category_id"]] for box in found] == ["fracture", "line"]
+    assert len({box["id"] for box in content["annotations"]}) == 12
+    assert len({one["id"] for one in content["images"]}) == 11

@@ -31,7 +31,7 @@ NAMES = {
 ARGUMENTS = {
     "cephalometry": "folder",
     "detection": "folder",
-    "detectors": "folder,seeds=2,start=there",
+    "detectors": "folder,seeds=2",
     "mini": "folder",
     "mtpret": "folder,weights/r50.pth",
     "readings": "folder",
