@@ -219,7 +219,7 @@ def test_a_collapse_is_told_once_in_one_line(opened, caplog):
     assert looker.facts()["monitor"]["collapses"] == told
     assert seen["monitor/embedding_spread"] == pytest.approx(2)
     assert seen["monitor/knn"] == 0.5
-    assert kept == [] or seen["monitor/knn"] > 0.5
+    assert set(kept) <= {0}  # of random weights, never what collapsed
 
 
 @pytest.mark.smoke
