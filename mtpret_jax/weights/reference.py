@@ -211,10 +211,10 @@ def _choose_vit(
 def _torchvision(
     channels: int, module: Any, torch: Any, name: str, kept: dict[str, Any]
 ) -> tuple[Any, list[str]]:
-    if name == "resnet10":  # which torchvision makes but does not name
-        network = module.models.ResNet(module.models.resnet.BasicBlock, [1, 1, 1, 1])
-    else:
+    if hasattr(module.models, name):
         network = getattr(module.models, name)()
+    else:  # the ResNet of ten layers, which torchvision makes but does not name
+        network = module.models.ResNet(module.models.resnet.BasicBlock, [1, 1, 1, 1])
     if name.startswith("resnet"):
         stem, network.fc = ("conv1",), torch.nn.Identity()
         first = network.conv1
