@@ -14,6 +14,7 @@ from mtpret_jax.weights import arrays, reference
 OPERATORS = operators.declare()
 # By name, what the names of the last layer begin with.
 NETWORKS = {
+    "resnet10": "fc.",
     "resnet18": "fc.",
     "densenet121": "classifier.",
     "convnext_tiny": "classifier.2.",
@@ -36,7 +37,11 @@ def drawn(name):
     import torchvision
 
     torch.manual_seed(0)
-    network = getattr(torchvision.models, name)().eval()
+    if name == "resnet10":  # torchvision makes it, and has no name for it
+        block = torchvision.models.resnet.BasicBlock
+        network = torchvision.models.ResNet(block, [1, 1, 1, 1]).eval()
+    else:
+        network = getattr(torchvision.models, name)().eval()
     state = {key: tensor.numpy() for key, tensor in network.state_dict().items()}
     return network, state
 
@@ -47,7 +52,7 @@ def test_features_are_those_before_the_last_layer(name):
 
     found = load({f"module.{key}": x for key, x in state.items()}, name, "module.")
 
-    last = network.fc if name == "resnet18" else network.classifier
+    last = network.fc if name.startswith("resnet") else network.classifier
     last = last[2] if name == "convnext_tiny" else last
     with torch.no_grad():
         expected = network(torch.from_numpy(image.transpose(0, 3, 1, 2).repeat(3, 1)))
