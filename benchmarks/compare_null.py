@@ -31,7 +31,7 @@ import numpy as np
 
 from benchmarks import harness
 from mtpret_jax import config as schema
-from mtpret_jax.compare import features, gather, judge, page, sets
+from mtpret_jax.comparison import features, gather, judge, page, sets
 from mtpret_jax.metrics import classification, probes
 
 TASKS, ENCODERS = 5, ("first", "second", "third")

@@ -35,7 +35,7 @@ from mtpret_jax import config as schema
 from mtpret_jax import types
 from mtpret_jax.data import sources
 from mtpret_jax.experiment import preparation, workfolder
-from mtpret_jax.export import folder as hub
+from mtpret_jax.exports import folder as hub
 from mtpret_jax.inference import golden, loader, results
 from mtpret_jax.training import checkpoint, reporting
 from tfds_builders import whole

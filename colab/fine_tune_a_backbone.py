@@ -67,16 +67,20 @@ INSTALL = f"pip install -q '.[dicom,weights]' -c {WORK}/keep.txt"
 # `mtpret_jax/config/schema.py`.
 
 # %%
-# %%writefile {WORK}/fine_tuned.py
+import logging
+
+import mtpret_jax
 from mtpret_jax import config as schema
+
+logging.basicConfig(format="%(message)s")
+logging.getLogger("mtpret_jax").setLevel(logging.INFO)  # Says how far it is.
 
 BACKBONE = ""  # A file of weights, or the folder `backbone` of a run.
 NAME, WIDTH = "resnet18", 64  # Must fit it. Others: "resnet50", 64.
 SIZE = 96  # Pixels of a side. On an accelerator: 224 or more.
 
 
-def get_config(arg):
-    steps = int(arg)
+def make_config(steps):
     config = schema.defaults()
     config.report.title = "A given backbone against none"
     config.backbone.update(name=NAME, width=WIDTH, in_channels=1)
@@ -122,10 +126,9 @@ def get_config(arg):
 
 # %%
 RUN = f"{WORK}/fine_tuned"
-CONFIG = f"{WORK}/fine_tuned.py:{4 if TINY else 150}"  # Steps of each training.
-
-# !python -m mtpret_jax.main --config={CONFIG} --workdir={RUN} --data_dir={WORK}/data
-assert _exit_code == 0, "The training stopped; the last line above says why."
+report = mtpret_jax.train(
+    make_config(steps=4 if TINY else 150), workdir=RUN, data_dir=f"{WORK}/data"
+)
 
 # %% [markdown]
 # ## 4. Read the report
@@ -150,8 +153,7 @@ display.HTML(f"<div>{frame}</iframe></div>")
 EXPORTED = f"{WORK}/exported"
 
 # !rm -rf {EXPORTED}
-# !python -m mtpret_jax.main export --workdir={RUN} --run=pretrained --out={EXPORTED}
-assert _exit_code == 0, "Nothing was exported; the last line above says why."
+mtpret_jax.export(RUN, "pretrained", EXPORTED)  # Differences of what is read again.
 
 # %%
 import importlib.util

@@ -5,11 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mtpret_jax.api.compare import compare
+    from mtpret_jax.api.export import export
+    from mtpret_jax.api.prepare import prepare
+    from mtpret_jax.api.train import train
     from mtpret_jax.inference.loader import load
 
     __version__: str
 
-__all__ = ["load"]
+__all__ = ["compare", "export", "load", "prepare", "train"]
 
 
 def __getattr__(name: str) -> Any:
@@ -22,6 +26,10 @@ def __getattr__(name: str) -> Any:
         from mtpret_jax.inference import loader
 
         return loader.load
+    if name in __all__:
+        import importlib
+
+        return getattr(importlib.import_module(f"mtpret_jax.api.{name}"), name)
     if name == "__version__":
         from importlib import metadata
 

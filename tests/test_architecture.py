@@ -38,17 +38,18 @@ ROOMS: dict[str, set[str]] = {
     "study": {"config", "audit"},
     "report": {"types", "config", "metrics", "audit", "study", "tfds_builders"},
     "inference": WINGS - {"stages"} | {"training", "weights", "tfds_builders"},
-    "export": WINGS - {"stages"}
+    "exports": WINGS - {"stages"}
     | {"training", "weights", "tfds_builders"}
     | {"inference", "audit"},
-    "compare": {"types", "config", "data", "metrics", "ops", "training", "inference"}
-    | {"export", "report", "tfds_builders"},  # lists of training images; the page
+    "comparison": {"types", "config", "data", "metrics", "ops", "training", "inference"}
+    | {"exports", "report", "tfds_builders"},  # lists of training images; the page
     "experiment": WINGS
     | {"training", "weights", "audit", "report", "study"}
     | {"inference", "ahead", "tfds_builders"},
+    "api": {"config", "study", "report"} | {"experiment", "exports", "comparison"},
     "cli": {"config", "data", "models", "metrics", "training", "weights"}
     | {"audit", "study", "ahead"}
-    | {"inference", "experiment", "export", "compare", "tfds_builders"},
+    | {"inference", "experiment", "comparison", "tfds_builders", "api"},
     "main": {"cli"},
 }
 # The same within tfds_builders; a released set is one of `sets`, a file a room.
@@ -93,8 +94,9 @@ FORBIDDEN: dict[str, set[str]] = {
     "report": {"flax", "orbax", "optax", "grain", "ml_collections"},
     "study": ACCELERATOR | DISK | READERS | {"ml_collections"},
     "inference": READERS - {"cv2"} | CLOCK | DOOR,
-    "export": READERS | CLOCK | DOOR,
-    "compare": READERS | CLOCK | DOOR,
+    "exports": READERS | CLOCK | DOOR,
+    "comparison": READERS | CLOCK | DOOR,
+    "api": READERS | CLOCK | {"absl", "argparse"},
     "experiment": READERS - {"tensorflow_datasets"} | {"ml_collections"},
     "ahead": READERS | CLOCK | DOOR,
     "cli": READERS | {"orbax", "optax", "flax"},

@@ -15,7 +15,7 @@ import pytest
 from mtpret_jax import config as schema
 from mtpret_jax import main
 from mtpret_jax.experiment import preparation, workfolder
-from mtpret_jax.export import folder as export_folder
+from mtpret_jax.exports import folder as export_folder
 from mtpret_jax.training import preemption
 from tfds_builders.phantom_xray import head, simulator
 

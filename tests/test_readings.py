@@ -19,7 +19,7 @@ import mtpret_jax
 from mtpret_jax import config as schema
 from mtpret_jax import main
 from mtpret_jax.experiment import preparation, recorder, workfolder
-from mtpret_jax.export import folder as export_folder
+from mtpret_jax.exports import folder as export_folder
 from mtpret_jax.training import preemption
 from tfds_builders.phantom_xray import simulator
 

@@ -9,7 +9,6 @@ import argparse
 import difflib
 import errno
 import logging as python_logging
-import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -18,11 +17,11 @@ from typing import NoReturn
 
 from absl import logging
 
+from mtpret_jax.api import places
 from mtpret_jax.cli import config_file
 
 # Exit codes.
 DONE, MISTAKE, USAGE, SKIPPED = 0, 1, 2, 3
-DATA_DIR = os.path.join("~", "tensorflow_datasets")  # of prepared sets
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _MISTAKES = (
     ValueError,
@@ -64,7 +63,7 @@ class Parser(argparse.ArgumentParser):
 
     def add_data_dir(self, about: str) -> None:
         """Adds the folder of prepared sets."""
-        self.add_argument("--data_dir", default=DATA_DIR, help=about)
+        self.add_argument("--data_dir", default=places.DATA_DIR, help=about)
 
     def add_config(self, *, required: bool = True) -> None:
         """Adds `--config`, whose value is a `ConfigDict` in the end."""
@@ -166,11 +165,11 @@ def call(body: Callable[[], int | None], *, verbosity: int) -> int:
         leave(stop)
 
 
-def speak() -> None:
-    """Lets the package say what it does: plain lines on the standard error stream."""
+def speak(*packages: str) -> None:
+    """Lets packages say what they do: plain lines on the standard error stream."""
     handler = python_logging.StreamHandler()
     handler.setFormatter(python_logging.Formatter("%(message)s"))
-    for package in ("mtpret_jax", "tfds_builders"):
+    for package in packages or ("mtpret_jax", "tfds_builders"):
         logger = python_logging.getLogger(package)
         logger.addHandler(handler)
         logger.setLevel(python_logging.INFO)

@@ -7,11 +7,8 @@ from __future__ import annotations
 
 import argparse
 
-from etils import epath
-
-from mtpret_jax import config as schema
+from mtpret_jax.api import prepare as api
 from mtpret_jax.cli import command
-from mtpret_jax.experiment import preparation
 
 
 def add_options(parser: command.Parser) -> None:
@@ -24,6 +21,4 @@ def add_options(parser: command.Parser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Prepares the sets."""
     command.speak()
-    datasets = schema.parse(options.config).datasets
-    folder = epath.Path(options.data_dir).expanduser()
-    preparation.prepare(datasets, folder, rebuild=options.rebuild)
+    api.prepare(options.config, options.data_dir, rebuild=options.rebuild)

@@ -12,11 +12,10 @@ it learnt from.
 from __future__ import annotations
 
 import argparse
-import pathlib
 import sys
 
+from mtpret_jax.api import export as api
 from mtpret_jax.cli import command, devices
-from mtpret_jax.export import folder, training_images
 from mtpret_jax.training import preemption
 from mtpret_jax.weights import libraries
 
@@ -39,18 +38,16 @@ def run(options: argparse.Namespace) -> int:
     """Exit code: 0."""
     preemption.listen()  # A stop takes the half-written folder away.
     devices.require()
-    workdir, out = (
-        pathlib.Path(path).expanduser() for path in (options.workdir, options.out)
-    )
-    images = ""
-    if options.data_dir:
-        data_dir = pathlib.Path(options.data_dir).expanduser()
-        images = training_images.table(workdir, options.run, data_dir)
-    differences = folder.write(
-        workdir, options.run, out, images=images, library=options.layout
+    differences = api.export(
+        options.workdir,
+        options.run,
+        options.out,
+        layout=options.layout,
+        data_dir=options.data_dir,
     )
     worst = max(differences.values())
     sys.stdout.write(
-        f"Written to {out}, read again; features differ by {worst:.1e} at most.\n"
+        f"Written to {options.out}, read again; features differ by {worst:.1e} at "
+        "most.\n"
     )
     return command.DONE

@@ -9,20 +9,13 @@ config can be changed: `--config.seed=1`.
 from __future__ import annotations
 
 import argparse
-import logging as python_logging
 import os
 
 import jax
-from etils import epath
-from jax.experimental import multihost_utils
 
-from mtpret_jax import config as schema
+from mtpret_jax.api import train as api
 from mtpret_jax.cli import command, devices
-from mtpret_jax.experiment import locks, preparation, start, workfolder
-from mtpret_jax.study import plan
 from mtpret_jax.training import preemption, tracing
-
-_LOG = python_logging.getLogger("mtpret_jax.train")
 
 
 def add_options(parser: command.Parser) -> None:
@@ -73,35 +66,19 @@ def run(options: argparse.Namespace) -> None:
     if options.distributed:
         jax.distributed.initialize(*cluster)
     devices.require()
-    config = plan.expand(schema.parse(options.config))
-    workdir = epath.Path(options.workdir).expanduser()
-    workfolder.check_place(workdir)
     # Runs repeat each other's programs, and a resumed one its own.
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        cache = str(workdir / "compilation_cache")
+        cache = os.path.join(os.path.expanduser(options.workdir), "compilation_cache")
         jax.config.update("jax_compilation_cache_dir", cache)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    workfolder.check_profile(config, options.profile)
-    start.check(config)  # Before sets are prepared, which may take hours.
-    data_dir = epath.Path(options.data_dir).expanduser()
-    if jax.process_index() == 0:  # The others find the sets ready.
-        with locks.alone(workdir / "locks" / "preparation"):
-            folders = preparation.prepare(
-                config.datasets, data_dir, rebuild=options.rebuild
-            )
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices("sets are prepared")
-    if jax.process_index() != 0:
-        folders = preparation.prepare(config.datasets, data_dir)
-    workfolder.run(
-        config,
-        workdir,
-        folders,
+    api.train(
+        options.config,
+        options.workdir,
+        options.data_dir,
+        rebuild=options.rebuild,
         report_only=options.report_only,
         profile=options.profile,
     )
-    path = workfolder.report_path(config, workdir)
-    _LOG.info("Report: %s", path.with_suffix(".html"))
 
 
 def _steps(text: str) -> range:

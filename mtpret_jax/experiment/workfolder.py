@@ -21,7 +21,6 @@ from typing import Any
 import jax
 from etils import epath
 
-import mtpret_jax
 from mtpret_jax import config as schema
 from mtpret_jax import report
 from mtpret_jax.config import budget
@@ -193,7 +192,7 @@ def claim_workdir(
 def _versions() -> dict[str, Any]:
     device = jax.devices()[0]
     return {
-        "mtpret_jax": mtpret_jax.__version__,
+        "mtpret_jax": metadata.version("mtpret_jax"),
         "commit": _commit(),
         "python": platform.python_version(),
         **{name: metadata.version(name) for name in _PACKAGES},
@@ -208,7 +207,7 @@ def _versions() -> dict[str, Any]:
 
 def _commit() -> str | None:
     """The commit that the code is of, with "+" if files differ; None outside of git."""
-    folder = pathlib.Path(mtpret_jax.__file__).parent
+    folder = pathlib.Path(__file__).parent
     command = ("git", "-C", str(folder), "describe", "--always", "--abbrev=40")
     options = ("--dirty=+", "--exclude=*")
     try:

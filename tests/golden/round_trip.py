@@ -37,7 +37,7 @@ from round_trip_cases import CASES, Case
 from mtpret_jax import config as schema
 from mtpret_jax import models, stages, types
 from mtpret_jax.experiment import workshop
-from mtpret_jax.export import torch_layout
+from mtpret_jax.exports import torch_layout
 from mtpret_jax.inference import description
 from mtpret_jax.models import deeplab, heads
 from mtpret_jax.weights import conversion, files

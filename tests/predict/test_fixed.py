@@ -12,8 +12,8 @@ import pytest
 import mtpret_jax
 from mtpret_jax import config as schema
 from mtpret_jax import models
-from mtpret_jax.export import folder as hub
-from mtpret_jax.export import serialised, torch_layout
+from mtpret_jax.exports import folder as hub
+from mtpret_jax.exports import serialised, torch_layout
 from mtpret_jax.inference import description, golden, preprocessing
 
 COLOURS = {"mean": (0.485, 0.456, 0.406), "deviation": (0.229, 0.224, 0.225)}

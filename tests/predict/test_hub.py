@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from mtpret_jax import config as schema
-from mtpret_jax.export import card, serialised, torch_layout
-from mtpret_jax.export import folder as hub
+from mtpret_jax.exports import card, serialised, torch_layout
+from mtpret_jax.exports import folder as hub
 from mtpret_jax.inference import loader
 
 KINDS = ("classification", "segmentation", "detection", "backbone")

@@ -21,7 +21,7 @@ import mtpret_jax
 from mtpret_jax import config as schema
 from mtpret_jax import main, stages
 from mtpret_jax.experiment import workshop
-from mtpret_jax.export import folder as hub
+from mtpret_jax.exports import folder as hub
 from mtpret_jax.inference import description, golden, preprocessing
 from mtpret_jax.models import convnext, swin_sizes, vit_families
 from mtpret_jax.training import checkpoint

@@ -16,7 +16,7 @@ import pytest
 import mtpret_jax
 from mtpret_jax import config as schema
 from mtpret_jax.experiment import preparation, start, workfolder
-from mtpret_jax.export import folder, torch_layout
+from mtpret_jax.exports import folder, torch_layout
 from mtpret_jax.training import checkpoint
 from mtpret_jax.weights import conversion, files, layouts
 

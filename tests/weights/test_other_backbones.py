@@ -9,7 +9,7 @@ import pytest
 from mtpret_jax import config as schema
 from mtpret_jax import models, types
 from mtpret_jax.experiment import start
-from mtpret_jax.export import torch_layout
+from mtpret_jax.exports import torch_layout
 from mtpret_jax.weights import files
 
 REFUSAL = (

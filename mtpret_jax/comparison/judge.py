@@ -10,12 +10,12 @@ split adds to their spread is taken off. A difference counts where it is beyond 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from scipy import special
 
-from mtpret_jax.compare import sets
+from mtpret_jax.comparison import sets
 from mtpret_jax.data import subsets
 from mtpret_jax.metrics import (
     behrens_fisher,
@@ -47,6 +47,21 @@ class Settings:
     seed: int = 0
     resamples: int = 2000
     halves: int = 16
+
+
+def shares(given: Iterable[float]) -> tuple[float, ...]:
+    """Shares of the labels, rising, each once.
+
+    Raises:
+      ValueError: If there is none, or one is not above 0 and at most 1.
+    """
+    found = tuple(sorted({*given}))
+    if not found or not all(0 < share <= 1 for share in found):
+        raise ValueError(
+            "fractions: expected shares above 0 and at most 1, such as 0.1,0.3,1, got "
+            f"{found}."
+        )
+    return found
 
 
 @dataclasses.dataclass(frozen=True)

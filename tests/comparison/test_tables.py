@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from mtpret_jax.compare import tables
+from mtpret_jax.comparison import tables
 
 FEATURE = np.arange(6, dtype=np.float32).reshape(3, 2)
 

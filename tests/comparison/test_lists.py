@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mtpret_jax import config as schema
-from mtpret_jax.compare import lists
+from mtpret_jax.comparison import lists
 from mtpret_jax.data import sources
 
 SETS = ("chest", "hand")

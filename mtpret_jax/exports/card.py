@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import jinja2
 
 from mtpret_jax import config as schema
-from mtpret_jax.export import torch_layout, training
+from mtpret_jax.exports import torch_layout, training
 from mtpret_jax.inference import model as model_lib
 from mtpret_jax.weights import layouts
 from tfds_builders import whole
@@ -75,7 +75,7 @@ def write(
 
 def _template() -> jinja2.Template:
     made = jinja2.Environment(
-        loader=jinja2.PackageLoader("mtpret_jax.export"),
+        loader=jinja2.PackageLoader("mtpret_jax.exports"),
         autoescape=False,  # Markdown; names go through these filters.
         trim_blocks=True,
         lstrip_blocks=True,

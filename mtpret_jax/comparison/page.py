@@ -6,7 +6,7 @@ import pathlib
 
 import jax
 
-from mtpret_jax.compare import findings, judge, sentences
+from mtpret_jax.comparison import findings, judge, sentences
 from mtpret_jax.report import contents, figures, page, parts
 from tfds_builders import whole
 

@@ -11,9 +11,9 @@ import dataclasses
 import pathlib
 from collections.abc import Collection, Iterable, Sequence
 
-from mtpret_jax.compare import sets, tables
+from mtpret_jax.comparison import sets, tables
 from mtpret_jax.config import budget
-from mtpret_jax.export import training, training_images
+from mtpret_jax.exports import training, training_images
 from tfds_builders.sources import cells
 
 _CSV = "dataset,image_id"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mtpret_jax import config as schema
-from mtpret_jax.compare import sets
+from mtpret_jax.comparison import sets
 from mtpret_jax.experiment import preparation
 
 CONFIG = """

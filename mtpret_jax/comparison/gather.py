@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
-from mtpret_jax.compare import features, findings, judge, lists, sentences, sets
+from mtpret_jax.comparison import features, findings, judge, lists, sentences, sets
 from mtpret_jax.metrics import comparison, intervals
 from mtpret_jax.report import comparisons, parts
 

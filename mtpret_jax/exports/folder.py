@@ -13,7 +13,7 @@ from etils import epath
 
 from mtpret_jax.config import rules
 from mtpret_jax.data import transforms
-from mtpret_jax.export import card, serialised, torch_layout, training
+from mtpret_jax.exports import card, serialised, torch_layout, training
 from mtpret_jax.inference import golden, loader, preprocessing, results
 from mtpret_jax.inference import model as model_lib
 from mtpret_jax.weights import layouts

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mtpret_jax import main
-from mtpret_jax.compare import page
+from mtpret_jax.comparison import page
 from tests.predict import conftest as models
 
 

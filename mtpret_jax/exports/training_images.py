@@ -7,7 +7,7 @@ import pathlib
 
 from mtpret_jax.audit import exclusions
 from mtpret_jax.data import sources
-from mtpret_jax.export import training
+from mtpret_jax.exports import training
 from tfds_builders import whole
 from tfds_builders.sources import cells
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mtpret_jax.compare import findings, lists
+from mtpret_jax.comparison import findings, lists
 from mtpret_jax.metrics import comparison
 from mtpret_jax.report import words
 

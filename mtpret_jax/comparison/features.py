@@ -14,7 +14,7 @@ import numpy as np
 
 from mtpret_jax import config as schema
 from mtpret_jax import types
-from mtpret_jax.compare import sets, tables
+from mtpret_jax.comparison import sets, tables
 from mtpret_jax.data import pipeline
 from mtpret_jax.inference import loader
 from mtpret_jax.ops import views

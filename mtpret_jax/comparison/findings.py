@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from mtpret_jax.compare import features, lists
+from mtpret_jax.comparison import features, lists
 from mtpret_jax.metrics import calibration
 from mtpret_jax.report import parts
 

@@ -1,0 +1,1 @@
+"""What the command does, called from Python: a file for each function."""
