@@ -171,7 +171,7 @@ def speak(*packages: str) -> None:
     handler.setFormatter(python_logging.Formatter("%(message)s"))
     for package in packages or ("mtpret_jax", "tfds_builders"):
         logger = python_logging.getLogger(package)
-        logger.addHandler(handler)
+        logger.handlers = [handler]  # Not twice, where verbs share a process.
         logger.setLevel(python_logging.INFO)
         logger.propagate = False
 
