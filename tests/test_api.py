@@ -8,6 +8,7 @@ import pytest
 
 import mtpret_jax
 from mtpret_jax import config as schema
+from mtpret_jax.experiment import listing
 
 
 def make_config():
@@ -25,7 +26,7 @@ def make_config():
         batch_size=8,
     )
     config.runs.run = schema.run(
-        stage="finetune", steps=3, finetune=dict(task="finding")
+        stage="finetune", arm="one", steps=3, finetune=dict(task="finding")
     )
     return config
 
@@ -58,6 +59,19 @@ def test_the_same_call_again_does_no_step(trained):
 
     assert again == report
     assert weights == {path: path.stat().st_mtime_ns for path in weights}
+
+
+def test_a_list_of_runs_tells_of_it(trained):
+    folder, report = trained
+
+    told = listing.tell(folder / "work/runs/run")
+
+    assert (told.row.state, told.row.steps, told.row.metric) == ("done", 3, "auroc")
+    assert told.row.value is not None
+    assert told.row.higher_is_better
+    assert list(told.row.validation) == ["finding"]
+    (values,) = report["values"]["finding"]["1"].values()
+    assert told.tests["auroc"][0] == values["auroc"]["value"]
 
 
 def test_another_config_is_refused(trained):

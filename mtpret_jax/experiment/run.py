@@ -255,6 +255,7 @@ class Run:
         (task,) = self.row.tasks
         metric = self.shop.tasks[task].metric()
         state, facts = self.choose()
+        facts |= {"metric": metric.primary, "higher_is_better": metric.sign > 0}
         if facts["best_value"] is not None:  # States are ranked by it with its sign.
             facts["best_value"] *= metric.sign
         samples = {"validation": 0, "test": self.shop.config.report.samples}

@@ -34,6 +34,8 @@ class RunRecord:
       input_wait_share: Share of the time that steps waited, [0, 1].
       selection: How the tested state was chosen: by validation, or the last.
       best_step: Steps of that state.
+      metric: Name of the value by which a state is chosen; None without a test.
+      higher_is_better: Whether a higher value of it is the better one.
       best_value: Its value on validation; None where there is none.
       best_dice_of_grid: About the best Dice that its output grid can reach.
       frozen: How its features were measured; see `experiment.frozen`.
@@ -62,6 +64,8 @@ class RunRecord:
     input_wait_share: float | None = None
     selection: str | None = None
     best_step: int | None = None
+    metric: str | None = None
+    higher_is_better: bool | None = None
     best_value: float | None = None
     best_dice_of_grid: float | None = None
     frozen: Mapping[str, float | str] | None = None
@@ -73,6 +77,7 @@ class RunRecord:
         left_out = {"best_dice_of_grid", "frozen", "monitor"}
         if self.selection is None:
             left_out |= {"selection", "best_step", "best_value"}
+            left_out |= {"metric", "higher_is_better"}
         return {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in values.items()
