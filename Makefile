@@ -6,7 +6,7 @@
 # make notebooks  runs those of colab/, small: three minutes on two cores
 # make bench  speed with ResNet-18, 20 minutes on two cores: benchmarks/README.md
 # make bench-full       the other benchmarks, two hours
-# make beam-test        preparing a set with Apache Beam
+# make extras-test      preparing a set with Apache Beam; trackers; all extras together
 # make tensorflow-test  our sets by tfds.load, with TFDS's own test of builders
 # make tpu-test         steps compiled for a slice of TPUs, on any machine
 # make bench-slices     every stage for 1, 8 and 256 chips, an hour and more
@@ -25,7 +25,7 @@ PYTEST_ARGS ?= -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -
 DEMO_ARGS ?=
 TORCH_PYTHON ?=
 # Beam and TensorFlow want their own versions of some libraries.
-BEAM_VENV ?= .venv-beam
+EXTRAS_VENV ?= .venv-extras
 TENSORFLOW_VENV ?= .venv-tensorflow
 PYTORCH_VENV ?= .venv-pytorch
 TPU_VENV ?= .venv-tpu
@@ -35,7 +35,7 @@ ALONE := --noconftest --override-ini filterwarnings=default
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint docs smoke notebooks bench bench-full format install beam-test
+.PHONY: demo test lint docs smoke notebooks bench bench-full format install extras-test
 .PHONY: tensorflow-test pytorch-test tpu-test bench-slices
 .DELETE_ON_ERROR:
 
@@ -103,13 +103,14 @@ format: $(STAMP)
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
 
-$(BEAM_VENV)/.installed: pyproject.toml
-	$(PYTHON) -m venv $(BEAM_VENV)
-	$(BEAM_VENV)/bin/python -m pip install --quiet --editable '.[beam]' pytest
+# All extras but those of accelerators.
+$(EXTRAS_VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(EXTRAS_VENV)
+	$(EXTRAS_VENV)/bin/python -m pip install --quiet --editable '.[beam,dicom,docs,mlflow,wandb,weights]' pytest
 	touch $@
 
-beam-test: $(BEAM_VENV)/.installed
-	$(BEAM_VENV)/bin/python -m pytest $(ALONE) tests/beam
+extras-test: $(EXTRAS_VENV)/.installed
+	JAX_PLATFORMS=cpu JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(EXTRAS_VENV)/bin/python -m pytest $(ALONE) tests/beam tests/trackers
 
 $(TENSORFLOW_VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(TENSORFLOW_VENV)

@@ -46,7 +46,8 @@ ROOMS: dict[str, set[str]] = {
     "experiment": WINGS
     | {"training", "weights", "audit", "report", "study"}
     | {"inference", "ahead", "tfds_builders"},
-    "api": {"config", "study", "report"} | {"experiment", "exports", "comparison"},
+    "api": {"config", "study", "report", "training"}
+    | {"experiment", "exports", "comparison"},
     "cli": {"config", "data", "models", "metrics", "training", "weights"}
     | {"audit", "study", "ahead"}
     | {"inference", "experiment", "comparison", "tfds_builders", "api"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ from jax.experimental import multihost_utils
 from mtpret_jax.api import places, prepare
 from mtpret_jax.experiment import locks, start, workfolder
 from mtpret_jax.study import plan
+from mtpret_jax.training import trackers
 
 _LOG = logging.getLogger(__name__)
 
@@ -24,6 +26,7 @@ def train(
     rebuild: bool = False,
     report_only: bool = False,
     profile: range = range(0),
+    track: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Prepares what is missing, does the runs of a config, and writes the report.
 
@@ -38,6 +41,7 @@ def train(
       report_only: Does no run, and reports on those that have ended.
       profile: The steps of each run to trace for TensorBoard: `range(100, 110)` are
         those after the 100th, up to the 110th.
+      track: "wandb" or "mlflow" or both, which are told of every step's values.
 
     Returns:
       What `report.json` holds, of a study `study.json`.
@@ -51,6 +55,7 @@ def train(
     place = epath.Path(workdir).expanduser()
     workfolder.check_place(place)
     workfolder.check_profile(expanded, profile)
+    trackers.check(track)
     start.check(expanded)  # Before sets are prepared, which may take hours.
     if jax.process_index() == 0:  # The others find the sets ready.
         with locks.alone(place / "locks" / "preparation"):
@@ -60,7 +65,12 @@ def train(
     if jax.process_index() != 0:
         folders = prepare.prepare(expanded, data_dir)
     found = workfolder.run(
-        expanded, place, folders, report_only=report_only, profile=profile
+        expanded,
+        place,
+        folders,
+        report_only=report_only,
+        profile=profile,
+        track=track,
     )
     path = workfolder.report_path(expanded, place)
     _LOG.info("Report: %s", path.with_suffix(".html"))

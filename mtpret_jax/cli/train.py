@@ -33,6 +33,12 @@ def add_options(parser: command.Parser) -> None:
         help="steps of every run to trace for TensorBoard, such as 100:110: those "
         "after the 100th, up to the 110th; shown by tensorboard --logdir of the run",
     )
+    parser.add_argument(
+        "--track",
+        default="",
+        metavar="NAME,...",
+        help="wandb, mlflow: told what metrics.jsonl is told, of every run",
+    )
     parser.add_flag("--distributed", "join the processes of a cluster that JAX detects")
     parser.add_argument(
         "--coordinator",
@@ -78,6 +84,7 @@ def run(options: argparse.Namespace) -> None:
         rebuild=options.rebuild,
         report_only=options.report_only,
         profile=options.profile,
+        track=[name for name in options.track.split(",") if name],
     )
 
 

@@ -7,7 +7,7 @@ import logging
 import math
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,6 +17,7 @@ from jax.sharding import Mesh
 
 from mtpret_jax import config as schema
 from mtpret_jax import types
+from mtpret_jax.config import stages
 from mtpret_jax.experiment import monitor
 from mtpret_jax.training import (
     checkpoint,
@@ -68,6 +69,7 @@ class Recorder:
         validate: Validate,
         look: monitor.Monitor,
         profile: range = range(0),
+        track: Sequence[str] = (),
     ) -> None:
         """Opens the run's files.
 
@@ -82,6 +84,7 @@ class Recorder:
           validate: Measures a state when the stage says that it is time to.
           look: Measures a state's features now and then.
           profile: Which steps are traced; see `tracing.Trace`.
+          track: Trackers that are told of them; see `trackers.TRACKERS`.
         """
         self._folder, self._row, self._stage = folder, row, stage
         self._checkpoints, self._validate = checkpoints, validate
@@ -91,7 +94,16 @@ class Recorder:
         self._is_mixed = len({segment.task for segment in segments}) > 1
         self._writer = None
         if jax.process_index() == 0:
-            self._writer = reporting.RunWriter(folder, resume_step=start)
+            self._writer = reporting.RunWriter(
+                folder,
+                resume_step=start,
+                track=track,
+                options={
+                    name: schema.as_dict(value)
+                    for name, value in vars(row).items()
+                    if value is row.options or not isinstance(value, stages.StageConfig)
+                },
+            )
         self._progress = reporting.Progress(
             folder.name, self._total, images_per_step=images_per_step
         )
@@ -112,7 +124,7 @@ class Recorder:
 
     def begin(self, state: types.TrainState) -> None:
         """Looks at the state before the first step, or recalls what was seen of it."""
-        if self._writer is not None:
+        if self._writer is not None and self._finished:
             self._look.recall(reporting.read_lines(self._folder))
         if self._finished == 0 and self._look.is_due(0):
             self._see(state, {}, 0)
@@ -188,7 +200,7 @@ class Recorder:
         self._trace.close()
         self._progress.close()
         if self._writer is not None:
-            self._writer.close()
+            self._writer.close(ended=self._finished == self._total)
 
     def _see(self, state: types.TrainState, scalars: types.Scalars, done: int) -> None:
         """Writes what there is to be seen of a state's features."""

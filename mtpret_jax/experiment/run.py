@@ -195,6 +195,7 @@ class Run:
                     functools.partial(handover.keep, self.feed, self.name, self.stage),
                 ),
                 profile=self.shop.profile,
+                track=self.shop.track,
             )
             stack.callback(hook.close)
             hook.begin(state)

@@ -14,7 +14,7 @@ import os
 import pathlib
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -42,6 +42,7 @@ def run(
     *,
     report_only: bool = False,
     profile: range = range(0),
+    track: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Does every run of the config that has not ended, then writes the report.
 
@@ -51,6 +52,7 @@ def run(
       folders: Prepared folder of each set.
       report_only: Leaves out the runs, and reports what has ended.
       profile: Which steps of each run are traced; see `tracing.Trace`.
+      track: Trackers that are told of every run; see `trackers.TRACKERS`.
 
     Returns:
       What the report holds; see `report_path`.
@@ -73,7 +75,7 @@ def run(
         )
         pool.write(shop)
         schedule.tidy(shop)
-    shop = dataclasses.replace(shop, profile=profile)
+    shop = dataclasses.replace(shop, profile=profile, track=track)
     waited = not report_only and schedule.do_all(shop)
     with locks.alone(workdir / "locks" / "report"):
         if waited and _is_reported(shop):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -41,6 +41,7 @@ class Workshop:
       weights: Files of weights that runs start from; see `start.check`.
       findings: What the audit found, if a run asks for a clean pool.
       profile: Which steps of a run are traced; see `tracing.Trace`.
+      track: Trackers that are told of the steps; see `trackers.TRACKERS`.
       scales: What numbers are worth of each task that learns some.
     """
 
@@ -53,6 +54,7 @@ class Workshop:
     weights: Mapping[str, start.Weights] = dataclasses.field(default_factory=dict)
     findings: overlaps.Findings | None = None
     profile: range = range(0)
+    track: Sequence[str] = ()
     scales: Mapping[str, regression.Scale] = dataclasses.field(default_factory=dict)
     _opened: dict[tuple[str, str], sources.Source] = dataclasses.field(
         default_factory=dict

@@ -12,12 +12,14 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+import types
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TextIO
 
 import tensorboard.summary
 from etils import epath
 
+from mtpret_jax.training import trackers
 from tfds_builders import whole
 
 _AGAIN = (
@@ -26,19 +28,28 @@ _AGAIN = (
 
 
 class RunWriter:
-    """Appends scalars to `metrics.jsonl` and to TensorBoard files in a run's folder.
+    """Appends scalars to `metrics.jsonl`, TensorBoard's files and those of trackers.
 
     Lines after `resume_step` and a line cut short by a crash are dropped on opening,
     so steps done again are not there twice. (TensorBoard keeps them, and shows the
     later ones.)
     """
 
-    def __init__(self, folder: epath.PathLike, *, resume_step: int) -> None:
+    def __init__(
+        self,
+        folder: epath.PathLike,
+        *,
+        resume_step: int,
+        track: Sequence[str] = (),
+        options: Mapping[str, Any] = types.MappingProxyType({}),
+    ) -> None:
         """Opens the files.
 
         Args:
           folder: The run's folder; made when missing.
           resume_step: Optimiser steps that the restored state has done, 0 for none.
+          track: Keys of `trackers.TRACKERS` that are told, too.
+          options: What they are told of the config.
         """
         folder = epath.Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -46,6 +57,7 @@ class RunWriter:
         self._last = _drop_after(path, resume_step)
         self._path, self._file = path, path.open("a")
         self._board = tensorboard.summary.Writer(str(folder / "tensorboard"))
+        self._trackers = trackers.Trackers(track, folder, options)
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
         """Appends one line and flushes it, so that it survives a kill.
@@ -75,14 +87,16 @@ class RunWriter:
         whole.note(self._path.parent, {self._path.name: digest})
 
     def write_board(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Adds scalars to TensorBoard only: what the clock or machine decides."""
+        """Adds scalars for those who watch: what the clock or machine decides."""
         for name, value in scalars.items():
             self._board.add_scalar(name, float(value), step)
+        self._trackers.add(step, scalars)
 
-    def close(self) -> None:
-        """Flushes and closes all files."""
+    def close(self, *, ended: bool = True) -> None:
+        """Closes all files; `ended` says whether the run did its last step."""
         self._file.close()
         self._board.close()
+        self._trackers.close(ended=ended)
 
 
 class Stream(Protocol):

@@ -1,4 +1,4 @@
-"""The shards of a set written by Apache Beam: `make beam-test`.
+"""The shards of a set written by Apache Beam: `make extras-test`.
 
 Not part of `make test`: Beam wants other versions of some libraries.
 """
