@@ -13,7 +13,7 @@ import markupsafe
 import numpy as np
 import pytest
 
-from mtpret_jax.report import page, parts, sentences, words
+from mtpret_jax.report import figures, page, parts, sentences, words
 
 SIZE = 24
 PARTS = (
@@ -77,6 +77,7 @@ def test_every_number_of_every_claim_is_in_a_table(
         for row in claim.rows:
             line = (
                 f"{row.task} {words.share(row.fraction)} "
+                f"{figures.mark(row.verdict)} {words.verdict(row.verdict)} "
                 f"{words.metric(row.metric)} {words.signed(row.difference)} "
                 f"{words.signed_span(row.low, row.high)} "
                 f"{words.signed_span(row.low_retrained, row.high_retrained)} "
