@@ -38,6 +38,7 @@ ROOMS: dict[str, set[str]] = {
     "study": {"config", "audit"},
     "report": {"types", "config", "metrics", "audit", "study", "tfds_builders"},
     "inference": WINGS - {"stages"} | {"training", "weights", "tfds_builders"},
+    "dicom_objects": {"inference", "tfds_builders"},
     "exports": WINGS - {"stages"}
     | {"training", "weights", "tfds_builders"}
     | {"inference", "audit"},
@@ -50,7 +51,8 @@ ROOMS: dict[str, set[str]] = {
     | {"experiment", "exports", "comparison"},
     "cli": {"config", "data", "models", "metrics", "training", "weights"}
     | {"audit", "study", "ahead"}
-    | {"inference", "experiment", "comparison", "tfds_builders", "api"},
+    | {"inference", "dicom_objects", "experiment", "comparison", "tfds_builders"}
+    | {"api"},
     "main": {"cli"},
 }
 # The same within tfds_builders; a released set is one of `sets`, a file a room.
@@ -95,6 +97,7 @@ FORBIDDEN: dict[str, set[str]] = {
     "report": {"flax", "orbax", "optax", "grain", "ml_collections"},
     "study": ACCELERATOR | DISK | READERS | {"ml_collections"},
     "inference": READERS - {"cv2"} | CLOCK | DOOR,
+    "dicom_objects": ACCELERATOR | READERS - {"cv2", "pydicom"} | CLOCK | DOOR,
     "exports": READERS | CLOCK | DOOR,
     "comparison": READERS | CLOCK | DOOR,
     "api": READERS | CLOCK | {"absl", "argparse"},

@@ -80,6 +80,9 @@ class Teller:
             for warning in item.radiograph.warnings:
                 self._line.close()
                 sys.stderr.write(f"Warning {item.file!r}: {warning}\n")
+        if item.bare:
+            self._line.close()
+            sys.stderr.write(f"No DICOM object of {item.file!r}: {item.bare}\n")
         if not self._quiet:
             self._line.update(self._done)
 

@@ -3,9 +3,11 @@
     mtpret_jax predict --model=runs/demo/runs/mtpret_opacity --out=answers scans/
 
 Reads PNG, JPEG, TIFF, BMP and DICOM. Writes predictions.csv, predictions.jsonl and,
-of segmentation, masks/. A file that cannot be read is named, with the reason, and
-skipped; then the exit code is 3. Started again, it goes on, and tries skipped
-files anew; nothing is written over. Research software: not for clinical use.
+of segmentation, masks/; with --dicom=sr,seg,gsps,sc, DICOM objects that refer to their
+image. A file that cannot be read is named, with the reason, and skipped; one that no
+DICOM object can refer to is named. Then the exit code is 3. Started again, it goes on,
+and tries skipped files anew; nothing is written over. Research software: not for
+clinical use.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import pathlib
 from collections.abc import Sequence
 
 from mtpret_jax.cli import command, devices, file_options
+from mtpret_jax.dicom_objects import writer
 from mtpret_jax.inference import loader, predictions, second_input
 from mtpret_jax.inference import model as model_lib
 from mtpret_jax.metrics import operating_points
@@ -32,6 +35,12 @@ def add_options(parser: command.Parser) -> None:
         "--gradcam", action="store_true", help="also draw where a classifier looks"
     )
     parser.add_argument(
+        "--dicom",
+        default="",
+        metavar="KINDS",
+        help="also write DICOM objects: sr, seg, gsps, sc, joined by commas",
+    )
+    parser.add_argument(
         "--second_input", default="", help="told beside every file, such as M"
     )
     parser.add_argument(
@@ -45,6 +54,9 @@ def run(options: argparse.Namespace) -> int:
     devices.require()
     files = file_options.find(options)
     model = loader.load(options.model, options.task)
+    objects = None
+    if options.dicom:
+        objects = writer.Writer(model, options.dicom.split(","))
     decided = model.description.decisions.get(model.task, {})
     if why := operating_points.shortfall(decided):
         file_options.say(options, why)
@@ -57,17 +69,19 @@ def run(options: argparse.Namespace) -> int:
             batch_size=options.batch_size,
             draw=options.overlays,
             gradcam=options.gradcam,
+            objects=objects,
             second=second,
             begin=tell.begin,
             progress=tell,
         )
     before = f", {outcome.before} done before" if outcome.before else ""
+    bare = f", {outcome.bare} lack DICOM objects" if outcome.bare else ""
     file_options.say(
         options,
-        f"{outcome.done} done{before}, {outcome.skipped} skipped: {options.out}",
+        f"{outcome.done} done{before}, {outcome.skipped} skipped{bare}: {options.out}",
     )
     file_options.tell_blank(options, outcome.blank, len(files))
-    return command.SKIPPED if outcome.skipped else command.DONE
+    return command.SKIPPED if outcome.skipped or outcome.bare else command.DONE
 
 
 def _second(

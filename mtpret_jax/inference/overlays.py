@@ -121,6 +121,11 @@ def attention(
     return drawn
 
 
+def caption(drawn: np.ndarray, text: str) -> None:
+    """Writes a line into the lower left corner of a drawing, uint8 [H, W, 3]."""
+    _write(drawn, text, (0, len(drawn)), (255, 255, 255))
+
+
 def encode(drawn: np.ndarray) -> bytes:
     """uint8 [H, W] or RGB [H, W, 3] as a PNG."""
     if drawn.ndim == 3:

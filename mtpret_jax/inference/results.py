@@ -64,11 +64,11 @@ class Results:
         rows = (last[next(named) if file in order else file] for file in last)
         whole.place(self._lines, "".join(map(_checked, rows)).encode())
 
-    def write(self, kind: str, file: str, content: bytes) -> str:
+    def write(self, kind: str, file: str, content: bytes, suffix: str = ".png") -> str:
         """Writes an image that belongs to a file; gives its path in the folder."""
         with whole.telling(self.folder / kind):
             (self.folder / kind).mkdir(exist_ok=True)
-        name = f"{kind}/{safe_name(file)}.png"
+        name = f"{kind}/{safe_name(file)}{suffix}"
         whole.place(self.folder / name, content)
         return name
 

@@ -32,12 +32,14 @@ class Item:
       radiograph: None where it could not be read.
       outputs: The network's, without the batch axis; empty where it was not read.
       problem: Why it could not be read; "" where it was.
+      bare: Why it lacks DICOM objects that were asked for; "" where it has them.
     """
 
     file: str
     radiograph: preprocessing.Radiograph | None
     outputs: dict[str, np.ndarray]
     problem: str
+    bare: str = ""
 
 
 def run(

@@ -15,7 +15,7 @@ _ONE_LARGE = threading.RLock()
 # Characters of a reason or note.
 LONGEST_TEXT = 300
 # What these log names no file; what matters is raised too.
-_LOGGERS = ("PIL", "openjpeg", "pydicom", "pylibjpeg")
+_LOGGERS = ("PIL", "openjpeg", "pydicom", "pylibjpeg", "highdicom")
 
 
 def printable(text: str, longest: int = LONGEST_TEXT) -> str:

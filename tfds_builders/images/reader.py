@@ -84,7 +84,7 @@ def read_with_notes(
     if np.dtype(dtype) not in (np.uint8, np.uint16):
         raise TypeError(f"dtype must be uint8 or uint16, got {np.dtype(dtype)}.")
     content, name = _content(source)
-    if _is_dicom(content, name):
+    if is_dicom(content, name):
         return dicom.read(content, dtype=dtype)
     picture = _open(content)
     notes: tuple[str, ...] = ()
@@ -132,7 +132,7 @@ def read_mask(source: epath.PathLike | bytes) -> np.ndarray:
       OSError: If there is no such file, or it may not be read.
     """
     content, name = _content(source)
-    if _is_dicom(content, name):
+    if is_dicom(content, name):
         raise UnreadableImage("a mask must be PNG, TIFF, BMP or JPEG, not DICOM")
     picture = _open(content)
     with limits.room_for(_count(picture)):
@@ -186,7 +186,11 @@ def _content(source: epath.PathLike | bytes) -> tuple[bytes, str]:
     return content, name
 
 
-def _is_dicom(content: bytes, name: str) -> bool:
+def is_dicom(content: bytes, name: str) -> bool:
+    """Whether a file, of whose content the first 132 bytes suffice, is read as DICOM.
+
+    `name` is its lower-case name.
+    """
     suffix = pathlib.PurePath(name).suffix
     return content[128:132] == b"DICM" or suffix in _DICOM_SUFFIXES
 

@@ -1,0 +1,1 @@
+"""Answers as DICOM objects beside their image: report, masks, graphics, picture."""
