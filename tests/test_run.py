@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-import mtpret_jax
 from mtpret_jax import config as schema
 from mtpret_jax.data import sources
 from mtpret_jax.experiment import preparation, run, workfolder
@@ -79,7 +78,7 @@ def test_the_commit_of_the_code_is_known_where_there_is_one(tmp_path, monkeypatc
     assert (workfolder._commit() is not None) == is_cloned
     package = tmp_path / "project" / "mtpret_jax"
     package.mkdir(parents=True)
-    monkeypatch.setattr(mtpret_jax, "__file__", str(package / "__init__.py"))
+    monkeypatch.setattr(workfolder, "__file__", str(package / "experiment.py"))
     identity = ("-c", "user.name=a", "-c", "user.email=a@b")
 
     def git(*words):
