@@ -78,7 +78,7 @@ def test_the_commit_of_the_code_is_known_where_there_is_one(tmp_path, monkeypatc
     assert (workfolder._commit() is not None) == is_cloned
     package = tmp_path / "project" / "mtpret_jax"
     package.mkdir(parents=True)
-    monkeypatch.setattr(workfolder, "__file__", str(package / "experiment.py"))
+    monkeypatch.setattr(workfolder, "__file__", str(package / "room" / "file.py"))
     identity = ("-c", "user.name=a", "-c", "user.email=a@b")
 
     def git(*words):

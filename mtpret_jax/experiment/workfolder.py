@@ -209,7 +209,7 @@ def _versions() -> dict[str, Any]:
 
 def _commit() -> str | None:
     """The commit that the code is of, with "+" if files differ; None outside of git."""
-    folder = pathlib.Path(__file__).parent
+    folder = pathlib.Path(__file__).parents[1]
     command = ("git", "-C", str(folder), "describe", "--always", "--abbrev=40")
     options = ("--dirty=+", "--exclude=*")
     try:
