@@ -187,7 +187,7 @@ def workdir(tmp_path, folder):
     return shutil.copytree(folder, tmp_path / "work")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # What a report draws stays in it.
 def folder(tmp_path_factory):
     """The work folder: 60 test images of 40 patients."""
     tmp_path = tmp_path_factory.mktemp("report")
